@@ -1,0 +1,14 @@
+// The machine's limits, as operations that the bench times.
+#pragma once
+
+#include "core/array.h"
+
+namespace ts::ops {
+
+// `pieces` pieces of fused multiply-adds in registers, spread over the threads; each is fma_loop_flops().
+Array fma_loop(std::int64_t pieces, DType dtype);
+std::int64_t fma_loop_flops();
+// target[:] = x as plain bytes; with `streaming`, past the caches.
+void copy_loop(Array& target, const Array& x, bool streaming);
+
+}  // namespace ts::ops

@@ -1,0 +1,341 @@
+// The thread pool. A region is one word, `gate`, which the caller opens, workers join and leave, and
+// the caller closes; pieces come from one counter. A worker that arrives late finds the gate closed
+// and touches nothing, so the caller never waits for a thread that holds no piece.
+//
+// Cost of a region on hot workers: one store, one joined worker and one leaving it, 0.1 to 0.3 µs.
+#include "core/threads.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "core/error.h"
+
+namespace ts {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+constexpr int kMaxThreads = 256;
+constexpr auto kWorkerSpin = microseconds(30);  // a hot loop of small operations keeps its workers awake
+constexpr auto kCallerSpin = microseconds(20);  // then sleep: a preempted worker can have this core
+constexpr auto kReleaseAfter = microseconds(20);
+constexpr auto kPollEvery = milliseconds(50);
+
+// The calling thread is running a piece, or the pieces of a region it called.
+constinit thread_local bool inside_region [[gnu::tls_model("initial-exec")]] = false;
+constinit thread_local void* own_scratch [[gnu::tls_model("initial-exec")]] = nullptr;
+
+constinit ThreadHooks hooks{nullptr, nullptr, nullptr};
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Sleeps if `word` still holds `value`; may return early.
+void sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t value) {
+#if defined(__linux__)
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+#else
+  word.wait(value);
+#endif
+}
+void wake(std::atomic<std::uint32_t>& word, int sleepers) {
+#if defined(__linux__)
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, sleepers, nullptr, nullptr, 0);
+#else
+  static_cast<void>(sleepers);
+  word.notify_all();
+#endif
+}
+
+// What the caller does between pieces: gives up the interpreter's lock once the work turns out to be
+// real, and answers interrupts. The lock comes back when the region ends, however it ends.
+class Caller {
+ public:
+  Caller() { inside_region = true; }
+  Caller(const Caller&) = delete;
+  ~Caller() {
+    inside_region = false;
+    if (state_) hooks.restore(state_);
+  }
+
+  void between_pieces() {
+    const auto now = Clock::now();
+    if (!asked_ && now - start_ > kReleaseAfter) release();
+    if (state_ && now - polled_ > kPollEvery) {
+      hooks.poll();
+      polled_ = Clock::now();
+    }
+  }
+  void release() {
+    if (asked_) return;
+    asked_ = true;
+    if (hooks.release) state_ = hooks.release();
+  }
+
+ private:
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point polled_ = start_;
+  void* state_ = nullptr;
+  bool asked_ = false;
+};
+
+class Pool {
+ public:
+  explicit Pool(int threads) : threads_(threads) {
+    // Signals are for the threads of the program: a handler run here would not interrupt its sleep.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // the system refuses more threads: run with those there are
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  Pool(const Pool&) = delete;
+  ~Pool() {
+    stop_.store(true);
+    signal_.fetch_add(1);
+    wake(signal_, kMaxThreads);
+    for (auto& worker : workers_) worker.join();
+  }
+
+  int threads() const { return threads_; }
+
+  // In a forked child, which has no workers: ends the region that the forking thread may be in.
+  void abandon() {
+    next_.store(pieces_);
+    gate_.store(0);
+    failed_.store(true);
+    error_ =
+        std::make_exception_ptr(Error(ErrorKind::runtime, "the process forked inside a parallel operation"));
+  }
+
+  void run(std::int64_t pieces, void (*body)(void*, std::int64_t), void* context, Caller& caller) {
+    const auto wanted = static_cast<std::uint64_t>(std::min<std::int64_t>(pieces - 1, threads_ - 1));
+    body_ = body;
+    context_ = context;
+    pieces_ = pieces;
+    next_.store(0, std::memory_order_relaxed);
+    failed_.store(false, std::memory_order_relaxed);
+    gate_.store(++epoch_ << kEpochShift | wanted << kWantedShift);
+    if (sleepers_.load() > 0) {
+      signal_.fetch_add(1);
+      wake(signal_, static_cast<int>(wanted));
+    }
+
+    take_pieces([&] { caller.between_pieces(); });
+    gate_.fetch_and(~(kFieldMask << kWantedShift));  // nobody joins any more
+    wait_for_workers(caller);
+    if (failed_.load(std::memory_order_relaxed)) {
+      std::exception_ptr error = std::move(error_);
+      error_ = nullptr;
+      std::rethrow_exception(error);
+    }
+  }
+
+ private:
+  // The gate: epoch of the region (32 bits), workers still wanted (16), workers inside (16).
+  static constexpr int kEpochShift = 32, kWantedShift = 16;
+  static constexpr std::uint64_t kFieldMask = 0xffff;
+  static std::uint64_t wanted(std::uint64_t gate) { return gate >> kWantedShift & kFieldMask; }
+  static std::uint64_t inside(std::uint64_t gate) { return gate & kFieldMask; }
+
+  template <class Between>
+  void take_pieces(const Between& between) {
+    try {
+      for (std::int64_t piece; (piece = next_.fetch_add(1, std::memory_order_relaxed)) < pieces_; between())
+        body_(context_, piece);
+    } catch (...) {
+      next_.store(pieces_, std::memory_order_relaxed);  // drops the pieces not yet started
+      if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();
+    }
+  }
+
+  void wait_for_workers(Caller& caller) {
+    if (inside(gate_.load(std::memory_order_acquire)) == 0) return;
+    const auto start = Clock::now();
+    for (int i = 1; inside(gate_.load(std::memory_order_acquire)) != 0; ++i) {
+      pause();
+      if (i % 16 != 0 || Clock::now() - start < kCallerSpin) continue;
+      caller.release();
+      caller_asleep_.store(1);
+      if (inside(gate_.load()) != 0) sleep_on(caller_asleep_, 1);
+    }
+    caller_asleep_.store(0, std::memory_order_relaxed);
+  }
+
+  void work() {
+    inside_region = true;
+    std::uint64_t seen = 0;
+    while (true) {
+      std::uint64_t gate = await_region(seen);
+      if (stop_.load(std::memory_order_relaxed)) return;
+      const std::uint64_t joined = gate - (std::uint64_t{1} << kWantedShift) + 1;
+      if (!gate_.compare_exchange_strong(gate, joined)) continue;
+      seen = gate >> kEpochShift;
+      take_pieces([] {});
+      if (inside(gate_.fetch_sub(1)) == 1 && caller_asleep_.load() == 1) {
+        caller_asleep_.store(0);
+        wake(caller_asleep_, 1);
+      }
+    }
+  }
+
+  // Returns the gate of a region that wants a worker and that this one has not been in.
+  std::uint64_t await_region(std::uint64_t seen) {
+    const auto open = [&](std::uint64_t gate) { return wanted(gate) > 0 && gate >> kEpochShift != seen; };
+    while (true) {
+      const auto start = Clock::now();
+      for (int i = 1; i % 16 != 0 || Clock::now() - start < kWorkerSpin; ++i) {
+        const std::uint64_t gate = gate_.load(std::memory_order_acquire);
+        if (open(gate) || stop_.load(std::memory_order_relaxed)) return gate;
+        pause();
+      }
+      const std::uint32_t signal = signal_.load();
+      sleepers_.fetch_add(1);
+      const std::uint64_t gate = gate_.load();
+      if (!open(gate) && !stop_.load()) sleep_on(signal_, signal);
+      sleepers_.fetch_sub(1);
+    }
+  }
+
+  const int threads_;
+  std::vector<std::thread> workers_;
+  void (*body_)(void*, std::int64_t) = nullptr;
+  void* context_ = nullptr;
+  std::int64_t pieces_ = 0;
+  std::uint64_t epoch_ = 0;
+  std::exception_ptr error_;
+  std::atomic<bool> failed_{false};
+
+  alignas(64) std::atomic<std::uint64_t> gate_{0};
+  alignas(64) std::atomic<std::int64_t> next_{0};
+  alignas(64) std::atomic<std::uint32_t> signal_{0};  // changes when sleeping workers are called
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<std::uint32_t> caller_asleep_{0};
+};
+
+// Used by the thread that has set pool_taken. Never destroyed at exit: its workers sleep in memory that
+// stays.
+constinit Pool* pool = nullptr;
+constinit std::atomic<bool> pool_taken{false};
+constinit std::atomic<int> wanted_threads{0};  // 0: not asked for yet
+
+// A child has the memory of its parent's pool but not its threads: leave it and build anew.
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
+  if (pool) pool->abandon();
+  pool = nullptr;
+  pool_taken.store(false);
+});
+
+// The pool if it is free, now this thread's; of the size that was last asked for.
+class Taken {
+ public:
+  Taken() {
+    const int threads = num_threads();
+    if (threads == 1 || pool_taken.exchange(true, std::memory_order_acquire)) return;
+    taken_ = true;
+    if (pool && pool->threads() == threads) return;
+    delete pool;
+    pool = nullptr;
+    pool = new (std::nothrow) Pool(threads);
+  }
+  Taken(const Taken&) = delete;
+  ~Taken() {
+    if (taken_) pool_taken.store(false, std::memory_order_release);
+  }
+  explicit operator bool() const { return taken_ && pool; }
+
+ private:
+  bool taken_ = false;
+};
+
+// Unmaps a thread's scratch memory at its end.
+struct ScratchEnd {
+  ~ScratchEnd() {
+    munmap(own_scratch, kScratchBytes);
+    own_scratch = nullptr;
+  }
+};
+
+[[gnu::noinline, gnu::cold]] void* map_scratch() {
+  constexpr std::size_t kHuge = std::size_t{2} << 20;
+  void* raw = mmap(nullptr, kScratchBytes + kHuge, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) memory_error("cannot map ", kScratchBytes, " bytes of scratch memory for a thread");
+  char* begin = static_cast<char*>(raw);
+  const std::size_t lead = -reinterpret_cast<std::uintptr_t>(begin) % kHuge;
+  if (lead) munmap(begin, lead);
+  begin += lead;
+  munmap(begin + kScratchBytes, kHuge - lead);
+#ifdef MADV_HUGEPAGE
+  madvise(begin, kScratchBytes, MADV_HUGEPAGE);
+#endif
+  own_scratch = begin;
+  thread_local ScratchEnd end;
+  static_cast<void>(end);
+  return own_scratch;
+}
+
+}  // namespace
+
+void parallel_for(std::int64_t pieces, void (*body)(void* context, std::int64_t piece), void* context) {
+  if (pieces == 1 || inside_region) {
+    for (std::int64_t piece = 0; piece < pieces; ++piece) body(context, piece);
+    return;
+  }
+  if (pieces <= 0) return;
+  Caller caller;
+  const Taken taken;  // given back first: taking the interpreter's lock may last
+  if (taken) return pool->run(pieces, body, context, caller);
+  for (std::int64_t piece = 0; piece < pieces; ++piece) {
+    body(context, piece);
+    caller.between_pieces();
+  }
+}
+
+void* scratch() { return own_scratch ? own_scratch : map_scratch(); }
+
+int num_threads() {
+  int threads = wanted_threads.load(std::memory_order_relaxed);
+  if (threads == 0) wanted_threads.store(threads = default_num_threads(nullptr), std::memory_order_relaxed);
+  return threads;
+}
+
+void set_num_threads(int count) {
+  if (count < 1 || count > kMaxThreads)
+    value_error("set_num_threads: count must be from 1 to ", kMaxThreads, ", got ", count);
+  wanted_threads.store(count, std::memory_order_relaxed);
+}
+
+void set_thread_hooks(const ThreadHooks& h) { hooks = h; }
+
+}  // namespace ts

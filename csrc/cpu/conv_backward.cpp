@@ -1,0 +1,75 @@
+// The gradient of a 2-D convolution with respect to its input: again a correlation, of dy with the flipped
+// weights, one for each phase of the stride.
+//
+//   dx[n, c, h, w] = sum over (kh, kw, o) with (h + padding - kh * dilation) = stride * p:  dy[n, o, p, q] *
+//   w[o, c, kh, kw]
+//
+// Rows h = phase + stride * i meet the same taps at constant offsets, so every phase is a correlation of
+// stride 1.
+#include "cpu/conv_tile.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+
+namespace {
+
+// One axis of one phase: the taps that meet it, last tap first so that the rows of dy ascend.
+struct Phase {
+  std::int64_t size;                 // rows of dx
+  std::int64_t taps, last, between;  // of the kernel
+  std::int64_t first, spread;        // of dy
+};
+
+Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std::int64_t stride,
+               std::int64_t padding, std::int64_t dilation) {
+  Phase f{phase < extent ? ceil_div(extent - phase, stride) : 0, 0, 0, 1, 0, 0};
+  // The residues of k * dilation repeat after stride / gcd(stride, dilation) taps.
+  std::int64_t a = stride, b = dilation;
+  while (b != 0) {
+    const std::int64_t r = a % b;
+    a = b, b = r;
+  }
+  f.between = stride / a;
+  for (std::int64_t k = 0; k < least(kernel, f.between); ++k)
+    if ((phase + padding - k * dilation) % stride == 0) {
+      f.taps = ceil_div(kernel - k, f.between);
+      f.last = k + (f.taps - 1) * f.between;
+      f.first = (phase + padding - f.last * dilation) / stride;
+      f.spread = f.between * dilation / stride;
+    }
+  return f;
+}
+
+}  // namespace
+
+void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
+  with_floating(dy.dtype, [&]<class T>(Type<T>) {
+    for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)
+      for (std::int64_t pw = 0; pw < conv.stride[1]; ++pw) {
+        const Phase fh =
+            phase_of(ph, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
+        const Phase fw =
+            phase_of(pw, dx.shape[3], weight.shape[3], conv.stride[1], conv.padding[1], conv.dilation[1]);
+        Correlation<T> k;
+        k.N = dx.shape[0], k.G = conv.groups, k.C = weight.shape[0] / conv.groups, k.O = weight.shape[1];
+        k.H = dy.shape[2], k.W = dy.shape[3], k.P = fh.size, k.Q = fw.size;
+        k.step = {1, 1};
+        k.taps = {fh.taps, fw.taps};
+        k.first = {fh.first, fw.first};
+        k.spread = {fh.spread, fw.spread};
+        k.x = dy.as<T>(), k.xs = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
+        k.w = weight.as<T>() + fh.last * weight.strides[2] + fw.last * weight.strides[3];
+        k.wo = weight.strides[1], k.wc = weight.strides[0], k.wg = k.C * k.wc;
+        k.ws = {-fh.between * weight.strides[2], -fw.between * weight.strides[3]};
+        k.y = dx.as<T>() + ph * dx.strides[2] + pw * dx.strides[3];
+        k.ys = {dx.strides[0], dx.strides[1], conv.stride[0] * dx.strides[2], conv.stride[1] * dx.strides[3]};
+        k.bias = nullptr, k.bias_stride = 0, k.relu = false;
+        if (k.C == 1 && k.O == 1 && k.G > 1)
+          depthwise(k);
+        else
+          correlate(k);
+      }
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

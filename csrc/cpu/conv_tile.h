@@ -1,0 +1,166 @@
+// Convolution's shared parts: the correlation that forward and the input gradient both are, and the copy of a
+// band of images into dense channels-last rows.
+//
+//   y[n, p, q, g, o] = act(bias[g, o] + sum over taps (i, j) and channels c of
+//                          x[n, p * step.h + i * spread.h + first.h, q * step.w + j * spread.w + first.w, g,
+//                          c]
+//                          * w[i, j, g, c, o])          x is 0 outside the image
+//
+// N images, G groups, C and O channels of x and y in one group, H W extents of x, P Q extents of y.
+// The sum runs over i, then j, then c, one fused multiply-add after the other: neither the tile nor the
+// layout nor the register width changes its bits.
+#pragma once
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/simd.h"
+
+namespace ts::cpu::TS_ISA {
+
+struct Pair {
+  std::int64_t h, w;
+};
+
+// Where the elements of one operand lie: strides of image, channel, row and column.
+struct Strides4 {
+  std::int64_t n, c, h, w;
+};
+
+template <class T>
+struct Correlation {
+  std::int64_t N, G, C, O, H, W, P, Q;
+  Pair step, taps, first, spread;
+  const T* x;
+  Strides4 xs;
+  const T* w;
+  std::int64_t wg, wo, wc;  // group, output channel, input channel
+  Pair ws;                  // taps
+  T* y;
+  Strides4 ys;
+  const T* bias;  // (G * O) or null
+  std::int64_t bias_stride;
+  bool relu;
+
+  std::int64_t depth() const { return taps.h * taps.w * C; }
+  // No tap of any pixel falls outside the image.
+  bool inside() const {
+    return first.h >= 0 && first.w >= 0 && first.h + (taps.h - 1) * spread.h + (P - 1) * step.h < H &&
+           first.w + (taps.w - 1) * spread.w + (Q - 1) * step.w < W;
+  }
+  // Rows and columns of x under `rows` rows of y.
+  std::int64_t band_rows(std::int64_t rows) const {
+    return (rows - 1) * step.h + (taps.h - 1) * spread.h + 1;
+  }
+  std::int64_t band_cols() const { return (Q - 1) * step.w + (taps.w - 1) * spread.w + 1; }
+};
+
+template <class T>
+void correlate(const Correlation<T>& c);
+template <class T>
+void depthwise(const Correlation<T>& c);  // C = O = 1: a vector of groups at a time
+
+// --- scratch ---------------------------------------------------------------------------------
+// The caller's scratch holds what all workers read (packed weights) or add to (partial gradients) in its
+// first part; every thread's own bands lie in the rest.
+constexpr std::int64_t kSharedBytes = std::int64_t{40} << 20;
+constexpr std::int64_t kBandBytes = static_cast<std::int64_t>(kScratchBytes) - kSharedBytes;
+
+template <class T>
+TS_INLINE T* shared_scratch() {
+  return static_cast<T*>(ts::scratch());
+}
+template <class T>
+TS_INLINE T* band_scratch() {
+  return reinterpret_cast<T*>(static_cast<char*>(ts::scratch()) + kSharedBytes);
+}
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+constexpr std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// --- bands -----------------------------------------------------------------------------------
+// A block of one image with its channels together: what a tile reads.
+template <class T>
+struct Band {
+  const T* data;
+  std::int64_t row, pixel;  // strides
+};
+
+// Copies rows [h0, h0 + rows) and columns [w0, w0 + cols) of an H x W image of `channels` channels to
+// dst[row][column][pitch], zeros outside the image and in channels past the last.
+template <class T>
+void copy_band(const T* src, const Strides4& s, std::int64_t H, std::int64_t W, std::int64_t channels,
+               std::int64_t h0, std::int64_t rows, std::int64_t w0, std::int64_t cols, std::int64_t pitch,
+               T* dst) {
+  const std::int64_t left = least(cols, most(0, -w0)), right = most(left, least(cols, W - w0));
+  const std::int64_t width = right - left;
+  const auto zero = [](T* p, std::int64_t n) { std::memset(p, 0, static_cast<std::size_t>(n) * sizeof(T)); };
+  for (std::int64_t r = 0; r < rows; ++r, dst += cols * pitch) {
+    const std::int64_t h = h0 + r;
+    if (h < 0 || h >= H || width == 0) {
+      zero(dst, cols * pitch);
+      continue;
+    }
+    zero(dst, left * pitch);
+    zero(dst + right * pitch, (cols - right) * pitch);
+    const T* from = src + h * s.h + (w0 + left) * s.w;
+    T* to = dst + left * pitch;
+    if ((s.c == 1 || channels == 1) && (s.w == channels || width == 1) && pitch == channels) {
+      std::memcpy(to, from, static_cast<std::size_t>(width * channels) * sizeof(T));
+      continue;
+    }
+    if (pitch > channels)
+      for (std::int64_t i = 0; i < width; ++i) zero(to + i * pitch + channels, pitch - channels);
+    if (s.c == 1 && channels > 1) {
+      for (std::int64_t i = 0; i < width; ++i)
+        std::memcpy(to + i * pitch, from + i * s.w, static_cast<std::size_t>(channels) * sizeof(T));
+    } else {
+      // Eight channels at a time: their lines of dst stay in the cache between passes over the row.
+      for (std::int64_t c0 = 0; c0 < channels; c0 += 8) {
+        const std::int64_t c1 = least(c0 + 8, channels);
+        for (std::int64_t i = 0; i < width; ++i)
+          for (std::int64_t c = c0; c < c1; ++c) to[i * pitch + c] = from[i * s.w + c * s.c];
+      }
+    }
+  }
+}
+
+// The offsets of a window's runs of contiguous elements, in the order of the sum. Neighbouring taps of a row
+// make one run where they touch. Returns the number of runs; offsets may be null to ask for it.
+struct Runs {
+  std::int64_t count, length;
+};
+inline Runs window_runs(Pair taps, Pair spread, std::int64_t channels, std::int64_t row, std::int64_t column,
+                        std::int64_t* offsets) {
+  const bool joined = taps.w == 1 || spread.w * column == channels;
+  const std::int64_t per_row = joined ? 1 : taps.w;
+  if (offsets)
+    for (std::int64_t i = 0; i < taps.h; ++i)
+      for (std::int64_t j = 0; j < per_row; ++j)
+        offsets[i * per_row + j] = i * spread.h * row + j * spread.w * column;
+  return {taps.h * per_row, (joined ? taps.w : 1) * channels};
+}
+
+// --- register tiles --------------------------------------------------------------------------
+// Rows x vectors of accumulators that fit the registers beside the operands: 14 x 2 of 32, 6 x 2 of 16.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 5;
+#endif
+constexpr int kTileVectors = 2;
+template <class T>
+constexpr int kPanel = kTileVectors * Vec<T>::width;  // output channels that share one pass
+
+// The sizes of [0, n) cut into the fewest tiles of at most kTileRows, as equal as can be.
+struct Tiles {
+  std::int64_t count, base, extra;  // the first `extra` tiles have base + 1 rows
+  TS_INLINE explicit Tiles(std::int64_t n)
+      : count(ceil_div(n, kTileRows)), base(count ? n / count : 0), extra(count ? n % count : 0) {}
+  TS_INLINE int rows(std::int64_t tile) const { return static_cast<int>(base + (tile < extra)); }
+};
+
+}  // namespace ts::cpu::TS_ISA

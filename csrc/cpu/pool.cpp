@@ -1,0 +1,207 @@
+// 2-D pooling, forward (legend in pool_window.h):
+//
+//   max: y = max over the window, padding counts as -inf; NaN wins, the first of equals is the index kept for
+//   backward avg: y = (sum over the window, row by row) / divisor
+//
+// Channels last: a vector holds neighbouring channels. Channels first, stride 1 or 2: a vector holds
+// neighbouring outputs of a row. Anything else: element by element. Reads x once from memory, writes y (and
+// the index) once.
+#include "cpu/pool_window.h"
+
+namespace ts::cpu::TS_ISA {
+
+namespace {
+
+// --- what a window computes, for a vector and for one element ------------------------------------
+template <class T>
+struct MaxLanes {
+  Vec<T> best;
+  typename Vec<T>::MaskReg index;
+  TS_INLINE void first(Vec<T> x, std::int64_t tap) {
+    best = x;
+    index = typename Vec<T>::MaskReg{} + static_cast<IntOf<T>>(tap);
+  }
+  TS_INLINE void next(Vec<T> x, std::int64_t tap) {
+    // x > best, or the first NaN: not (x <= best) unless best is NaN already.
+    const auto wins = ~(x <= best).r & (best == best).r;
+    best = wins ? x.r : best.r;
+    index = wins ? typename Vec<T>::MaskReg{} + static_cast<IntOf<T>>(tap) : index;
+  }
+};
+
+template <class T, class Index>
+struct MaxPool {
+  Plane<Index> index;
+  struct One {
+    T best;
+    Index index;
+  };
+  using Lanes = MaxLanes<T>;
+  TS_INLINE static One empty_one() { return {static_cast<T>(-__builtin_inf()), 0}; }
+  TS_INLINE static Lanes empty() {
+    return {Vec<T>(static_cast<T>(-__builtin_inf())), typename Vec<T>::MaskReg{}};
+  }
+  TS_INLINE static void add(One& s, T x, std::int64_t tap, bool first) {
+    if (first || x > s.best || (x != x && s.best == s.best)) s = {x, static_cast<Index>(tap)};
+  }
+  TS_INLINE static void add(Lanes& s, Vec<T> x, std::int64_t tap, bool first) {
+    first ? s.first(x, tap) : s.next(x, tap);
+  }
+  TS_INLINE void write(const One& s, T* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
+                       std::int64_t) const {
+    *y = s.best;
+    *index.at(n, c, p, q) = s.index;
+  }
+  TS_INLINE void write(const Lanes& s, T* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
+                       std::int64_t, std::int64_t lanes) const {
+    store_lanes(s.best, y, lanes);
+    IndexLanes<T, Index>::store(s.index, index.at(n, c, p, q), lanes);
+  }
+  bool channels_last() const { return index.c == 1; }
+  bool rows() const { return index.w == 1; }
+};
+
+template <class T>
+struct AvgPool {
+  struct One {
+    T sum;
+  };
+  struct Lanes {
+    Vec<T> sum;
+  };
+  TS_INLINE static One empty_one() { return {T(0)}; }
+  TS_INLINE static Lanes empty() { return {Vec<T>(T(0))}; }
+  TS_INLINE static void add(One& s, T x, std::int64_t, bool) { s.sum += x; }
+  TS_INLINE static void add(Lanes& s, Vec<T> x, std::int64_t, bool) { s.sum = s.sum + x; }
+  TS_INLINE void write(const One& s, T* y, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                       std::int64_t divisor) const {
+    *y = divisor ? s.sum / static_cast<T>(divisor) : T(0);
+  }
+  TS_INLINE void write(const Lanes& s, T* y, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                       std::int64_t divisor, std::int64_t lanes) const {
+    store_lanes(divisor ? s.sum / Vec<T>(static_cast<T>(divisor)) : Vec<T>(T(0)), y, lanes);
+  }
+  bool channels_last() const { return true; }
+  bool rows() const { return true; }
+};
+
+// count elements of x, `stride` (1 or 2) apart.
+template <class T>
+TS_INLINE Vec<T> load_row(const T* x, std::int64_t stride, std::int64_t count) {
+  constexpr int W = Vec<T>::width;
+  if (stride == 1) return load_lanes(x, count);
+  const std::int64_t elements = 2 * count - 1;
+  const Vec<T> low = load_lanes(x, elements < W ? elements : W);
+  const Vec<T> high = elements > W ? Vec<T>::load_partial(x + W, elements - W) : Vec<T>(T(0));
+  typename Vec<T>::MaskReg even;
+  for (int i = 0; i < W; ++i) even[i] = 2 * i;
+  return Vec<T>(__builtin_shuffle(low.r, high.r, even));
+}
+
+// One output pixel, channels last. A window of constant size (Kernel x Kernel, wholly inside) unrolls.
+template <int Kernel, class T, class Pool>
+TS_INLINE void pool_channels(const Pool& pool, const PoolShape& s, const Plane<const T>& x, T* y,
+                             std::int64_t n, std::int64_t p, std::int64_t q, std::int64_t divisor) {
+  constexpr int W = Vec<T>::width;
+  const std::int64_t i0 = Kernel ? 0 : s.h.low(p), i1 = Kernel ? Kernel : s.h.high(p);
+  const std::int64_t j0 = Kernel ? 0 : s.w.low(q), j1 = Kernel ? Kernel : s.w.high(q);
+  const T* corner = x.at(n, 0, s.h.start(p), s.w.start(q));
+  for (std::int64_t c = 0; c < s.C; c += W) {
+    const std::int64_t lanes = s.C - c < W ? s.C - c : W;
+    auto state = Pool::empty();
+#pragma GCC unroll 3
+    for (std::int64_t i = i0; i < i1; ++i)
+#pragma GCC unroll 3
+      for (std::int64_t j = j0; j < j1; ++j)
+        Pool::add(state, load_lanes(corner + c + i * s.h.dilation * x.h + j * s.w.dilation * x.w, lanes),
+                  i * s.w.kernel + j, i == i0 && j == j0);
+    pool.write(state, y + c, n, c, p, q, divisor, lanes);
+  }
+}
+
+template <class T, class Pool>
+void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x, const Plane<T>& y,
+                  const Pool2d& options, bool average) {
+  constexpr int W = Vec<T>::width;
+  constexpr std::int64_t kPiece = std::int64_t{1} << 16;  // taps of one piece, about
+  const std::int64_t P = s.h.outputs, Q = s.w.outputs, taps = s.h.kernel * s.w.kernel;
+  if (s.N == 0 || s.C == 0 || P <= 0 || Q <= 0) return;
+  const auto divisor = [&](std::int64_t p, std::int64_t q) { return average ? s.divisor(p, q, options) : 1; };
+  const auto one = [&](std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q) {
+    const std::int64_t i0 = s.h.low(p), i1 = s.h.high(p), j0 = s.w.low(q), j1 = s.w.high(q);
+    auto state = Pool::empty_one();
+    for (std::int64_t i = i0; i < i1; ++i)
+      for (std::int64_t j = j0; j < j1; ++j)
+        Pool::add(state, *x.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q) + j * s.w.dilation),
+                  i * s.w.kernel + j, i == i0 && j == j0);
+    pool.write(state, y.at(n, c, p, q), n, c, p, q, divisor(p, q));
+  };
+
+  const std::int64_t q_first = s.w.first_whole(), q_end = s.w.end_whole();
+  if (x.c == 1 && y.c == 1 && pool.channels_last() && s.C > 1) {
+    const bool whole = s.h.first_whole() == 0 && s.h.end_whole() == P && q_first == 0 && q_end == Q;
+    const bool two = whole && s.h.kernel == 2 && s.w.kernel == 2,
+               three = whole && s.h.kernel == 3 && s.w.kernel == 3;
+    const std::int64_t grain = 1 + kPiece / (Q * s.C * taps);
+    parallel_ranges(s.N * P, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const std::int64_t n = row / P, p = row % P;
+        for (std::int64_t q = 0; q < Q; ++q) {
+          T* to = y.at(n, 0, p, q);
+          if (two)
+            pool_channels<2>(pool, s, x, to, n, p, q, divisor(p, q));
+          else if (three)
+            pool_channels<3>(pool, s, x, to, n, p, q, divisor(p, q));
+          else
+            pool_channels<0>(pool, s, x, to, n, p, q, divisor(p, q));
+        }
+      }
+    });
+    return;
+  }
+
+  const bool vectors = x.w == 1 && y.w == 1 && pool.rows() && s.w.stride <= 2;
+  const std::int64_t grain = 1 + kPiece / (Q * taps);
+  parallel_ranges(s.N * s.C * P, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / P / s.C, c = row / P % s.C, p = row % P;
+      if (!vectors) {
+        for (std::int64_t q = 0; q < Q; ++q) one(n, c, p, q);
+        continue;
+      }
+      for (std::int64_t q = 0; q < q_first; ++q) one(n, c, p, q);
+      const std::int64_t i0 = s.h.low(p), i1 = s.h.high(p);
+      for (std::int64_t q = q_first; q < q_end; q += W) {
+        const std::int64_t lanes = q_end - q < W ? q_end - q : W;
+        auto state = Pool::empty();
+        for (std::int64_t i = i0; i < i1; ++i) {
+          const T* from = x.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q));
+          for (std::int64_t j = 0; j < s.w.kernel; ++j)
+            Pool::add(state, load_row(from + j * s.w.dilation, s.w.stride, lanes), i * s.w.kernel + j,
+                      i == i0 && j == 0);
+        }
+        pool.write(state, y.at(n, c, p, q), n, c, p, q, divisor(p, q), lanes);
+      }
+      for (std::int64_t q = q_end; q < Q; ++q) one(n, c, p, q);
+    }
+  });
+}
+
+}  // namespace
+
+void max_pool2d(In x, Out y, Out index, Pool2d pool) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    with_index(index.dtype, [&]<class I>(Type<I>) {
+      pool_forward<T>(MaxPool<T, I>{plane<I>(index)}, PoolShape(x, y, pool), plane<T>(x), plane<T>(y), pool,
+                      false);
+    });
+  });
+}
+
+void avg_pool2d(In x, Out y, Pool2d pool) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    pool_forward<T>(AvgPool<T>{}, PoolShape(x, y, pool), plane<T>(x), plane<T>(y), pool, true);
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,201 @@
+// Gradients of 2-D pooling (legend in pool_window.h):
+//
+//   max: dx[h, w] = sum over the windows (p, q) whose winning tap is this input of dy[p, q]
+//   avg: dx[h, w] = sum over the windows (p, q) that hold this input of dy[p, q] / divisor[p, q]
+//
+// Windows are added in ascending order of (p, q), whichever way the loops run. Channels last, every input
+// gathers from its windows (or, windows edge to edge, every window writes its inputs): no zeroing, no races,
+// a vector of channels at a time. Other layouts scatter, one plane a piece. Reads dy and the index about once
+// from memory, writes dx once.
+#include "cpu/pool_window.h"
+
+namespace ts::cpu::TS_ISA {
+
+namespace {
+
+constexpr std::int64_t kPiece = std::int64_t{1} << 16;  // inputs of one piece, about
+
+// What a window hands to one of its inputs.
+template <class T, class Index>
+struct MaxShare {
+  Plane<const T> dy;
+  Plane<const Index> index;
+  TS_INLINE Vec<T> lanes(std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q, std::int64_t tap,
+                         std::int64_t count) const {
+    const auto taps = IndexLanes<T, Index>::load(index.at(n, c, p, q), count);
+    const auto here = taps == static_cast<IntOf<T>>(tap);
+    return Vec<T>(here ? load_lanes(dy.at(n, c, p, q), count).r : typename Vec<T>::Reg{});
+  }
+  TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, std::int64_t n, std::int64_t c,
+                         std::int64_t p, std::int64_t q) const {
+    const std::int64_t tap = *index.at(n, c, p, q);
+    const std::int64_t h = s.h.start(p) + tap / s.w.kernel * s.h.dilation;
+    const std::int64_t w = s.w.start(q) + tap % s.w.kernel * s.w.dilation;
+    if (h >= 0 && h < s.h.inputs && w >= 0 && w < s.w.inputs) *dx.at(n, c, h, w) += *dy.at(n, c, p, q);
+  }
+  bool channels_last() const { return dy.c == 1 && index.c == 1; }
+  bool rows() const { return dy.w == 1 && index.w == 1; }
+};
+
+template <class T>
+struct AvgShare {
+  Plane<const T> dy;
+  const PoolShape& shape;
+  const Pool2d& pool;
+  TS_INLINE Vec<T> lanes(std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q, std::int64_t,
+                         std::int64_t count) const {
+    const std::int64_t divisor = shape.divisor(p, q, pool);
+    return load_lanes(dy.at(n, c, p, q), count) / Vec<T>(static_cast<T>(divisor ? divisor : 1));
+  }
+  TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, std::int64_t n, std::int64_t c,
+                         std::int64_t p, std::int64_t q) const {
+    const std::int64_t divisor = s.divisor(p, q, pool);
+    if (divisor == 0) return;
+    const T share = *dy.at(n, c, p, q) / static_cast<T>(divisor);
+    for (std::int64_t i = s.h.low(p); i < s.h.high(p); ++i)
+      for (std::int64_t j = s.w.low(q); j < s.w.high(q); ++j)
+        *dx.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q) + j * s.w.dilation) += share;
+  }
+  bool channels_last() const { return dy.c == 1; }
+  bool rows() const { return false; }
+};
+
+// Windows edge to edge, channels last: every window writes all of its inputs; what no window covers is 0.
+template <class T, class Share>
+void write_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+  constexpr int W = Vec<T>::width;
+  const std::int64_t P = s.h.outputs, Q = s.w.outputs, KH = s.h.kernel, KW = s.w.kernel;
+  const auto clear = [&](std::int64_t n, std::int64_t h, std::int64_t w) {
+    std::memset(dx.at(n, 0, h, w), 0, static_cast<std::size_t>(s.C) * sizeof(T));
+  };
+  parallel_ranges(s.N * P, 1 + kPiece / (KH * s.w.inputs * s.C), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / P, p = row % P;
+      for (std::int64_t q = 0; q < Q; ++q)
+        for (std::int64_t c = 0; c < s.C; c += W) {
+          const std::int64_t count = s.C - c < W ? s.C - c : W;
+          for (std::int64_t i = 0; i < KH; ++i)
+            for (std::int64_t j = 0; j < KW; ++j)
+              store_lanes(share.lanes(n, c, p, q, i * KW + j, count), dx.at(n, c, p * KH + i, q * KW + j),
+                          count);
+        }
+      for (std::int64_t h = p * KH; h < (p + 1) * KH; ++h)
+        for (std::int64_t w = Q * KW; w < s.w.inputs; ++w) clear(n, h, w);
+      if (p + 1 == P)
+        for (std::int64_t h = P * KH; h < s.h.inputs; ++h)
+          for (std::int64_t w = 0; w < s.w.inputs; ++w) clear(n, h, w);
+    }
+  });
+}
+
+// Channels last: every input adds what its windows hand it.
+template <class T, class Share>
+void gather_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+  constexpr int W = Vec<T>::width;
+  parallel_ranges(s.N * s.h.inputs, 1 + kPiece / (s.w.inputs * s.C),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t row = begin; row < end; ++row) {
+                      const std::int64_t n = row / s.h.inputs, h = row % s.h.inputs;
+                      const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
+                      for (std::int64_t w = 0; w < s.w.inputs; ++w) {
+                        const std::int64_t q0 = s.w.first_window(w), q1 = s.w.end_window(w);
+                        for (std::int64_t c = 0; c < s.C; c += W) {
+                          const std::int64_t count = s.C - c < W ? s.C - c : W;
+                          Vec<T> sum(T(0));
+                          for (std::int64_t p = p0; p < p1; ++p) {
+                            const std::int64_t down = h - s.h.start(p);
+                            if (s.h.dilation > 1 && down % s.h.dilation != 0) continue;
+                            const std::int64_t i = s.h.dilation > 1 ? down / s.h.dilation : down;
+                            for (std::int64_t q = q0; q < q1; ++q) {
+                              const std::int64_t right = w - s.w.start(q);
+                              if (s.w.dilation > 1 && right % s.w.dilation != 0) continue;
+                              const std::int64_t j = s.w.dilation > 1 ? right / s.w.dilation : right;
+                              sum = sum + share.lanes(n, c, p, q, i * s.w.kernel + j, count);
+                            }
+                          }
+                          store_lanes(sum, dx.at(n, c, h, w), count);
+                        }
+                      }
+                    }
+                  });
+}
+
+// Any layout: clears a plane and lets its windows add to it.
+template <class T, class Share>
+void scatter_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+  const std::int64_t size = s.h.inputs * s.w.inputs;
+  parallel_ranges(s.N * s.C, 1 + kPiece / size, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t at = begin; at < end; ++at) {
+      const std::int64_t n = at / s.C, c = at % s.C;
+      for (std::int64_t h = 0; h < s.h.inputs; ++h)
+        for (std::int64_t w = 0; w < s.w.inputs; ++w) *dx.at(n, c, h, w) = T(0);
+      for (std::int64_t p = 0; p < s.h.outputs; ++p)
+        for (std::int64_t q = 0; q < s.w.outputs; ++q) share.scatter(s, dx, n, c, p, q);
+    }
+  });
+}
+
+// Channels first, 2 x 2 windows edge to edge: a vector of outputs of one row writes two vectors of each input
+// row.
+template <class T, class Index>
+void write_row_pairs(const MaxShare<T, Index>& share, const PoolShape& s, const Plane<T>& dx) {
+  constexpr int W = Vec<T>::width;
+  const std::int64_t P = s.h.outputs, Q = s.w.outputs;
+  typename Vec<T>::MaskReg low, high;
+  for (int i = 0; i < W; ++i) low[i] = i / 2 + i % 2 * W, high[i] = W / 2 + i / 2 + i % 2 * W;
+  parallel_ranges(s.N * s.C * P, 1 + kPiece / (2 * s.w.inputs), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / P / s.C, c = row / P % s.C, p = row % P;
+      for (std::int64_t q = 0; q < Q; q += W) {
+        const std::int64_t count = Q - q < W ? Q - q : W;
+        const Vec<T> dy = load_lanes(share.dy.at(n, c, p, q), count);
+        const auto taps = IndexLanes<T, Index>::load(share.index.at(n, c, p, q), count);
+        for (int i = 0; i < 2; ++i) {
+          const auto left = taps == static_cast<IntOf<T>>(2 * i),
+                     right = taps == static_cast<IntOf<T>>(2 * i + 1);
+          const typename Vec<T>::Reg a = left ? dy.r : typename Vec<T>::Reg{},
+                                     b = right ? dy.r : typename Vec<T>::Reg{};
+          T* to = dx.at(n, c, 2 * p + i, 2 * q);
+          store_lanes(Vec<T>(__builtin_shuffle(a, b, low)), to, 2 * count < W ? 2 * count : W);
+          if (2 * count > W) store_lanes(Vec<T>(__builtin_shuffle(a, b, high)), to + W, 2 * count - W);
+        }
+      }
+      for (std::int64_t w = 2 * Q; w < s.w.inputs; ++w)
+        *dx.at(n, c, 2 * p, w) = *dx.at(n, c, 2 * p + 1, w) = T(0);
+      if (p + 1 == P)
+        for (std::int64_t h = 2 * P; h < s.h.inputs; ++h)
+          for (std::int64_t w = 0; w < s.w.inputs; ++w) *dx.at(n, c, h, w) = T(0);
+    }
+  });
+}
+
+template <class T, class Share>
+void pool_backward(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+  if (s.N == 0 || s.C == 0 || s.h.inputs == 0 || s.w.inputs == 0) return;
+  const bool tiles = s.h.tiles() && s.w.tiles() && s.h.outputs > 0 && s.w.outputs > 0;
+  if (share.channels_last() && dx.c == 1 && s.C > 1)
+    return tiles ? write_windows(share, s, dx) : gather_windows(share, s, dx);
+  if constexpr (requires { share.index; })
+    if (tiles && s.h.kernel == 2 && s.w.kernel == 2 && share.rows() && dx.w == 1)
+      return write_row_pairs(share, s, dx);
+  scatter_windows(share, s, dx);
+}
+
+}  // namespace
+
+void max_pool2d_backward(In dy, In index, Out dx, Pool2d pool) {
+  with_floating(dy.dtype, [&]<class T>(Type<T>) {
+    with_index(index.dtype, [&]<class I>(Type<I>) {
+      pool_backward<T>(MaxShare<T, I>{plane<T>(dy), plane<I>(index)}, PoolShape(dx, dy, pool), plane<T>(dx));
+    });
+  });
+}
+
+void avg_pool2d_backward(In dy, Out dx, Pool2d pool) {
+  with_floating(dy.dtype, [&]<class T>(Type<T>) {
+    const PoolShape shape(dx, dy, pool);
+    pool_backward<T>(AvgShare<T>{plane<T>(dy), shape, pool}, shape, plane<T>(dx));
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,141 @@
+// Pooling's shared parts: the geometry of windows, and vectors of narrow indices.
+//
+// N images, C channels, H W extents of x, P Q extents of y. Tap (i, j) of output (p, q) reads
+//   x[n, c, p * stride.h + i * dilation.h - padding.h, q * stride.w + j * dilation.w - padding.w]
+#pragma once
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/simd.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+
+// One axis of a pooling.
+struct PoolAxis {
+  std::int64_t kernel, stride, padding, dilation, inputs, outputs;
+
+  TS_INLINE std::int64_t start(std::int64_t out) const { return out * stride - padding; }
+  // The taps [low, high) of a window that lie inside the image.
+  TS_INLINE std::int64_t low(std::int64_t out) const {
+    const std::int64_t s = start(out);
+    return s >= 0 ? 0 : dilation == 1 ? -s : (-s + dilation - 1) / dilation;
+  }
+  TS_INLINE std::int64_t high(std::int64_t out) const {
+    const std::int64_t room = inputs - start(out);  // first offset outside
+    if (room <= 0) return 0;
+    const std::int64_t taps = dilation == 1 ? room : (room + dilation - 1) / dilation;
+    return taps < kernel ? taps : kernel;
+  }
+  // Taps inside the image or its padding: what count_include_pad counts.
+  TS_INLINE std::int64_t padded(std::int64_t out) const {
+    const std::int64_t room = inputs + padding - start(out);
+    if (room <= 0) return 0;
+    const std::int64_t taps = (room + dilation - 1) / dilation;
+    return taps < kernel ? taps : kernel;
+  }
+  // The outputs [first_whole, end_whole) whose taps all lie inside the image.
+  std::int64_t first_whole() const {
+    const std::int64_t first = (padding + stride - 1) / stride;
+    return first < outputs ? first : outputs;
+  }
+  std::int64_t end_whole() const {
+    const std::int64_t last =
+        inputs - 1 - (kernel - 1) * dilation + padding;  // the largest start, shifted by padding
+    const std::int64_t end = last < 0 ? 0 : last / stride + 1, first = first_whole();
+    return end < first ? first : end < outputs ? end : outputs;
+  }
+  // The windows [first_window, end_window) that may contain an input.
+  TS_INLINE std::int64_t first_window(std::int64_t in) const {
+    const std::int64_t past = in + padding - (kernel - 1) * dilation;
+    return past <= 0 ? 0 : (past + stride - 1) / stride;
+  }
+  TS_INLINE std::int64_t end_window(std::int64_t in) const {
+    const std::int64_t end = (in + padding) / stride + 1;
+    return end < outputs ? end : outputs;
+  }
+  // Windows lie edge to edge: each input belongs to at most one.
+  bool tiles() const {
+    return kernel == stride && dilation == 1 && padding == 0 && outputs * stride <= inputs;
+  }
+};
+
+struct PoolShape {
+  std::int64_t N, C;
+  PoolAxis h, w;
+
+  PoolShape(const View& x, const View& y, const Pool2d& pool)
+      : N(x.shape[0]),
+        C(x.shape[1]),
+        h{pool.kernel[0], pool.stride[0], pool.padding[0], pool.dilation[0], x.shape[2], y.shape[2]},
+        w{pool.kernel[1], pool.stride[1], pool.padding[1], pool.dilation[1], x.shape[3], y.shape[3]} {}
+
+  // What an average divides by; 0 where the window holds nothing.
+  TS_INLINE std::int64_t divisor(std::int64_t p, std::int64_t q, const Pool2d& pool) const {
+    if (pool.divisor) return pool.divisor;
+    if (pool.count_include_pad) return h.padded(p) * w.padded(q);
+    const std::int64_t rows = h.high(p) - h.low(p), cols = w.high(q) - w.low(q);
+    return rows > 0 && cols > 0 ? rows * cols : 0;
+  }
+};
+
+// The address of an image, channel, row and column.
+template <class T>
+struct Plane {
+  T* data;
+  std::int64_t n, c, h, w;
+  TS_INLINE T* at(std::int64_t image, std::int64_t channel, std::int64_t row, std::int64_t column) const {
+    return data + image * n + channel * c + row * h + column * w;
+  }
+};
+template <class T>
+TS_INLINE Plane<const T> plane(const In& v) {
+  return {v.as<T>(), v.strides[0], v.strides[1], v.strides[2], v.strides[3]};
+}
+template <class T>
+TS_INLINE Plane<T> plane(const Out& v) {
+  return {v.as<T>(), v.strides[0], v.strides[1], v.strides[2], v.strides[3]};
+}
+
+// Tap numbers as lanes of T's size, in memory as uint8 or int32.
+template <class T, class Index>
+struct IndexLanes {
+  static constexpr int width = Vec<T>::width;
+  typedef Index Narrow __attribute__((vector_size(width * sizeof(Index))));
+  using Lanes = typename Vec<T>::MaskReg;
+  TS_INLINE static void store(Lanes lanes, Index* p, std::int64_t n) {
+    const Narrow narrow = __builtin_convertvector(lanes, Narrow);
+    if (n == width)
+      std::memcpy(p, &narrow, sizeof narrow);
+    else
+      for (std::int64_t i = 0; i < n; ++i) p[i] = narrow[i];
+  }
+  TS_INLINE static Lanes load(const Index* p, std::int64_t n) {
+    Narrow narrow{};
+    if (n == width)
+      std::memcpy(&narrow, p, sizeof narrow);
+    else
+      std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Index));
+    return __builtin_convertvector(narrow, Lanes);
+  }
+};
+
+template <class T>
+TS_INLINE Vec<T> load_lanes(const T* p, std::int64_t n) {
+  return n == Vec<T>::width ? Vec<T>::load(p) : Vec<T>::load_partial(p, n);
+}
+template <class T>
+TS_INLINE void store_lanes(Vec<T> v, T* p, std::int64_t n) {
+  n == Vec<T>::width ? v.store(p) : v.store_partial(p, n);
+}
+
+// uint8 or int32, by the size of the window.
+template <class F>
+TS_INLINE void with_index(DType d, F&& f) {
+  if (d == DType::uint8)
+    f(Type<std::uint8_t>{});
+  else
+    f(Type<std::int32_t>{});
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,116 @@
+// Dropout: y = keep ? x / (1 - p) : 0, with one mask bit an element.
+//
+// Element i in memory order takes word i of the generator and is dropped where word < p 2^32; its bit
+// is bit i % 8 of mask byte i / 8. x and y lie in the same dense memory order. Reads x once, writes y
+// once and 1/32 of a float32's bytes of mask; backward reads dy and the mask and writes dx.
+#include <cstring>
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/random.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+constexpr std::int64_t kGrain = 32768;
+static_assert(kGrain % kGroupWords == 0);
+
+// Bit i: word i >= limit.
+TS_INLINE std::uint32_t at_least(U32 word, U32 limit) {
+#if defined(__AVX512F__)
+  return _mm512_cmpge_epu32_mask(__m512i(word.r), __m512i(limit.r));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(__m256((word >= limit).r)));
+#else
+  return static_cast<std::uint32_t>(_mm_movemask_ps(__m128((word >= limit).r)));
+#endif
+}
+
+// x where the lane's bit is 1, else 0.
+template <class T>
+TS_INLINE Vec<T> keep(Vec<T> x, std::uint32_t bits) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), x.r));
+  else
+    return Vec<T>(_mm512_maskz_mov_pd(static_cast<__mmask8>(bits), x.r));
+#else
+  using I = IntOf<T>;
+  Vec<I> lane;
+  for (int i = 0; i < Vec<I>::width; ++i) lane.r[i] = I(1) << i;
+  const Mask<I> on = (Vec<I>(static_cast<I>(bits)) & lane) != Vec<I>(I(0));
+  return bit_cast<T>(bit_cast<I>(x) & Vec<I>(on.r));
+#endif
+}
+
+// y[i] = bit i ? x[i] * scale : 0 for the first n <= kGroupWords elements.
+template <class T>
+TS_INLINE void apply(const T* x, T* y, std::uint32_t bits, Vec<T> scale, std::int64_t n) {
+  constexpr int kWidth = Vec<T>::width;
+  if (n >= kGroupWords) {
+    for (int j = 0; j < kGroupWords; j += kWidth) keep(Vec<T>::load(x + j) * scale, bits >> j).store(y + j);
+  } else {
+    for (int j = 0; j < n; j += kWidth) {
+      const std::int64_t count = n - j < kWidth ? n - j : kWidth;
+      keep(Vec<T>::load_partial(x + j, count) * scale, bits >> j).store_partial(y + j, count);
+    }
+  }
+}
+
+}  // namespace
+
+void dropout(In x, Out state, Out y, Out mask, double p) {
+  const std::int64_t n = y.size();
+  std::uint8_t* const bytes = mask.as<std::uint8_t>();
+  const Generator generator(state);
+  const std::uint64_t threshold = static_cast<std::uint64_t>(p * 0x1p32 + 0.5);
+  if (threshold >> 32) {
+    std::memset(y.data, 0, static_cast<std::size_t>(n * itemsize(y.dtype)));
+    std::memset(bytes, 0, static_cast<std::size_t>((n + 7) / 8));
+    return generator.advance((n + 3) / 4);
+  }
+  with_floating(y.dtype, [&]<class T>(Type<T>) {
+    const T* const in = x.as<T>();
+    T* const out = y.as<T>();
+    const Vec<T> scale(static_cast<T>(1 / (1 - p)));
+    const U32 limit(static_cast<std::uint32_t>(threshold));
+    parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; i += kGroupWords) {
+        U32 first, second;
+        group_words(generator, i / 4, first, second);
+        std::uint32_t bits = at_least(first, limit) | at_least(second, limit) << U32::width;
+        if (i + kGroupWords <= end) {
+          std::memcpy(bytes + i / 8, &bits, kGroupWords / 8);
+        } else {
+          bits &= (1u << (end - i)) - 1;
+          std::memcpy(bytes + i / 8, &bits, static_cast<std::size_t>((end - i + 7) / 8));
+        }
+        apply(in + i, out + i, bits, scale, end - i);
+      }
+    });
+  });
+  generator.advance((n + 3) / 4);
+}
+
+void dropout_backward(In dy, In mask, Out dx, double p) {
+  const std::int64_t n = dx.size();
+  const std::uint8_t* const bytes = mask.as<std::uint8_t>();
+  with_floating(dx.dtype, [&]<class T>(Type<T>) {
+    // p = 1 dropped everything: the bits are 0, and so is the factor
+    const Vec<T> scale(p < 1 ? static_cast<T>(1 / (1 - p)) : T(0));
+    parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; i += kGroupWords) {
+        const std::int64_t count = end - i < kGroupWords ? end - i : kGroupWords;
+        std::uint32_t bits = 0;
+        if (count == kGroupWords)
+          std::memcpy(&bits, bytes + i / 8, kGroupWords / 8);
+        else
+          std::memcpy(&bits, bytes + i / 8, static_cast<std::size_t>((count + 7) / 8));
+        apply(dy.as<T>() + i, dx.as<T>() + i, bits, scale, count);
+      }
+    });
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,242 @@
+// Indexing along one axis: take, index_add, index_set; the range of indices; the positions of true.
+//
+// A N B: the axes before, at and after the indexed one; M the number of indices.
+// Elements move by their size alone. What two equal indices do is defined: in index_add their rows are
+// added in ascending order of m, in index_set the last one wins; work is cut into disjoint sets of
+// destinations (rows of A, columns of B, ranges of N), never by m, so nothing is added concurrently.
+#include <cstring>
+
+#include "cpu/index.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+constexpr std::int64_t kGrainBytes = 128 << 10;  // bytes written by a piece
+constexpr std::int64_t kAhead = 12;              // rows to prefetch ahead
+constexpr std::int64_t kChunk = 1 << 16;         // indices between two points where Ctrl-C is seen
+
+// Short rows inline, long ones by memcpy; bytes > 0.
+TS_INLINE void copy_bytes(char* y, const char* x, std::int64_t bytes) {
+  using Bytes = Vec<std::uint8_t>;
+  constexpr std::int64_t kWidth = kVectorBytes;
+  const auto move = [&](std::int64_t at) {
+    Bytes::load(reinterpret_cast<const std::uint8_t*>(x + at)).store(reinterpret_cast<std::uint8_t*>(y + at));
+  };
+  if (bytes < kWidth || bytes > 4096) {
+    std::memcpy(y, x, static_cast<std::size_t>(bytes));
+    return;
+  }
+  std::int64_t at = 0;
+  for (; at + kWidth <= bytes; at += kWidth) move(at);
+  if (at < bytes) move(bytes - kWidth);
+}
+
+TS_INLINE void prefetch(const void* p, std::int64_t bytes, bool write) {
+  const char* const at = static_cast<const char*>(p);
+  for (std::int64_t i = 0; i < bytes && i < 512; i += 64) {
+    if (write)
+      __builtin_prefetch(at + i, 1);
+    else
+      __builtin_prefetch(at + i, 0);
+  }
+}
+
+template <class T>
+void take_typed(In x, In index, Out y) {
+  const std::int64_t M = y.shape[1], B = y.shape[2];
+  const std::int64_t rows = y.shape[0] * M;
+  if (!rows || !B) return;
+  const std::int64_t row_bytes = B * static_cast<std::int64_t>(sizeof(T));
+  const bool dense = B == 1 || (x.strides[2] == 1 && y.strides[2] == 1);
+  const std::int64_t xs = x.strides[1], xb = x.strides[2], ys = y.strides[1], yb = y.strides[2],
+                     is = index.strides[0];
+  const std::int64_t grain = kGrainBytes / row_bytes + 1;
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    while (begin < end) {
+      const std::int64_t a = begin / M, m0 = begin % M;
+      const std::int64_t m1 = M < m0 + (end - begin) ? M : m0 + (end - begin);
+      const std::int64_t* const at = index.as<std::int64_t>();
+      const T* const source = x.as<T>() + a * x.strides[0];
+      T* const target = y.as<T>() + a * y.strides[0];
+      if (B == 1) {
+        for (std::int64_t m = m0; m < m1; ++m) target[m * ys] = source[at[m * is] * xs];
+      } else if (dense) {
+        for (std::int64_t m = m0; m < m1; ++m) {
+          if (m + kAhead < m1) prefetch(source + at[(m + kAhead) * is] * xs, row_bytes, false);
+          copy_bytes(reinterpret_cast<char*>(target + m * ys),
+                     reinterpret_cast<const char*>(source + at[m * is] * xs), row_bytes);
+        }
+      } else {
+        for (std::int64_t m = m0; m < m1; ++m) {
+          const T* const from = source + at[m * is] * xs;
+          T* const to = target + m * ys;
+          for (std::int64_t b = 0; b < B; ++b) to[b * yb] = from[b * xb];
+        }
+      }
+      begin += m1 - m0;
+    }
+  });
+}
+
+// row op= x row, over [0, n) columns.
+template <class T, class Op>
+TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, std::int64_t n, const Op& op) {
+  if (ys == 1 && xs == 1) {
+    std::int64_t b = 0;
+    if constexpr (Op::kVector) {
+      for (; b + Vec<T>::width <= n; b += Vec<T>::width)
+        op(Vec<T>::load(y + b), Vec<T>::load(x + b)).store(y + b);
+    }
+    for (; b < n; ++b) y[b] = op(y[b], x[b]);
+  } else {
+    for (std::int64_t b = 0; b < n; ++b) y[b * ys] = op(y[b * ys], x[b * xs]);
+  }
+}
+
+// y[:, index[m]] = op(y[:, index[m]], x[:, m]), m ascending. Reads x once, reads and writes M rows of y.
+template <class T, class Op>
+void combine(In index, In x, Out y, const Op& op) {
+  const std::int64_t A = x.shape[0], M = x.shape[1], B = x.shape[2], N = y.shape[1];
+  if (!A || !M || !B) return;
+  const std::int64_t size = sizeof(T), is = index.strides[0];
+  const bool small = A * M * B * size <= 2 * kGrainBytes;
+  // A piece is some rows of A, or a part of one: 256 bytes or more of columns and, where rows are
+  // narrow and indices many, one of eight ranges of N (each reads all of the indices).
+  std::int64_t columns = B, ranges = 1;
+  if (!small && A < 16) {
+    const std::int64_t step = 256 / size;
+    if (B >= 2 * step)
+      columns = step > B / 16 ? step : (B / 16 + step - 1) / step * step;
+    else if (N >= 64)
+      ranges = 8;
+  }
+  const std::int64_t column_blocks = (B + columns - 1) / columns, width = (N + ranges - 1) / ranges;
+  const std::int64_t units = A * column_blocks * ranges;
+  const std::int64_t grain = small ? units : kGrainBytes / (M * columns * size) + 1;
+  const std::int64_t chunk = ranges == 1 && columns * size >= 64 ? kChunk : 8 * kChunk;
+  for (std::int64_t first = 0; first < M; first += chunk) {
+    const std::int64_t last = first + chunk < M ? first + chunk : M;
+    parallel_ranges(units, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t unit = begin; unit < end; ++unit) {
+        const std::int64_t range = unit % ranges, block = unit / ranges % column_blocks;
+        const std::int64_t a = unit / ranges / column_blocks, b = block * columns;
+        const std::int64_t count = columns < B - b ? columns : B - b;
+        const std::int64_t* const at = index.as<std::int64_t>();
+        const T* const source = x.as<T>() + a * x.strides[0] + b * x.strides[2];
+        T* const target = y.as<T>() + a * y.strides[0] + b * y.strides[2];
+        const std::int64_t xs = x.strides[1], ys = y.strides[1], n0 = range * width;
+        for (std::int64_t m = first; m < last; ++m) {
+          const std::int64_t n = at[m * is];
+          if (ranges > 1 && static_cast<std::uint64_t>(n - n0) >= static_cast<std::uint64_t>(width)) continue;
+          if (count == 1) {
+            target[n * ys] = op(target[n * ys], source[m * xs]);
+            continue;
+          }
+          if (ranges == 1 && m + kAhead < last)
+            prefetch(target + at[(m + kAhead) * is] * ys, count * size, true);
+          combine_row(target + n * ys, y.strides[2], source + m * xs, x.strides[2], count, op);
+        }
+      }
+    });
+  }
+}
+
+}  // namespace
+
+// Reads the indices once.
+void index_range(In index, Out range) {
+  constexpr std::int64_t kGrain = 65536;
+  using I = std::int64_t;
+  I* const out = range.as<I>();
+  const I n = index.size(), pieces = (n + kGrain - 1) / kGrain;
+  I* const partial = pieces > 1 ? static_cast<I*>(scratch()) : out;
+  parallel_ranges(n, kGrain, [&](I begin, I end) {
+    Odometer<1> walk(index.shape, {index.strides}, index.ndim, begin);
+    I low = INT64_MAX, high = INT64_MIN;
+    const I stride = walk.inner_stride(0);
+    for (I left = end - begin; left > 0;) {
+      const I run = walk.run(left);
+      const I* const p = index.as<I>() + walk.offset(0);
+      I i = 0;
+      if (stride == 1) {
+        Vec<I> lows(INT64_MAX), highs(INT64_MIN);
+        for (; i + Vec<I>::width <= run; i += Vec<I>::width) {
+          const Vec<I> v = Vec<I>::load(p + i);
+          lows = min(v, lows), highs = max(v, highs);
+        }
+        for (int lane = 0; lane < Vec<I>::width; ++lane) {
+          if (lows[lane] < low) low = lows[lane];
+          if (highs[lane] > high) high = highs[lane];
+        }
+      }
+      for (; i < run; ++i) {
+        const I v = p[i * stride];
+        if (v < low) low = v;
+        if (v > high) high = v;
+      }
+      walk.advance(run);
+      left -= run;
+    }
+    partial[begin / kGrain * 2] = low, partial[begin / kGrain * 2 + 1] = high;
+  });
+  I low = partial[0], high = partial[1];
+  for (I piece = 1; piece < pieces; ++piece) {
+    if (partial[2 * piece] < low) low = partial[2 * piece];
+    if (partial[2 * piece + 1] > high) high = partial[2 * piece + 1];
+  }
+  out[0] = low, out[1] = high;
+}
+
+// Reads M rows of x, writes y once.
+void take(In x, In index, Out y) {
+  with_size(y.dtype, [&]<class T>(Type<T>) { take_typed<T>(x, index, y); });
+}
+
+void index_add(In index, In x, Out y) {
+  with_any(y.dtype, [&]<class T>(Type<T>) { combine<Summand<T>>(index, x, y, Plus<Summand<T>>{}); });
+}
+
+void index_set(In index, In x, Out y) {
+  with_size(y.dtype, [&]<class T>(Type<T>) { combine<T>(index, x, y, Replace<T>{}); });
+}
+
+// Reads x twice (once to count), writes the positions once.
+void nonzero(In x, Out index, Out count) {
+  constexpr std::int64_t kGrain = 1 << 18;
+  const std::int64_t n = x.size(), pieces = (n + kGrain - 1) / kGrain;
+  const std::uint8_t* const in = x.as<std::uint8_t>();
+  std::int64_t* const starts = static_cast<std::int64_t*>(scratch());
+  parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t sum = 0, i = begin;
+    for (; i + 8 <= end; i += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, in + i, 8);
+      sum += static_cast<std::int64_t>((eight * 0x0101010101010101u) >> 56);
+    }
+    for (; i < end; ++i) sum += in[i];
+    starts[begin / kGrain] = sum;
+  });
+  std::int64_t total = 0;
+  for (std::int64_t piece = 0; piece < pieces; ++piece) {
+    const std::int64_t sum = starts[piece];
+    starts[piece] = total;
+    total += sum;
+  }
+  count.as<std::int64_t>()[0] = total;
+  if (!index) return;
+  std::int64_t* const out = index.as<std::int64_t>();
+  parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t at = starts[begin / kGrain], i = begin;
+    for (; i + 8 <= end; i += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, in + i, 8);
+      for (; eight; eight &= eight - 1) out[at++] = i + (__builtin_ctzll(eight) >> 3);
+    }
+    for (; i < end; ++i)
+      if (in[i]) out[at++] = i;
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

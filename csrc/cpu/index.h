@@ -1,0 +1,111 @@
+// What the indexing kernels share: element types by size, the combining operations, a walk over rows.
+#pragma once
+
+#include "core/view.h"
+#include "cpu/simd.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+
+struct Bytes16 {
+  std::uint64_t low, high;
+};
+
+// The type that moves an element of this size.
+template <class F>
+inline void with_size(DType d, F&& f) {
+  switch (itemsize(d)) {
+    case 1:
+      return f(Type<std::uint8_t>{});
+    case 2:
+      return f(Type<std::uint16_t>{});
+    case 4:
+      return f(Type<std::uint32_t>{});
+    case 8:
+      return f(Type<std::uint64_t>{});
+    default:
+      return f(Type<Bytes16>{});
+  }
+}
+
+// The type in which T is added: integers wrap, bool is "or".
+template <class T>
+struct SummandOf {
+  using type = T;
+};
+template <>
+struct SummandOf<std::int32_t> {
+  using type = std::uint32_t;
+};
+template <>
+struct SummandOf<std::int64_t> {
+  using type = std::uint64_t;
+};
+template <class T>
+using Summand = typename SummandOf<T>::type;
+
+template <class T>
+struct Plus {
+  static constexpr bool kVector = !std::is_same_v<T, bool>;
+  TS_INLINE T operator()(T a, T b) const { return static_cast<T>(a + b); }
+  TS_INLINE Vec<T> operator()(Vec<T> a, Vec<T> b) const { return a + b; }
+};
+template <class T>
+struct Replace {
+  static constexpr bool kVector = sizeof(T) < 16;
+  TS_INLINE T operator()(T, T b) const { return b; }
+  template <class V>
+  TS_INLINE V operator()(V, V b) const {
+    return b;
+  }
+};
+
+// Steps through the positions of a shape in row-major order, run by run along the last axis, with the
+// offset of each of kOperands views. `skip` names an axis whose stride counts as 0 in operand 0.
+template <int kOperands>
+class Odometer {
+ public:
+  static constexpr int kMaxRank = 64;
+
+  Odometer(const std::int64_t* shape, const std::int64_t* const (&strides)[kOperands], int ndim,
+           std::int64_t flat)
+      : ndim_(ndim), inner_(ndim ? shape[ndim - 1] : 1) {
+    for (int k = 0; k < kOperands; ++k) offset_[k] = 0, inner_stride_[k] = ndim ? strides[k][ndim - 1] : 0;
+    for (int d = ndim - 1; d >= 0; --d) {
+      shape_[d] = shape[d];
+      position_[d] = flat % shape[d];
+      flat /= shape[d];
+      for (int k = 0; k < kOperands; ++k) {
+        stride_[k][d] = strides[k][d];
+        offset_[k] += position_[d] * strides[k][d];
+      }
+    }
+  }
+
+  std::int64_t offset(int k) const { return offset_[k]; }
+  std::int64_t inner_stride(int k) const { return inner_stride_[k]; }
+  // Positions left in this row, at most `limit`.
+  std::int64_t run(std::int64_t limit) const {
+    const std::int64_t left = ndim_ ? inner_ - position_[ndim_ - 1] : 1;
+    return left < limit ? left : limit;
+  }
+  // By `count` positions, which run() allowed.
+  void advance(std::int64_t count) {
+    int d = ndim_ - 1;
+    if (d < 0) return;
+    position_[d] += count;
+    for (int k = 0; k < kOperands; ++k) offset_[k] += count * stride_[k][d];
+    for (; d > 0 && position_[d] == shape_[d]; --d) {
+      position_[d] = 0;
+      ++position_[d - 1];
+      for (int k = 0; k < kOperands; ++k) offset_[k] += stride_[k][d - 1] - shape_[d] * stride_[k][d];
+    }
+  }
+
+ private:
+  int ndim_;
+  std::int64_t inner_, shape_[kMaxRank], position_[kMaxRank], stride_[kOperands][kMaxRank];
+  std::int64_t offset_[kOperands], inner_stride_[kOperands];
+};
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,73 @@
+// Philox blocks in registers and in memory order, for the kernels that draw.
+#pragma once
+
+#include "core/view.h"
+#include "cpu/simd.h"
+#include "math/philox.h"
+
+namespace ts::cpu::TS_ISA {
+
+using U64 = Vec<std::uint64_t>;
+using U32 = Vec<std::uint32_t>;
+
+constexpr int kGroupBlocks = U64::width;       // blocks that one pass of philox() makes
+constexpr int kGroupWords = 4 * kGroupBlocks;  // two registers of 32-bit words
+
+class Generator {
+ public:
+  explicit Generator(const Out& state)
+      : words_(state.as<std::uint64_t>()), counter_(words_[1]), stream_(words_[2]), keys_(words_[0]) {}
+
+  // kGroupBlocks blocks from `block` on, the words in the low halves of w. The lane 2L + j of a
+  // register holds block j * kGroupBlocks / 2 + L: what in_memory_order() sets right.
+  TS_INLINE void blocks(std::int64_t block, U64 (&w)[4]) const {
+    U64 lane;
+    for (int i = 0; i < kGroupBlocks; ++i)
+      lane.r[i] = static_cast<std::uint64_t>((i & 1) * (kGroupBlocks / 2) + (i >> 1));
+    const U64 c = lane + U64(counter_ + static_cast<std::uint64_t>(block));
+    w[0] = c;
+    w[1] = c >> 32;
+    w[2] = U64(stream_);
+    w[3] = U64(stream_ >> 32);
+    philox(w, keys_);
+  }
+
+  // The next call's draws follow this one's.
+  void advance(std::int64_t blocks) const { words_[1] = counter_ + static_cast<std::uint64_t>(blocks); }
+
+ private:
+  std::uint64_t* words_;
+  std::uint64_t counter_, stream_;
+  PhiloxKeys keys_;
+};
+
+// low halves of a and b to one 64-bit word, a first in memory.
+TS_INLINE U64 pair(U64 a, U64 b) { return (a & U64(std::uint64_t{0xffffffff})) | (b << 32); }
+
+// a: the first 8 bytes of every block, b: the second 8 bytes, both as blocks() orders the lanes. On
+// return a and b are the first and the second half of the group as it lies in memory.
+TS_INLINE void in_memory_order(U64& a, U64& b) {
+  using Reg = U64::Reg;
+#if defined(__AVX512F__)
+  const Reg x = Reg(_mm512_unpacklo_epi64(__m512i(a.r), __m512i(b.r)));
+  const Reg y = Reg(_mm512_unpackhi_epi64(__m512i(a.r), __m512i(b.r)));
+#elif defined(__AVX2__)
+  const Reg x = Reg(_mm256_unpacklo_epi64(__m256i(a.r), __m256i(b.r)));
+  const Reg y = Reg(_mm256_unpackhi_epi64(__m256i(a.r), __m256i(b.r)));
+#else
+  const Reg x = Reg(_mm_unpacklo_epi64(__m128i(a.r), __m128i(b.r)));
+  const Reg y = Reg(_mm_unpackhi_epi64(__m128i(a.r), __m128i(b.r)));
+#endif
+  a = U64(x), b = U64(y);
+}
+
+// kGroupWords random words in memory order.
+TS_INLINE void group_words(const Generator& generator, std::int64_t block, U32& first, U32& second) {
+  U64 w[4];
+  generator.blocks(block, w);
+  U64 a = pair(w[0], w[1]), b = pair(w[2], w[3]);
+  in_memory_order(a, b);
+  first = U32(U32::Reg(a.r)), second = U32(U32::Reg(b.r));
+}
+
+}  // namespace ts::cpu::TS_ISA

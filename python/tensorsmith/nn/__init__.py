@@ -1,0 +1,84 @@
+"""Layers, losses and initialisation under PyTorch's names: a layer file needs its imports changed and
+its weights load.
+"""
+
+from tensorsmith.nn import functional, init, utils
+from tensorsmith.nn._hooks import RemovableHandle
+from tensorsmith.nn.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from tensorsmith.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from tensorsmith.nn.conv import Conv2d
+from tensorsmith.nn.dropout import Dropout
+from tensorsmith.nn.flatten import Flatten, Unflatten
+from tensorsmith.nn.linear import Identity, Linear
+from tensorsmith.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from tensorsmith.nn.module import Module
+from tensorsmith.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from tensorsmith.nn.parameter import Parameter
+from tensorsmith.nn.pool import AvgPool2d, MaxPool2d
+from tensorsmith.nn.sparse import Embedding
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "HuberLoss",
+    "Identity",
+    "L1Loss",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "NLLLoss",
+    "Parameter",
+    "ParameterDict",
+    "ParameterList",
+    "ReLU",
+    "RemovableHandle",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Unflatten",
+    "functional",
+    "init",
+    "utils",
+]

@@ -1,0 +1,75 @@
+"""Checks of layer arguments: one ValueError that names layer, argument, value and what is allowed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+
+def integer(layer: str, argument: str, value: Any, least: int = 1) -> int:
+    """`value` as an int, at least `least`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{layer}: {argument} must be an integer, got {type(value).__name__} {value!r}"
+        ) from None
+    if number < least:
+        raise ValueError(f"{layer}: {argument} must be >= {least}, got {number}")
+    return number
+
+
+def pair(layer: str, argument: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """An int for both axes, or one for each: (height, width)."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) == 1:
+            value = (value[0], value[0])
+        if len(value) != 2:
+            raise ValueError(f"{layer}: {argument} must be an integer or a pair of them, got {value!r}")
+        return integer(layer, argument, value[0], least), integer(layer, argument, value[1], least)
+    number = integer(layer, argument, value, least)
+    return number, number
+
+
+def probability(layer: str, argument: str, value: float) -> float:
+    """`value`, which must lie in [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{layer}: {argument} must be in [0, 1], got {value!r}")
+    return value
+
+
+def at_least(layer: str, argument: str, value: float, least: float = 0.0) -> float:
+    """`value`, which must be a number >= `least` (NaN is not)."""
+    if not value >= least:
+        raise ValueError(f"{layer}: {argument} must be >= {least:g}, got {value!r}")
+    return value
+
+
+def more_than(layer: str, argument: str, value: float, bound: float = 0.0) -> float:
+    """`value`, which must be a number > `bound` (NaN is not)."""
+    if not value > bound:
+        raise ValueError(f"{layer}: {argument} must be > {bound:g}, got {value!r}")
+    return value
+
+
+def choice(layer: str, argument: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """`value`, which must be one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{layer}: {argument} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def only(layer: str, argument: str, value: Any, supported: Any) -> None:
+    """Refuse what PyTorch has and this library has not, in words."""
+    if value != supported:
+        raise ValueError(f"{layer}: {argument}={value!r} is not supported; only {supported!r} is")
+
+
+def tensor_rank(layer: str, shape: tuple[int, ...], allowed: Sequence[int], form: str) -> None:
+    """The number of dimensions of an input."""
+    if len(shape) not in allowed:
+        ranks = " or ".join(map(str, allowed))
+        raise ValueError(f"{layer}: input must be {ranks}-dimensional, {form}, got shape {shape}")

@@ -1,0 +1,179 @@
+"""Normalisation: y = (x - mean) / sqrt(var + eps) * weight + bias.
+
+`BatchNorm1d/2d` take mean and var of each channel over batch and positions (Ioffe & Szegedy 2015),
+`LayerNorm` of each row over its last axes (Ba, Kiros & Hinton 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.nn import _checks, functional, init
+from tensorsmith.nn.module import Module
+from tensorsmith.nn.parameter import Parameter
+from tensorsmith.tensor import Tensor
+
+
+class _BatchNorm(Module):
+    """What the batch norms share; they differ in the input they accept.
+
+    In training the batch's statistics normalise and the running ones move:
+    running = (1 - momentum) running + momentum batch, with the unbiased variance.
+    In evaluation the running ones normalise, or the batch's where `track_running_stats=False`.
+    """
+
+    _ranks: tuple[int, ...]
+    _form: str
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        name = self._get_name()
+        self.num_features = _checks.integer(name, "num_features", num_features)
+        self.eps = _checks.at_least(name, "eps", eps)
+        self.momentum = momentum if momentum is None else _checks.probability(name, "momentum", momentum)
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        shape = (self.num_features,)
+        self.register_parameter(
+            "weight", Parameter(ts.ones(shape, dtype=dtype, device=device)) if affine else None
+        )
+        self.register_parameter(
+            "bias", Parameter(ts.zeros(shape, dtype=dtype, device=device)) if affine and bias else None
+        )
+        tracked = track_running_stats
+        self.register_buffer("running_mean", ts.zeros(shape, dtype=dtype, device=device) if tracked else None)
+        self.register_buffer("running_var", ts.ones(shape, dtype=dtype, device=device) if tracked else None)
+        self.register_buffer(
+            "num_batches_tracked", ts.zeros((), dtype=ts.int64, device=device) if tracked else None
+        )
+
+    def reset_running_stats(self) -> None:
+        """Forget what was measured: mean 0, variance 1."""
+        if (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+        ):
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Running statistics, weight 1, bias 0."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in self._ranks:
+            _checks.tensor_rank(self._get_name(), tuple(input.shape), self._ranks, self._form)
+        training = self.training
+        momentum = self.momentum
+        if training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:  # the mean of all batches so far
+                momentum = 1.0 / float(self.num_batches_tracked)
+        return functional.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training or self.running_mean is None,
+            0.0 if momentum is None else momentum,
+            self.eps,
+        )
+
+    def _upgrade_state_dict(self, state: dict[str, Any], prefix: str) -> None:
+        # Files without this counter exist (PyTorch before 0.4.1): PyTorch reads them too.
+        if self.track_running_stats and prefix + "running_mean" in state:
+            state.setdefault(prefix + "num_batches_tracked", self.num_batches_tracked)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch norm of (N, C) or (N, C, L) over N and L."""
+
+    _ranks = (2, 3)
+    _form = "(N, C) or (N, C, L)"
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch norm of (N, C, H, W) over N, H and W."""
+
+    _ranks = (4,)
+    _form = "(N, C, H, W)"
+
+
+class LayerNorm(Module):
+    """Normalises each row over the last axes, whose extents are `normalized_shape`."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if not extents:
+            raise ValueError("LayerNorm: normalized_shape must name at least one axis, got ()")
+        self.normalized_shape = tuple(_checks.integer("LayerNorm", "normalized_shape", n) for n in extents)
+        self.eps = _checks.at_least("LayerNorm", "eps", eps)
+        self.elementwise_affine = elementwise_affine
+        shape = self.normalized_shape
+        affine = elementwise_affine
+        self.register_parameter(
+            "weight", Parameter(ts.ones(shape, dtype=dtype, device=device)) if affine else None
+        )
+        self.register_parameter(
+            "bias", Parameter(ts.zeros(shape, dtype=dtype, device=device)) if affine and bias else None
+        )
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )

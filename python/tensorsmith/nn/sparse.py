@@ -1,0 +1,86 @@
+"""`Embedding`: rows of a table, looked up by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.nn import _checks, init
+from tensorsmith.nn.module import Module
+from tensorsmith.nn.parameter import Parameter
+from tensorsmith.tensor import Tensor
+
+
+class Embedding(Module):
+    """Integers (*) in [0, num_embeddings) -> rows (*, embedding_dim) of `weight`, which starts normal(0, 1).
+
+    Args:
+        padding_idx: the row that starts at zero and gets no gradient; negative counts from the end.
+        max_norm, scale_grad_by_freq, sparse: PyTorch's; only their defaults are supported.
+    """
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = _checks.integer("Embedding", "num_embeddings", num_embeddings)
+        self.embedding_dim = _checks.integer("Embedding", "embedding_dim", embedding_dim)
+        _checks.only("Embedding", "max_norm", max_norm, None)
+        _checks.only("Embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
+        _checks.only("Embedding", "sparse", sparse, False)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(
+                    f"Embedding: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got "
+                    f"{padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.padding_idx = padding_idx
+        shape = (self.num_embeddings, self.embedding_dim)
+        if _weight is None:
+            self.weight = Parameter(ts.empty(shape, dtype=dtype, device=device), not _freeze)
+            self.reset_parameters()
+        else:
+            if tuple(_weight.shape) != shape:
+                raise ValueError(f"Embedding: weight must have shape {shape}, got {tuple(_weight.shape)}")
+            self.weight = Parameter(_weight, not _freeze)
+
+    def reset_parameters(self) -> None:
+        """Draw a new table; the padding row is zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with ts.no_grad():
+                self.weight[self.padding_idx].fill_(0)
+
+    @classmethod
+    def from_pretrained(
+        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None
+    ) -> Embedding:
+        """An embedding over a given table (num_embeddings, embedding_dim), by default not trained."""
+        if embeddings.ndim != 2:
+            raise ValueError(
+                f"Embedding.from_pretrained: embeddings must be 2-dimensional, got shape {embeddings.shape}"
+            )
+        rows, columns = embeddings.shape
+        return cls(rows, columns, padding_idx=padding_idx, _weight=embeddings, _freeze=freeze)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.embedding(input, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        text = f"{self.num_embeddings}, {self.embedding_dim}"
+        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"

@@ -1,0 +1,61 @@
+"""`Adagrad` (Duchi, Hazan & Singer 2011)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith import ops
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
+from tensorsmith.tensor import Tensor
+
+
+class Adagrad(Optimizer):
+    """s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
+
+    s starts at `initial_accumulator_value`. Defaults, state and `state_dict` are PyTorch's. `foreach` and
+    `fused` are accepted and ignored: every step is fused.
+    """
+
+    _slots = 5
+    _state_from_start = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        refuse("Adagrad", differentiable=differentiable)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "initial_accumulator_value": initial_accumulator_value,
+                "maximize": maximize,
+            },
+        )
+        self._prepare()
+
+    def _check(self, group: Group) -> None:
+        check_values("Adagrad", group, ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"))
+
+    def _hyper(self, group: Group) -> tuple[float, ...]:
+        return (float(group["lr"]), group["weight_decay"], 1.0, group["lr_decay"], group["eps"])
+
+    def _names(self, group: Group) -> dict[str, float]:
+        return {"step": 0.0, "sum": float(group["initial_accumulator_value"])}
+
+    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+        state = bucket.state
+        ops.adagrad(bucket.params, grads, state["sum"], state["step"], bucket.hyper, bucket.group["maximize"])

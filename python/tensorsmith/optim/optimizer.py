@@ -1,0 +1,366 @@
+"""`Optimizer`: parameter groups, flat state, one kernel call a group.
+
+The parameters of a group that share a dtype form a bucket. Its state lives in flat tensors, parameter i's
+slice after parameter i-1's, and its learning rate and the like in `hyper`, float64 memory that the kernel
+reads: it is rewritten only when a value changes. A step is one core call per bucket, whatever the number of
+parameters; the kernel counts the steps of each parameter and skips those without a gradient. What
+`state_dict` shows are views of the flat state, in PyTorch's layout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorsmith as ts
+from tensorsmith.nn._load import as_tensor
+from tensorsmith.tensor import Tensor
+
+Group = dict[str, Any]
+
+
+class Bucket:
+    """The parameters of one group and dtype, with their state."""
+
+    __slots__ = ("group", "hyper", "hyper_view", "offsets", "params", "state", "values")
+
+    def __init__(self, group: Group, params: list[Tensor], slots: int) -> None:
+        self.group = group
+        self.params = params
+        self.offsets = [0]
+        for parameter in params:
+            self.offsets.append(self.offsets[-1] + parameter.size)
+        self.hyper = ts.zeros((slots,), dtype=ts.float64)
+        self.hyper_view: np.ndarray[Any, Any] = self.hyper.numpy()
+        self.values: tuple[float, ...] = ()
+        self.state: dict[str, Tensor] = {}
+
+    def set_hyper(self, values: tuple[float, ...]) -> None:
+        """Rewrite the numbers that the kernel reads."""
+        self.hyper_view[:] = values
+        self.values = values
+
+    def flat(self, name: str, fill: float = 0.0) -> Tensor:
+        """The flat state tensor `name`, made of `fill` when it does not exist;
+        "step" has one float64 a parameter.
+        """
+        tensor = self.state.get(name)
+        if tensor is None:
+            if name == "step":
+                tensor = ts.zeros((len(self.params),), dtype=ts.float64)
+            else:
+                tensor = ts.full((self.offsets[-1],), fill, dtype=self.params[0].dtype)
+            self.state[name] = tensor
+        return tensor
+
+    def view(self, name: str, index: int) -> Tensor:
+        """Parameter `index`'s part of the flat state, in the parameter's shape ("step": 0-d)."""
+        flat = self.state[name]
+        if name == "step":
+            return flat[index]
+        return flat[self.offsets[index] : self.offsets[index + 1]].reshape(self.params[index].shape)
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    A subclass gives `_slots` (length of `hyper`), `_check(group)` (ValueError for bad values),
+    `_hyper(group)` (the numbers for the kernel), `_names(group)` (the state of a parameter, and what it
+    starts from) and `_update(bucket, grads)` (the kernel call).
+    """
+
+    _slots: int
+
+    def __init__(self, params: Any, defaults: Group) -> None:
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self._buckets: list[Bucket] = []
+        self._groups_ready = 0
+        self._steps_taken = 0
+        if isinstance(params, Tensor):
+            raise TypeError(f"{self._name}: params must be an iterable of tensors or dicts, got one Tensor")
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{self._name}: params is empty")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    # --- what subclasses define --------------------------------------------------------------
+
+    def _check(self, group: Group) -> None:
+        raise NotImplementedError
+
+    def _hyper(self, group: Group) -> tuple[float, ...]:
+        raise NotImplementedError
+
+    def _names(self, group: Group) -> dict[str, float]:
+        raise NotImplementedError
+
+    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+        raise NotImplementedError
+
+    # --- groups ------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add parameters with values of their own: `{"params": [...], "lr": 1e-3}`;
+        the rest comes from the defaults.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"{self._name}: a param group must be a dict, got {type(param_group).__name__}")
+        group = dict(param_group)
+        given = group.get("params")
+        if given is None:
+            raise ValueError(f"{self._name}: a param group needs the key 'params'")
+        if isinstance(given, (set, frozenset)):
+            raise TypeError(f"{self._name}: params must be ordered; a set is not")
+        entries = [given] if isinstance(given, Tensor) else list(given)
+        if entries and all(isinstance(entry, tuple) for entry in entries):  # named_parameters()
+            group["param_names"] = [name for name, _ in entries]
+            entries = [parameter for _, parameter in entries]
+        taken = {id(parameter) for other in self.param_groups for parameter in other["params"]}
+        for number, parameter in enumerate(entries):
+            if not isinstance(parameter, Tensor):
+                raise TypeError(
+                    f"{self._name}: params[{number}] must be a Tensor, got {type(parameter).__name__}"
+                )
+            if not parameter.is_leaf:
+                raise ValueError(f"{self._name}: params[{number}] is the result of an operation, not a leaf")
+            if not ts.isdtype(parameter.dtype, "real floating"):
+                raise TypeError(
+                    f"{self._name}: params[{number}] must be floating-point, got {parameter.dtype}"
+                )
+            if id(parameter) in taken:
+                raise ValueError(f"{self._name}: params[{number}] appears twice")
+            taken.add(id(parameter))
+        group["params"] = entries
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
+        self._check(group)
+        self.param_groups.append(group)
+
+    def _prepare(self) -> list[Bucket]:
+        """Buckets for the groups that have none yet."""
+        for group in self.param_groups[self._groups_ready :]:
+            by_dtype: dict[Any, list[Tensor]] = {}
+            for parameter in group["params"]:
+                by_dtype.setdefault(parameter.dtype, []).append(parameter)
+            for params in by_dtype.values():
+                bucket = Bucket(group, params, self._slots)
+                for name, fill in self._names(group).items():
+                    bucket.flat(name, fill)
+                self._buckets.append(bucket)
+            self._groups_ready += 1
+        return self._buckets
+
+    # --- stepping ----------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what `closure` (which may compute the
+        loss) returns.
+        """
+        loss = None
+        if closure is not None:
+            with ts.enable_grad():
+                loss = closure()
+        if self._groups_ready != len(self.param_groups):
+            self._prepare()
+        for bucket in self._buckets:
+            values = self._hyper(bucket.group)
+            if values != bucket.values:
+                bucket.set_hyper(values)
+            self._update(bucket, [parameter.grad for parameter in bucket.params])
+        self._steps_taken += 1
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget every gradient, or fill it with zeros."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if set_to_none:
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    parameter.grad = ts.zeros_like(parameter.grad)
+
+    # --- state -------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Parameter -> its state, as views of the flat state; only parameters that have been stepped."""
+        entries: dict[Tensor, dict[str, Tensor]] = {}
+        for bucket in self._buckets:
+            names = [name for name in self._names(bucket.group) if name in bucket.state]
+            if not names:
+                continue
+            steps = bucket.state["step"].numpy()
+            for index, parameter in enumerate(bucket.params):
+                if steps[index] > 0 or self._state_from_start:
+                    entries[parameter] = {
+                        name: bucket.view(name, index) for name in names if name not in self._hidden
+                    }
+        return entries
+
+    _state_from_start = False  # whether state exists before the first step (Adagrad)
+    _hidden: tuple[str, ...] = ()  # state that PyTorch's state_dict does not have
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {i: {name: tensor}}, "param_groups": [...]}, parameters numbered in order;
+        tensors share memory.
+        """
+        numbers = {
+            id(parameter): number
+            for number, parameter in enumerate(p for group in self.param_groups for p in group["params"])
+        }
+        groups = []
+        for group in self.param_groups:
+            saved = {key: value for key, value in group.items() if key != "params"}
+            saved["params"] = [numbers[id(parameter)] for parameter in group["params"]]
+            groups.append(saved)
+        state = {numbers[id(parameter)]: entry for parameter, entry in self.state.items()}
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` (ours or PyTorch's) holds: all or nothing.
+
+        Groups, parameter counts, shapes and values are checked first; ValueError lists everything that is
+        wrong, and nothing changes. Tensors are copied, and cast to the parameters' dtypes.
+        """
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            raise ValueError(
+                f"{self._name}.load_state_dict: state_dict needs the keys 'state' and 'param_groups'"
+            )
+        groups = list(state_dict["param_groups"])
+        if len(groups) != len(self.param_groups):
+            raise ValueError(
+                f"{self._name}.load_state_dict: {len(groups)} param groups given, the optimizer has "
+                f"{len(self.param_groups)}"
+            )
+        errors: list[str] = []
+        merged: list[Group] = []
+        numbers: dict[int, Any] = {}  # id(parameter) -> its number in the given state_dict
+        for position, (saved, group) in enumerate(zip(groups, self.param_groups, strict=True)):
+            given = list(saved["params"])
+            if len(given) != len(group["params"]):
+                errors.append(
+                    f"param group {position}: {len(given)} parameters given, the optimizer has "
+                    f"{len(group['params'])}"
+                )
+            numbers.update((id(p), number) for p, number in zip(group["params"], given, strict=False))
+            new = {**group, **{key: _plain(value) for key, value in saved.items() if key != "params"}}
+            try:
+                self._check(new)
+            except (TypeError, ValueError) as error:
+                errors.append(f"param group {position}: {error}")
+            merged.append(new)
+        sources: dict[int, dict[str, Tensor]] = {}
+        if not errors:
+            for new in merged:
+                names = self._names(new)
+                for parameter in new["params"]:
+                    number = numbers[id(parameter)]
+                    entry = state_dict["state"].get(number, state_dict["state"].get(str(number)))
+                    if entry is not None and any(entry.get(name) is not None for name in names):
+                        sources[id(parameter)] = self._checked(number, entry, parameter, names, errors)
+        if errors:
+            raise ValueError(f"{self._name}.load_state_dict: nothing was changed:\n  " + "\n  ".join(errors))
+        self._write(merged, sources)
+
+    def _checked(
+        self,
+        number: Any,
+        entry: Mapping[str, Any],
+        parameter: Tensor,
+        names: dict[str, float],
+        errors: list[str],
+    ) -> dict[str, Tensor]:
+        """One parameter's state, cast and ready to copy; what is wrong goes to `errors`."""
+        checked: dict[str, Tensor] = {}
+        for name in names:
+            label = f"parameter {number}, {name!r}"
+            value = entry.get(name)
+            if value is None:
+                if name in self._hidden:
+                    continue
+                errors.append(f"{label}: missing")
+                continue
+            try:
+                tensor = as_tensor(label, value)
+            except TypeError as error:
+                errors.append(str(error))
+                continue
+            shape = () if name == "step" else tuple(parameter.shape)
+            if tuple(tensor.shape) != shape:
+                errors.append(f"{label}: shape {tuple(tensor.shape)} given, {shape} expected")
+                continue
+            tensor = tensor.astype(ts.float64 if name == "step" else parameter.dtype)
+            if name == "step" and not (math.isfinite(float(tensor)) and float(tensor) >= 0):
+                errors.append(f"{label}: must be a finite number >= 0, got {float(tensor)}")
+                continue
+            checked[name] = tensor
+        return checked
+
+    def _write(self, merged: list[Group], sources: dict[int, dict[str, Tensor]]) -> None:
+        self._prepare()
+        by_group = {id(group): new for group, new in zip(self.param_groups, merged, strict=True)}
+        for bucket in self._buckets:  # whatever needs memory comes before the first change
+            for name, fill in self._names(by_group[id(bucket.group)]).items():
+                bucket.flat(name, fill)
+        for bucket in self._buckets:
+            for name, fill in self._names(by_group[id(bucket.group)]).items():
+                flat = bucket.state[name]
+                flat.fill_(fill)
+                for index, parameter in enumerate(bucket.params):
+                    entry = sources.get(id(parameter))
+                    if entry is None:
+                        continue
+                    if name in entry:
+                        bucket.view(name, index).copy_(entry[name])
+                    elif (
+                        name == "step"
+                    ):  # PyTorch does not count SGD's steps; what counts is that it is not the first
+                        bucket.view(name, index).fill_(1)
+        for group, new in zip(self.param_groups, merged, strict=True):
+            group.update((key, value) for key, value in new.items() if key != "params")
+
+    def __repr__(self) -> str:
+        lines = [f"{self._name} ("]
+        for number, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {number}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join(lines) + "\n)"
+
+
+def _plain(value: Any) -> Any:
+    """A group's value as Python holds it: lists read from JSON become tuples, PyTorch scalars numbers."""
+    if isinstance(value, list):
+        return tuple(_plain(item) for item in value)
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+def check_values(
+    name: str, group: Group, at_least_zero: Iterable[str], below_one: Iterable[str] = ()
+) -> None:
+    """ValueError where a value is negative, not finite, or (`below_one`) not in [0, 1)."""
+    for key in at_least_zero:
+        value = float(group[key])
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{name}: {key} must be a finite number >= 0, got {group[key]!r}")
+    for key in below_one:
+        if not 0 <= float(group[key]) < 1:
+            raise ValueError(f"{name}: {key} must be in [0, 1), got {group[key]!r}")
+
+
+def refuse(name: str, **options: bool) -> None:
+    """ValueError for options of PyTorch's that change what an optimizer computes and do not exist here."""
+    for key, value in options.items():
+        if value:
+            raise ValueError(f"{name}: {key}=True is not supported")

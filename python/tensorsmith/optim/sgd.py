@@ -1,0 +1,71 @@
+"""`SGD`: stochastic gradient descent with momentum (Polyak 1964; Nesterov as in Sutskever et al. 2013)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith import ops
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
+from tensorsmith.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """g += weight_decay p; b = momentum b + (1 - dampening) g (b = g first); p -= lr b,
+    or lr (g + momentum b) for Nesterov.
+
+    Defaults, state and `state_dict` are PyTorch's. `foreach` and `fused` are accepted and ignored: every
+    step is fused.
+    """
+
+    _slots = 5
+    _hidden = ("step",)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        refuse("SGD", differentiable=differentiable)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+            },
+        )
+
+    def _check(self, group: Group) -> None:
+        check_values("SGD", group, ("lr", "momentum", "weight_decay"))
+        if group["nesterov"] and (not group["momentum"] > 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: nesterov=True needs momentum > 0 and dampening 0, got "
+                f"momentum={group['momentum']!r} and "
+                f"dampening={group['dampening']!r}"
+            )
+
+    def _hyper(self, group: Group) -> tuple[float, ...]:
+        return (float(group["lr"]), group["weight_decay"], 1.0, group["momentum"], group["dampening"])
+
+    def _names(self, group: Group) -> dict[str, float]:
+        return {"step": 0.0, "momentum_buffer": 0.0} if group["momentum"] else {}
+
+    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+        group = bucket.group
+        if group["momentum"]:
+            momentum, step = bucket.flat("momentum_buffer"), bucket.flat("step")
+        else:
+            momentum = step = None
+        ops.sgd(bucket.params, grads, momentum, step, bucket.hyper, group["nesterov"], group["maximize"])

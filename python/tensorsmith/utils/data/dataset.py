@@ -1,0 +1,143 @@
+"""Datasets: `dataset[i]` is a sample. `__getitems__(indices)`, where it exists,
+fetches a batch's samples in one call.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from tensorsmith import ops
+from tensorsmith.tensor import Tensor
+from tensorsmith.utils.data.sampler import Indices, draw_seed, permutation
+
+T = TypeVar("T", covariant=True)
+
+
+class Dataset(Generic[T]):
+    """Base: define `__getitem__(index)` and `__len__()`."""
+
+    def __getitem__(self, index: int) -> T:
+        raise NotImplementedError(f"{type(self).__name__} does not define __getitem__()")
+
+    def __add__(self, other: Dataset[T]) -> ConcatDataset[T]:
+        return ConcatDataset([self, other])
+
+
+class IterableDataset(Dataset[T]):
+    """Base: define `__iter__()`; samples come in its order, once a pass."""
+
+    def __iter__(self) -> Iterator[T]:
+        raise NotImplementedError(f"{type(self).__name__} does not define __iter__()")
+
+
+class TensorDataset(Dataset[tuple[Tensor, ...]]):
+    """Sample i is the i-th row of every tensor: a tuple. A `DataLoader` takes a batch's rows in one
+    indexing call.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not tensors:
+            raise ValueError("TensorDataset: at least one tensor is needed")
+        for number, tensor in enumerate(tensors):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(
+                    f"TensorDataset: tensor {number} is a {type(tensor).__name__}; use ts.asarray"
+                )
+            if tensor.ndim == 0 or tensor.shape[0] != tensors[0].shape[0]:
+                raise ValueError(
+                    f"TensorDataset: tensors must have one first extent, got shapes "
+                    f"{[tuple(other.shape) for other in tensors]}"
+                )
+        self.tensors = tensors
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        return tuple(tensor[index] for tensor in self.tensors)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, ...]:
+        """The rows `indices` of every tensor: what collating the samples would give."""
+        import tensorsmith as ts
+
+        index = ts.asarray(indices)
+        return tuple(ops.take(tensor, index, axis=0) for tensor in self.tensors)
+
+    def __len__(self) -> int:
+        return int(self.tensors[0].shape[0])
+
+
+class Subset(Dataset[T]):
+    """The samples of `dataset` at `indices`."""
+
+    def __init__(self, dataset: Dataset[T], indices: Sequence[int] | Indices) -> None:
+        self.dataset = dataset
+        self.indices = indices
+        self._array = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if hasattr(dataset, "batch"):
+            self.batch = self._batch
+
+    def __getitem__(self, index: int) -> T:
+        return self.dataset[int(self._array[index])]
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[T]:
+        chosen = self._array[np.asarray(indices, dtype=np.int64)].tolist()
+        fetch = getattr(self.dataset, "__getitems__", None)
+        return fetch(chosen) if fetch is not None else [self.dataset[index] for index in chosen]
+
+    def _batch(self, indices: Indices) -> Any:
+        return self.dataset.batch(self._array[indices])  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+
+class ConcatDataset(Dataset[T]):
+    """Datasets one after the other."""
+
+    def __init__(self, datasets: Iterable[Dataset[T]]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ValueError("ConcatDataset: datasets is empty")
+        if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
+            raise TypeError("ConcatDataset: an IterableDataset has no indices")
+        self.cumulative_sizes = list(itertools.accumulate(len(dataset) for dataset in self.datasets))  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> T:
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"ConcatDataset: index {index} is out of range for {len(self)} samples")
+        index %= len(self)
+        part = bisect.bisect_right(self.cumulative_sizes, index)
+        return self.datasets[part][index - (self.cumulative_sizes[part - 1] if part else 0)]
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+
+def random_split(
+    dataset: Dataset[T],
+    lengths: Sequence[int | float],
+    generator: Any = None,
+    *,
+    seed: int | None = None,
+) -> list[Subset[T]]:
+    """Disjoint random subsets of the given lengths, or of the given fractions (which must sum to 1).
+
+    Fractions are rounded down and the rest dealt out one by one from the first. The order comes from
+    `seed`, `generator`, or the default generator.
+    """
+    n = len(dataset)  # type: ignore[arg-type]
+    if abs(sum(lengths) - 1) < 1e-9 and all(0 <= part <= 1 for part in lengths):
+        sizes = [int(np.floor(n * part)) for part in lengths]
+        for position in range(n - sum(sizes)):
+            sizes[position % len(sizes)] += 1
+    else:
+        sizes = [operator.index(part) for part in lengths]  # type: ignore[arg-type]
+        if any(size < 0 for size in sizes) or sum(sizes) != n:
+            raise ValueError(f"random_split: lengths must sum to the dataset's {n}, got {list(lengths)}")
+    order = permutation(n, draw_seed(seed, generator))
+    ends = list(itertools.accumulate(sizes))
+    return [Subset(dataset, order[end - size : end]) for end, size in zip(ends, sizes, strict=True)]

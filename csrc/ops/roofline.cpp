@@ -19,8 +19,6 @@ Array fma_loop(std::int64_t pieces, DType dtype) {
   return y;
 }
 
-std::int64_t fma_loop_flops() { return std::int64_t{3} << 22; }
-
 void copy_loop(Array& target, const Array& x, bool streaming) {
   if (!target.is_contiguous() || !x.is_contiguous()) value_error("copy_loop: target and x must be contiguous");
   if (target.nbytes() != x.nbytes())

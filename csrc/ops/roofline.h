@@ -5,9 +5,8 @@
 
 namespace ts::ops {
 
-// `pieces` pieces of fused multiply-adds in registers, spread over the threads; each is fma_loop_flops().
+// `pieces` pieces of fused multiply-adds in registers, spread over the threads; each is 3 * 2^22 operations.
 Array fma_loop(std::int64_t pieces, DType dtype);
-std::int64_t fma_loop_flops();
 // target[:] = x as plain bytes; with `streaming`, past the caches.
 void copy_loop(Array& target, const Array& x, bool streaming);
 

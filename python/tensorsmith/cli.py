@@ -1,6 +1,7 @@
 """The command line: `tensorsmith train | info | bench`.
 
-A bad argument or missing data is one sentence on stderr and exit code 2. Heavy imports wait until they are needed.
+A bad argument or missing data is one sentence on stderr and exit code 2. Heavy imports wait until they are
+needed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import numpy as np
-
     from tensorsmith.train import Epoch, Reporter, Result, Settings
 
 # Kept here as well as in train.py, so that parsing arguments imports nothing; a test compares the two.
@@ -58,9 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="{train,info,bench}")
 
     train = commands.add_parser(
-        "train", help="train an image classifier", description="Train an image classifier.", allow_abbrev=False
+        "train",
+        help="train an image classifier",
+        description="Train an image classifier.",
+        allow_abbrev=False,
     )
-    train.add_argument("--dataset", choices=DATASETS, help="what to learn from (default: digits, which come along)")
+    train.add_argument(
+        "--dataset", choices=DATASETS, help="what to learn from (default: digits, which come along)"
+    )
     train.add_argument("--model", choices=MODELS, help="the network (default: cnn)")
     train.add_argument("--epochs", type=_number(int, 1), help="rounds over the training images")
     train.add_argument("--lr", type=_number(float, 0, open_low=True), help="highest learning rate")
@@ -68,13 +73,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--weight-decay", type=_number(float, 0), help="AdamW's weight decay")
     train.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default: cpu)")
     train.add_argument("--seed", type=_number(int, 0, 2**64 - 1), help="of everything random (default: 0)")
-    train.add_argument("--threads", type=_number(int, 1, 256), help="CPU threads (default: all that this process has)")
+    train.add_argument(
+        "--threads", type=_number(int, 1, 256), help="CPU threads (default: all that this process has)"
+    )
     train.add_argument("--checkpoint", type=Path, metavar="PATH", help="where to save after every epoch")
-    train.add_argument("--resume", type=Path, metavar="PATH", help="a checkpoint to go on from, with its settings")
+    train.add_argument(
+        "--resume", type=Path, metavar="PATH", help="a checkpoint to go on from, with its settings"
+    )
     train.set_defaults(run=_train)
 
     info = commands.add_parser(
-        "info", help="what this build is and how it runs here", description="Describe this build.", allow_abbrev=False
+        "info",
+        help="what this build is and how it runs here",
+        description="Describe this build.",
+        allow_abbrev=False,
     )
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info)
@@ -82,16 +94,22 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser(
         "bench",
         help="measure the kernels against this machine's limits",
-        description="Measure kernels and training steps: time, share of the machine's limit, ratio to each peer.",
+        description="Time kernels and training steps: share of the machine's limit, ratio to each peer.",
         allow_abbrev=False,
     )
     bench.add_argument("family", nargs="*", help="which families of cases (default: all)")
-    bench.add_argument("--peers", action="store_true", help="also time NumPy, PyTorch and JAX where installed")
+    bench.add_argument(
+        "--peers", action="store_true", help="also time NumPy, PyTorch and JAX where installed"
+    )
     bench.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     bench.add_argument("--threads", type=_number(int, 1, 256), help="CPU threads, ours and the peers'")
     bench.add_argument("--filter", metavar="TEXT", help="only cases whose name contains this")
-    bench.add_argument("--seconds", type=_number(float, 0, 60, open_low=True), default=0.3, help="per case and library")
-    bench.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two files of --json, side by side")
+    bench.add_argument(
+        "--seconds", type=_number(float, 0, 60, open_low=True), default=0.3, help="per case and library"
+    )
+    bench.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two files of --json, side by side"
+    )
     bench.set_defaults(run=_bench)
     return parser
 
@@ -113,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-# --- train -----------------------------------------------------------------------------------------------------
+# --- train ---
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -128,10 +146,14 @@ def _train(options: argparse.Namespace) -> None:
         if settings.device != "cpu":
             reason = ts.config()["cuda"]["reason"]
             raise UsageError(f"tensorsmith train: --device {settings.device} is not available: {reason}")
-        checkpoint = options.checkpoint or options.resume or Path(f"{settings.dataset}-{settings.model}.safetensors")
+        checkpoint = (
+            options.checkpoint or options.resume or Path(f"{settings.dataset}-{settings.model}.safetensors")
+        )
         if not checkpoint.absolute().parent.is_dir():
             raise UsageError(f"tensorsmith train: the folder of --checkpoint {checkpoint} does not exist")
-        result = train.run(settings, checkpoint=checkpoint, resume=options.resume, reporter=_reporter(settings))
+        result = train.run(
+            settings, checkpoint=checkpoint, resume=options.resume, reporter=_reporter(settings)
+        )
     except (MissingDataError, ts.FileFormatError, ValueError) as error:
         raise UsageError(f"tensorsmith train: {error}") from None
     except OSError as error:
@@ -168,8 +190,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         if value != getattr(settings, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(
-                f"tensorsmith train: {option} {value} differs from the {getattr(settings, name)} that --resume "
-                f"{options.resume} was started with; leave it out to go on with that run"
+                f"tensorsmith train: {option} {value} differs from the {getattr(settings, name)} that "
+                f"--resume {options.resume} was started with; leave it out to go on with that run"
             )
     return settings
 
@@ -188,7 +210,7 @@ def _reporter(settings: Settings) -> Reporter:
         height, width = parts.size
         print(
             f"{settings.dataset}: {len(parts.train)} training, {len(parts.validation)} validation and "
-            f"{len(parts.test)} held-out test images of {height}x{width}, {len(parts.dataset.classes)} classes"
+            f"{len(parts.test)} held-out test images of {height}x{width} in {len(parts.dataset.classes)} classes"
         )
         count = sum(p.size for p in model.parameters())
         level, threads = ts.config()["simd"]["level"], ts.get_num_threads()
@@ -203,7 +225,9 @@ def _reporter(settings: Settings) -> Reporter:
             return
         if step == 1:
             # disable=None: no bar where stderr is not a terminal.
-            bars["now"] = tqdm(total=steps, desc=f"epoch {epoch}/{settings.epochs}", leave=False, disable=None, unit="batch")
+            bars["now"] = tqdm(
+                total=steps, desc=f"epoch {epoch}/{settings.epochs}", leave=False, disable=None, unit="batch"
+            )
         bars["now"].update()
         if step == steps:
             bars.pop("now").close()
@@ -236,7 +260,7 @@ def confusion_table(confusion: np.ndarray, classes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-# --- info, bench -----------------------------------------------------------------------------------------------
+# --- info, bench ---
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import numpy as np
-
 from tensorsmith import _core
 from tensorsmith._version import __version__
 
@@ -16,11 +15,15 @@ __all__ = ["config", "describe"]
 
 
 def config() -> dict[str, Any]:
-    """The version, SIMD level, threads, CUDA and allocator of this process, each with the reason where there is one."""
+    """The version, SIMD level, threads, CUDA and allocator of this process, each with the reason where there
+    is one.
+    """
     level, level_reason = _core.simd_level()
     default, default_reason = _core.default_num_threads()
     threads = _core.get_num_threads()
-    thread_reason = default_reason if threads == default else f"set by set_num_threads; the default is {default}"
+    thread_reason = (
+        default_reason if threads == default else f"set by set_num_threads; the default is {default}"
+    )
     return {
         "version": __version__,
         "python": platform.python_version(),
@@ -47,7 +50,8 @@ def describe() -> str:
         "threads": f"{c['threads']['count']}: {c['threads']['reason']}",
         "CUDA": f"{'available' if c['cuda']['available'] else 'not available'}: {c['cuda']['reason']}",
         "allocator": ", ".join(f"{k.removesuffix('_bytes')} {v}" for k, v in mib.items()),
-        "environment": ", ".join(f"{k}={v}" for k, v in c["environment"].items()) or "no TENSORSMITH_ variables",
+        "environment": ", ".join(f"{k}={v}" for k, v in c["environment"].items())
+        or "no TENSORSMITH_ variables",
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())

@@ -3,8 +3,8 @@
 A file is eight bytes (the header's length, little-endian), a JSON header, and the tensors' bytes. Format:
 https://huggingface.co/docs/safetensors. Pickle is never read.
 
-What this writer adds stays within the format: `__metadata__` carries the CRC-32 (zlib's) of every tensor and of
-the header itself, and the reader checks them. Files of other writers, which have none, load as well.
+What this writer adds stays within the format: `__metadata__` carries the CRC-32 (zlib's) of every tensor and
+of the header itself, and the reader checks them. Files of other writers, which have none, load as well.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-
 from tensorsmith.errors import FileFormatError
 
 __all__ = ["Checkpoint", "load", "load_checkpoint", "load_metadata", "save", "save_checkpoint"]
 
 MAX_HEADER = 100_000_000
 _DTYPES = {
-    "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4",
-    "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8", "C64": "<c8",
+    "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4",
+    "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8", "C64": "<c8",
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _CRC = "crc32:"  # + tensor name, in __metadata__
@@ -37,7 +36,7 @@ _SEAL = b'{"__metadata__":{"header_crc32":"'
 _SEAL_END = len(_SEAL) + 8
 
 
-# --- reading ---------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
 @dataclass
@@ -90,7 +89,9 @@ def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                     f"{path}: tensor {entry.name!r} is damaged: CRC-32 {_crc_text(raw)}, written as {crc}"
                 )
             if entry.dtype == np.bool_ and raw.size and raw.max() > 1:
-                raise FileFormatError(f"{path}: tensor {entry.name!r}: byte {raw.max()} is not a bool (0 or 1)")
+                raise FileFormatError(
+                    f"{path}: tensor {entry.name!r}: byte {raw.max()} is not a bool (0 or 1)"
+                )
             arrays[entry.name] = array.astype(entry.dtype.newbyteorder("="), copy=False)
     return arrays, _user_metadata(metadata)
 
@@ -121,7 +122,7 @@ def _read_header(path: str, file: BinaryIO) -> tuple[list[_Entry], dict[str, str
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FileFormatError(f"{path}: __metadata__ must map strings to strings")
-    if not sealed and "header_crc32" in metadata:
+    if not sealed and any(key == "header_crc32" or key.startswith(_CRC) for key in metadata):
         raise FileFormatError(f"{path}: the header's checksum is not where it was written")
 
     entries = sorted((_entry(path, k, v) for k, v in header.items()), key=lambda e: (e.begin, e.end))
@@ -138,7 +139,9 @@ def _read_header(path: str, file: BinaryIO) -> tuple[list[_Entry], dict[str, str
             )
         position, previous = entry.end, entry.name
     if position != size - 8 - length:
-        raise FileFormatError(f"{path}: the tensors take {position} bytes, the file holds {size - 8 - length}")
+        raise FileFormatError(
+            f"{path}: the tensors take {position} bytes, the file holds {size - 8 - length}"
+        )
     return entries, metadata, sealed
 
 
@@ -212,7 +215,7 @@ def _crc_text(data: Any) -> str:
     return f"{zlib.crc32(data):08x}"
 
 
-# --- writing ---------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def save(
@@ -220,9 +223,9 @@ def save(
 ) -> None:
     """Writes a dict of tensors (or NumPy arrays; nested dicts are flattened with '.') as a safetensors file.
 
-    The file appears whole or not at all: it is written beside its final place, flushed to the disk and renamed.
-    A process killed in between leaves the old file, and at most one hidden `.<name>.tmp`, which the next save to
-    the same place takes over.
+    The file appears whole or not at all: it is written beside its final place, flushed to the disk and
+    renamed. A process killed in between leaves the old file, and at most one hidden `.<name>.tmp`, which the
+    next save to the same place takes over.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, value in _flatten(obj):
@@ -307,7 +310,9 @@ def _bytes(array: np.ndarray) -> memoryview:
 
 @contextmanager
 def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A file to write that takes path's place when all went well: write, fsync, rename, fsync of the folder."""
+    """A file to write that takes path's place when all went well: write, fsync, rename, fsync of the
+    folder.
+    """
     path = os.path.realpath(path)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.tmp")
@@ -330,7 +335,9 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
 
 
 def _open_alone(path: str) -> BinaryIO:
-    """Opens path for one writer at a time; another process or thread that saves to the same place waits its turn."""
+    """Opens path for one writer at a time; another process or thread that saves to the same place waits its
+    turn.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
@@ -346,7 +353,7 @@ def _open_alone(path: str) -> BinaryIO:
         os.close(descriptor)
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------
+# --- checkpoints ---
 
 
 class Stateful(Protocol):
@@ -389,8 +396,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | os.PathLike[str], **parts: Stateful) -> Checkpoint:
-    """Restores the named parts and the state of `ts.random` from a checkpoint; either all of them or, after any
-    error, none. Parts that the file holds and that are not asked for are left alone."""
+    """Restores the named parts and the state of `ts.random` from a checkpoint; either all of them or, after
+    any error, none. Parts that the file holds and that are not asked for are left alone.
+    """
     import tensorsmith as ts
 
     path = os.fspath(path)
@@ -420,8 +428,9 @@ def load_checkpoint(path: str | os.PathLike[str], **parts: Stateful) -> Checkpoi
     return found
 
 
-# A state is a tree of dicts, lists, tuples, plain values and tensors. In JSON, a tensor becomes {"$tensor": name,
-# ...}, a tuple {"$tuple": [...]} and a dict whose keys are not all plain str {"$items": [[key, value], ...]}.
+# A state is a tree of dicts, lists, tuples, plain values and tensors. In JSON, a tensor becomes {"$tensor":
+# name, ...}, a tuple {"$tuple": [...]} and a dict whose keys are not all plain str {"$items": [[key, value],
+# ...]}.
 
 
 def _encode(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:

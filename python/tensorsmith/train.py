@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.data.datasets import MNIST, Digits, FashionMNIST, IdxImages
@@ -36,7 +35,7 @@ VALIDATION = 12  # one training image in so many is kept for the validation loss
 EVALUATION_BATCH = 500
 
 
-# --- models ----------------------------------------------------------------------------------------------------
+# --- models ---
 
 
 def mlp(size: tuple[int, int], classes: int, dropout: float) -> nn.Module:
@@ -56,8 +55,9 @@ def mlp(size: tuple[int, int], classes: int, dropout: float) -> nn.Module:
 
 
 def cnn(size: tuple[int, int], classes: int, dropout: float) -> nn.Module:
-    """Two 3×3 convolutions with batch norm, each followed by pooling (the small digits pool once), and two linear
-    layers."""
+    """Two 3×3 convolutions with batch norm, each followed by pooling (the small digits pool once), and two
+    linear layers.
+    """
     pool_twice = min(size) >= 16
     shrink = 4 if pool_twice else 2
     return nn.Sequential(
@@ -80,7 +80,7 @@ def cnn(size: tuple[int, int], classes: int, dropout: float) -> nn.Module:
 MODELS: dict[str, Callable[[tuple[int, int], int, float], nn.Module]] = {"mlp": mlp, "cnn": cnn}
 
 
-# --- settings --------------------------------------------------------------------------------------------------
+# --- settings ---
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,14 @@ _DEFAULTS = {
 }  # fmt: skip
 
 
-# --- data ------------------------------------------------------------------------------------------------------
+# --- data ---
 
 
 class Images(Dataset):
     """A part of a dataset, normalised, that answers a whole batch at once.
 
-    `__getitems__(indices)` gives images (B, 1, H, W) float32 and labels (B,) int64. With `shift` or `flip`, the
-    image at index i is moved as (seed, epoch, i) say, whatever batch it is in.
+    `__getitems__(indices)` gives images (B, 1, H, W) float32 and labels (B,) int64. With `shift` or `flip`,
+    the image at index i is moved as (seed, epoch, i) say, whatever batch it is in.
     """
 
     def __init__(
@@ -145,7 +145,9 @@ class Images(Dataset):
         edge = self._shift
         padded = np.pad(data, ((0, 0), (edge, edge), (edge, edge)))
         self._windows = np.lib.stride_tricks.sliding_window_view(
-            padded, (self._height, self._width), axis=(1, 2)  # type: ignore[arg-type]
+            padded,
+            (self._height, self._width),
+            axis=(1, 2),  # type: ignore[arg-type]
         )
         self.set_epoch(0)
 
@@ -203,7 +205,7 @@ def load_parts(settings: Settings) -> Parts:
     )
 
 
-# --- the run ---------------------------------------------------------------------------------------------------
+# --- the run ---
 
 
 @dataclass
@@ -275,11 +277,18 @@ def run(
     parts = load_parts(settings)
     model = build(settings, parts.size, len(parts.dataset.classes))
     loader = DataLoader(
-        parts.train, settings.batch_size, shuffle=True, drop_last=True, collate_fn=_identity, seed=settings.seed
+        parts.train,
+        settings.batch_size,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=_identity,
+        seed=settings.seed,
     )
     steps = len(loader)
     if steps == 0:
-        raise ValueError(f"train: batch_size {settings.batch_size} exceeds the {len(parts.train)} training images")
+        raise ValueError(
+            f"train: batch_size {settings.batch_size} exceeds the {len(parts.train)} training images"
+        )
     optimizer = AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = OneCycleLR(optimizer, settings.lr, total_steps=settings.epochs * steps, pct_start=0.2)
     curve = _Curve()

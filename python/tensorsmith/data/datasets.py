@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from tensorsmith.data.idx import read_idx
 from tensorsmith.errors import FileFormatError
 from tensorsmith.utils.data import Dataset
@@ -56,7 +55,9 @@ class IdxImages(Dataset):
         self.data = read_idx(images, 3)
         self.targets = read_idx(labels, 1).astype(np.int64)
         if len(self.data) != len(self.targets):
-            raise FileFormatError(f"{images}: {len(self.data)} images, but {labels} has {len(self.targets)} labels")
+            raise FileFormatError(
+                f"{images}: {len(self.data)} images, but {labels} has {len(self.targets)} labels"
+            )
         if len(self.targets) and self.targets.max() >= len(self.classes):
             raise FileFormatError(f"{labels}: label {self.targets.max()}, valid 0..{len(self.classes) - 1}")
         self.transform = transform
@@ -78,8 +79,8 @@ class IdxImages(Dataset):
 class Digits(IdxImages):
     """Handwritten digits, 8×8 pixels, 1,437 to train on and 360 held out; they come with the package.
 
-    E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
-    https://doi.org/10.24432/C50P49, CC BY 4.0. What was changed: see README.md beside this file.
+    E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
+    1998, https://doi.org/10.24432/C50P49, CC BY 4.0. What was changed: see README.md beside this file.
     """
 
     name = "digits"
@@ -89,7 +90,9 @@ class Digits(IdxImages):
 
 
 class MNIST(IdxImages):
-    """Handwritten digits, 28×28 pixels, 60,000 to train on and 10,000 held out (LeCun, Cortes, Burges, 1998)."""
+    """Handwritten digits, 28×28 pixels, 60,000 to train on and 10,000 held out (LeCun, Cortes, Burges,
+    1998).
+    """
 
     name = "mnist"
     classes = tuple("0123456789")

@@ -1,0 +1,113 @@
+"""Timing several thunks fairly, and the machine's own limits."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+Thunk = Callable[[], object]
+FMA_LOOP_FLOPS = 3 << 22  # of one piece of fma_loop: csrc/cpu/roofline.cpp
+
+
+def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
+    """The median time of one call of each thunk. They take turns, so that a change in the machine's pace
+    meets all of them; each gets about `seconds` in at least five turns.
+    """
+    for thunk in thunks:  # compile, allocate, fault pages in
+        thunk()
+        thunk()
+    counts = []
+    for thunk in thunks:
+        once = _clock(thunk, 1)
+        counts.append(max(1, int(min(seconds / 9, 0.01) / max(once, 1e-8))))
+    samples: list[list[float]] = [[] for _ in thunks]
+    spent = [0.0] * len(thunks)
+    while min(map(len, samples)) < 5 or min(spent) < seconds:
+        for i, thunk in enumerate(thunks):
+            if len(thunks) > 1:
+                time.sleep(0.004)  # a peer's threads spin for a while after their work; let them rest
+                thunk()
+            elapsed = _clock(thunk, counts[i])
+            spent[i] += elapsed
+            samples[i].append(elapsed / counts[i])
+        if max(map(len, samples)) >= 1000:
+            break
+    return [statistics.median(s) for s in samples]
+
+
+def _clock(thunk: Thunk, count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        thunk()
+    return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this machine can do with the given threads."""
+
+    fma: dict[str, float]  # dtype -> FLOP/s
+    copy: float  # bytes read and written per second, beyond the caches
+
+    def __str__(self) -> str:
+        fma = ", ".join(f"{dtype} {rate / 1e9:.0f}" for dtype, rate in self.fma.items())
+        return f"FMA peak {fma} GFLOP/s; copy {self.copy / 1e9:.1f} GB/s"
+
+
+def limits(seconds: float = 0.5) -> Limits:
+    """Runs fused multiply-adds in registers, and a copy of memory that no cache holds; the best of a few."""
+    import tensorsmith as ts
+    from tensorsmith import _core
+
+    fma = {}
+    for dtype in (ts.float32, ts.float64):
+        pieces = 64
+        rates = _rates(lambda pieces=pieces, dtype=dtype: _core.ops.fma_loop(pieces, dtype), seconds)
+        fma[str(dtype).rpartition(".")[2]] = pieces * FMA_LOOP_FLOPS / rates
+    source = ts.asarray(np.ones(1 << 26, np.float32))  # 256 MiB
+    target = ts.asarray(np.zeros(1 << 26, np.float32))
+    best = min(
+        _rates(lambda streaming=streaming: _core.ops.copy_loop_(target, source, streaming), seconds)
+        for streaming in (False, True)
+    )
+    return Limits(fma, 2 * (1 << 28) / best)
+
+
+def _rates(thunk: Thunk, seconds: float) -> float:
+    thunk()
+    samples, end = [], time.perf_counter() + seconds
+    while len(samples) < 5 or time.perf_counter() < end:
+        samples.append(_clock(thunk, 1))
+    return min(samples)
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """One of this process's cores is taken by another process that never rests."""
+    core = max(os.sched_getaffinity(0))
+    script = f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def import_seconds(module: str, rounds: int = 7) -> float:
+    """Time that `import module` takes beyond starting Python, in a process of its own; the best of a few."""
+    script = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    return min(
+        float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+        for _ in range(rounds)
+    )

@@ -1,0 +1,247 @@
+"""The command line as a user meets it: what it prints, what it keeps, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tensorsmith as ts
+from tensorsmith import bench, cli, train
+
+SHORT = ["train", "--model", "mlp", "--epochs", "4"]
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "tensorsmith.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
+
+
+def parameters(text):
+    return re.search(r"parameters: sha256 ([0-9a-f]{64})", text).group(1)
+
+
+# --- saying no ---
+
+BAD = {
+    "no command": ([], "the following arguments are required"),
+    "unknown command": (["dance"], "invalid choice: 'dance'"),
+    "unknown option": (["train", "--colour", "red"], "unrecognized arguments: --colour red"),
+    "unknown dataset": (["train", "--dataset", "cifar"], "argument --dataset: invalid choice: 'cifar'"),
+    "unknown model": (["train", "--model", "gpt"], "argument --model: invalid choice: 'gpt'"),
+    "no epochs": (["train", "--epochs", "0"], "argument --epochs: must be a whole number >= 1, got 0"),
+    "epochs in words": (
+        ["train", "--epochs", "ten"],
+        "argument --epochs: must be a whole number >= 1, got 'ten'",
+    ),
+    "negative rate": (["train", "--lr", "-1"], "argument --lr: must be a number > 0, got -1"),
+    "rate that is no number": (["train", "--lr", "nan"], "argument --lr: must be a number > 0, got nan"),
+    "infinite rate": (["train", "--lr", "inf"], "argument --lr: must be a number > 0, got inf"),
+    "huge batch": (["train", "--batch-size", "100000"], "batch_size 100000 exceeds the 1317 training images"),
+    "huge seed": (["train", "--seed", str(2**64)], "argument --seed: must be a whole number >= 0 and <= "),
+    "no CUDA": (["train", "--device", "cuda"], "--device cuda is not available: "),
+    "threads": (["train", "--threads", "0"], "argument --threads: must be a whole number >= 1"),
+    "missing data": (["train", "--dataset", "mnist"], "mnist: train-images-idx3-ubyte.gz was not found in "),
+    "missing folder": (
+        ["train", "--checkpoint", "none/c"],
+        "the folder of --checkpoint none/c does not exist",
+    ),
+    "missing checkpoint": (["train", "--resume", "none"], "none: No such file or directory"),
+    "not a checkpoint": (["train", "--resume", "text"], "text: "),
+    "unknown family": (["bench", "cooking"], "no family 'cooking'; there are gemm, "),
+    "missing bench file": (["bench", "--compare", "a", "b"], "a: No such file or directory"),
+    "not a bench file": (
+        ["bench", "--compare", "text", "text"],
+        "text is not a file of `tensorsmith bench --json`",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments_get_one_sentence_and_code_2(name, tmp_path, monkeypatch, capsys):
+    arguments, message = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TENSORSMITH_DATA", str(tmp_path))
+    (tmp_path / "text").write_text("no tensors here, only words\n")
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("tensorsmith")
+    assert len(said.splitlines()) == 1
+
+
+def test_the_exit_code_and_streams_of_the_process(tmp_path):
+    result = run("train", "--epochs", "0", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "tensorsmith train: argument --epochs: must be a whole number >= 1, got 0\n"
+
+
+def test_the_choices_are_those_of_the_library():
+    assert set(cli.DATASETS) == set(train.DATASETS)
+    assert set(cli.MODELS) == set(train.MODELS)
+    for dataset in train.DATASETS:
+        for model in train.MODELS:
+            assert train.Settings.default(dataset, model).dataset == dataset
+
+
+# --- info ---
+
+
+def test_info(tmp_path):
+    text = run("info", cwd=tmp_path)
+    assert text.returncode == 0
+    for word in ("tensorsmith", "Python", "SIMD", "threads", "CUDA", "allocator"):
+        assert re.search(rf"^{word} ", text.stdout, re.MULTILINE), word
+    config = json.loads(run("info", "--json", TENSORSMITH_ISA="baseline").stdout)
+    assert config["version"] == ts.__version__
+    assert config["simd"]["level"] == "baseline" and "TENSORSMITH_ISA" in config["simd"]["reason"]
+    assert config["environment"]["TENSORSMITH_ISA"] == "baseline"
+    assert config.keys() == ts.config().keys()
+
+
+def test_version_needs_no_core():
+    assert run("--version").stdout == f"tensorsmith {ts.__version__}\n"
+
+
+# --- train ---
+
+
+def test_train_on_the_shipped_digits(tmp_path):
+    result = run("train", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    text = result.stdout
+    accuracy = float(re.search(r"^test accuracy: (0\.\d+|1\.0+)$", text, re.MULTILINE).group(1))
+    assert accuracy >= 0.985
+    assert (
+        len(re.findall(r"^epoch +\d+/20  train loss [\d.]+  validation loss [\d.]+ .* images/s", text, re.M))
+        == 20
+    )
+    confusion = re.findall(r"^(\d)((?: +[\d.]+){10})$", text, re.MULTILINE)
+    assert sum(int(n) for _, row in confusion for n in row.replace(".", "0").split()) == 360
+    saved = ts.load(tmp_path / "digits-cnn.safetensors")
+    assert any(name.startswith("model.") for name in saved)
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return
+    assert (tmp_path / "digits-cnn.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_bits_with_one_and_two_threads_and_every_fma_level(tmp_path):
+    level = ts.config()["simd"]["level"]
+    runs = {("--threads", "1"): {}, ("--threads", "2"): {}}
+    hashes = {
+        parameters(run("train", "--epochs", "2", *arguments, cwd=tmp_path, **environment).stdout)
+        for arguments, environment in runs.items()
+    }
+    if level == "avx512":
+        hashes.add(parameters(run("train", "--epochs", "2", cwd=tmp_path, TENSORSMITH_ISA="avx2").stdout))
+    assert len(hashes) == 1
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
+    settings = train.Settings.default("digits", "cnn").replace(epochs=3)
+    through = train.run(settings)
+    train.run(settings, checkpoint=tmp_path / "c", stop_after=2)
+    resumed = train.run(settings, resume=tmp_path / "c")
+    assert resumed.parameters_hash == through.parameters_hash
+    assert [e.number for e in resumed.curve] == [1, 2, 3]
+    assert [e.train_loss for e in resumed.curve] == [e.train_loss for e in through.curve]
+
+
+def test_a_killed_run_resumes_with_the_same_bits(tmp_path):
+    through = parameters(run(*SHORT, "--checkpoint", tmp_path / "through").stdout)
+    victim = subprocess.Popen(
+        [sys.executable, "-m", "tensorsmith.cli", *SHORT, "--checkpoint", str(tmp_path / "killed")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in victim.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    resumed = run("train", "--resume", tmp_path / "killed", "--threads", "1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert parameters(resumed.stdout) == through
+    again = run("train", "--resume", tmp_path / "killed")  # nothing is left to do
+    assert (
+        parameters(again.stdout) == through
+        and "epoch" not in again.stdout.split("test accuracy")[0].split("\n", 2)[2]
+    )
+
+
+def test_resume_refuses_other_settings(tmp_path, capsys):
+    assert cli.main([*SHORT, "--checkpoint", str(tmp_path / "c")]) == 0
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", str(tmp_path / "c"), "--lr", "0.5"]) == 2
+    said = capsys.readouterr().err
+    assert "--lr 0.5 differs from the 0.004" in said and len(said.splitlines()) == 1
+    ts.save({"x": ts.asarray([1.0])}, tmp_path / "plain")
+    assert cli.main(["train", "--resume", str(tmp_path / "plain")]) == 2
+    assert "is no checkpoint of `tensorsmith train`" in capsys.readouterr().err
+
+
+def test_ctrl_c(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensorsmith.cli", "train", "--epochs", "500"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    for line in process.stdout:
+        if line.startswith("epoch   1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted"
+
+
+def test_confusion_table():
+    import numpy as np
+
+    table = cli.confusion_table(np.array([[10, 0], [3, 7]]), ("cat", "hippopotamus"))
+    assert table.splitlines()[1].split() == ["cat", "10", "."]
+    assert table.splitlines()[2].split() == ["hippopotamus", "3", "7"]
+
+
+# --- bench ---
+
+
+def test_bench_measures_and_keeps(tmp_path, capsys):
+    rows = bench.run(["overhead", "gemm"], contains="8 ", seconds=0.01, json_file=tmp_path / "a.json")
+    said = capsys.readouterr().out
+    assert "FMA peak float32" in said and "GB/s" in said
+    assert {row.family for row in rows} == {"overhead", "gemm"}
+    assert all(row.seconds["tensorsmith"] > 0 for row in rows)
+    kept = json.loads((tmp_path / "a.json").read_text())
+    assert [row["name"] for row in kept["rows"]] == [row.name for row in rows]
+    text = bench.compare(tmp_path / "a.json", tmp_path / "a.json")
+    assert text.splitlines()[1].endswith("1.00")
+
+
+@pytest.mark.parametrize("family", bench.FAMILIES)
+def test_every_family_runs(family):
+    small = {
+        "gemm": "32x32x32",
+        "pointwise": "16 KB",
+        "reduce": "64x64",
+        "rows": "128x10",
+        "pool": "64x64",
+        "steps": "b32",
+    }
+    small |= {"conv": "8x64x28x28", "neighbour": "b32", "overhead": "elements"}
+    assert bench.run([family], contains=small.get(family), seconds=0.001)

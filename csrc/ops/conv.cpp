@@ -1,0 +1,116 @@
+// 2-D convolution and its gradients: check, allocate channels last beneath (N, C, H, W), launch.
+#include "ops/conv.h"
+
+#include "core/launch.h"
+#include "ops/window.h"
+
+namespace ts::ops {
+
+namespace {
+
+Conv2d read_options(const char* operation, const Shape& stride, const Shape& padding, const Shape& dilation,
+                    std::int64_t groups) {
+  Conv2d conv;
+  read_pair(operation, "stride", stride, 1, conv.stride);
+  read_pair(operation, "padding", padding, 0, conv.padding);
+  read_pair(operation, "dilation", dilation, 1, conv.dilation);
+  if (groups < 1) value_error(operation, ": groups must be >= 1, got ", groups);
+  conv.groups = groups;
+  return conv;
+}
+
+// Checks x's and weight's shapes against each other; returns the shape of y.
+Shape result_shape(const char* operation, const Shape& x, const Shape& weight, const Conv2d& conv) {
+  if (weight.rank() != 4)
+    value_error(operation, ": weight must have 4 dimensions (O, C / groups, KH, KW), got shape ", weight);
+  for (int i = 0; i < 4; ++i)
+    if (weight[i] < (i < 2 ? 0 : 1) || weight[i] > 0x7fffffff)
+      value_error(operation, ": weight of shape ", weight, " has an extent outside [", i < 2 ? 0 : 1,
+                  ", 2**31)");
+  if (weight[0] % conv.groups != 0)
+    value_error(operation, ": groups=", conv.groups, " does not divide the ", weight[0],
+                " output channels of weight");
+  if (x[1] != weight[1] * conv.groups)
+    value_error(operation, ": x has ", x[1], " channels, but weight of shape ", weight,
+                " with groups=", conv.groups, " takes ", weight[1] * conv.groups);
+  Shape y{x[0], weight[0], 0, 0};
+  for (int i = 0; i < 2; ++i)
+    y[2 + i] = window_places(operation, 2 + i, x[2 + i], weight[2 + i], conv.stride[i], conv.padding[i],
+                             conv.dilation[i], false);
+  return y;
+}
+
+Array channels_last(const char* operation, DType dtype, const Shape& shape) {
+  return empty_ordered(operation, dtype, shape, Shape{0, 2, 3, 1});
+}
+
+Array forward(const char* operation, const Array& given, const Array& weight, const Array& bias,
+              const Shape& stride, const Shape& padding, const Shape& dilation, std::int64_t groups,
+              Activation activation) {
+  const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
+  const Array x = as_batch(operation, "x", given);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_same_dtype(operation, "weight", weight, x.dtype());
+  const Shape shape = result_shape(operation, x.shape(), weight.shape(), conv);
+  if (bias) {
+    check_same_dtype(operation, "bias", bias, x.dtype());
+    check_shape(operation, "bias", bias, Shape{weight.shape(0)});
+  }
+  Array y = channels_last(operation, x.dtype(), shape);
+  launch<&Kernels::conv2d>(x, weight, bias, y, conv, activation);
+  return like_batch(given, y);
+}
+
+// The shape of x with its batch axis.
+Shape batch_shape(const char* operation, const Shape& shape) {
+  if (shape.rank() != 3 && shape.rank() != 4)
+    value_error(operation, ": shape must be that of x, (N, C, H, W) or (C, H, W), got ", shape);
+  Shape full = shape;
+  if (shape.rank() == 3) full.insert(0, 1);
+  for (std::int64_t extent : full)
+    if (extent < 0) value_error(operation, ": shape must not be negative, got ", shape);
+  return full;
+}
+
+}  // namespace
+
+Array conv2d(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+             const Shape& padding, const Shape& dilation, std::int64_t groups) {
+  return forward("conv2d", x, weight, bias, stride, padding, dilation, groups, Activation::none);
+}
+
+Array conv2d_relu(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+                  const Shape& padding, const Shape& dilation, std::int64_t groups) {
+  return forward("conv2d_relu", x, weight, bias, stride, padding, dilation, groups, Activation::relu);
+}
+
+Array conv2d_input_backward(const Array& gradient, const Array& weight, const Shape& shape,
+                            const Shape& stride, const Shape& padding, const Shape& dilation,
+                            std::int64_t groups) {
+  const char* operation = "conv2d_input_backward";
+  const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
+  const Array dy = as_batch(operation, "gradient", gradient);
+  check_domain(operation, "gradient", dy.dtype(), Domain::floating);
+  check_same_dtype(operation, "weight", weight, dy.dtype());
+  const Shape full = batch_shape(operation, shape);
+  check_shape(operation, "gradient", dy, result_shape(operation, full, weight.shape(), conv));
+  Array dx = channels_last(operation, dy.dtype(), full);
+  launch<&Kernels::conv2d_input_backward>(dy, weight, dx, conv);
+  return like_batch(gradient, dx);
+}
+
+std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Array& given, const Shape& shape,
+                                                const Shape& stride, const Shape& padding,
+                                                const Shape& dilation, std::int64_t groups) {
+  const char* operation = "conv2d_weight_backward";
+  const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
+  const Array dy = as_batch(operation, "gradient", gradient), x = as_batch(operation, "x", given);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, result_shape(operation, x.shape(), shape, conv));
+  Array dweight = empty(operation, x.dtype(), shape), dbias = empty(operation, x.dtype(), Shape{shape[0]});
+  launch<&Kernels::conv2d_weight_backward>(dy, x, dweight, dbias, conv);
+  return {dweight, dbias};
+}
+
+}  // namespace ts::ops

@@ -1,0 +1,24 @@
+// 2-D convolution and its gradients. x (N, C, H, W) or (C, H, W); weight (O, C / groups, KH, KW); bias (O).
+#pragma once
+
+#include <tuple>
+
+#include "ops/check.h"
+
+namespace ts::ops {
+
+// stride, padding and dilation are one integer or (height, width).
+Array conv2d(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+             const Shape& padding, const Shape& dilation, std::int64_t groups);
+Array conv2d_relu(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+                  const Shape& padding, const Shape& dilation, std::int64_t groups);
+// The gradients of both operands; `shape` is that of the one asked for.
+Array conv2d_input_backward(const Array& gradient, const Array& weight, const Shape& shape,
+                            const Shape& stride, const Shape& padding, const Shape& dilation,
+                            std::int64_t groups);
+std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Array& x, const Shape& shape,
+                                                const Shape& stride, const Shape& padding,
+                                                const Shape& dilation,
+                                                std::int64_t groups);  // of weight, of bias
+
+}  // namespace ts::ops

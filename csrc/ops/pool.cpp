@@ -1,0 +1,124 @@
+// 2-D pooling and its gradients: check, allocate in the memory order of the input, launch.
+#include "ops/pool.h"
+
+#include "core/launch.h"
+#include "ops/window.h"
+
+namespace ts::ops {
+
+namespace {
+
+Pool2d read_options(const char* operation, const Shape& kernel_size, const std::optional<Shape>& stride,
+                    const Shape& padding, const Shape& dilation) {
+  Pool2d pool{};
+  read_pair(operation, "kernel_size", kernel_size, 1, pool.kernel);
+  read_pair(operation, "stride", stride ? *stride : kernel_size, 1, pool.stride);
+  read_pair(operation, "padding", padding, 0, pool.padding);
+  read_pair(operation, "dilation", dilation, 1, pool.dilation);
+  for (int i = 0; i < 2; ++i)
+    if (pool.padding[i] > pool.kernel[i] / 2)
+      value_error(operation, ": padding must be at most half of kernel_size ", pool.kernel[i], ", got ",
+                  pool.padding[i]);
+  return pool;
+}
+
+Pool2d read_average(const char* operation, const Shape& kernel_size, const std::optional<Shape>& stride,
+                    const Shape& padding, bool count_include_pad,
+                    const std::optional<std::int64_t>& divisor) {
+  Pool2d pool = read_options(operation, kernel_size, stride, padding, Shape{1});
+  if (divisor && *divisor == 0) value_error(operation, ": divisor_override must not be 0");
+  pool.count_include_pad = count_include_pad;
+  pool.divisor = divisor ? *divisor : 0;
+  return pool;
+}
+
+Shape result_shape(const char* operation, const Shape& x, const Pool2d& pool, bool ceil_mode) {
+  Shape y = x;
+  for (int i = 0; i < 2; ++i)
+    y[2 + i] = window_places(operation, 2 + i, x[2 + i], pool.kernel[i], pool.stride[i], pool.padding[i],
+                             pool.dilation[i], ceil_mode);
+  return y;
+}
+
+DType index_dtype(const Pool2d& pool) {
+  return pool.kernel[0] <= 256 && pool.kernel[1] <= 256 / pool.kernel[0] ? DType::uint8 : DType::int32;
+}
+
+Array allocate(const char* operation, const Array& like, DType dtype, const Shape& shape) {
+  return empty_ordered(operation, dtype, shape, memory_order(like.shape(), like.strides()));
+}
+
+// The shape of x, checked against the gradient of y.
+Shape input_shape(const char* operation, const Array& dy, const Shape& shape, const Pool2d& pool,
+                  bool ceil_mode) {
+  Shape full = shape;
+  if (shape.rank() == 3) full.insert(0, 1);
+  if (full.rank() != 4)
+    value_error(operation, ": shape must be that of x, (N, C, H, W) or (C, H, W), got ", shape);
+  for (std::int64_t extent : full)
+    if (extent < 0) value_error(operation, ": shape must not be negative, got ", shape);
+  check_shape(operation, "gradient", dy, result_shape(operation, full, pool, ceil_mode));
+  return full;
+}
+
+}  // namespace
+
+std::tuple<Array, Array> max_pool2d(const Array& given, const Shape& kernel_size,
+                                    const std::optional<Shape>& stride, const Shape& padding,
+                                    const Shape& dilation, bool ceil_mode) {
+  const char* operation = "max_pool2d";
+  const Pool2d pool = read_options(operation, kernel_size, stride, padding, dilation);
+  const Array x = as_batch(operation, "x", given);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  const Shape shape = result_shape(operation, x.shape(), pool, ceil_mode);
+  if (pool.kernel[0] * pool.kernel[1] > 0x7fffffff)
+    value_error(operation, ": kernel_size must hold fewer than 2**31 elements, got ", kernel_size);
+  Array y = allocate(operation, x, x.dtype(), shape),
+        index = allocate(operation, x, index_dtype(pool), shape);
+  launch<&Kernels::max_pool2d>(x, y, index, pool);
+  return {like_batch(given, y), like_batch(given, index)};
+}
+
+Array max_pool2d_backward(const Array& gradient, const Array& index, const Shape& shape,
+                          const Shape& kernel_size, const std::optional<Shape>& stride, const Shape& padding,
+                          const Shape& dilation, bool ceil_mode) {
+  const char* operation = "max_pool2d_backward";
+  const Pool2d pool = read_options(operation, kernel_size, stride, padding, dilation);
+  const Array dy = as_batch(operation, "gradient", gradient), taps = as_batch(operation, "index", index);
+  check_domain(operation, "gradient", dy.dtype(), Domain::floating);
+  check_same_dtype(operation, "index", taps, index_dtype(pool));
+  const Shape full = input_shape(operation, dy, shape, pool, ceil_mode);
+  check_shape(operation, "index", taps, dy.shape());
+  Array dx = allocate(operation, dy, dy.dtype(), full);
+  // A tap outside its window is never found there: the kernel reads and writes nothing for it.
+  launch<&Kernels::max_pool2d_backward>(dy, taps, dx, pool);
+  return like_batch(gradient, dx);
+}
+
+Array avg_pool2d(const Array& given, const Shape& kernel_size, const std::optional<Shape>& stride,
+                 const Shape& padding, bool ceil_mode, bool count_include_pad,
+                 const std::optional<std::int64_t>& divisor_override) {
+  const char* operation = "avg_pool2d";
+  const Pool2d pool =
+      read_average(operation, kernel_size, stride, padding, count_include_pad, divisor_override);
+  const Array x = as_batch(operation, "x", given);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  Array y = allocate(operation, x, x.dtype(), result_shape(operation, x.shape(), pool, ceil_mode));
+  launch<&Kernels::avg_pool2d>(x, y, pool);
+  return like_batch(given, y);
+}
+
+Array avg_pool2d_backward(const Array& gradient, const Shape& shape, const Shape& kernel_size,
+                          const std::optional<Shape>& stride, const Shape& padding, bool ceil_mode,
+                          bool count_include_pad, const std::optional<std::int64_t>& divisor_override) {
+  const char* operation = "avg_pool2d_backward";
+  const Pool2d pool =
+      read_average(operation, kernel_size, stride, padding, count_include_pad, divisor_override);
+  const Array dy = as_batch(operation, "gradient", gradient);
+  check_domain(operation, "gradient", dy.dtype(), Domain::floating);
+  Array dx = allocate(operation, dy, dy.dtype(), input_shape(operation, dy, shape, pool, ceil_mode));
+  launch<&Kernels::avg_pool2d_backward>(dy, dx, pool);
+  return like_batch(gradient, dx);
+}
+
+}  // namespace ts::ops

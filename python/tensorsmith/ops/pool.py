@@ -1,0 +1,80 @@
+"""2-D pooling: docstrings and gradient rules."""
+
+from __future__ import annotations
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__ = ["avg_pool2d", "max_pool2d"]
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value) * (3 - len(value))
+
+
+max_pool2d = define(
+    core.max_pool2d,
+    """The largest element of each window, as torch.nn.functional.max_pool2d. NaN wins; padding counts as -inf.
+
+    x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
+    kernel_size, stride (None: kernel_size), padding (at most half a kernel), dilation: an integer, or (height, width)
+    ceil_mode: windows may run over the end, as long as they start inside
+    returns: (N, C, P, Q) in the memory order of x
+
+The gradient goes to the first of equal elements. Raises ValueError where shapes or options do not fit.
+""",
+    x=lambda dy, x, index, kernel_size, stride, padding, dilation, ceil_mode: core.max_pool2d_backward(
+        dy, index, x.shape, kernel_size, stride, padding, dilation, ceil_mode
+    ),
+)
+
+
+def _winners(dy, index, shape, kernel_size, stride, padding, dilation):
+    """The elements of dy (shape) that won: (N, C, P, Q)."""
+    kernel, (pad_h, pad_w), (step_h, step_w) = _pair(kernel_size), _pair(padding), _pair(dilation)
+    stride_h, stride_w = kernel if stride is None else _pair(stride)
+    height, width = shape[-2:]
+    rows, cols = index.shape[-2:]
+    tap = core.astype(index, "int64")
+    row = core.floor_divide(tap, kernel[1])
+    h = row * step_h + core.reshape(core.arange(rows), (rows, 1)) * stride_h - pad_h
+    w = (tap - row * kernel[1]) * step_w + core.arange(cols) * stride_w - pad_w
+    lead = tuple(shape[:-2])
+    flat = core.reshape(h * width + w, lead + (rows * cols,))
+    picked = core.gather(core.reshape(dy, lead + (height * width,)), flat, axis=-1)
+    return core.reshape(picked, lead + (rows, cols))
+
+
+define(
+    core.max_pool2d_backward,
+    """The gradient of max_pool2d with respect to x, whose shape is `shape`.""",
+    gradient=_winners,
+)
+
+avg_pool2d = define(
+    core.avg_pool2d,
+    """The mean of each window, as torch.nn.functional.avg_pool2d.
+
+    x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
+    kernel_size, stride (None: kernel_size), padding (at most half a kernel): an integer, or (height, width)
+    ceil_mode: windows may run over the end, as long as they start inside
+    count_include_pad: padding counts as zeros; otherwise only elements of x are counted
+    divisor_override: what to divide the sum by, instead of the count
+    returns: (N, C, P, Q) in the memory order of x
+
+Raises ValueError where shapes or options do not fit.
+""",
+    x=lambda dy, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: (
+        core.avg_pool2d_backward(
+            dy, x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        )
+    ),
+)
+
+define(
+    core.avg_pool2d_backward,
+    """The gradient of avg_pool2d with respect to x, whose shape is `shape`.""",
+    gradient=lambda dy, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override: (
+        core.avg_pool2d(dy, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    ),
+)

@@ -110,7 +110,7 @@ def test_info(tmp_path):
     assert config.keys() == ts.config().keys()
 
 
-def test_version_needs_no_core():
+def test_version():
     assert run("--version").stdout == f"tensorsmith {ts.__version__}\n"
 
 

@@ -212,7 +212,7 @@ def _reporter(settings: Settings) -> Reporter:
             f"{settings.dataset}: {len(parts.train)} training, {len(parts.validation)} validation and "
             f"{len(parts.test)} held-out test images of {height}x{width} in {len(parts.dataset.classes)} classes"
         )
-        count = sum(p.size for p in model.parameters())
+        count = sum(p.numpy().size for p in model.parameters())
         level, threads = ts.config()["simd"]["level"], ts.get_num_threads()
         print(
             f"{settings.model}: {count:,} parameters; AdamW, one cycle up to lr {settings.lr:g}, batches of "

@@ -128,7 +128,7 @@ _DEFAULTS = {
 class Images(Dataset):
     """A part of a dataset, normalised, that answers a whole batch at once.
 
-    `__getitems__(indices)` gives images (B, 1, H, W) float32 and labels (B,) int64. With `shift` or `flip`,
+    `batch(indices)` gives images (B, 1, H, W) float32 and labels (B,) int64. With `shift` or `flip`,
     the image at index i is moved as (seed, epoch, i) say, whatever batch it is in.
     """
 
@@ -154,7 +154,9 @@ class Images(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Draws this epoch's moves."""
         n, span = len(self._targets), 2 * self._shift + 1
-        bits = np.random.Philox(key=[self._seed, epoch]).random_raw(n)
+        # The upper half of the keys; the lower half orders the images (utils/data/sampler.py).
+        key = np.array([self._seed, epoch + (1 << 63)], np.uint64)
+        bits = np.random.Philox(key=key).random_raw(n)
         self._mirrored = (bits & 1).astype(bool) & self._flip
         self._dy = ((bits >> 1) & 0xFFFF) % span
         self._dx = ((bits >> 17) & 0xFFFF) % span
@@ -162,7 +164,7 @@ class Images(Dataset):
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitems__(self, indices: Any) -> tuple[ts.Tensor, ts.Tensor]:
+    def batch(self, indices: Any) -> tuple[ts.Tensor, ts.Tensor]:
         i = np.asarray(indices)
         pixels = self._windows[i, self._dy[i], self._dx[i]]
         mirrored = self._mirrored[i]
@@ -171,12 +173,8 @@ class Images(Dataset):
         return ts.asarray(self._value[pixels][:, None]), ts.asarray(self._targets[i])
 
     def __getitem__(self, index: int) -> tuple[ts.Tensor, int]:
-        image, label = self.__getitems__([index])
+        image, label = self.batch([index])
         return image[0], int(label)
-
-
-def _identity(batch: Any) -> Any:
-    return batch
 
 
 @dataclass
@@ -281,7 +279,6 @@ def run(
         settings.batch_size,
         shuffle=True,
         drop_last=True,
-        collate_fn=_identity,
         seed=settings.seed,
     )
     steps = len(loader)
@@ -344,7 +341,7 @@ def evaluate(model: nn.Module, images: Images) -> tuple[float, np.ndarray]:
     total, tables = 0.0, None
     with ts.no_grad():
         for begin in range(0, len(images), EVALUATION_BATCH):
-            batch, labels = images.__getitems__(range(begin, min(begin + EVALUATION_BATCH, len(images))))
+            batch, labels = images.batch(range(begin, min(begin + EVALUATION_BATCH, len(images))))
             scores = model(batch)
             total += F.cross_entropy(scores, labels, reduction="sum").item()
             classes = scores.shape[1]

@@ -1,0 +1,208 @@
+// Packing: the panels that a tile reads in order, from an operand with any strides.
+//
+//   panel p of width w holds dst[k * w + x] = src[(first_p + x) * lane + k * depth]
+//
+// "Lanes" are rows of A or columns of B; "depth" is k. Reads the source once, writes the panels once; sources
+// whose unit stride is along depth are transposed in registers on the way.
+#pragma once
+
+#include "cpu/microkernel.h"
+
+namespace ts::cpu::TS_ISA {
+
+// The 128-bit halves of a transposition, which each level spells its own way.
+#if defined(__AVX512F__)
+template <class T>
+TS_INLINE Vec<T> unpack_low(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm512_unpacklo_ps(a.r, b.r));
+  else
+    return Vec<T>(_mm512_unpacklo_pd(a.r, b.r));
+}
+template <class T>
+TS_INLINE Vec<T> unpack_high(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm512_unpackhi_ps(a.r, b.r));
+  else
+    return Vec<T>(_mm512_unpackhi_pd(a.r, b.r));
+}
+#elif defined(__AVX2__)
+template <class T>
+TS_INLINE Vec<T> unpack_low(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm256_unpacklo_ps(a.r, b.r));
+  else
+    return Vec<T>(_mm256_unpacklo_pd(a.r, b.r));
+}
+template <class T>
+TS_INLINE Vec<T> unpack_high(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm256_unpackhi_ps(a.r, b.r));
+  else
+    return Vec<T>(_mm256_unpackhi_pd(a.r, b.r));
+}
+#else
+template <class T>
+TS_INLINE Vec<T> unpack_low(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm_unpacklo_ps(a.r, b.r));
+  else
+    return Vec<T>(_mm_unpacklo_pd(a.r, b.r));
+}
+template <class T>
+TS_INLINE Vec<T> unpack_high(Vec<T> a, Vec<T> b) {
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm_unpackhi_ps(a.r, b.r));
+  else
+    return Vec<T>(_mm_unpackhi_pd(a.r, b.r));
+}
+#endif
+
+// A register seen as pairs: 64-bit lanes.
+template <class T>
+TS_INLINE Vec<double> pairs(Vec<T> v) {
+  return Vec<double>(Vec<double>::Reg(v.r));
+}
+template <class T>
+TS_INLINE Vec<T> from_pairs(Vec<double> v) {
+  return Vec<T>(typename Vec<T>::Reg(v.r));
+}
+
+// The square of W x W elements in W registers, transposed: first inside 128-bit blocks, then the blocks.
+template <class T>
+TS_INLINE void transpose(Vec<T> (&r)[Vec<T>::width]) {
+  constexpr int W = Vec<T>::width, E = 16 / static_cast<int>(sizeof(T)), G = W / E;
+  Vec<T> t[W];
+  unroll<W / 2>([&]<int i>() TS_LAMBDA {
+    t[2 * i] = unpack_low(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = unpack_high(r[2 * i], r[2 * i + 1]);
+  });
+  if constexpr (E == 4)
+    unroll<G>([&]<int g>() TS_LAMBDA {
+      const auto d = [&]<int i>() TS_LAMBDA { return pairs(t[4 * g + i]); };
+      const Vec<double> d0 = d.template operator()<0>(), d1 = d.template operator()<1>();
+      const Vec<double> d2 = d.template operator()<2>(), d3 = d.template operator()<3>();
+      t[4 * g] = from_pairs<T>(unpack_low(d0, d2));
+      t[4 * g + 1] = from_pairs<T>(unpack_high(d0, d2));
+      t[4 * g + 2] = from_pairs<T>(unpack_low(d1, d3));
+      t[4 * g + 3] = from_pairs<T>(unpack_high(d1, d3));
+    });
+    // Block L of t[E * g + c] is now column E * L + c of rows E * g and on.
+#if defined(__AVX512F__)
+  unroll<E>([&]<int c>() TS_LAMBDA {
+    const auto d = [&]<int g>() TS_LAMBDA { return pairs(t[E * g + c]).r; };
+    const __m512d d0 = d.template operator()<0>(), d1 = d.template operator()<1>();
+    const __m512d d2 = d.template operator()<2>(), d3 = d.template operator()<3>();
+    const __m512d even0 = _mm512_shuffle_f64x2(d0, d1, 0x88), even1 = _mm512_shuffle_f64x2(d2, d3, 0x88);
+    const __m512d odd0 = _mm512_shuffle_f64x2(d0, d1, 0xdd), odd1 = _mm512_shuffle_f64x2(d2, d3, 0xdd);
+    r[c] = from_pairs<T>(Vec<double>(_mm512_shuffle_f64x2(even0, even1, 0x88)));
+    r[E + c] = from_pairs<T>(Vec<double>(_mm512_shuffle_f64x2(odd0, odd1, 0x88)));
+    r[2 * E + c] = from_pairs<T>(Vec<double>(_mm512_shuffle_f64x2(even0, even1, 0xdd)));
+    r[3 * E + c] = from_pairs<T>(Vec<double>(_mm512_shuffle_f64x2(odd0, odd1, 0xdd)));
+  });
+#elif defined(__AVX2__)
+  unroll<E>([&]<int c>() TS_LAMBDA {
+    const __m256d d0 = pairs(t[c]).r, d1 = pairs(t[E + c]).r;
+    r[c] = from_pairs<T>(Vec<double>(_mm256_permute2f128_pd(d0, d1, 0x20)));
+    r[E + c] = from_pairs<T>(Vec<double>(_mm256_permute2f128_pd(d0, d1, 0x31)));
+  });
+#else
+  unroll<W>([&]<int i>() TS_LAMBDA { r[i] = t[i]; });
+#endif
+}
+
+// A range of n lanes cut into panels whose widths differ by at most one `unit`: the first `wide` have width
+// w, the others w - unit. No panel is left so thin that its tile would run at half speed.
+struct Panels {
+  std::int64_t count, wide, width, unit, n;
+  TS_INLINE Panels(std::int64_t lanes, std::int64_t widest, std::int64_t unit_) : unit(unit_), n(lanes) {
+    const std::int64_t units = (lanes + unit - 1) / unit, most = widest / unit;
+    count = (units + most - 1) / most;
+    const std::int64_t each = (units + count - 1) / count;
+    width = each * unit;
+    wide = count - (each * count - units);
+  }
+  TS_INLINE std::int64_t width_of(std::int64_t p) const { return p < wide ? width : width - unit; }
+  TS_INLINE std::int64_t first(std::int64_t p) const {
+    return p * width - (p > wide ? (p - wide) * unit : 0);
+  }
+  // Lanes of panel p that exist: fewer than its width in the last one.
+  TS_INLINE std::int64_t lanes(std::int64_t p) const {
+    const std::int64_t w = width_of(p), left = n - first(p);
+    return w < left ? w : left;
+  }
+  TS_INLINE Panels part(std::int64_t begin, std::int64_t end) const {
+    Panels r = *this;
+    r.count = end - begin;
+    r.wide = wide < begin ? 0 : wide < end ? wide - begin : r.count;
+    r.n = (end < count ? first(end) : n) - first(begin);
+    return r;
+  }
+};
+
+// Elements that `pack` writes for `lanes` lanes, the overhang of its last vector included.
+template <class T>
+constexpr std::int64_t packed_size(std::int64_t lanes, std::int64_t depth) {
+  return (lanes + 2 * Vec<T>::width) * depth + Vec<T>::width;
+}
+
+// Panel p begins at dst + panels.first(p) * depth. Lanes beyond the last get copies of it (their products are
+// discarded); whole vectors are stored in ascending order, each overhang overwritten by what belongs there.
+template <class T>
+[[gnu::noinline]] void pack(T* dst, const Panels& panels, std::int64_t depth, const T* src,
+                            std::int64_t lane_stride, std::int64_t depth_stride) {
+  constexpr std::int64_t W = Vec<T>::width;
+  if (lane_stride == 1) {
+    // Row by row where rows are long, so that the source is read in order.
+    for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t p = 0; p < panels.count; ++p) {
+        const std::int64_t first = panels.first(p), w = panels.width_of(p), lanes = panels.lanes(p);
+        const T* s = src + k * depth_stride + first;
+        T* d = dst + first * depth + k * w;
+        std::int64_t x = 0;
+        for (; x + W <= lanes && x + W <= w; x += W) Vec<T>::load(s + x).store(d + x);
+        if (x < w) {
+          const Vec<T> last = load_lanes(s + x, Lanes<T>(lanes - x));
+          if (x + W <= w || k + 1 < depth)
+            last.store(d + x);
+          else
+            store_lanes(d + x, last, Lanes<T>(w - x));
+        }
+      }
+    return;
+  }
+  for (std::int64_t p = 0; p < panels.count; ++p) {
+    const std::int64_t first = panels.first(p), w = panels.width_of(p), lanes = panels.lanes(p);
+    const T* s = src + first * lane_stride;
+    T* d = dst + first * depth;
+    if (depth_stride == 1) {
+      // Last group first: its overhang falls on lanes that the groups before it then write.
+      for (std::int64_t x = (w - 1) / W * W; x >= 0; x -= W) {
+        const T* row[W];
+        for (int i = 0; i < W; ++i) row[i] = s + (x + i < lanes ? x + i : lanes - 1) * lane_stride;
+        for (std::int64_t k = 0; k < depth; k += W) {
+          const std::int64_t steps = depth - k < W ? depth - k : W;
+          Vec<T> r[W];
+          if (steps == W)
+            unroll<W>([&]<int i>() TS_LAMBDA { r[i] = Vec<T>::load(row[i] + k); });
+          else
+            unroll<W>([&]<int i>() TS_LAMBDA { r[i] = load_lanes(row[i] + k, Lanes<T>(steps)); });
+          transpose<T>(r);
+          T* to = d + k * w + x;
+          if (steps == W)
+            unroll<W>([&]<int i>() TS_LAMBDA { r[i].store(to + i * w); });
+          else
+            unroll<W>([&]<int i>() TS_LAMBDA {
+              if (i < steps) r[i].store(to + i * w);
+            });
+        }
+      }
+    } else {
+      for (std::int64_t k = 0; k < depth; ++k)
+        for (std::int64_t x = 0; x < w; ++x)
+          d[k * w + x] = s[(x < lanes ? x : lanes - 1) * lane_stride + k * depth_stride];
+    }
+  }
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -7,16 +7,16 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <memory>
 #include <new>
 #include <system_error>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #if defined(__linux__)
 #include <linux/futex.h>
@@ -28,6 +28,7 @@
 #endif
 
 #include "core/error.h"
+#include "core/rescue.h"
 
 namespace ts {
 namespace {
@@ -39,12 +40,14 @@ using std::chrono::milliseconds;
 constexpr int kMaxThreads = 256;
 constexpr auto kWorkerSpin = microseconds(30);  // a hot loop of small operations keeps its workers awake
 constexpr auto kCallerSpin = microseconds(20);  // then sleep: a preempted worker can have this core
+constexpr auto kLook = microseconds(5);         // a running thread's CPU time moves in this time
+constexpr auto kLookAgain = microseconds(500);  // how often a sleeping caller looks at its workers
 constexpr auto kReleaseAfter = microseconds(20);
 constexpr auto kPollEvery = milliseconds(50);
 
-// The calling thread is running a piece, or the pieces of a region it called.
-constinit thread_local bool inside_region [[gnu::tls_model("initial-exec")]] = false;
-constinit thread_local void* own_scratch [[gnu::tls_model("initial-exec")]] = nullptr;
+// The calling thread is running a piece, or the pieces of a region it called. Atomic because GCC 12
+// at -O3 drops a plain store that only an unwinding exception leaves behind.
+constinit thread_local std::atomic<bool> inside_region [[gnu::tls_model("initial-exec")]] = false;
 
 constinit ThreadHooks hooks{nullptr, nullptr, nullptr};
 
@@ -56,11 +59,13 @@ void pause() {
 #endif
 }
 
-// Sleeps if `word` still holds `value`; may return early.
-void sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t value) {
+// Sleeps if `word` still holds `value`, at most for `limit` if one is given; may return early.
+void sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t value, microseconds limit = microseconds(0)) {
 #if defined(__linux__)
-  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+  const timespec time{0, limit.count() * 1000};
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, limit.count() ? &time : nullptr, nullptr, 0);
 #else
+  static_cast<void>(limit);
   word.wait(value);
 #endif
 }
@@ -77,10 +82,10 @@ void wake(std::atomic<std::uint32_t>& word, int sleepers) {
 // real, and answers interrupts. The lock comes back when the region ends, however it ends.
 class Caller {
  public:
-  Caller() { inside_region = true; }
+  Caller() { inside_region.store(true, std::memory_order_relaxed); }
   Caller(const Caller&) = delete;
   ~Caller() {
-    inside_region = false;
+    inside_region.store(false, std::memory_order_relaxed);
     if (state_) hooks.restore(state_);
   }
 
@@ -105,15 +110,24 @@ class Caller {
   bool asked_ = false;
 };
 
+struct Worker {
+  std::thread thread;
+  Rescue rescue;
+};
+
 class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads) {
+  explicit Pool(int threads)
+      : threads_(threads), workers_(new Worker[static_cast<std::size_t>(threads - 1)]) {
     // Signals are for the threads of the program: a handler run here would not interrupt its sleep.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
-      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+      for (; started_ < threads - 1; ++started_) {
+        Worker& worker = workers_[static_cast<std::size_t>(started_)];
+        worker.thread = std::thread([this, &worker] { work(worker); });
+      }
     } catch (const std::system_error&) {  // the system refuses more threads: run with those there are
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -123,7 +137,7 @@ class Pool {
     stop_.store(true);
     signal_.fetch_add(1);
     wake(signal_, kMaxThreads);
-    for (auto& worker : workers_) worker.join();
+    for (int i = 0; i < started_; ++i) workers_[static_cast<std::size_t>(i)].thread.join();
   }
 
   int threads() const { return threads_; }
@@ -178,21 +192,46 @@ class Pool {
     }
   }
 
-  void wait_for_workers(Caller& caller) {
-    if (inside(gate_.load(std::memory_order_acquire)) == 0) return;
+  bool workers_inside(std::memory_order order = std::memory_order_acquire) const {
+    return inside(gate_.load(order)) != 0;
+  }
+
+  // Spins until no worker is inside, or the time is over; true if none is.
+  bool spin_until_alone(microseconds time) const {
     const auto start = Clock::now();
-    for (int i = 1; inside(gate_.load(std::memory_order_acquire)) != 0; ++i) {
+    for (int i = 1; workers_inside(); ++i) {
+      if (i % 16 == 0 && Clock::now() - start > time) return false;
       pause();
-      if (i % 16 != 0 || Clock::now() - start < kCallerSpin) continue;
-      caller.release();
+    }
+    return true;
+  }
+
+  void wait_for_workers(Caller& caller) {
+    if (spin_until_alone(kCallerSpin)) return;
+    caller.release();
+    const bool can_rescue = threads_ <= cpus_;  // with more threads than CPUs some are always waiting
+    while (true) {
+      if (can_rescue) {
+        for (int i = 0; i < started_; ++i) workers_[static_cast<std::size_t>(i)].rescue.look();
+        if (spin_until_alone(kLook)) break;
+        for (int i = 0; i < started_; ++i) {
+          Rescue& rescue = workers_[static_cast<std::size_t>(i)].rescue;
+          if (!rescue.stopped()) continue;
+          rescue.move_here();
+          break;  // this core has time for one
+        }
+      }
       caller_asleep_.store(1);
-      if (inside(gate_.load()) != 0) sleep_on(caller_asleep_, 1);
+      if (!workers_inside(std::memory_order_seq_cst)) break;
+      sleep_on(caller_asleep_, 1, kLookAgain);
+      if (!workers_inside()) break;
     }
     caller_asleep_.store(0, std::memory_order_relaxed);
   }
 
-  void work() {
-    inside_region = true;
+  void work(Worker& self) {
+    inside_region.store(true, std::memory_order_relaxed);
+    self.rescue.start();
     std::uint64_t seen = 0;
     while (true) {
       std::uint64_t gate = await_region(seen);
@@ -200,11 +239,14 @@ class Pool {
       const std::uint64_t joined = gate - (std::uint64_t{1} << kWantedShift) + 1;
       if (!gate_.compare_exchange_strong(gate, joined)) continue;
       seen = gate >> kEpochShift;
+      self.rescue.enter();
       take_pieces([] {});
+      self.rescue.leave();
       if (inside(gate_.fetch_sub(1)) == 1 && caller_asleep_.load() == 1) {
         caller_asleep_.store(0);
         wake(caller_asleep_, 1);
       }
+      self.rescue.go_home();
     }
   }
 
@@ -227,7 +269,9 @@ class Pool {
   }
 
   const int threads_;
-  std::vector<std::thread> workers_;
+  const int cpus_ = Rescue::cpus();
+  const std::unique_ptr<Worker[]> workers_;
+  int started_ = 0;
   void (*body_)(void*, std::int64_t) = nullptr;
   void* context_ = nullptr;
   std::int64_t pieces_ = 0;
@@ -278,37 +322,10 @@ class Taken {
   bool taken_ = false;
 };
 
-// Unmaps a thread's scratch memory at its end.
-struct ScratchEnd {
-  ~ScratchEnd() {
-    munmap(own_scratch, kScratchBytes);
-    own_scratch = nullptr;
-  }
-};
-
-[[gnu::noinline, gnu::cold]] void* map_scratch() {
-  constexpr std::size_t kHuge = std::size_t{2} << 20;
-  void* raw = mmap(nullptr, kScratchBytes + kHuge, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (raw == MAP_FAILED) memory_error("cannot map ", kScratchBytes, " bytes of scratch memory for a thread");
-  char* begin = static_cast<char*>(raw);
-  const std::size_t lead = -reinterpret_cast<std::uintptr_t>(begin) % kHuge;
-  if (lead) munmap(begin, lead);
-  begin += lead;
-  munmap(begin + kScratchBytes, kHuge - lead);
-#ifdef MADV_HUGEPAGE
-  madvise(begin, kScratchBytes, MADV_HUGEPAGE);
-#endif
-  own_scratch = begin;
-  thread_local ScratchEnd end;
-  static_cast<void>(end);
-  return own_scratch;
-}
-
 }  // namespace
 
 void parallel_for(std::int64_t pieces, void (*body)(void* context, std::int64_t piece), void* context) {
-  if (pieces == 1 || inside_region) {
+  if (pieces == 1 || inside_region.load(std::memory_order_relaxed)) {
     for (std::int64_t piece = 0; piece < pieces; ++piece) body(context, piece);
     return;
   }
@@ -321,8 +338,6 @@ void parallel_for(std::int64_t pieces, void (*body)(void* context, std::int64_t 
     caller.between_pieces();
   }
 }
-
-void* scratch() { return own_scratch ? own_scratch : map_scratch(); }
 
 int num_threads() {
   int threads = wanted_threads.load(std::memory_order_relaxed);

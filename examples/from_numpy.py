@@ -1,7 +1,6 @@
 """NumPy arrays in, NumPy arrays out: a curve fitted with exact first and second derivatives."""
 
 import numpy as np
-
 import tensorsmith as ts
 
 # The measured points stay NumPy's; the tensors are views of the same memory.

@@ -11,7 +11,6 @@ import sys
 import time
 
 import pytest
-
 import tensorsmith as ts
 from tensorsmith import bench, cli, train
 

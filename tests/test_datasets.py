@@ -1,4 +1,4 @@
-"""The idx reader and the datasets: what comes with the package, where others are looked for, damaged files."""
+"""The idx reader and the datasets: what comes along, where others are looked for, damaged files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import struct
 
 import numpy as np
 import pytest
-
 import tensorsmith as ts
 from tensorsmith.data import MNIST, Digits, FashionMNIST, MissingDataError
 from tensorsmith.data.datasets import find
@@ -86,7 +85,7 @@ def test_a_part_that_is_missing(tmp_path):
     write_dataset(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     assert len(MNIST(tmp_path, train=True)) == 3
-    with pytest.raises(MissingDataError, match="has no t10k-labels-idx1-ubyte.gz"):
+    with pytest.raises(MissingDataError, match=r"has no t10k-labels-idx1-ubyte\.gz"):
         MNIST(tmp_path, train=False)
 
 
@@ -95,7 +94,7 @@ def test_counts_and_labels_are_checked(tmp_path):
     with pytest.raises(ts.FileFormatError, match=r"label 10, valid 0\.\.9"):
         MNIST(tmp_path)
     write(tmp_path, "train-labels-idx1-ubyte", np.zeros(3, np.uint8))
-    with pytest.raises(ts.FileFormatError, match="2 images, but .* has 3 labels"):
+    with pytest.raises(ts.FileFormatError, match=r"2 images, but .* has 3 labels"):
         MNIST(tmp_path)
 
 

@@ -210,7 +210,7 @@ def _reporter(settings: Settings) -> Reporter:
         height, width = parts.size
         print(
             f"{settings.dataset}: {len(parts.train)} training, {len(parts.validation)} validation and "
-            f"{len(parts.test)} held-out test images of {height}x{width} in {len(parts.dataset.classes)} classes"
+            f"{len(parts.test)} held-out test images, {height}x{width}, {len(parts.dataset.classes)} classes"
         )
         count = sum(p.numpy().size for p in model.parameters())
         level, threads = ts.config()["simd"]["level"], ts.get_num_threads()
@@ -233,8 +233,9 @@ def _reporter(settings: Settings) -> Reporter:
             bars.pop("now").close()
 
     def epoch(e: Epoch) -> None:
+        number = f"{e.number:>{len(str(settings.epochs))}}/{settings.epochs}"
         print(
-            f"epoch {e.number:>{len(str(settings.epochs))}}/{settings.epochs}  train loss {e.train_loss:.4f}  "
+            f"epoch {number}  train loss {e.train_loss:.4f}  "
             f"validation loss {e.validation_loss:.4f}  accuracy {e.validation_accuracy:.4f}  "
             f"{e.images_per_second:,.0f} images/s  {e.seconds:.1f} s",
             flush=True,

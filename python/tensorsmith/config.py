@@ -20,7 +20,7 @@ def config() -> dict[str, Any]:
     """
     level, level_reason = _core.simd_level()
     default, default_reason = _core.default_num_threads()
-    threads = _core.get_num_threads()
+    threads = _core.num_threads()
     thread_reason = (
         default_reason if threads == default else f"set by set_num_threads; the default is {default}"
     )

@@ -146,7 +146,7 @@ def _read_header(path: str, file: BinaryIO) -> tuple[list[_Entry], dict[str, str
 
 
 def _refuse_other_formats(path: str, start: bytes) -> None:
-    if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" or start[:4] == b"PK\x03\x04":
+    if (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05") or start[:4] == b"PK\x03\x04":
         raise FileFormatError(
             f"{path}: pickle is not supported (loading one runs whatever code it holds); "
             "convert it to safetensors where it was made"

@@ -141,12 +141,11 @@ class Images(Dataset):
         self._shift = settings.shift if settings else 0
         self._flip = bool(settings and settings.flip)
         self._seed = settings.seed if settings else 0
-        n, self._height, self._width = data.shape
         edge = self._shift
         padded = np.pad(data, ((0, 0), (edge, edge), (edge, edge)))
         self._windows = np.lib.stride_tricks.sliding_window_view(
             padded,
-            (self._height, self._width),
+            data.shape[1:],
             axis=(1, 2),  # type: ignore[arg-type]
         )
         self.set_epoch(0)

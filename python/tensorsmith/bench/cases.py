@@ -220,7 +220,10 @@ def _rows() -> Iterator[Case]:
             lambda m, x, w, b: m.batch_norm(x, None, None, w, b, True),
             bytes=12.0 * n * ch * h * h * passes,
             backward=back,
-            overrides={"jax": _batch_norm_jax},
+            overrides={
+                "jax": _batch_norm_jax,
+                "torch": lambda m, x, w, b: m.nn.functional.batch_norm(x, None, None, w, b, True),
+            },
         )
         yield Case(
             "rows",
@@ -229,7 +232,7 @@ def _rows() -> Iterator[Case]:
             lambda m, x: m.dropout(x, 0.5),
             bytes=8.0 * (1 << 20) * passes,
             backward=back,
-            overrides={"jax": None},
+            overrides={"jax": None, "torch": lambda m, x: m.nn.functional.dropout(x, 0.5)},
         )
 
 
@@ -273,16 +276,19 @@ def _conv() -> Iterator[Case]:
             )
 
 
+def _max_pool_jax(m: Any, x: Any) -> Any:
+    import jax
+
+    return jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+
+
 def _pool() -> Iterator[Case]:
     for n, c, h in ((64, 64, 28), (8, 64, 112)):
         nbytes = 4.0 * n * c * h * h * 1.25
 
-        def jax(m: Any, x: Any) -> Any:
-            return m.reduce_window(x, -np.inf, m.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
-
         for back in (False, True):
             suffix, passes = (" backward", 2.0) if back else ("", 1.0)
-            for word, overrides in (("max_pool2d", {"jax": jax}), ("avg_pool2d", {"jax": None})):
+            for word, overrides in (("max_pool2d", {"jax": _max_pool_jax}), ("avg_pool2d", {"jax": None})):
 
                 def function(m: Any, x: Any, word: str = word) -> Any:
                     return getattr(m, word)(x, 2)
@@ -309,7 +315,10 @@ def _index() -> Iterator[Case]:
             lambda m, i, w: m.embedding(i, w),
             bytes=moved + (8.0 * rows * width if back else 0),
             backward=back,
-            overrides={"jax": lambda m, i, w: m.take(w, i, axis=0)},
+            overrides={
+                "jax": lambda m, i, w: m.take(w, i, axis=0),
+                "torch": lambda m, i, w: m.nn.functional.embedding(i, w),
+            },
             dtypes=("int64",),
             high=rows,
         )

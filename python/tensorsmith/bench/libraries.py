@@ -121,16 +121,9 @@ class Jax(Library):
     def backward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         import jax
 
-        wrt = [i for i, a in enumerate(arrays) if "float" in str(a.dtype)]
-
-        def total(*chosen: Any) -> Any:
-            full = list(arrays)
-            for i, a in zip(wrt, chosen, strict=True):
-                full[i] = a
-            return f(self, *full).sum()
-
-        compiled = jax.jit(jax.value_and_grad(total, argnums=tuple(range(len(wrt)))))
-        return lambda: jax.block_until_ready(compiled(*(arrays[i] for i in wrt)))
+        wrt = tuple(i for i, a in enumerate(arrays) if "float" in str(a.dtype))
+        compiled = jax.jit(jax.value_and_grad(lambda *a: f(self, *a).sum(), argnums=wrt))
+        return lambda: jax.block_until_ready(compiled(*arrays))
 
 
 def _with_out(m: Library, f: Function, arrays: Sequence[Any], result: Any) -> Thunk:

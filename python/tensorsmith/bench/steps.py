@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Step:
 def _mlp(*widths: int) -> Callable[[Any], list[Any]]:
     def layers(nn: Any) -> list[Any]:
         out: list[Any] = []
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(widths)):
             out += [nn.ReLU()] * (i > 0) + [nn.Linear(a, b)]
         return out
 
@@ -50,7 +51,7 @@ def _cnn(nn: Any) -> list[Any]:
 
 
 def _mlp_flops(batch: int, *widths: int) -> float:
-    products = [2.0 * batch * a * b for a, b in zip(widths, widths[1:], strict=False)]
+    products = [2.0 * batch * a * b for a, b in pairwise(widths)]
     return 3 * sum(products) - products[0]  # the input needs no gradient
 
 

@@ -18,7 +18,7 @@ from tensorsmith.data.idx import read_idx
 from tensorsmith.errors import FileFormatError
 from tensorsmith.utils.data import Dataset
 
-__all__ = ["Digits", "FashionMNIST", "MNIST", "MissingDataError", "find"]
+__all__ = ["MNIST", "Digits", "FashionMNIST", "MissingDataError", "find"]
 
 PARTS = {True: "train", False: "t10k"}
 

@@ -1,0 +1,155 @@
+// Matrix products: promote, broadcast the leading axes, allocate, launch. No operand is copied for its
+// strides.
+#include "ops/matmul.h"
+
+#include "core/launch.h"
+#include "ops/elementwise.h"
+
+namespace ts::ops {
+
+namespace {
+
+// One or more leading axes that every operand steps through evenly: what a single launch covers.
+struct Batch {
+  std::int64_t extent = 1, step_a = 0, step_b = 0, step_c = 0;
+};
+
+// a (*leading, M, K), b (*leading, K, N), c (*leading, M, N): their last two axes behind one batch axis.
+Array matrices(const Array& x, std::int64_t extent, std::int64_t step, std::int64_t offset) {
+  const int n = x.ndim();
+  return x.as_strided(Shape{extent, x.shape(n - 2), x.shape(n - 1)},
+                      Shape{step, x.stride(n - 2), x.stride(n - 1)}, x.offset() + offset);
+}
+
+// Launches over the axes [0, axis) in a loop and over those behind it in one go.
+void launch_over(const Array& a, const Array& b, const Array& bias, Array& c, Activation activation, int axis,
+                 const Batch& batch, std::int64_t at_a, std::int64_t at_b, std::int64_t at_c, int outer = 0) {
+  if (outer < axis) {
+    for (std::int64_t i = 0; i < c.shape(outer); ++i)
+      launch_over(a, b, bias, c, activation, axis, batch, at_a + i * a.stride(outer),
+                  at_b + i * b.stride(outer), at_c + i * c.stride(outer), outer + 1);
+    return;
+  }
+  Array target = matrices(c, batch.extent, batch.step_c, at_c);
+  launch<&Kernels::gemm>(matrices(a, batch.extent, batch.step_a, at_a),
+                         matrices(b, batch.extent, batch.step_b, at_b), bias, target, activation);
+}
+
+// c = act(a b + bias), all of one rank >= 2 and one dtype, leading axes equal (stride 0 where broadcast).
+void multiply(const Array& a, const Array& b, const Array& bias, Array& c, Activation activation) {
+  if (c.size() == 0) return;
+  Batch batch;
+  int axis = c.ndim() - 2;
+  for (; axis > 0; --axis) {
+    const std::int64_t n = c.shape(axis - 1);
+    if (n == 1) continue;
+    const std::int64_t sa = a.stride(axis - 1), sb = b.stride(axis - 1), sc = c.stride(axis - 1);
+    if (batch.extent == 1)
+      batch = {n, sa, sb, sc};
+    else if (sa == batch.step_a * batch.extent && sb == batch.step_b * batch.extent &&
+             sc == batch.step_c * batch.extent)
+      batch.extent *= n;
+    else
+      break;
+  }
+  launch_over(a, b, bias, c, activation, axis, batch, 0, 0, 0);
+}
+
+Array affine(const char* operation, const Array& x, const Array& weight, const Array& bias,
+             Activation activation) {
+  if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
+  check_rank(operation, "weight", weight, 2);
+  check_domain(operation, "x", x.dtype(), Domain::numeric);
+  check_same_dtype(operation, "weight", weight, x.dtype());
+  const int last = x.ndim() - 1;
+  if (x.shape(last) != weight.shape(1))
+    value_error(operation, ": x of shape ", x.shape(), " has ", x.shape(last),
+                " features, but weight of shape ", weight.shape(), " takes ", weight.shape(1));
+  if (bias) {
+    check_same_dtype(operation, "bias", bias, x.dtype());
+    check_shape(operation, "bias", bias, Shape{weight.shape(0)});
+  }
+  Shape shape = x.shape();
+  shape[last] = weight.shape(0);
+  Array y = empty(operation, x.dtype(), shape);
+  const Array rows = x.ndim() == 1 ? x.expand_dims(0) : x;
+  Array y_rows = y.ndim() == 1 ? y.expand_dims(0) : y;
+  Array w = weight.transpose(0, 1);
+  if (rows.ndim() > 2) {
+    Shape full = rows.shape();
+    full[rows.ndim() - 2] = w.shape(0);
+    full[rows.ndim() - 1] = w.shape(1);
+    w = w.broadcast_to(operation, full);
+  }
+  multiply(rows, w, bias, y_rows, activation);
+  return y;
+}
+
+}  // namespace
+
+Array matmul(const Array& a, const Array& b) {
+  const char* operation = "matmul";
+  for (const Array* x : {&a, &b})
+    if (x->ndim() == 0)
+      value_error(operation, ": ", x == &a ? "a" : "b",
+                  " must have at least 1 dimension, got a 0-d array; use multiply");
+  const DType dtype = a.dtype() == b.dtype() ? a.dtype() : promote(a.dtype(), b.dtype());
+  if (dtype == DType::boolean) return astype(matmul(astype(a, DType::int32, false), b), dtype, false);
+  check_domain(operation, "a and b of dtype", dtype, Domain::numeric);
+  const bool row = a.ndim() == 1, column = b.ndim() == 1;
+  Array left = row ? a.expand_dims(0) : a, right = column ? b.expand_dims(1) : b;
+  const std::int64_t k = left.shape(left.ndim() - 1);
+  if (k != right.shape(right.ndim() - 2))
+    value_error(operation, ": a of shape ", a.shape(), " has ", k, " columns, but b of shape ", b.shape(),
+                " has ", right.shape(right.ndim() - 2), " rows");
+  if (left.dtype() != dtype) left = astype(left, dtype, false);
+  if (right.dtype() != dtype) right = astype(right, dtype, false);
+
+  const std::int64_t m = left.shape(left.ndim() - 2), n = right.shape(right.ndim() - 1);
+  if (left.ndim() > 2 || right.ndim() > 2) {
+    Shape leading = broadcast_shapes(operation, Shape(left.shape().data(), left.ndim() - 2),
+                                     Shape(right.shape().data(), right.ndim() - 2));
+    Shape of_left = leading, of_right = leading;
+    of_left.push_back(m), of_left.push_back(k);
+    of_right.push_back(k), of_right.push_back(n);
+    left = left.broadcast_to(operation, of_left), right = right.broadcast_to(operation, of_right);
+  }
+  Shape shape = left.shape();
+  shape[left.ndim() - 1] = n;
+  Array c = empty(operation, dtype, shape);
+  multiply(left, right, Array{}, c, Activation::none);
+  if (column) c = c.squeeze(c.ndim() - 1);
+  if (row) c = c.squeeze(c.ndim() - (column ? 1 : 2));
+  return c;
+}
+
+Array linear(const Array& x, const Array& weight, const Array& bias) {
+  return affine("linear", x, weight, bias, Activation::none);
+}
+
+Array linear_relu(const Array& x, const Array& weight, const Array& bias) {
+  return affine("linear_relu", x, weight, bias, Activation::relu);
+}
+
+Array linear_weight_backward(const Array& gradient, const Array& x) {
+  const char* operation = "linear_weight_backward";
+  if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
+  check_domain(operation, "x", x.dtype(), Domain::numeric);
+  check_same_dtype(operation, "gradient", gradient, x.dtype());
+  const int last = x.ndim() - 1;
+  Shape expected = x.shape();
+  if (gradient.ndim() == x.ndim()) expected[last] = gradient.shape(last);
+  check_shape(operation, "gradient", gradient, expected);
+  // Leading axes as one: without a copy where the strides allow.
+  const auto rows = [&](const Array& v) {
+    if (v.ndim() == 2) return v;
+    std::int64_t count = 1;
+    for (int i = 0; i < last; ++i) count *= v.shape(i);
+    const Shape shape{count, v.shape(last)};
+    const std::optional<Array> view = v.view_as(shape);
+    return view ? *view : *contiguous(v).view_as(shape);
+  };
+  return matmul(rows(gradient).transpose(0, 1), rows(x));
+}
+
+}  // namespace ts::ops

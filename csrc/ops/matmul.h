@@ -1,0 +1,20 @@
+// Matrix products with NumPy's shapes, and the affine map of a layer.
+#pragma once
+
+#include "ops/check.h"
+
+namespace ts::ops {
+
+// a (..., M, K) and b (..., K, N) with broadcast leading axes; a 1-D operand is a row on the left, a column
+// on the right, and its axis is dropped from the result. Dtypes promote.
+Array matmul(const Array& a, const Array& b);
+
+// x weight' + bias: x (..., I), weight (O, I), bias (O) or none -> (..., O).
+Array linear(const Array& x, const Array& weight, const Array& bias);
+Array linear_relu(const Array& x, const Array& weight, const Array& bias);
+
+// The products that linear's gradients are made of: gradient (..., O)' x (..., I) -> (O, I), the leading axes
+// of both summed over.
+Array linear_weight_backward(const Array& gradient, const Array& x);
+
+}  // namespace ts::ops

@@ -1,0 +1,27 @@
+// One function per noun adds its operations to the core module's `ops`.
+#pragma once
+
+#include "python/op.h"
+
+namespace ts::python {
+
+// BIND(noun): bindings/<noun>.cpp.
+#define TS_BINDINGS(BIND) \
+  BIND(elementwise)       \
+  BIND(creation)          \
+  BIND(manipulate)        \
+  BIND(getitem)           \
+  BIND(conv)              \
+  BIND(pool)              \
+  BIND(index)             \
+  BIND(random)            \
+  BIND(dropout)           \
+  BIND(optim)             \
+  BIND(matmul)            \
+  BIND(roofline)
+
+#define TS_DECLARE(noun) void bind_##noun(PyObject* ops);
+TS_BINDINGS(TS_DECLARE)
+#undef TS_DECLARE
+
+}  // namespace ts::python

@@ -1,0 +1,92 @@
+"""Matrix products: docstrings and gradient rules."""
+
+from __future__ import annotations
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__ = ["linear", "linear_relu", "matmul"]
+
+
+def _gradients(dy, a, b, needs):
+    da = db = None
+    if a.ndim == 2 and b.ndim == 2:
+        if needs[0]:
+            da = core.matmul(dy, core.matrix_transpose(b))
+        if needs[1]:
+            db = core.matmul(core.matrix_transpose(a), dy)
+        return da, db
+    # A 1-D operand is a row on the left and a column on the right.
+    if a.ndim == 1:
+        dy = core.expand_dims(dy, -2 if b.ndim > 1 else 0)
+    if b.ndim == 1:
+        dy = core.expand_dims(dy, -1)
+    rows = core.expand_dims(a, 0) if a.ndim == 1 else a
+    columns = core.expand_dims(b, 1) if b.ndim == 1 else b
+    if needs[0]:
+        da = core.matmul(dy, core.matrix_transpose(columns))
+        if a.ndim == 1:
+            da = core.squeeze(da, -2)
+    if needs[1]:
+        if columns.ndim == 2 and rows.ndim > 2:  # one product over all rows, rather than a sum of products
+            db = core.linear_weight_backward(rows, dy)
+        else:
+            db = core.matmul(core.matrix_transpose(rows), dy)
+        if b.ndim == 1:
+            db = core.squeeze(db, -1)
+    return da, db
+
+
+matmul = define(
+    core.matmul,
+    """The matrix product, with the rules of numpy.matmul and the @ operator.
+
+    a: (..., M, K) or (K,)    b: (..., K, N) or (K,), any strides; leading axes broadcast, dtypes promote
+    returns: (..., M, N); the axis of a 1-D operand is dropped
+
+    Sums run over k in a fixed order: a row's result does not depend on the rows beside it, on threads or on the SIMD
+    level. ValueError where shapes do not fit.
+    """,
+    wrt="a b",
+    vjp=_gradients,
+)
+
+
+def _linear_gradients(dy, x, weight, needs):
+    dx = core.matmul(dy, weight) if needs[0] else None
+    dweight = core.linear_weight_backward(dy, x) if needs[1] else None
+    dbias = core.sum(dy, tuple(range(dy.ndim - 1))) if needs[2] else None
+    return dx, dweight, dbias
+
+
+linear = define(
+    core.linear,
+    """x @ weight.T + bias, the bias added as each result is stored; as torch.nn.functional.linear.
+
+    x: (..., I)    weight: (O, I)    bias: (O) or None, all of one dtype    returns: (..., O)
+
+    ValueError where shapes do not fit, TypeError where dtypes differ.
+    """,
+    wrt="x weight bias",
+    vjp=_linear_gradients,
+)
+
+
+def _linear_relu_gradients(dy, y, x, weight, needs):
+    return _linear_gradients(core.relu_backward(dy, y), x, weight, needs)
+
+
+linear_relu = define(
+    core.linear_relu,
+    """relu(linear(x, weight, bias)) in one pass over the result.""",
+    wrt="x weight bias",
+    vjp=_linear_relu_gradients,
+)
+
+
+define(
+    core.linear_weight_backward,
+    """The sum over all rows of gradient (..., O) times x (..., I): (O, I).""",
+    gradient=lambda dy, x: core.linear(x, dy),
+    x=lambda dy, gradient: core.matmul(gradient, dy),
+)

@@ -439,7 +439,8 @@ def test_states_of_every_shape_return(tmp_path):
             self.state = state
 
     state = {
-        "none": None, "true": True, "int": 2**70, "float": 0.1, "inf": float("inf"), "text": "é", "list": [1, [2.5]],
+        "none": None, "true": True, "int": 2**70, "float": 0.1, "inf": float("inf"), "text": "é",
+        "list": [1, [2.5]],
         "tuple": (1, ("a",)), "ints": {0: {"step": 3}, 1: {}}, "$tensor": "not one",
     }  # fmt: skip
     ts.save_checkpoint(tmp_path / "c", part=Holder({**state, "array": np.arange(3)}))

@@ -201,7 +201,7 @@ def _reporter(settings: Settings) -> Reporter:
     from tensorsmith.train import Reporter
 
     try:
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
         tqdm = None
     bars: dict[str, Any] = {}
@@ -272,9 +272,23 @@ def _info(options: argparse.Namespace) -> None:
     print(json.dumps(config(), indent=2) if options.json else describe())
 
 
+def _confine(threads: int) -> None:
+    """Starts this process anew on so many processors. The peers read them, or the environment, when they are
+    first imported, and some cannot change their mind afterwards."""
+    processors = sorted(os.sched_getaffinity(0))
+    if threads < len(processors):
+        os.sched_setaffinity(0, processors[:threads])
+        count = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "OPENBLAS", "MKL")}
+        os.execve(
+            sys.executable, [sys.executable, "-m", "tensorsmith.cli", *sys.argv[1:]], {**os.environ, **count}
+        )
+
+
 def _bench(options: argparse.Namespace) -> None:
     from tensorsmith import bench
 
+    if options.threads and options.peers:
+        _confine(options.threads)
     try:
         if options.compare:
             print(bench.compare(*options.compare))

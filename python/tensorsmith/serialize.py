@@ -79,7 +79,7 @@ def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         for entry in entries:  # in the order of their bytes
             array = np.empty(entry.shape, entry.dtype)
             raw = array.reshape(-1).view(np.uint8)
-            if file.readinto(memoryview(raw)) != raw.nbytes:  # type: ignore[attr-defined]
+            if file.readinto(raw.data) != raw.nbytes:
                 raise FileFormatError(f"{path}: tensor {entry.name!r}: the file ended while it was read")
             crc = metadata.get(_CRC + entry.name)
             if crc is None and sealed:
@@ -172,7 +172,7 @@ def _parse_json(path: str, raw: bytes) -> dict[str, Any]:
 
     try:
         text = raw.decode("utf-8")
-        header = json.loads(
+        header: dict[str, Any] = json.loads(
             text, object_pairs_hook=unique, parse_int=whole, parse_float=reject, parse_constant=reject
         )
         if "\\u" in text:  # an escaped half of a surrogate pair is no character
@@ -305,7 +305,7 @@ def _write(path: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 @contextmanager

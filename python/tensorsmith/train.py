@@ -125,7 +125,7 @@ _DEFAULTS = {
 # --- data ---
 
 
-class Images(Dataset):
+class Images(Dataset[tuple[ts.Tensor, int]]):
     """A part of a dataset, normalised, that answers a whole batch at once.
 
     `batch(indices)` gives images (B, 1, H, W) float32 and labels (B,) int64. With `shift` or `flip`,
@@ -146,7 +146,7 @@ class Images(Dataset):
         self._windows = np.lib.stride_tricks.sliding_window_view(
             padded,
             data.shape[1:],
-            axis=(1, 2),  # type: ignore[arg-type]
+            axis=(1, 2),
         )
         self.set_epoch(0)
 
@@ -288,7 +288,13 @@ def run(
     optimizer = AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = OneCycleLR(optimizer, settings.lr, total_steps=settings.epochs * steps, pct_start=0.2)
     curve = _Curve()
-    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": loader, "curve": curve}
+    state: dict[str, Any] = {
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "loader": loader,
+        "curve": curve,
+    }
     done = 0
     if resume is not None:
         done = load_checkpoint(resume, **state).epoch
@@ -360,7 +366,7 @@ def parameters_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()))
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -377,7 +383,7 @@ def plot_curve(curve: list[Epoch], path: str | os.PathLike[str]) -> bool:
     axes.plot(numbers, [e.validation_loss for e in curve], label="validation loss")
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.legend()
     figure.savefig(path, dpi=120)
     return True

@@ -104,7 +104,7 @@ class NumPy(Library):
 
 class Jax(Library):
     name = "jax"
-    modules = ("jax.numpy", "jax.nn", "jax.scipy.special", "jax.lax")
+    modules = ("jax.numpy", "jax.nn", "jax.scipy.special", "jax.lax", "jax")
 
     def set_threads(self, count: int) -> None:
         """XLA takes as many threads as the process has processors: the command line limits them."""
@@ -113,17 +113,13 @@ class Jax(Library):
         return self.asarray(x)
 
     def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
-        import jax
-
-        compiled = jax.jit(lambda *a: f(self, *a))
-        return lambda: jax.block_until_ready(compiled(*arrays))
+        compiled = self.jit(lambda *a: f(self, *a))
+        return lambda: self.block_until_ready(compiled(*arrays))
 
     def backward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
-        import jax
-
         wrt = tuple(i for i, a in enumerate(arrays) if "float" in str(a.dtype))
-        compiled = jax.jit(jax.value_and_grad(lambda *a: f(self, *a).sum(), argnums=wrt))
-        return lambda: jax.block_until_ready(compiled(*arrays))
+        compiled = self.jit(self.value_and_grad(lambda *a: f(self, *a).sum(), argnums=wrt))
+        return lambda: self.block_until_ready(compiled(*arrays))
 
 
 def _with_out(m: Library, f: Function, arrays: Sequence[Any], result: Any) -> Thunk:

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 Thunk = Callable[[], object]
 FMA_LOOP_FLOPS = 3 << 22  # of one piece of fma_loop: csrc/cpu/roofline.cpp
+FMA_LOOP_PIECES = 64
+COPY_BYTES = 1 << 28  # more than any cache holds
 
 
 def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
@@ -68,22 +71,19 @@ def limits(seconds: float = 0.5) -> Limits:
     from tensorsmith import _core
 
     fma = {}
-    for dtype in (ts.float32, ts.float64):
-        pieces = 64
-        rates = _rates(lambda pieces=pieces, dtype=dtype: _core.ops.fma_loop(pieces, dtype), seconds)
-        fma[str(dtype).rpartition(".")[2]] = pieces * FMA_LOOP_FLOPS / rates
-    source = ts.asarray(np.ones(1 << 26, np.float32))  # 256 MiB
-    target = ts.asarray(np.zeros(1 << 26, np.float32))
-    best = min(
-        _rates(lambda streaming=streaming: _core.ops.copy_loop_(target, source, streaming), seconds)
-        for streaming in (False, True)
-    )
-    return Limits(fma, 2 * (1 << 28) / best)
+    for name in ("float32", "float64"):
+        thunk = partial(_core.ops.fma_loop, FMA_LOOP_PIECES, getattr(ts, name))
+        fma[name] = FMA_LOOP_PIECES * FMA_LOOP_FLOPS / _best(thunk, seconds)
+    source = ts.asarray(np.ones(COPY_BYTES // 4, np.float32))
+    target = ts.asarray(np.zeros(COPY_BYTES // 4, np.float32))
+    copies = [partial(_core.ops.copy_loop_, target, source, streaming) for streaming in (False, True)]
+    return Limits(fma, 2 * COPY_BYTES / min(_best(copy, seconds) for copy in copies))
 
 
-def _rates(thunk: Thunk, seconds: float) -> float:
+def _best(thunk: Thunk, seconds: float) -> float:
     thunk()
-    samples, end = [], time.perf_counter() + seconds
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
     while len(samples) < 5 or time.perf_counter() < end:
         samples.append(_clock(thunk, 1))
     return min(samples)

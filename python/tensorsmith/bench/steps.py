@@ -102,7 +102,8 @@ def torch_eager(step: Step, compiled: bool = False) -> Thunk:
 
     def run() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), t).backward()
+        loss: Any = nn.functional.cross_entropy(model(x), t)
+        loss.backward()
         optimizer.step()
 
     return run

@@ -30,7 +30,7 @@ class MissingDataError(FileNotFoundError):
         return str(self.args[0])
 
 
-class IdxImages(Dataset):
+class IdxImages(Dataset[tuple[Any, int]]):
     """Labelled grey images in four idx files, `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`.
 
     root: the folder that holds the files; by default the places that `find` lists.

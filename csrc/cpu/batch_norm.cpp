@@ -1,0 +1,168 @@
+// Batch norm: y = (x - mean_c) rstd_c w_c + b_c, mean and variance of channel c over the batch (biased).
+//
+// x (N, C, S); M = N S numbers a channel; h = (x - mean) rstd.
+//   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
+// Channels last (C has stride 1) or first (S has stride 1); every operand of a call is of one kind. The statistics are
+// sums by the tree of reduce.h over (N, S), so both layouts give the same bits. Forward reads x three times, backward
+// reads dy and x twice; each writes its result once.
+#include <cmath>
+
+#include "cpu/kernels.h"
+#include "cpu/moments.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 15;  // elements of a piece
+
+// (N, C, S) seen as (C | N, S): the channel kept, the rest reduced.
+struct ByChannel {
+  std::int64_t shape[3], strides[3];
+  View view;
+  explicit ByChannel(const View& x)
+      : shape{x.shape[1], x.shape[0], x.shape[2]}, strides{x.strides[1], x.strides[0], x.strides[2]}, view(x) {
+    view.shape = shape;
+    view.strides = strides;
+  }
+};
+
+template <class T>
+struct GradientSums {  // params: mean, rstd
+  using Op = Add;
+  static constexpr int kSums = 2, kInputs = 2, kParams = 2, kOutputs = 2;
+  template <class Part>
+  TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T> dy, const Vec<T>* p, Part part) const {
+    s[0] = s[0] + dy;
+    s[1] = fma(dy, only((x - p[0]) * p[1], Vec<T>(T(0)), part), s[1]);
+  }
+  TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0], y[1] = s[1]; }
+};
+
+bool channels_last(const View& x) { return x.strides[1] == 1 && (x.shape[1] > 1 || x.strides[2] != 1) && x.shape[2] * x.shape[0] > 0; }
+
+// Writes y = f(i-th inputs, channel numbers) over the whole of y. `numbers(c, get)` returns what f needs of channel c
+// as registers, get(p) being p's numbers for them: neighbouring channels, or one channel broadcast.
+template <class T, int Inputs, class Numbers, class F>
+void map_channels(const View* const* inputs, const View& y, const Numbers& numbers, const F& f) {
+  const std::int64_t N = y.shape[0], C = y.shape[1], S = y.shape[2];
+  if (N * C * S == 0) return;
+  const auto at = [](const View& v, std::int64_t n, std::int64_t c, std::int64_t s) {
+    return static_cast<T*>(v.data) + n * v.strides[0] + c * v.strides[1] + s * v.strides[2];
+  };
+  if (channels_last(y)) {
+    const std::int64_t grain = C >= kGrain ? 1 : kGrain / C;
+    parallel_ranges(N * S, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        const std::int64_t n = r / S, s = r % S;
+        T* const out = at(y, n, 0, s);
+        const T* in[Inputs];
+        for (int k = 0; k < Inputs; ++k) in[k] = at(*inputs[k], n, 0, s);
+        each<T>(0, C, [&](std::int64_t c, auto part) {
+          Vec<T> x[Inputs];
+          for (int k = 0; k < Inputs; ++k) x[k] = get(in[k] + c, part);
+          put(out + c, f(x, numbers([&](const T* p) { return get(p + c, part); })), part);
+        });
+      }
+    });
+    return;
+  }
+  constexpr std::int64_t kSegment = 4 * kGrain;
+  const std::int64_t segments = (S + kSegment - 1) / kSegment;
+  const std::int64_t grain = S >= kGrain ? 1 : kGrain / (S + 8);
+  parallel_ranges(N * C * segments, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      const std::int64_t run = piece / segments, first = piece % segments * kSegment;
+      const std::int64_t n = run / C, c = run % C, length = S - first < kSegment ? S - first : kSegment;
+      T* const out = at(y, n, c, first);
+      const T* in[Inputs];
+      for (int k = 0; k < Inputs; ++k) in[k] = at(*inputs[k], n, c, first);
+      const auto of_channel = numbers([&](const T* p) { return Vec<T>(Lane<T>(p[c])); });
+      each<T>(0, length, [&](std::int64_t i, auto part) {
+        Vec<T> x[Inputs];
+        for (int k = 0; k < Inputs; ++k) x[k] = get(in[k] + i, part);
+        put(out + i, f(x, of_channel), part);
+      });
+    }
+  });
+}
+
+template <class T>
+struct Affine {
+  Vec<T> center, scale, shift;
+};
+
+}  // namespace
+
+void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
+                double momentum, double eps) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t C = x.shape[1], M = x.shape[0] * x.shape[2];
+    const ByChannel by_channel(x);
+    T *const means = mean.as<T>(), *const rstds = rstd.as<T>();
+    moments<T>(by_channel.view, mean, rstd, 2, static_cast<double>(M));  // rstd holds the variance for now
+    T *const running_means = running_mean.as<T>(), *const running_vars = running_var.as<T>();
+    const T fresh = static_cast<T>(momentum), kept = static_cast<T>(1 - momentum);
+    const T unbias = static_cast<T>(static_cast<double>(M) / static_cast<double>(M - 1));
+    for (std::int64_t c = 0; c < C; ++c) {
+      const T var = rstds[c];
+      if (running_means) running_means[c] = kept * running_means[c] + fresh * means[c];
+      if (running_vars) running_vars[c] = kept * running_vars[c] + fresh * (var * unbias);
+      rstds[c] = T(1) / std::sqrt(var + static_cast<T>(eps));
+    }
+    const T *const w = weight.as<T>(), *const b = bias.as<T>();
+    const View* const inputs[1] = {&x};
+    map_channels<T, 1>(
+        inputs, y,
+        [&](const auto& of) {
+          const Vec<T> r = of(rstds);
+          return Affine<T>{of(means), w ? r * of(w) : r, b ? of(b) : Vec<T>(T(0))};
+        },
+        [](const Vec<T>* v, const Affine<T>& p) { return fma(v[0] - p.center, p.scale, p.shift); });
+  });
+}
+
+void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const T count = static_cast<T>(x.shape[0] * x.shape[2]);
+    const ByChannel x_by(x), dy_by(dy);
+    const T *const means = mean.as<T>(), *const rstds = rstd.as<T>(), *const w = weight.as<T>();
+    T *const dw = dweight.as<T>(), *const db = dbias.as<T>();
+    Axes axes;
+    find_axes(x_by.view, &dy_by.view, mean, 2, axes);
+    Operands<T> o;
+    o.x = x.as<T>(), o.x2 = dy.as<T>();
+    o.params[0] = means, o.params[1] = rstds;
+    o.y[0] = db, o.y[1] = dw;
+    o.partials = static_cast<T*>(scratch());
+    reduce(axes, o, GradientSums<T>{});
+    struct Numbers {
+      Vec<T> scale, db, mean, slope;
+    };
+    const View* const inputs[2] = {&dy, &x};
+    map_channels<T, 2>(
+        inputs, dx,
+        [&](const auto& of) {
+          const Vec<T> r = of(rstds), n(count);
+          return Numbers{w ? r * of(w) : r, of(db) / n, of(means), r * (of(dw) / n)};
+        },
+        [](const Vec<T>* v, const Numbers& p) {
+          return (v[0] - fma(v[1] - p.mean, p.slope, p.db)) * p.scale;
+        });
+  });
+}
+
+void channel_affine(In x, In scale, In shift, Out y) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const T *const scales = scale.as<T>(), *const shifts = shift.as<T>();
+    struct Numbers {
+      Vec<T> scale, shift;
+    };
+    const View* const inputs[1] = {&x};
+    map_channels<T, 1>(
+        inputs, y, [&](const auto& of) { return Numbers{of(scales), shifts ? of(shifts) : Vec<T>(T(0))}; },
+        [](const Vec<T>* v, const Numbers& p) { return fma(v[0], p.scale, p.shift); });
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,85 @@
+// Cross-entropy of rows of logits against class indices, without ever writing the log-softmax.
+//
+// N rows, C classes, t the row's target, w the class weights (1 if absent), s the smoothing, l = logsumexp(x):
+//   loss = (1 - s) w_t (l - x_t) + s/C sum_c w_c (l - x_c)                   0 where t is ignored
+//   dx_c = dloss [ (a + b W) exp(x_c - l) - a 1[c = t] - b w_c ],  a = (1 - s) w_t,  b = s/C,  W = sum_c w_c
+// Forward reads x once and writes two numbers a row; backward reads x once and writes dx once.
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+#include "cpu/types.h"
+#include "math/vmath.h"
+
+namespace ts::cpu::TS_ISA {
+
+void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int64_t ignore_index, double smoothing) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t N = x.shape[0], C = x.shape[1];
+    const Rows<const T> xs(x);
+    const Line<const std::int64_t> targets(target);
+    const Line<T> losses(loss), lses(logsumexp);
+    const T* const w = weight.as<T>();
+    const T uniform = static_cast<T>(smoothing / static_cast<double>(C)), rest = static_cast<T>(1 - smoothing);
+    for_rows<T>(N, C, [&](const auto& threads, std::int64_t r) {
+      const T* const row = xs[r];
+      const T m = row_max(threads, row, C);
+      const Vec<T> shift(m - m == T(0) ? m : T(0));
+      const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+        return only(vmath::exp(get(row + i, part) - shift), Vec<T>(T(0)), part);
+      });
+      const T lse = (shift + vmath::log(Vec<T>(sum)))[0];
+      lses[r] = lse;
+      const std::int64_t t = targets[r];
+      if (t == ignore_index) {
+        losses[r] = T(0);
+        return;
+      }
+      T value = rest * (w ? w[t] : T(1)) * (lse - row[t]);
+      if (smoothing != 0) {
+        const Vec<T> l(lse), none(T(0));
+        value += uniform * row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+                   const Vec<T> cost = l - get(row + i, part);
+                   return only(w ? cost * get(w + i, part) : cost, none, part);
+                 });
+      }
+      losses[r] = value;
+    });
+  });
+}
+
+void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx, std::int64_t ignore_index,
+                            double smoothing) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t N = x.shape[0], C = x.shape[1];
+    const Rows<const T> xs(x);
+    const Rows<T> dxs(dx);
+    const Line<const std::int64_t> targets(target);
+    const Line<const T> lses(logsumexp), dlosses(dloss);
+    const T* const w = weight.as<T>();
+    const T uniform = static_cast<T>(smoothing / static_cast<double>(C)), rest = static_cast<T>(1 - smoothing);
+    const T total = !w || smoothing == 0
+                        ? static_cast<T>(C)
+                        : row_sum<T>(OneThread{}, C, [&](std::int64_t i, auto part) { return get(w + i, part); });
+    for_rows<T>(N, C, [&](const auto& threads, std::int64_t r) {
+      const T* const row = xs[r];
+      T* const out = dxs[r];
+      const std::int64_t t = targets[r];
+      if (t == ignore_index) {
+        threads.template each_of<T>(C, [&](std::int64_t i, auto part) { put(out + i, Vec<T>(T(0)), part); });
+        return;
+      }
+      const T g = dlosses[r], own = g * rest * (w ? w[t] : T(1)), share = g * uniform;
+      const Vec<T> l(lses[r]), scale(smoothing == 0 ? own : own + share * total), shares(share);
+      if (smoothing == 0)
+        threads.template each_of<T>(
+            C, [&](std::int64_t i, auto part) { put(out + i, vmath::exp(get(row + i, part) - l) * scale, part); });
+      else
+        threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
+          const Vec<T> p = vmath::exp(get(row + i, part) - l) * scale;
+          put(out + i, p - (w ? get(w + i, part) * shares : shares), part);
+        });
+      out[t] -= own;
+    });
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,53 @@
+// Mean and variance by two passes of the tree: mean = sum x / K, variance = sum (x - mean)^2 / divisor.
+#pragma once
+
+#include "cpu/reduction.h"
+
+namespace ts::cpu::TS_ISA {
+
+template <class T>
+struct Mean {
+  using Op = Add;
+  static constexpr int kSums = 1, kInputs = 1, kParams = 0, kOutputs = 1;
+  T count;
+  template <class Part>
+  TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T>, const Vec<T>*, Part) const { s[0] = s[0] + x; }
+  TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0] / Vec<T>(count); }
+};
+
+template <class T>
+struct SquaredDeviation {  // param: the mean
+  using Op = Add;
+  static constexpr int kSums = 1, kInputs = 1, kParams = 1, kOutputs = 1;
+  T divisor;
+  template <class Part>
+  TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T>, const Vec<T>* mean, Part part) const {
+    const Vec<T> d = only(x - mean[0], Vec<T>(T(0)), part);
+    s[0] = fma(d, d, s[0]);
+  }
+  TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0] / Vec<T>(divisor); }
+};
+
+// y = term over the last `reduced` axes of x; `param` lies as y does.
+template <class T, class Term>
+void reduce_view(const View& x, const View& y, int reduced, const Term& term, const T* param = nullptr) {
+  Axes axes;
+  find_axes(x, nullptr, y, reduced, axes);
+  Operands<T> o;
+  o.x = static_cast<const T*>(x.data);
+  o.params[0] = param;
+  o.y[0] = static_cast<T*>(y.data);
+  o.partials = static_cast<T*>(scratch());
+  reduce(axes, o, term);
+}
+
+// mean and variance have one set of strides.
+template <class T>
+void moments(const View& x, const View& mean, const View& variance, int reduced, double divisor) {
+  double count = 1;
+  for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= static_cast<double>(x.shape[i]);
+  reduce_view<T>(x, mean, reduced, Mean<T>{static_cast<T>(count)});
+  reduce_view<T>(x, variance, reduced, SquaredDeviation<T>{static_cast<T>(divisor)}, static_cast<const T*>(mean.data));
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,271 @@
+// Any reduction by the tree over any axes: reduce(axes, operands, term) takes each output along the axis that memory
+// favours. Reads every input once.
+//
+// A Term says what is added up and what becomes of the total:
+//   using Op; kSums, kInputs (1 or 2), kParams (per-output numbers that step or finish need), kOutputs
+//   step(sums, x, x2, params, part)   takes a register of elements into sums[0..kSums)
+//   finish(sums, params, results)     the outputs, for a register of neighbouring totals
+#pragma once
+
+#include "cpu/columns.h"
+
+namespace ts::cpu::TS_ISA {
+
+template <class T>
+struct Operands {
+  const T* x = nullptr;
+  const T* x2 = nullptr;
+  const T* params[2] = {};  // these and the outputs lie as y does
+  T* y[2] = {};
+  T* partials = nullptr;  // room for the chunks' results: the caller's scratch
+};
+
+constexpr std::int64_t kReduceGrain = 1 << 16;  // elements of a piece
+
+// A register of params or results for `part` of the outputs from offset `at`, `stride` apart.
+template <class T>
+TS_INLINE Vec<T> get_strided(const T* p, std::int64_t stride, All) {
+  if (stride == 1) return Vec<T>::load(p);
+  T lanes[Vec<T>::width];
+  for (int i = 0; i < Vec<T>::width; ++i) lanes[i] = p[i * stride];
+  return Vec<T>::load(lanes);
+}
+template <class T>
+TS_INLINE Vec<T> get_strided(const T* p, std::int64_t stride, First part) {
+  T lanes[Vec<T>::width] = {};
+  for (int i = 0; i < part.n; ++i) lanes[i] = p[i * stride];
+  return Vec<T>::load(lanes);
+}
+template <class T, class Part>
+TS_INLINE void put_strided(T* p, std::int64_t stride, Vec<T> v, Part part) {
+  if (stride == 1) return put(p, v, part);
+  T lanes[Vec<T>::width];
+  v.store(lanes);
+  std::int64_t n = Vec<T>::width;
+  if constexpr (std::is_same_v<Part, First>) n = part.n;
+  for (std::int64_t i = 0; i < n; ++i) p[i * stride] = lanes[i];
+}
+
+template <class T, class Term>
+struct Reduction {
+  using Op = typename Term::Op;
+  static constexpr int N = Term::kSums;
+#if defined(__AVX512F__)
+  static constexpr int V = N == 1 ? 4 : 2;
+#else
+  static constexpr int V = N == 1 ? 2 : 1;
+#endif
+  static constexpr std::int64_t W = Vec<T>::width;
+
+  const Axes& a;
+  const Operands<T>& o;
+  const Term& term;
+
+  // --- along rows: one output at a time -------------------------------------------------------------
+
+  void total_of_row(Offsets at, std::int64_t begin, std::int64_t end, T* sums) const {
+    Vec<T> params[2];
+    for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][at.y]));
+    const T* x = o.x + at.x;
+    const T* x2 = Term::kInputs == 2 ? o.x2 + at.x2 : x;
+    const bool in_place = a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1 && (Term::kInputs == 1 || a.x2[0] == 1));
+    const auto step = [&](Vec<T>* s, std::int64_t i, auto part) {
+      term.step(s, get(x + i, part), Term::kInputs == 2 ? get(x2 + i, part) : Vec<T>(Lane<T>(0)), params, part);
+    };
+    if (in_place) return tree<Op, T, N>(begin, end, step, sums);
+    alignas(64) T buffer[kLeaf<T>];
+    alignas(64) T buffer2[Term::kInputs == 2 ? kLeaf<T> : 1];
+    const T* const base = x;
+    const T* const base2 = x2;
+    Pairwise<Op, T, N> above;
+    for (std::int64_t i = begin; i < end; i += kLeaf<T>) {
+      const std::int64_t n = end - i < kLeaf<T> ? end - i : kLeaf<T>;
+      x = elements(a, a.x, base, i, n, buffer);
+      if constexpr (Term::kInputs == 2) x2 = elements(a, a.x2, base2, i, n, buffer2);
+      T leaf_sums[N];
+      leaf<Op, T, N>(0, n, step, leaf_sums);
+      above.push(leaf_sums);
+    }
+    above.finish(sums);
+  }
+  void finish_row(std::int64_t y, const T* sums) const {
+    Vec<T> s[N], params[2], results[2];
+    for (int k = 0; k < N; ++k) s[k] = Vec<T>(Lane<T>(sums[k]));
+    for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][y]));
+    term.finish(s, params, results);
+    for (int k = 0; k < Term::kOutputs; ++k) o.y[k][y] = static_cast<T>(results[k][0]);
+  }
+  void rows() const {
+    if (a.length < 2 * kChunk<T>) {
+      const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
+      parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const Offsets at = output_offsets(a, i, a.kept);
+          T sums[N];
+          total_of_row(at, 0, a.length, sums);
+          finish_row(at.y, sums);
+        }
+      });
+      return;
+    }
+    const std::int64_t chunks = (a.length + kChunk<T> - 1) / kChunk<T>;
+    parallel_for(a.outputs * chunks, [&](std::int64_t piece) {
+      const std::int64_t begin = piece % chunks * kChunk<T>;
+      const std::int64_t end = a.length - begin < kChunk<T> ? a.length : begin + kChunk<T>;
+      total_of_row(output_offsets(a, piece / chunks, a.kept), begin, end, o.partials + piece * N);
+    });
+    for (std::int64_t i = 0; i < a.outputs; ++i) {
+      Pairwise<Op, T, N> above;
+      for (std::int64_t q = 0; q < chunks; ++q) above.push(o.partials + (i * chunks + q) * N);
+      T sums[N];
+      above.finish(sums);
+      finish_row(output_offsets(a, i, a.kept).y, sums);
+    }
+  }
+
+  // --- across columns: Vs registers of neighbouring outputs at a time -------------------------------
+
+  // The totals of rows [begin, end) of the outputs from `at`: the first Vs registers, or `part` of one.
+  template <int Vs, class Part>
+  Tile<T, N, Vs> total_of_columns(Offsets at, std::int64_t begin, std::int64_t end, Part part) const {
+    Vec<T> params[Vs][2];
+    const std::int64_t stride = a.kept_y[a.kept - 1];
+    for (int v = 0; v < Vs; ++v)
+      for (int k = 0; k < Term::kParams; ++k)
+        params[v][k] = get_strided(o.params[k] + at.y + v * W * stride, stride, part);
+    const T* const x = o.x + at.x;
+    const T* const x2 = Term::kInputs == 2 ? o.x2 + at.x2 : nullptr;
+    const auto take = [&](Vec<T>* sums, const T* px, const T* px2, int v) {
+      Vec<T> other(Lane<T>(0));
+      if constexpr (Term::kInputs == 2) other = get(px2 + v * W, part);
+      term.step(sums, get(px + v * W, part), other, params[v], All{});
+    };
+    if (a.reduced == 1)
+      return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t) {
+        return [&, px = x + first * a.x[0], px2 = x2 + (Term::kInputs == 2 ? first * a.x2[0] : 0)](
+                   Vec<T>* sums, std::int64_t row, int v) { take(sums, px + row * a.x[0], px2 + row * a.x2[0], v); };
+      });
+    std::int64_t offsets[kLeaf<T>], offsets2[Term::kInputs == 2 ? kLeaf<T> : 1];
+    const auto list = [&](const std::int64_t* strides, std::int64_t first, std::int64_t n, std::int64_t* list) {
+      Runs runs(a, strides, first);
+      while (n > 0) {
+        const std::int64_t run = runs.run(n);
+        for (std::int64_t i = 0; i < run; ++i) *list++ = runs.offset + (a.reduced ? i * strides[a.reduced - 1] : 0);
+        runs.advance(run);
+        n -= run;
+      }
+    };
+    return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t n) {
+      list(a.x, first, n, offsets);
+      if constexpr (Term::kInputs == 2) list(a.x2, first, n, offsets2);
+      return [&](Vec<T>* sums, std::int64_t row, int v) {
+        take(sums, x + offsets[row], Term::kInputs == 2 ? x2 + offsets2[row] : nullptr, v);
+      };
+    });
+  }
+  template <int Vs, class Part>
+  void finish_columns(std::int64_t y, const Tile<T, N, Vs>& total, Part part) const {
+    const std::int64_t stride = a.kept_y[a.kept - 1];
+    for (int v = 0; v < Vs; ++v) {
+      Vec<T> sums[N], params[2], results[2];
+      for (int k = 0; k < N; ++k) sums[k] = total.v[k][v];
+      for (int k = 0; k < Term::kParams; ++k)
+        params[k] = get_strided(o.params[k] + y + v * W * stride, stride, part);
+      term.finish(sums, params, results);
+      for (int k = 0; k < Term::kOutputs; ++k) put_strided(o.y[k] + y + v * W * stride, stride, results[k], part);
+    }
+  }
+  // Calls body(column, count of registers, part) for the register tiles of columns [begin, end). The last tile is moved
+  // back to end at `end`: a column summed twice gives the same bits, unless its parameter lay where its result went.
+  template <class Body>
+  TS_INLINE void each_tile(std::int64_t begin, std::int64_t end, const Body& body) const {
+    std::int64_t c = begin;
+    for (; c + V * W <= end; c += V * W) body(c, std::integral_constant<int, V>{}, All{});
+    if (c == end) return;
+    if (end - begin >= V * W && o.params[0] != o.y[0]) return body(end - V * W, std::integral_constant<int, V>{}, All{});
+    for (; c + W <= end; c += W) body(c, std::integral_constant<int, 1>{}, All{});
+    if (c < end) body(c, std::integral_constant<int, 1>{}, First{end - c});
+  }
+  void columns() const {
+    const int last = a.kept - 1;
+    const std::int64_t width = a.kept_shape[last], outer = a.outputs / width;
+    const std::int64_t sx = a.kept_x[last], sx2 = a.kept_x2[last], sy = a.kept_y[last];
+    const auto offsets = [&](Offsets at, std::int64_t c) {
+      return Offsets{at.x + c * sx, at.x2 + c * sx2, at.y + c * sy};
+    };
+    // Pieces: several outer indices, or a tile of columns, or a chunk of the rows of a tile.
+    std::int64_t tile = (kReduceGrain / a.length + V * W - 1) / (V * W) * (V * W);
+    if (tile < V * W) tile = V * W;
+    if (tile > width) tile = width;
+    std::int64_t chunk = kLeaf<T>;
+    while (chunk * tile < kReduceGrain * 4) chunk *= 2;
+    const std::int64_t chunks = a.length < 2 * chunk ? 1 : (a.length + chunk - 1) / chunk;
+    if (chunks == 1) {
+      const std::int64_t tiles = (width + tile - 1) / tile;
+      const std::int64_t grain = kReduceGrain / (tile * a.length) + 1;
+      parallel_ranges(outer * tiles, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const Offsets at = output_offsets(a, i / tiles, last);
+          const std::int64_t first = i % tiles * tile, stop = width - first < tile ? width : first + tile;
+          each_tile(first, stop, [&](std::int64_t c, auto count, auto part) {
+            constexpr int Vs = decltype(count)::value;
+            const Offsets here = offsets(at, c);
+            finish_columns<Vs>(here.y, total_of_columns<Vs>(here, 0, a.length, part), part);
+          });
+        }
+      });
+      return;
+    }
+    parallel_for(outer * chunks, [&](std::int64_t piece) {
+      const Offsets at = output_offsets(a, piece / chunks, last);
+      const std::int64_t begin = piece % chunks * chunk, end = a.length - begin < chunk ? a.length : begin + chunk;
+      each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
+        constexpr int Vs = decltype(count)::value;
+        const auto total = total_of_columns<Vs>(offsets(at, c), begin, end, part);
+        for (int k = 0; k < N; ++k)
+          for (int v = 0; v < Vs; ++v) put(o.partials + (piece * N + k) * width + c + v * W, total.v[k][v], part);
+      });
+    });
+    for (std::int64_t i = 0; i < outer; ++i) {
+      const Offsets at = output_offsets(a, i, last);
+      each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
+        constexpr int Vs = decltype(count)::value;
+        Tile<T, N, Vs> stack[48];
+        int top = 0;
+        for (std::int64_t q = 0; q < chunks; ++q) {
+          Tile<T, N, Vs> sum;
+          for (int k = 0; k < N; ++k)
+            for (int v = 0; v < Vs; ++v)
+              sum.v[k][v] = get(o.partials + ((i * chunks + q) * N + k) * width + c + v * W, part);
+          for (std::int64_t carry = q; carry & 1; carry >>= 1) sum = apply<Op>(stack[--top], sum);
+          stack[top++] = sum;
+        }
+        Tile<T, N, Vs> sum = stack[--top];
+        while (top > 0) sum = apply<Op>(stack[--top], sum);
+        finish_columns<Vs>(offsets(at, c).y, sum, part);
+      });
+    }
+  }
+
+  void run() const {
+    if (a.outputs == 0) return;
+    if (a.length == 0) {  // of nothing: the identity
+      T none[N];
+      for (int k = 0; k < N; ++k) none[k] = Op::template identity<T>;
+      for (std::int64_t i = 0; i < a.outputs; ++i) finish_row(output_offsets(a, i, a.kept).y, none);
+      return;
+    }
+    const int last = a.kept - 1;
+    const bool across = a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) &&
+                        a.inner_x() != 1;
+    if (across) columns();
+    else rows();
+  }
+};
+
+template <class T, class Term>
+void reduce(const Axes& a, const Operands<T>& o, const Term& term) {
+  Reduction<T, Term>{a, o, term}.run();
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,92 @@
+// Kernels over rows: R rows of C elements, the last stride 1. A row is work for one thread, or, when it is long, for
+// all of them; its result is the same either way and does not depend on R.
+#pragma once
+
+#include "core/view.h"
+#include "cpu/parallel.h"
+#include "cpu/reduce.h"
+
+namespace ts::cpu::TS_ISA {
+
+constexpr std::int64_t kRowGrain = 1 << 14;  // elements of a piece: 5 to 20 us
+
+// A 2-D view whose last stride is 1.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t stride;
+  explicit Rows(const View& v) : data(static_cast<T*>(v.data)), stride(v.strides[0]) {}
+  TS_INLINE T* operator[](std::int64_t r) const { return data + r * stride; }
+};
+
+// A 1-D view with any stride.
+template <class T>
+struct Line {
+  T* data;
+  std::int64_t stride;
+  explicit Line(const View& v) : data(static_cast<T*>(v.data)), stride(v.data ? v.strides[0] : 0) {}
+  TS_INLINE T& operator[](std::int64_t i) const { return data[i * stride]; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// Calls row(threads, r) for every row; `threads` is OneThread or AllThreads.
+template <class T, class Row>
+void for_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
+  if (columns >= 2 * kChunk<T>) {
+    for (std::int64_t r = 0; r < rows; ++r) row(AllThreads{}, r);
+    return;
+  }
+  const std::int64_t grain = columns >= kRowGrain ? 1 : kRowGrain / (columns + 8);
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) row(OneThread{}, r);
+  });
+}
+
+// The hardware's maximum: the second operand where either is NaN.
+struct Larger {
+  template <class T>
+  static constexpr T identity = -std::numeric_limits<T>::infinity();
+  template <class T>
+  TS_INLINE static T apply(T a, T b) { return a > b ? a : b; }
+  template <class T>
+  TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) { return max(a, b); }
+};
+
+// The largest of a row; NaN may or may not be seen (who takes exponentials of what remains will see it).
+template <class T, class Threads>
+TS_INLINE T row_max(const Threads& threads, const T* x, std::int64_t n) {
+  T result;
+  threads.template reduce<Larger, T, 1>(
+      n,
+      [&](Vec<T>* s, std::int64_t i, auto part) {
+        s[0] = max(only(get(x + i, part), Vec<T>(Larger::template identity<T>), part), s[0]);
+      },
+      &result);
+  return result;
+}
+
+// Sum over i of term(i, part), a register at a time; lanes beyond the row must be 0.
+template <class T, class Threads, class Terms>
+TS_INLINE T row_sum(const Threads& threads, std::int64_t n, const Terms& term) {
+  T result;
+  threads.template reduce<Add, T, 1>(
+      n, [&](Vec<T>* s, std::int64_t i, auto part) { s[0] = s[0] + term(i, part); }, &result);
+  return result;
+}
+
+// Sum over i of a(i) b(i), fused.
+template <class T, class Threads, class Factors>
+TS_INLINE T row_dot(const Threads& threads, std::int64_t n, const Factors& factors) {
+  T result;
+  threads.template reduce<Add, T, 1>(
+      n,
+      [&](Vec<T>* s, std::int64_t i, auto part) {
+        Vec<T> a, b;
+        factors(i, part, a, b);
+        s[0] = fma(a, b, s[0]);
+      },
+      &result);
+  return result;
+}
+
+}  // namespace ts::cpu::TS_ISA

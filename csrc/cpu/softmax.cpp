@@ -1,0 +1,107 @@
+// softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their gradients.
+//
+// R rows, C columns. A row stays in cache between its passes: x is read from memory once and y written once.
+#include <cmath>
+
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+#include "cpu/types.h"
+#include "math/vmath.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+
+// Three passes: the maximum; the exponentials and their sum; the scale. A long row takes the exponentials again
+// instead of reading them back. A NaN or +inf makes the row NaN, and so does a row of -inf.
+template <class T, class Threads>
+TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_t C) {
+  const Vec<T> m(row_max(threads, x, C));
+  const Vec<T> zero(T(0));
+  if constexpr (std::is_same_v<Threads, OneThread>) {
+    const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+      const Vec<T> e = vmath::exp(get(x + i, part) - m);
+      put(y + i, e, part);
+      return only(e, zero, part);
+    });
+    const Vec<T> scale(T(1) / sum);
+    threads.template each_of<T>(C, [&](std::int64_t i, auto part) { put(y + i, get(y + i, part) * scale, part); });
+  } else {
+    const T sum = row_sum<T>(
+        threads, C, [&](std::int64_t i, auto part) { return only(vmath::exp(get(x + i, part) - m), zero, part); });
+    const Vec<T> scale(T(1) / sum);
+    threads.template each_of<T>(
+        C, [&](std::int64_t i, auto part) { put(y + i, vmath::exp(get(x + i, part) - m) * scale, part); });
+  }
+}
+
+// y = x - m - log sum exp(x - m)
+template <class T, class Threads>
+TS_INLINE void log_softmax_row(const Threads& threads, const T* x, T* y, std::int64_t C) {
+  const Vec<T> m(row_max(threads, x, C));
+  const T sum = row_sum<T>(
+      threads, C, [&](std::int64_t i, auto part) { return only(vmath::exp(get(x + i, part) - m), Vec<T>(T(0)), part); });
+  const Vec<T> log_sum = vmath::log(Vec<T>{sum});
+  threads.template each_of<T>(
+      C, [&](std::int64_t i, auto part) { put(y + i, get(x + i, part) - m - log_sum, part); });
+}
+
+}  // namespace
+
+void softmax(In x, Out y) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t R = x.shape[0], C = x.shape[1];
+    if (C == 0) return;
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) { softmax_row(threads, xs[r], ys[r], C); });
+  });
+}
+
+// dx = y (dy - sum dy y)
+void softmax_backward(In dy, In y, Out dx) {
+  with_floating(y.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t R = y.shape[0], C = y.shape[1];
+    const Rows<const T> dys(dy), ys(y);
+    const Rows<T> dxs(dx);
+    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
+      const T *dyr = dys[r], *yr = ys[r];
+      T* const dxr = dxs[r];
+      const Vec<T> dot(row_dot<T>(threads, C, [&](std::int64_t i, auto part, Vec<T>& a, Vec<T>& b) {
+        a = get(dyr + i, part), b = get(yr + i, part);
+      }));
+      threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
+        put(dxr + i, get(yr + i, part) * (get(dyr + i, part) - dot), part);
+      });
+    });
+  });
+}
+
+void log_softmax(In x, Out y) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t R = x.shape[0], C = x.shape[1];
+    if (C == 0) return;
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) { log_softmax_row(threads, xs[r], ys[r], C); });
+  });
+}
+
+// dx = dy - exp(y) sum dy
+void log_softmax_backward(In dy, In y, Out dx) {
+  with_floating(y.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t R = y.shape[0], C = y.shape[1];
+    const Rows<const T> dys(dy), ys(y);
+    const Rows<T> dxs(dx);
+    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
+      const T *dyr = dys[r], *yr = ys[r];
+      T* const dxr = dxs[r];
+      const Vec<T> total(row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(dyr + i, part); }));
+      threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
+        put(dxr + i, get(dyr + i, part) - vmath::exp(get(yr + i, part)) * total, part);
+      });
+    });
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

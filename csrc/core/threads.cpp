@@ -38,10 +38,10 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 constexpr int kMaxThreads = 256;
-constexpr auto kWorkerSpin = microseconds(30);  // a hot loop of small operations keeps its workers awake
-constexpr auto kCallerSpin = microseconds(20);  // then sleep: a preempted worker can have this core
-constexpr auto kLook = microseconds(5);         // a running thread's CPU time moves in this time
-constexpr auto kLookAgain = microseconds(500);  // how often a sleeping caller looks at its workers
+constexpr auto kWorkerSpin = microseconds(100);  // a loop of small operations keeps its workers awake
+constexpr auto kCallerSpin = microseconds(20);   // then sleep: a preempted worker can have this core
+constexpr auto kLook = microseconds(5);          // a running thread's CPU time moves in this time
+constexpr auto kLookAgain = microseconds(500);   // how often a sleeping caller looks at its workers
 constexpr auto kReleaseAfter = microseconds(20);
 constexpr auto kPollEvery = milliseconds(50);
 
@@ -237,12 +237,14 @@ class Pool {
       std::uint64_t gate = await_region(seen);
       if (stop_.load(std::memory_order_relaxed)) return;
       const std::uint64_t joined = gate - (std::uint64_t{1} << kWantedShift) + 1;
-      if (!gate_.compare_exchange_strong(gate, joined)) continue;
-      seen = gate >> kEpochShift;
       self.rescue.enter();
-      take_pieces([] {});
+      const bool in = gate_.compare_exchange_strong(gate, joined);
+      if (in) {
+        seen = gate >> kEpochShift;
+        take_pieces([] {});
+      }
       self.rescue.leave();
-      if (inside(gate_.fetch_sub(1)) == 1 && caller_asleep_.load() == 1) {
+      if (in && inside(gate_.fetch_sub(1)) == 1 && caller_asleep_.load() == 1) {
         caller_asleep_.store(0);
         wake(caller_asleep_, 1);
       }

@@ -21,11 +21,10 @@ class Source:
 
     def write(self) -> None:
         """Copy the value (or, where the dtype changes, put it in the target's place)."""
-        with ts.no_grad():
-            if self.replace:
-                self.target.data = self.value
-            else:
-                self.target.detach().copy_(self.value)
+        if self.replace:
+            self.target._share(self.value)
+        else:
+            self.target.detach().copy_(self.value)
 
 
 def as_tensor(key: str, value: Any) -> Tensor:

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import tensorsmith as ts
+from tensorsmith import ops
 from tensorsmith.nn import _checks, functional, init
 from tensorsmith.nn.module import Module
 from tensorsmith.nn.parameter import Parameter
@@ -77,9 +78,12 @@ class Conv2d(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.conv2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        padding = self.padding
+        if isinstance(padding, str):
+            return functional.conv2d(
+                input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+            )
+        return ops.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         text = (

@@ -7,10 +7,11 @@ library does not have are refused in words. `inplace=True` is accepted; results 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import tensorsmith as ts
 from tensorsmith import ops
+from tensorsmith.autograd import Context, Function
 from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
 
@@ -50,13 +51,8 @@ def conv2d(
             # An odd total belongs on the far side: pad both by the larger half, drop the first row or column.
             padding = ((total[0] + 1) // 2, (total[1] + 1) // 2)
             crop = (total[0] % 2, total[1] % 2)
-    single = input.ndim == 3
-    if single:
-        input = input.reshape((1, *input.shape))
     output = ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    if crop != (0, 0):
-        output = output[:, :, crop[0] :, crop[1] :]
-    return output.reshape(output.shape[1:]) if single else output
+    return output if crop == (0, 0) else output[..., crop[0] :, crop[1] :]
 
 
 def max_pool2d(
@@ -69,12 +65,9 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Tensor:
     """The maximum of each window of (N, C, H, W) or (C, H, W)."""
-    _checks.only("max_pool2d", "ceil_mode", ceil_mode, False)
-    _checks.only("max_pool2d", "return_indices", return_indices, False)
-    if input.ndim == 3:
-        output = ops.max_pool2d(input.reshape((1, *input.shape)), kernel_size, stride, padding, dilation)
-        return output.reshape(output.shape[1:])
-    return ops.max_pool2d(input, kernel_size, stride, padding, dilation)
+    if return_indices:
+        _checks.only("max_pool2d", "return_indices", return_indices, False)
+    return ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def avg_pool2d(
@@ -87,12 +80,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Tensor:
     """The mean of each window of (N, C, H, W) or (C, H, W)."""
-    _checks.only("avg_pool2d", "ceil_mode", ceil_mode, False)
-    options = (kernel_size, stride, padding, count_include_pad, divisor_override)
-    if input.ndim == 3:
-        output = ops.avg_pool2d(input.reshape((1, *input.shape)), *options)
-        return output.reshape(output.shape[1:])
-    return ops.avg_pool2d(input, *options)
+    return ops.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 # --- normalisation, dropout, embedding ------------------------------------------------------------
@@ -365,16 +353,33 @@ def binary_cross_entropy(
     """-(t log x + (1 - t) log(1 - x)) with both logarithms held at >= -100; x outside [0, 1] gives NaN."""
     _same_shape("binary_cross_entropy", input, target)
     reduction = _reduction("binary_cross_entropy", reduction, size_average, reduce)
-    loss = -(target * _held_log(input) + (1.0 - target) * _held_log(1.0 - input))
+    loss = _BinaryCrossEntropy.apply(input, target)
     return _weighted("binary_cross_entropy", loss, weight, reduction, False)
 
 
 def _held_log(x: Tensor) -> Tensor:
-    """max(log x, -100), with a finite gradient at 0."""
-    return ops.log(ops.maximum(x, _SMALLEST))
+    return ops.maximum(ops.log(x), -100.0)
 
 
-_SMALLEST = 3.720075976020836e-44  # exp(-100): in float32 a subnormal
+class _BinaryCrossEntropy(Function):
+    """The loss of each element; its gradient divides by max(x (1 - x), 1e-12),
+    PyTorch's finite stand-in at 0 and 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(x, target)
+        return -(target * _held_log(x) + (1.0 - target) * _held_log(1.0 - x))
+
+    @staticmethod
+    def backward(ctx: Context, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, target = cast("tuple[Tensor, Tensor]", ctx.saved_tensors)
+        dx = dtarget = None
+        if ctx.needs_input_grad[0]:
+            dx = dy * (x - target) / ops.maximum(x * (1.0 - x), 1e-12)
+        if ctx.needs_input_grad[1]:
+            dtarget = dy * (_held_log(1.0 - x) - _held_log(x))
+        return dx, dtarget
 
 
 def binary_cross_entropy_with_logits(

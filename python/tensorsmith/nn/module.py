@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import tensorsmith as ts
+from tensorsmith.dtypes import DType
 from tensorsmith.nn._backward_hooks import Watch
 from tensorsmith.nn._hooks import RemovableHandle
 from tensorsmith.nn._load import Source, checked_source
@@ -467,7 +468,7 @@ class Module:
         `to(ts.float64)`, `to(dtype=ts.float64)`, `to("cpu", ts.float64)`. Gradients are cast too. Optimizer
         state is not: make the optimizer after the cast.
         """
-        if device is not None and dtype is None and not isinstance(device, str) and ts.is_dtype(device):
+        if device is not None and dtype is None and isinstance(device, DType):
             device, dtype = None, device
         if device is not None and str(device).partition(":")[0] != "cpu":
             raise ValueError(f"Module.to: device {str(device)!r} is not available; this build has 'cpu'")
@@ -477,10 +478,10 @@ class Module:
             raise TypeError(f"Module.to: dtype must be a floating-point type, got {dtype}")
         for tensor in [*self.parameters(), *self.buffers()]:
             if ts.isdtype(tensor.dtype, "real floating") and tensor.dtype != dtype:
-                with ts.no_grad():
-                    tensor.data = tensor.detach().astype(dtype)
-                    if tensor.grad is not None:
-                        tensor.grad = tensor.grad.astype(dtype)
+                grad = tensor.grad
+                tensor._share(tensor.detach().astype(dtype))
+                if grad is not None:
+                    tensor.grad = grad.detach().astype(dtype)
         return self
 
     def float(self: M) -> M:

@@ -33,5 +33,8 @@ class Parameter(Tensor):
         copied: Parameter = memo[id(self)]
         return copied
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.detach().numpy(), self.requires_grad)
+
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"

@@ -4,7 +4,8 @@ W) or (C, H, W).
 
 from __future__ import annotations
 
-from tensorsmith.nn import _checks, functional
+from tensorsmith import ops
+from tensorsmith.nn import _checks
 from tensorsmith.nn.module import Module
 from tensorsmith.tensor import Tensor
 
@@ -17,6 +18,7 @@ class MaxPool2d(Module):
     Args:
         kernel_size, padding, dilation: an int or (height, width).
         stride: the same; None means `kernel_size`.
+        ceil_mode: keep a last window that hangs over the edge.
     """
 
     def __init__(
@@ -34,7 +36,6 @@ class MaxPool2d(Module):
         _checks.pair("MaxPool2d", "padding", padding, 0)
         _checks.pair("MaxPool2d", "dilation", dilation)
         _checks.only("MaxPool2d", "return_indices", return_indices, False)
-        _checks.only("MaxPool2d", "ceil_mode", ceil_mode, False)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -43,7 +44,9 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation)
+        return ops.max_pool2d(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
 
     def extra_repr(self) -> str:
         return (
@@ -59,6 +62,7 @@ class AvgPool2d(Module):
         kernel_size, padding: an int or (height, width).
         stride: the same; None means `kernel_size`.
         count_include_pad: whether padding's zeros count in the divisor.
+        ceil_mode: keep a last window that hangs over the edge.
         divisor_override: divide by this instead of by the window's size.
     """
 
@@ -75,7 +79,6 @@ class AvgPool2d(Module):
         _checks.pair("AvgPool2d", "kernel_size", kernel_size)
         _checks.pair("AvgPool2d", "stride", kernel_size if stride is None else stride)
         _checks.pair("AvgPool2d", "padding", padding, 0)
-        _checks.only("AvgPool2d", "ceil_mode", ceil_mode, False)
         if divisor_override is not None:
             _checks.integer("AvgPool2d", "divisor_override", divisor_override)
         self.kernel_size = kernel_size
@@ -86,7 +89,7 @@ class AvgPool2d(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.avg_pool2d(
+        return ops.avg_pool2d(
             input,
             self.kernel_size,
             self.stride,

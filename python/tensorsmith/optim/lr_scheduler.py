@@ -373,7 +373,7 @@ class SequentialLR(LRScheduler):
     when milestones[i] is reached.
     """
 
-    _unsaved = ("optimizer", "_schedulers")
+    _unsaved = ("optimizer", "_schedulers", "_first")
 
     def __init__(
         self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1
@@ -383,6 +383,8 @@ class SequentialLR(LRScheduler):
         for number, scheduler in enumerate(schedulers):
             if not isinstance(scheduler, LRScheduler):
                 raise TypeError(f"SequentialLR: schedulers[{number}] is a {type(scheduler).__name__}")
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise ValueError(f"SequentialLR: schedulers[{number}], ReduceLROnPlateau, needs a metric to step")
             if scheduler.optimizer is not optimizer:
                 raise ValueError(f"SequentialLR: schedulers[{number}] belongs to another optimizer")
         if len(milestones) != len(schedulers) - 1:
@@ -394,13 +396,14 @@ class SequentialLR(LRScheduler):
         self._milestones = list(milestones)
         self.optimizer = optimizer
         self.last_epoch = last_epoch + 1
-        # Each schedule has made its first step already: take those back, then begin with the first one.
+        # Each schedule has made its first step already: take those back, then begin with the one for epoch 0.
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
         for scheduler in schedulers:
             scheduler._rewind()
-        schedulers[0]._begin()
-        self._last_lr = schedulers[0].get_last_lr()
+        self._first = schedulers[bisect_right(self._milestones, 0)]
+        self._first._begin()
+        self._last_lr = self._first.get_last_lr()
 
     def _rewind(self) -> None:
         self.last_epoch -= 1
@@ -409,8 +412,8 @@ class SequentialLR(LRScheduler):
 
     def _begin(self) -> None:
         self.last_epoch += 1
-        self._schedulers[0]._begin()
-        self._last_lr = self._schedulers[0].get_last_lr()
+        self._first._begin()
+        self._last_lr = self._first.get_last_lr()
 
     def step(self, epoch: int | None = None) -> None:
         """Step the schedule whose turn it is."""

@@ -1,0 +1,331 @@
+"""Datasets, orders and the loader."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorsmith as ts
+from tensorsmith.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+    default_collate,
+    permutation,
+    random_split,
+)
+
+
+class Squares(Dataset[tuple[int, float]]):
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        if not 0 <= index < self.n:
+            raise IndexError(index)
+        return index, float(index * index)
+
+
+def tensors(n: int = 10) -> TensorDataset:
+    return TensorDataset(ts.arange(2 * n, dtype=ts.float32).reshape((n, 2)), ts.arange(n))
+
+
+def order(loader: DataLoader) -> list[int]:
+    return [int(i) for batch in loader for i in batch[-1].numpy()]
+
+
+# --- orders --------------------------------------------------------------------------------------
+
+
+def test_permutation_is_a_permutation_and_fixed() -> None:
+    for n in (0, 1, 2, 1000):
+        assert sorted(permutation(n, 3).tolist()) == list(range(n))
+    assert permutation(8, 0).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]  # frozen: a seed means one order for ever
+    assert permutation(1000, 1, 0).tolist() != permutation(1000, 1, 1).tolist()
+    assert permutation(1000, 1, 0).tolist() != permutation(1000, 2, 0).tolist()
+    with pytest.raises(ValueError, match="n must be >= 0"):
+        permutation(-1, 0)
+
+
+def test_permutation_is_uniform() -> None:
+    counts = np.zeros((4, 4))
+    for seed in range(4000):
+        counts[np.arange(4), permutation(4, seed)] += 1
+    chi = ((counts - 1000) ** 2 / 1000).sum()
+    assert chi < 40  # 9 degrees of freedom; p < 1e-5
+
+
+def test_samplers() -> None:
+    assert list(SequentialSampler(range(3))) == [0, 1, 2]
+    sampler = RandomSampler(range(20), seed=1)
+    first, second = list(sampler), list(sampler)
+    assert first != second
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    draws = list(RandomSampler(range(3), replacement=True, num_samples=50, seed=2))
+    assert len(draws) == 50
+    assert set(draws) == {0, 1, 2}
+    assert sorted(RandomSampler(range(3), num_samples=7, seed=2).indices()[:6].tolist()) == [0, 0, 1, 1, 2, 2]
+    assert list(BatchSampler(range(5), 2, False)) == [[0, 1], [2, 3], [4]]
+    assert list(BatchSampler(range(5), 2, True)) == [[0, 1], [2, 3]]
+    assert len(BatchSampler(range(5), 2, False)) == 3
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
+        BatchSampler(range(5), 0, True)
+
+
+# --- datasets ------------------------------------------------------------------------------------
+
+
+def test_tensor_dataset() -> None:
+    data = tensors()
+    x, y = data[3]
+    assert x.numpy().tolist() == [6, 7]
+    assert int(y) == 3
+    assert len(data) == 10
+    with pytest.raises(ValueError, match="one first extent"):
+        TensorDataset(ts.zeros((3, 2)), ts.zeros((2,)))
+    with pytest.raises(TypeError, match="tensor 0 is a ndarray"):
+        TensorDataset(np.zeros(3))  # type: ignore[arg-type]
+
+
+def test_subset_concat_split() -> None:
+    part = Subset(Squares(10), [9, 3])
+    assert part[0] == (9, 81.0)
+    assert part.__getitems__([1, 0]) == [(3, 9.0), (9, 81.0)]
+    both = Squares(3) + Squares(2)
+    assert isinstance(both, ConcatDataset)
+    assert [both[i][0] for i in range(5)] == [0, 1, 2, 0, 1]
+    assert both[-1][0] == 1
+    with pytest.raises(IndexError, match="index 5 is out of range for 5"):
+        both[5]
+    a, b = random_split(Squares(10), [7, 3], seed=1)
+    assert sorted(a[i][0] for i in range(7)) + sorted(b[i][0] for i in range(3)) != list(range(10))
+    assert sorted([a[i][0] for i in range(7)] + [b[i][0] for i in range(3)]) == list(range(10))
+    assert [len(part) for part in random_split(Squares(10), [0.5, 0.25, 0.25], seed=1)] == [5, 3, 2]
+    with pytest.raises(ValueError, match="must sum to the dataset's 10"):
+        random_split(Squares(10), [5, 4])
+
+
+# --- collating -----------------------------------------------------------------------------------
+
+
+def test_collate() -> None:
+    Point = namedtuple("Point", "x y")
+    sample = {
+        "tensor": ts.ones((2,)),
+        "array": np.zeros((2, 3), np.uint8),
+        "number": 1.5,
+        "count": 3,
+        "flag": True,
+        "scalar": np.float32(2),
+        "text": "a",
+        "pair": (1, [2.0]),
+        "point": Point(1, 2),
+    }
+    batch = default_collate([sample, sample])
+    assert batch["tensor"].shape == (2, 2)
+    assert (batch["array"].shape, batch["array"].dtype) == ((2, 2, 3), ts.uint8)
+    assert (batch["number"].dtype, batch["count"].dtype) == (ts.float64, ts.int64)
+    assert (batch["flag"].dtype, batch["scalar"].dtype) == (ts.bool, ts.float32)
+    assert batch["text"] == ["a", "a"]
+    assert batch["pair"][0].numpy().tolist() == [1, 1]
+    assert batch["pair"][1][0].numpy().tolist() == [2.0, 2.0]
+    assert isinstance(batch["point"], Point)
+    with pytest.raises(ValueError, match="one shape"):
+        default_collate([np.zeros(2), np.zeros(3)])
+    with pytest.raises(ValueError, match="different lengths"):
+        default_collate([(1, 2), (1,)])
+    with pytest.raises(TypeError, match="not set; give a collate_fn"):
+        default_collate([{1}, {2}])
+
+
+# --- the loader ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("data", [Squares(10), tensors(), Subset(tensors(20), range(0, 20, 2))], ids=repr)
+def test_batches_come_in_order(data: Any, workers: int) -> None:
+    loader = DataLoader(data, 4, num_workers=workers)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 3
+    assert [len(batch[1]) for batch in batches] == [4, 4, 2]
+    whole = default_collate([data[i] for i in range(10)])
+    for column in (0, 1):
+        joined = np.concatenate([batch[column].numpy() for batch in batches])
+        np.testing.assert_array_equal(joined, whole[column].numpy())
+    dropped = DataLoader(data, 4, drop_last=True, num_workers=workers)
+    assert len(list(dropped)) == len(dropped) == 2
+
+
+def test_shuffle_depends_on_the_seed_alone() -> None:
+    a = DataLoader(tensors(), 3, shuffle=True, seed=7)
+    b = DataLoader(tensors(), 5, shuffle=True, seed=7, num_workers=2)
+    epochs = [order(a) for _ in range(3)]
+    assert epochs == [order(b) for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    a.set_epoch(1)
+    assert order(a) == epochs[1]
+    assert order(a) == epochs[2]
+    ts.manual_seed(5)
+    c = order(DataLoader(tensors(), shuffle=True))
+    ts.manual_seed(5)
+    assert order(DataLoader(tensors(), shuffle=True)) == c
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", [0, 1, 3, 4])
+def test_resume_continues_with_the_next_batch(workers: int, stop: int) -> None:
+    def loader(seed: int) -> DataLoader:
+        return DataLoader(tensors(), 3, shuffle=True, seed=seed, num_workers=workers)
+
+    whole = loader(1)
+    expected = [order(whole) for _ in range(3)]
+    interrupted = loader(1)
+    seen = order(interrupted)
+    batches = iter(interrupted)
+    for _ in range(stop):
+        seen += [int(i) for i in next(batches)[1].numpy()]
+    state = json.loads(json.dumps(interrupted.state_dict()))
+    del batches
+    resumed = loader(2)
+    resumed.load_state_dict(state)
+    seen += order(resumed)
+    seen += order(resumed)
+    assert seen == [i for epoch in expected for i in epoch]
+
+
+def test_state_after_an_epoch_is_the_start_of_the_next() -> None:
+    loader = DataLoader(tensors(), 3, shuffle=True, seed=1)
+    order(loader)
+    assert loader.state_dict() == {"seed": 1, "epoch": 1, "batch": 0}
+    for bad in ({"seed": 1}, {"seed": 1, "epoch": -1, "batch": 0}):
+        with pytest.raises(ValueError, match=r"DataLoader\.load_state_dict"):
+            loader.load_state_dict(bad)
+    assert loader.state_dict() == {"seed": 1, "epoch": 1, "batch": 0}
+
+
+def test_own_samplers_collate_and_single_samples() -> None:
+    assert order(DataLoader(tensors(), 2, sampler=[3, 1, 2])) == [3, 1, 2]
+    assert order(DataLoader(tensors(), batch_sampler=[[3, 1], [2]])) == [3, 1, 2]
+    assert list(DataLoader(Squares(4), 2, collate_fn=lambda b: b)) == [
+        [(0, 0.0), (1, 1.0)],
+        [(2, 4.0), (3, 9.0)],
+    ]
+    assert list(DataLoader(Squares(3), None)) == [(0, 0.0), (1, 1.0), (2, 4.0)]
+    assert len(DataLoader(Squares(3), None)) == 3
+
+
+def test_getitems_is_preferred() -> None:
+    class Fast(Squares):
+        def __getitems__(self, indices: list[int]) -> list[tuple[int, float]]:
+            calls.append(indices)
+            return [(i, 0.0) for i in indices]
+
+    calls: list[list[int]] = []
+    list(DataLoader(Fast(5), 2))
+    assert calls == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_iterable_dataset(workers: int) -> None:
+    class Stream(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(5))
+
+    batches = [batch.numpy().tolist() for batch in DataLoader(Stream(), 2, num_workers=workers)]
+    assert batches == [[0, 1], [2, 3], [4]]
+    loader = DataLoader(Stream(), 2, drop_last=True)
+    loader.load_state_dict({"seed": 0, "epoch": 0, "batch": 1})
+    assert [batch.numpy().tolist() for batch in loader] == [[2, 3]]
+    with pytest.raises(ValueError, match="its own order"):
+        DataLoader(Stream(), shuffle=True)
+    with pytest.raises(TypeError):
+        len(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_errors_reach_the_loop(workers: int) -> None:
+    class Broken(Squares):
+        def __getitem__(self, index: int) -> tuple[int, float]:
+            if index == 5:
+                raise KeyError("sample 5")
+            return super().__getitem__(index)
+
+    batches = iter(DataLoader(Broken(8), 2, num_workers=workers))
+    next(batches)
+    next(batches)
+    with pytest.raises(KeyError, match="sample 5"):
+        next(batches)
+
+
+def test_workers_run_ahead_and_stop() -> None:
+    gate = threading.Event()
+    fetched: list[int] = []
+
+    class Slow(Squares):
+        def __getitem__(self, index: int) -> tuple[int, float]:
+            fetched.append(index)
+            gate.wait(5)
+            return super().__getitem__(index)
+
+    started: list[int] = []
+    loader = DataLoader(Slow(100), 1, num_workers=2, prefetch_factor=2, worker_init_fn=started.append)
+    batches = iter(loader)
+    gate.set()
+    next(batches)
+    time.sleep(0.05)
+    assert len(fetched) <= 6  # 4 in flight, and those handed out
+    assert set(started) <= {0, 1}
+    batches.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 5
+    while any(t.name.startswith("tensorsmith-loader") for t in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_timeout() -> None:
+    release = threading.Event()
+
+    class Stuck(Squares):
+        def __getitem__(self, index: int) -> tuple[int, float]:
+            release.wait(10)
+            return 0, 0.0
+
+    batches = iter(DataLoader(Stuck(4), 2, num_workers=1, timeout=0.05))
+    with pytest.raises(RuntimeError, match=r"no batch within timeout=0\.05"):
+        next(batches)
+    release.set()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer >= 1 or None, got 0"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"num_workers": -1}, "num_workers must be >= 0, got -1"),
+        ({"shuffle": True, "sampler": [0]}, "sampler and shuffle=True exclude each other"),
+        ({"batch_sampler": [[0]], "batch_size": 2}, "batch_sampler excludes"),
+        ({"batch_size": None, "drop_last": True}, "drop_last=True needs a batch_size"),
+        ({"prefetch_factor": 0}, "prefetch_factor"),
+        ({"timeout": -1}, "timeout"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataLoader(Squares(4), **options)

@@ -1,0 +1,478 @@
+"""Optimizers against float64 recurrences, state_dict, schedules."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorsmith as ts
+from tensorsmith import nn, optim
+from tensorsmith.optim import lr_scheduler
+
+Array = np.ndarray[Any, Any]
+SHAPES = [(3, 4), (5,), (), (2, 1, 3), (0, 2), (70, 40)]
+
+
+# --- references: PyTorch's recurrences, one parameter at a time, in float64 ----------------------
+
+
+def sgd(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    g = -g if o["maximize"] else g
+    g = g + o["weight_decay"] * p
+    if o["momentum"]:
+        s["b"] = o["momentum"] * s["b"] + (1 - o["dampening"]) * g if "b" in s else g
+        g = g + o["momentum"] * s["b"] if o["nesterov"] else s["b"]
+    return p - o["lr"] * g
+
+
+def adam(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    b1, b2 = o["betas"]
+    g = -g if o["maximize"] else g
+    if o["decoupled_weight_decay"]:
+        p = p * (1 - o["lr"] * o["weight_decay"])
+    else:
+        g = g + o["weight_decay"] * p
+    t = s["t"] = s.get("t", 0) + 1
+    s["m"] = b1 * s.get("m", 0) + (1 - b1) * g
+    s["v"] = b2 * s.get("v", 0) + (1 - b2) * g * g
+    s["top"] = np.maximum(s.get("top", 0), s["v"])
+    v = (s["top"] if o["amsgrad"] else s["v"]) / (1 - b2**t)
+    return p - o["lr"] * (s["m"] / (1 - b1**t)) / (np.sqrt(v) + o["eps"])
+
+
+def rmsprop(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    g = -g if o["maximize"] else g
+    g = g + o["weight_decay"] * p
+    s["v"] = o["alpha"] * s.get("v", 0) + (1 - o["alpha"]) * g * g
+    v = s["v"]
+    if o["centered"]:
+        s["a"] = o["alpha"] * s.get("a", 0) + (1 - o["alpha"]) * g
+        v = v - s["a"] ** 2
+    d = g / (np.sqrt(v) + o["eps"])
+    if o["momentum"]:
+        d = s["b"] = o["momentum"] * s.get("b", 0) + d
+    return p - o["lr"] * d
+
+
+def adagrad(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    g = -g if o["maximize"] else g
+    g = g + o["weight_decay"] * p
+    t = s["t"] = s.get("t", 0) + 1
+    s["v"] = s.get("v", o["initial_accumulator_value"]) + g * g
+    return p - o["lr"] / (1 + (t - 1) * o["lr_decay"]) * g / (np.sqrt(s["v"]) + o["eps"])
+
+
+Reference = Callable[[Array, Array, dict[str, Any], dict[str, Any]], Array]
+CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
+    (optim.SGD, sgd, {"lr": 0.1}),
+    (optim.SGD, sgd, {"lr": 0.1, "weight_decay": 0.01, "maximize": True}),
+    (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9}),
+    (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
+    (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
+    (optim.Adam, adam, {}),
+    (optim.Adam, adam, {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.Adam, adam, {"lr": 0.02, "amsgrad": True, "maximize": True}),
+    (optim.AdamW, adam, {"lr": 0.02}),
+    (optim.AdamW, adam, {"lr": 0.02, "weight_decay": 0.3, "amsgrad": True}),
+    (optim.RMSprop, rmsprop, {}),
+    (optim.RMSprop, rmsprop, {"momentum": 0.9, "weight_decay": 0.1}),
+    (optim.RMSprop, rmsprop, {"centered": True, "momentum": 0.5, "alpha": 0.9, "maximize": True}),
+    (optim.Adagrad, adagrad, {}),
+    (
+        optim.Adagrad,
+        adagrad,
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2},
+    ),
+]
+IDS = [f"{cls.__name__}-{','.join(options)}" for cls, _, options in CASES]
+
+
+def parameters(dtype: Any = None, seed: int = 0) -> list[nn.Parameter]:
+    rng = np.random.default_rng(seed)
+    return [nn.Parameter(ts.asarray(rng.normal(size=shape), dtype=dtype or ts.float64)) for shape in SHAPES]
+
+
+def gradient(rng: np.random.Generator, parameter: nn.Parameter) -> Array:
+    return rng.normal(size=parameter.shape)
+
+
+def close(actual: Any, expected: Array, dtype: Any) -> None:
+    tolerance = 1e-12 if dtype == ts.float64 else 2e-5
+    np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [ts.float64, ts.float32], ids=str)
+@pytest.mark.parametrize(("cls", "reference", "options"), CASES, ids=IDS)
+def test_recurrence(cls: Any, reference: Reference, options: dict[str, Any], dtype: Any) -> None:
+    params = parameters(dtype)
+    optimizer = cls(params, **options)
+    values = [p.detach().numpy().astype(np.float64) for p in params]
+    states: list[dict[str, Any]] = [{} for _ in params]
+    rng = np.random.default_rng(1)
+    for step in range(6):
+        for i, p in enumerate(params):
+            if i == 1 and step in (0, 3):  # no gradient: not updated, not counted
+                p.grad = None
+                continue
+            g = gradient(rng, p)
+            p.grad = ts.asarray(g, dtype=dtype)
+            values[i] = reference(
+                values[i], np.asarray(p.grad.numpy(), np.float64), states[i], optimizer.param_groups[0]
+            )
+        optimizer.step()
+    for p, value in zip(params, values, strict=True):
+        close(p, value, dtype)
+
+
+def test_groups_have_their_own_values_and_dtypes() -> None:
+    a, b, c = parameters()[:3]
+    d = nn.Parameter(ts.ones((3,), dtype=ts.float32))
+    optimizer = optim.SGD([{"params": [a, d]}, {"params": b, "lr": 0.5}], lr=0.1)
+    optimizer.add_param_group({"params": [c], "lr": 0.25, "momentum": 0.5})
+    before = [p.detach().numpy().copy() for p in (a, b, c, d)]
+    for p in (a, b, c, d):
+        p.grad = ts.ones_like(p)
+    optimizer.step()
+    for p, old, lr in zip((a, b, c, d), before, (0.1, 0.5, 0.25, 0.1), strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), old - lr, rtol=1e-6)
+    assert len(optimizer.param_groups) == 3
+
+
+def test_lr_is_read_at_every_step_and_may_be_a_tensor() -> None:
+    p = nn.Parameter(ts.zeros((2,)))
+    optimizer = optim.SGD([p], lr=1.0)
+    for lr in (1.0, 0.5, ts.asarray(0.25)):
+        optimizer.param_groups[0]["lr"] = lr
+        p.grad = ts.ones((2,))
+        optimizer.step()
+    np.testing.assert_allclose(p.detach().numpy(), [-1.75, -1.75])
+
+
+def test_momentum_may_come_later() -> None:
+    p = nn.Parameter(ts.zeros((2,)))
+    optimizer = optim.SGD([p], lr=1.0)
+    for momentum in (0.0, 0.9, 0.9):
+        optimizer.param_groups[0]["momentum"] = momentum
+        p.grad = ts.ones((2,))
+        optimizer.step()
+    np.testing.assert_allclose(p.detach().numpy(), [-1 - 1 - 1.9] * 2, rtol=1e-6)
+
+
+def test_closure_and_zero_grad() -> None:
+    p = nn.Parameter(ts.asarray([3.0]))
+    optimizer = optim.SGD([p], lr=0.25)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with ts.no_grad():
+        loss = optimizer.step(closure)
+    assert float(loss) == 9.0
+    assert float(p) == 1.5
+    optimizer.zero_grad(set_to_none=False)
+    assert float(p.grad) == 0.0
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+def test_step_keeps_saved_values_honest() -> None:
+    p = nn.Parameter(ts.asarray([3.0]))
+    loss = (p * p).sum()
+    p.grad = ts.ones((1,))
+    optim.SGD([p], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="version"):
+        loss.backward()
+
+
+# --- state_dict ----------------------------------------------------------------------------------
+
+
+def run(optimizer: optim.Optimizer, params: list[nn.Parameter], rng: np.random.Generator, steps: int) -> None:
+    for _ in range(steps):
+        for p in params:
+            p.grad = ts.asarray(gradient(rng, p), dtype=p.dtype)
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("cls", "reference", "options"), CASES, ids=IDS)
+def test_resume_has_the_same_bits(cls: Any, reference: Reference, options: dict[str, Any]) -> None:
+    params = parameters(ts.float32)
+    optimizer = cls(params, **options)
+    run(optimizer, params, np.random.default_rng(1), 3)
+    state = optimizer.state_dict()
+    state = {  # through plain arrays and JSON, as a file would
+        "state": {
+            str(i): {k: np.array(v.numpy()) for k, v in entry.items()} for i, entry in state["state"].items()
+        },
+        "param_groups": json.loads(json.dumps(state["param_groups"])),
+    }
+    copies = [nn.Parameter(p.detach().copy()) for p in params]
+    resumed = cls(copies, lr=123.0)
+    resumed.load_state_dict(state)
+    run(optimizer, params, np.random.default_rng(2), 3)
+    run(resumed, copies, np.random.default_rng(2), 3)
+    for p, q in zip(params, copies, strict=True):
+        assert p.detach().numpy().tobytes() == q.detach().numpy().tobytes()
+    assert resumed.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+
+
+def test_state_dict_has_pytorchs_layout() -> None:
+    params = parameters()
+    optimizer = optim.Adam(params, amsgrad=True)
+    assert optimizer.state_dict()["state"] == {}
+    params[0].grad = ts.ones_like(params[0])
+    params[3].grad = ts.ones_like(params[3])
+    optimizer.step()
+    state = optimizer.state_dict()
+    assert list(state) == ["state", "param_groups"]
+    assert list(state["state"]) == [0, 3]
+    assert list(state["state"][0]) == ["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
+    assert state["state"][3]["exp_avg"].shape == params[3].shape
+    assert float(state["state"][3]["step"]) == 1
+    assert state["param_groups"][0]["params"] == [0, 1, 2, 3, 4, 5]
+    momentum = optim.SGD(params, lr=0.1, momentum=0.9)
+    momentum.step()
+    assert list(momentum.state_dict()["state"][0]) == ["momentum_buffer"]
+    plain = optim.SGD(params, lr=0.1)
+    plain.step()
+    assert plain.state_dict()["state"] == {}
+    assert list(optim.Adagrad(params).state_dict()["state"]) == [0, 1, 2, 3, 4, 5]
+
+
+def spoil(state: dict[str, Any], how: str) -> dict[str, Any]:
+    bad = {
+        "state": {i: dict(e) for i, e in state["state"].items()},
+        "param_groups": [dict(g) for g in state["param_groups"]],
+    }
+    if how == "shape":
+        bad["state"][5]["exp_avg"] = np.zeros((40, 70))
+    elif how == "missing":
+        del bad["state"][3]["exp_avg_sq"]
+    elif how == "step":
+        bad["state"][3]["step"] = np.float64("nan")
+    elif how == "type":
+        bad["state"][3]["exp_avg"] = "zeros"
+    elif how == "count":
+        bad["param_groups"][0]["params"] = [0, 1]
+    elif how == "groups":
+        bad["param_groups"] *= 2
+    elif how == "value":
+        bad["param_groups"][0]["betas"] = (0.9, 1.0)
+    elif how == "keys":
+        del bad["param_groups"]
+    return bad
+
+
+@pytest.mark.parametrize("how", ["shape", "missing", "step", "type", "count", "groups", "value", "keys"])
+def test_load_is_all_or_nothing(how: str) -> None:
+    params = parameters()
+    optimizer = optim.Adam(params)
+    run(optimizer, params, np.random.default_rng(1), 2)
+    other = optim.Adam(parameters(seed=5), lr=0.5)
+    run(other, other.param_groups[0]["params"], np.random.default_rng(3), 1)
+
+    def snapshot() -> Any:
+        state = optimizer.state_dict()
+        return repr(state["param_groups"]), {
+            (i, k): v.numpy().tobytes() for i, e in state["state"].items() for k, v in e.items()
+        }
+
+    before = snapshot()
+    with pytest.raises(ValueError, match=r"Adam\.load_state_dict"):
+        optimizer.load_state_dict(spoil(other.state_dict(), how))
+    assert snapshot() == before
+    optimizer.load_state_dict(other.state_dict())
+    assert snapshot() != before
+
+
+# --- bad arguments -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        (optim.SGD, {"lr": -1}, "SGD: lr must be a finite number >= 0, got -1"),
+        (optim.SGD, {"lr": math.nan}, "SGD: lr"),
+        (optim.SGD, {"momentum": -0.1}, "SGD: momentum"),
+        (optim.SGD, {"nesterov": True}, "SGD: nesterov=True needs momentum > 0"),
+        (optim.SGD, {"differentiable": True}, "SGD: differentiable=True is not supported"),
+        (optim.Adam, {"betas": (0.9, 1.0)}, r"Adam: betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
+        (optim.Adam, {"betas": (0.9,)}, "Adam: betas"),
+        (optim.AdamW, {"eps": -1e-8}, "AdamW: eps"),
+        (optim.AdamW, {"weight_decay": -1}, "AdamW: weight_decay"),
+        (optim.RMSprop, {"alpha": -1}, "RMSprop: alpha"),
+        (optim.Adagrad, {"lr_decay": -1}, "Adagrad: lr_decay"),
+    ],
+)
+def test_bad_values(cls: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cls(parameters(), **options)
+
+
+def test_bad_parameters() -> None:
+    a, b = parameters()[:2]
+    with pytest.raises(ValueError, match="params is empty"):
+        optim.SGD([])
+    with pytest.raises(TypeError, match="got one Tensor"):
+        optim.SGD(a)
+    with pytest.raises(ValueError, match=r"params\[1\] appears twice"):
+        optim.SGD([a, a])
+    with pytest.raises(ValueError, match="appears twice"):
+        optim.SGD([{"params": [a]}, {"params": [b, a]}])
+    with pytest.raises(ValueError, match=r"params\[1\] is the result of an operation"):
+        optim.SGD([a, a * 2])
+    with pytest.raises(TypeError, match=r"params\[0\] must be a Tensor, got int"):
+        optim.SGD([1])
+    with pytest.raises(TypeError, match="floating-point, got int64"):
+        optim.SGD([ts.arange(3)])
+    with pytest.raises(TypeError, match="ordered"):
+        optim.SGD([{"params": {a, b}}])
+
+
+def test_named_parameters_are_taken() -> None:
+    layer = nn.Linear(2, 3)
+    optimizer = optim.SGD(layer.named_parameters(), lr=0.1)
+    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
+    assert "lr: 0.1" in repr(optimizer)
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+def optimizer_with(lr: float = 1.0, cls: Any = optim.SGD, **options: Any) -> optim.Optimizer:
+    optimizer = cls([nn.Parameter(ts.zeros((1,)))], lr=lr, **options)
+    optimizer.step()
+    return optimizer
+
+
+def rates(scheduler: Any, steps: int) -> list[float]:
+    seen = [scheduler.get_last_lr()[0]]
+    for _ in range(steps):
+        scheduler.step()
+        seen.append(scheduler.get_last_lr()[0])
+        assert scheduler.optimizer.param_groups[0]["lr"] == seen[-1]
+    return seen
+
+
+SCHEDULES: list[tuple[Callable[[Any], Any], Callable[[int], float]]] = [
+    (lambda o: lr_scheduler.StepLR(o, 3, 0.5), lambda e: 0.5 ** (e // 3)),
+    (lambda o: lr_scheduler.MultiStepLR(o, [5, 2, 5], 0.5), lambda e: 0.5 ** sum(e >= m for m in (2, 5, 5))),
+    (lambda o: lr_scheduler.ExponentialLR(o, 0.9), lambda e: 0.9**e),
+    (lambda o: lr_scheduler.LambdaLR(o, lambda e: 1 / (1 + e)), lambda e: 1 / (1 + e)),
+    (lambda o: lr_scheduler.LinearLR(o, 0.25, 0.75, 4), lambda e: 0.25 + 0.5 * min(e, 4) / 4),
+    (
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 7, 0.1),
+        lambda e: 0.1 + 0.45 * (1 + math.cos(math.pi * e / 7)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "formula"), SCHEDULES)
+def test_schedule(make: Callable[[Any], Any], formula: Callable[[int], float]) -> None:
+    scheduler = make(optimizer_with())
+    np.testing.assert_allclose(rates(scheduler, 20), [formula(e) for e in range(21)], rtol=1e-12)
+    scheduler.step(4)
+    assert math.isclose(scheduler.get_last_lr()[0], formula(4), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(("make", "formula"), SCHEDULES)
+def test_schedule_resumes(make: Callable[[Any], Any], formula: Callable[[int], float]) -> None:
+    first = make(optimizer_with())
+    rates(first, 5)
+    saved = json.loads(json.dumps(first.state_dict()))
+    optimizer = optimizer_with()
+    second = make(optimizer)
+    optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(saved)
+    assert rates(second, 10) == rates(first, 10)
+    with pytest.raises(ValueError, match="unknown entries"):
+        second.load_state_dict({**saved, "extra": 1})
+
+
+def test_chained_schedules_multiply() -> None:
+    optimizer = optimizer_with()
+    a = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    b = lr_scheduler.StepLR(optimizer, 2, 0.1)
+    for _ in range(4):
+        a.step()
+        b.step()
+    assert math.isclose(optimizer.param_groups[0]["lr"], 0.9**4 * 0.01)
+
+
+def test_one_cycle() -> None:
+    optimizer = optimizer_with(cls=optim.AdamW)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=11, pct_start=0.4)
+    seen = rates(scheduler, 10)
+    up = [0.04 + 0.96 * (1 - math.cos(math.pi * e / 3.4)) / 2 for e in range(4)]
+    np.testing.assert_allclose(seen[:4], up)
+    assert math.isclose(seen[10], 0.04 / 1e4)
+    assert seen[4] == max(seen)
+    assert math.isclose(optimizer.param_groups[0]["betas"][0], 0.95)
+    assert optimizer.param_groups[0]["betas"][1] == 0.999
+    scheduler.step()
+    with pytest.raises(ValueError, match="step 12 is past the end, total_steps=11"):
+        scheduler.step()
+    three = lr_scheduler.OneCycleLR(
+        optimizer_with(momentum=0.9),
+        1.0,
+        epochs=2,
+        steps_per_epoch=10,
+        three_phase=True,
+        anneal_strategy="linear",
+    )
+    seen = rates(three, 19)
+    assert math.isclose(seen[5], 1.0)
+    assert math.isclose(seen[10], 0.04)
+    assert math.isclose(three.optimizer.param_groups[0]["momentum"], 0.95)
+    with pytest.raises(ValueError, match="give total_steps"):
+        lr_scheduler.OneCycleLR(optimizer_with(momentum=0.9), 1.0)
+    with pytest.raises(ValueError, match="needs an optimizer with momentum or betas"):
+        lr_scheduler.OneCycleLR(optimizer_with(cls=optim.Adagrad), 1.0, total_steps=3)
+
+
+def test_sequential() -> None:
+    optimizer = optimizer_with()
+    parts = [
+        lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 4),
+        lr_scheduler.ExponentialLR(optimizer, 0.5),
+        lr_scheduler.CosineAnnealingLR(optimizer, 3),
+    ]
+    scheduler = lr_scheduler.SequentialLR(optimizer, parts, [4, 7])
+    expected = [0.1 + 0.9 * e / 4 for e in range(4)] + [1.0, 0.5, 0.25] + [1.0, 0.75, 0.25, 0.0]
+    np.testing.assert_allclose(rates(scheduler, 10), expected, atol=1e-12)
+    saved = json.loads(json.dumps(scheduler.state_dict()))
+    scheduler.load_state_dict(saved)
+    with pytest.raises(ValueError, match="milestones"):
+        lr_scheduler.SequentialLR(optimizer, parts, [4])
+
+
+def test_plateau() -> None:
+    optimizer = optimizer_with()
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1, min_lr=0.2)
+    seen = []
+    for metric in (1.0, 0.9, 0.9, ts.asarray(0.95), 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95):
+        scheduler.step(metric)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2]
+    rising = lr_scheduler.ReduceLROnPlateau(
+        optimizer_with(), "max", patience=0, threshold=0.1, threshold_mode="abs"
+    )
+    for metric in (0.5, 0.55, 0.7):
+        rising.step(metric)
+    assert rising.optimizer.param_groups[0]["lr"] == 0.1
+    assert rising.best == 0.7
+    with pytest.raises(ValueError, match="factor must be < 1"):
+        lr_scheduler.ReduceLROnPlateau(optimizer, factor=1.0)
+
+
+def test_stepping_before_the_optimizer_warns() -> None:
+    scheduler = lr_scheduler.StepLR(optim.SGD([nn.Parameter(ts.zeros((1,)))], lr=1.0), 2)
+    with pytest.warns(UserWarning, match=r"before optimizer\.step"):
+        scheduler.step()

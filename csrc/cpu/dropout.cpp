@@ -63,12 +63,12 @@ TS_INLINE void apply(const T* x, T* y, std::uint32_t bits, Vec<T> scale, std::in
 void dropout(In x, Out state, Out y, Out mask, double p) {
   const std::int64_t n = y.size();
   std::uint8_t* const bytes = mask.as<std::uint8_t>();
-  const Generator generator(state);
+  const Generator generator(state, (n + 3) / 4);
   const std::uint64_t threshold = static_cast<std::uint64_t>(p * 0x1p32 + 0.5);
   if (threshold >> 32) {
     std::memset(y.data, 0, static_cast<std::size_t>(n * itemsize(y.dtype)));
     std::memset(bytes, 0, static_cast<std::size_t>((n + 7) / 8));
-    return generator.advance((n + 3) / 4);
+    return;
   }
   with_floating(y.dtype, [&]<class T>(Type<T>) {
     const T* const in = x.as<T>();
@@ -90,7 +90,6 @@ void dropout(In x, Out state, Out y, Out mask, double p) {
       }
     });
   });
-  generator.advance((n + 3) / 4);
 }
 
 void dropout_backward(In dy, In mask, Out dx, double p) {

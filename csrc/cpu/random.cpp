@@ -28,7 +28,7 @@ void fill(Out state, Out y, const Make& make) {
   static_assert(kGroup * sizeof(T) == 2 * kVectorBytes && kGrain % kGroup == 0);
   const std::int64_t n = y.size();
   T* const out = y.as<T>();
-  const Generator generator(state);
+  const Generator generator(state, (n + kPerBlock - 1) / kPerBlock);
   parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i += kGroup) {
       U64 w[4], a, b;
@@ -44,7 +44,6 @@ void fill(Out state, Out y, const Make& make) {
       }
     }
   });
-  generator.advance((n + kPerBlock - 1) / kPerBlock);
 }
 
 template <class T>
@@ -112,11 +111,11 @@ void random_normal(Out state, Out y, double mean, double std) {
 void random_bernoulli(Out state, Out y, double p) {
   const std::int64_t n = y.size();
   std::uint8_t* const out = y.as<std::uint8_t>();
-  const Generator generator(state);
+  const Generator generator(state, (n + 3) / 4);
   const std::uint64_t threshold = static_cast<std::uint64_t>(p * 0x1p32 + 0.5);
   if (threshold >> 32) {
     std::memset(out, 1, static_cast<std::size_t>(n));
-    return generator.advance((n + 3) / 4);
+    return;
   }
   typedef std::uint8_t Bytes __attribute__((vector_size(U32::width)));
   parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -133,7 +132,6 @@ void random_bernoulli(Out state, Out y, double p) {
         std::memcpy(out + i, group, static_cast<std::size_t>(end - i));
     }
   });
-  generator.advance((n + 3) / 4);
 }
 
 // low + floor(w (high - low) / 2^64) with a 64-bit word w: no value is more likely than another by
@@ -151,7 +149,7 @@ void random_integers(Out state, Out y, std::int64_t low, std::int64_t high) {
   }
   const std::int64_t n = y.size();
   std::uint64_t* const out = y.as<std::uint64_t>();
-  const Generator generator(state);
+  const Generator generator(state, n);
   parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i += kGroupBlocks) {
       U64 w[4];
@@ -169,14 +167,13 @@ void random_integers(Out state, Out y, std::int64_t low, std::int64_t high) {
       }
     }
   });
-  generator.advance(n);
 }
 
 // Fisher and Yates from the inside out: y[i] = y[j], y[j] = i with j = floor(w (i + 1) / 2^64).
 void random_permutation(Out state, Out y) {
   const std::int64_t n = y.size();
   std::int64_t* const out = y.as<std::int64_t>();
-  const Generator generator(state);
+  const Generator generator(state, (n + 1) / 2);
   constexpr int kGroup = 2 * kGroupBlocks;
   for (std::int64_t begin = 0; begin < n; begin += kGroup) {
     U64 w[4];
@@ -194,7 +191,6 @@ void random_permutation(Out state, Out y) {
       out[j] = i;
     }
   }
-  generator.advance((n + 1) / 2);
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -15,8 +15,14 @@ constexpr int kGroupWords = 4 * kGroupBlocks;  // two registers of 32-bit words
 
 class Generator {
  public:
-  explicit Generator(const Out& state)
-      : words_(state.as<std::uint64_t>()), counter_(words_[1]), stream_(words_[2]), keys_(words_[0]) {}
+  // Takes `blocks` blocks for itself: the next generator starts behind them. That happens before the
+  // work does, so that two threads of a program never draw the same numbers.
+  Generator(const Out& state, std::int64_t blocks)
+      : counter_(state.as<std::uint64_t>()[1]),
+        stream_(state.as<std::uint64_t>()[2]),
+        keys_(state.as<std::uint64_t>()[0]) {
+    state.as<std::uint64_t>()[1] = counter_ + static_cast<std::uint64_t>(blocks);
+  }
 
   // kGroupBlocks blocks from `block` on, the words in the low halves of w. The lane 2L + j of a
   // register holds block j * kGroupBlocks / 2 + L: what in_memory_order() sets right.
@@ -32,11 +38,7 @@ class Generator {
     philox(w, keys_);
   }
 
-  // The next call's draws follow this one's.
-  void advance(std::int64_t blocks) const { words_[1] = counter_ + static_cast<std::uint64_t>(blocks); }
-
  private:
-  std::uint64_t* words_;
   std::uint64_t counter_, stream_;
   PhiloxKeys keys_;
 };

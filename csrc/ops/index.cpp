@@ -1,0 +1,333 @@
+#include "ops/index.h"
+
+#include "core/launch.h"
+#include "ops/creation.h"
+#include "ops/elementwise.h"
+
+namespace ts::ops {
+
+namespace {
+
+// One integer as an operand of any shape.
+class Constant {
+ public:
+  Constant(std::int64_t value, int rank) : value_(value), zeros_(rank) {}
+  In view(const Shape& shape) {
+    return In{{&value_, shape.data(), zeros_.data(), nullptr, shape.rank(), DType::int64}};
+  }
+
+ private:
+  std::int64_t value_;
+  Shape zeros_;
+};
+
+std::int64_t product(const Shape& shape, int from, int to) {
+  std::int64_t n = 1;
+  for (int i = from; i < to; ++i) n *= shape[i];
+  return n;
+}
+
+[[noreturn]] void out_of_range(const char* op, const char* argument, std::int64_t index, std::int64_t extent,
+                               int dim, const char* note) {
+  if (extent == 0)
+    index_error(op, ": ", argument, " holds ", index, ", but dimension ", dim,
+                " has size 0 and no valid index");
+  index_error(op, ": index ", index, " in ", argument, " is out of range: dimension ", dim, " has size ",
+              extent, ", so valid are ", note, extent - 1);
+}
+
+// The indices as int64, all in [0, extent), or in [-extent, extent) and then counted from the end.
+Array checked_index(const char* op, const char* argument, const Array& index, std::int64_t extent, int dim,
+                    bool negative = false) {
+  if (!is_integer(index.dtype()))
+    type_error(op, ": ", argument, " must hold integers, got ", name(index.dtype()));
+  Array i = index.dtype() == DType::int64 ? index : astype(index, DType::int64, false);
+  if (i.size() == 0) return i;
+  std::int64_t range[2], shape = 2, stride = 1;
+  launch<&Kernels::index_range>(i, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
+  if (range[1] >= extent) {
+    out_of_range(op, argument, range[1], extent, dim,
+                 negative ? ("-" + std::to_string(extent) + " to ").c_str() : "0 to ");
+  }
+  if (range[0] >= 0) return i;
+  if (!negative) out_of_range(op, argument, range[0], extent, dim, "0 to ");
+  if (range[0] < -extent)
+    out_of_range(op, argument, range[0], extent, dim, ("-" + std::to_string(extent) + " to ").c_str());
+  Constant n(extent, i.ndim());
+  Array wrapped = empty(op, DType::int64, i.shape());
+  launch<&Kernels::remainder>(i, n.view(i.shape()), wrapped);
+  return wrapped;
+}
+
+// x as (A, N, B) around `axis`: a view where the strides allow one, else a copy.
+Shape around(const Shape& shape, int axis) {
+  return {product(shape, 0, axis), shape[axis], product(shape, axis + 1, shape.rank())};
+}
+Array as_three(const Array& x, int axis) {
+  const Shape three = around(x.shape(), axis);
+  if (const auto view = x.view_as(three)) return *view;
+  return *contiguous(x).view_as(three);
+}
+Array as_one(const Array& x) {
+  const Shape one{x.size()};
+  if (const auto view = x.view_as(one)) return *view;
+  return *contiguous(x).view_as(one);
+}
+
+// Shape with `axis` replaced by the axes of `middle`.
+Shape replaced(const Shape& shape, int axis, const Shape& middle) {
+  Shape y;
+  for (int i = 0; i < axis; ++i) y.push_back(shape[i]);
+  for (std::int64_t n : middle) y.push_back(n);
+  for (int i = axis + 1; i < shape.rank(); ++i) y.push_back(shape[i]);
+  return y;
+}
+
+// `index` is checked; x has the axis. The result's shape is x's with the axis replaced by index's axes.
+Array take_along(const char* op, const Array& x, const Array& index, int axis) {
+  check_domain(op, "x", x.dtype(), Domain::any);
+  Array y = empty(op, x.dtype(), replaced(x.shape(), axis, index.shape()));
+  if (y.size() == 0) return y;
+  Array flat =
+      *y.view_as({product(x.shape(), 0, axis), index.size(), product(x.shape(), axis + 1, x.ndim())});
+  launch<&Kernels::take>(as_three(x, axis), as_one(index), flat);
+  return y;
+}
+
+using IndexedWrite = void (*Kernels::*)(In, In, Out);
+
+// y[:, index[m]] op= x[:, m] with checked operands; y is written in place.
+void write_along(const char* op, IndexedWrite kernel, const Array& index, const Array& x, Array& y,
+                 int axis) {
+  if (x.size() == 0) return;
+  const Array source = as_three(x, axis);
+  if (auto view = y.view_as(around(y.shape(), axis))) {
+    launch(kernel, as_one(index), source, *view);
+    return;
+  }
+  Array dense = contiguous(y);
+  Array view = *dense.view_as(around(y.shape(), axis));
+  launch(kernel, as_one(index), source, view);
+  copy_into(op, dense, y);
+}
+
+Array summed_into_zeros(const char* op, const Array& dy, const Array& index, const Shape& shape, int axis) {
+  if (!is_floating(dy.dtype())) check_domain(op, "dy", dy.dtype(), Domain::any);
+  check_shape(op, "dy", dy, replaced(shape, axis, index.shape()));
+  Array dx = zeros(shape, dy.dtype());
+  Array flat = *contiguous(dy).view_as(replaced(shape, axis, {index.size()}));
+  write_along(op, &Kernels::index_add, index, flat, dx, axis);
+  return dx;
+}
+
+// Off `dim` the index must not be longer than x.
+void check_fits(const char* op, const Array& index, const char* argument, const Shape& x, int dim) {
+  if (index.ndim() != x.rank())
+    value_error(op, ": index must have as many dimensions as ", argument, ", got shapes ", index.shape(),
+                " and ", x);
+  for (int i = 0; i < x.rank(); ++i)
+    if (i != dim && index.shape(i) > x[i])
+      value_error(op, ": index has size ", index.shape(i), " in dimension ", i, ", more than the ", x[i],
+                  " of ", argument, " (shapes ", index.shape(), " and ", x, ")");
+}
+
+// x whose leading part has index's shape, with only that part.
+Array leading(const Array& x, const Shape& shape) {
+  Array y = x;
+  for (int i = 0; i < shape.rank(); ++i) y = y.slice(i, 0, shape[i]);
+  return y;
+}
+
+using ScatterKernel = void (*Kernels::*)(In, In, Out, int);
+
+void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t dim, const Array& index,
+                  const Operand& src) {
+  check_writable(op, x);
+  check_domain(op, "x", x.dtype(), Domain::any);
+  const int axis = normalize_axis(op, dim, x.ndim());
+  check_fits(op, index, "x", x.shape(), axis);
+  Array i = checked_index(op, "index", index, x.shape(axis), axis);
+  Array source;
+  if (src.is_array()) {
+    const Array& s = src.array();
+    if (s.ndim() != 0) check_fits(op, index, "src", s.shape(), -1);
+    check_same_dtype(op, "src", s, x.dtype());
+    source = s.ndim() == 0 ? s.broadcast_to(op, i.shape()) : leading(s, i.shape());
+    if (may_overlap(source, x)) source = copy(source);
+  } else {
+    Array one = empty(op, x.dtype(), {});
+    write_scalar(op, src.scalar(), x.dtype(), one.data());
+    source = one.broadcast_to(op, i.shape());
+  }
+  if (i.size() == 0) return;
+  if (may_overlap(i, x)) i = copy(i);
+  launch(kernel, i, source, x, axis);
+}
+
+void index_write(const char* op, IndexedWrite kernel, Array& x, std::int64_t dim, const Array& index,
+                 const Array& source) {
+  check_writable(op, x);
+  check_domain(op, "x", x.dtype(), Domain::any);
+  const int axis = normalize_axis(op, dim, x.ndim());
+  if (index.ndim() > 1) value_error(op, ": index must have one dimension, got shape ", index.shape());
+  check_same_dtype(op, "source", source, x.dtype());
+  check_shape(op, "source", source, replaced(x.shape(), axis, {index.size()}));
+  Array i = checked_index(op, "index", index, x.shape(axis), axis);
+  if (may_overlap(i, x)) i = copy(i);
+  write_along(op, kernel, i, may_overlap(source, x) ? copy(source) : source, x, axis);
+}
+
+}  // namespace
+
+Array take(const Array& x, const Array& indices, std::optional<std::int64_t> axis) {
+  if (!axis) {
+    const Array flat = as_one(x);
+    return take_along("take", flat, checked_index("take", "indices", indices, flat.size(), 0, true), 0);
+  }
+  const int a = normalize_axis("take", *axis, x.ndim());
+  return take_along("take", x, checked_index("take", "indices", indices, x.shape(a), a, true), a);
+}
+
+Array take_backward(const Array& dy, const Array& indices, const Shape& shape,
+                    std::optional<std::int64_t> axis) {
+  if (!axis) {
+    const Shape flat{checked_size("take_backward", shape, 1)};
+    const Array i = checked_index("take_backward", "indices", indices, flat[0], 0, true);
+    return *summed_into_zeros("take_backward", dy, i, flat, 0).view_as(shape);
+  }
+  const int a = normalize_axis("take_backward", *axis, shape.rank());
+  const Array i = checked_index("take_backward", "indices", indices, shape[a], a, true);
+  return summed_into_zeros("take_backward", dy, i, shape, a);
+}
+
+Array take_along_axis(const Array& x, const Array& indices, std::int64_t axis) {
+  const int a = normalize_axis("take_along_axis", axis, x.ndim());
+  if (indices.ndim() != x.ndim())
+    value_error("take_along_axis: indices must have as many dimensions as x, got shapes ", indices.shape(),
+                " and ", x.shape());
+  // Off the axis the two broadcast.
+  Shape left = x.shape(), right = indices.shape();
+  left[a] = right[a] = 1;
+  const Shape common = broadcast_shapes("take_along_axis", left, right);
+  left = right = common;
+  left[a] = x.shape(a), right[a] = indices.shape(a);
+  check_domain("take_along_axis", "x", x.dtype(), Domain::any);
+  const Array i = checked_index("take_along_axis", "indices", indices, x.shape(a), a, true);
+  Array y = empty("take_along_axis", x.dtype(), right);
+  if (y.size())
+    launch<&Kernels::gather>(x.broadcast_to("take_along_axis", left),
+                             i.broadcast_to("take_along_axis", right), y, a);
+  return y;
+}
+
+Array index_select(const Array& x, std::int64_t dim, const Array& index) {
+  const int axis = normalize_axis("index_select", dim, x.ndim());
+  if (index.ndim() > 1) value_error("index_select: index must have one dimension, got shape ", index.shape());
+  const Array i = checked_index("index_select", "index", index, x.shape(axis), axis);
+  return take_along("index_select", x, *i.view_as({i.size()}), axis);
+}
+
+Array embedding(const Array& x, const Array& weight, std::optional<std::int64_t> padding_idx) {
+  check_rank("embedding", "weight", weight, 2);
+  check_domain("embedding", "weight", weight.dtype(), Domain::floating);
+  const std::int64_t rows = weight.shape(0);
+  if (padding_idx && (*padding_idx < 0 || *padding_idx >= rows))
+    value_error("embedding: padding_idx must be in 0 to ", rows - 1, " (weight has ", rows, " rows), got ",
+                *padding_idx);
+  return take_along("embedding", weight, checked_index("embedding", "x", x, rows, 0), 0);
+}
+
+Array embedding_backward(const Array& dy, const Array& x, std::int64_t rows,
+                         std::optional<std::int64_t> padding_idx) {
+  if (dy.ndim() != x.ndim() + 1)
+    value_error("embedding_backward: dy must have one dimension more than x, got shapes ", dy.shape(),
+                " and ", x.shape());
+  if (rows < 0) value_error("embedding_backward: rows must be >= 0, got ", rows);
+  if (padding_idx && (*padding_idx < 0 || *padding_idx >= rows))
+    value_error("embedding_backward: padding_idx must be in 0 to ", rows - 1, ", got ", *padding_idx);
+  const Array i = checked_index("embedding_backward", "x", x, rows, 0);
+  Array dweight = summed_into_zeros("embedding_backward", dy, i, {rows, dy.shape(dy.ndim() - 1)}, 0);
+  if (padding_idx) {
+    Array row = dweight.select(0, *padding_idx);
+    copy_into("embedding_backward", Scalar::of(0.0), row);
+  }
+  return dweight;
+}
+
+Array gather(const Array& x, std::int64_t dim, const Array& index) {
+  check_domain("gather", "x", x.dtype(), Domain::any);
+  const int axis = normalize_axis("gather", dim, x.ndim());
+  check_fits("gather", index, "x", x.shape(), axis);
+  const Array i = checked_index("gather", "index", index, x.shape(axis), axis);
+  Array y = empty("gather", x.dtype(), i.shape());
+  if (y.size()) launch<&Kernels::gather>(x, i, y, axis);
+  return y;
+}
+
+Array gather_backward(const Array& dy, std::int64_t dim, const Array& index, const Shape& shape) {
+  check_domain("gather_backward", "dy", dy.dtype(), Domain::any);
+  const int axis = normalize_axis("gather_backward", dim, shape.rank());
+  check_fits("gather_backward", index, "x", shape, axis);
+  check_shape("gather_backward", "dy", dy, index.shape());
+  const Array i = checked_index("gather_backward", "index", index, shape[axis], axis);
+  Array dx = zeros(shape, dy.dtype());
+  if (i.size()) launch<&Kernels::scatter_add>(i, dy, dx, axis);
+  return dx;
+}
+
+void scatter_(Array& x, std::int64_t dim, const Array& index, const Operand& src) {
+  scatter_into("scatter_", &Kernels::scatter, x, dim, index, src);
+}
+Array scatter(const Array& x, std::int64_t dim, const Array& index, const Operand& src) {
+  Array y = copy(x);
+  scatter_into("scatter", &Kernels::scatter, y, dim, index, src);
+  return y;
+}
+void scatter_add_(Array& x, std::int64_t dim, const Array& index, const Operand& src) {
+  scatter_into("scatter_add_", &Kernels::scatter_add, x, dim, index, src);
+}
+Array scatter_add(const Array& x, std::int64_t dim, const Array& index, const Operand& src) {
+  Array y = copy(x);
+  scatter_into("scatter_add", &Kernels::scatter_add, y, dim, index, src);
+  return y;
+}
+
+void index_add_(Array& x, std::int64_t dim, const Array& index, const Array& source) {
+  index_write("index_add_", &Kernels::index_add, x, dim, index, source);
+}
+Array index_add(const Array& x, std::int64_t dim, const Array& index, const Array& source) {
+  Array y = copy(x);
+  index_write("index_add", &Kernels::index_add, y, dim, index, source);
+  return y;
+}
+void index_set_(Array& x, std::int64_t dim, const Array& index, const Array& source) {
+  index_write("index_set_", &Kernels::index_set, x, dim, index, source);
+}
+Array index_set(const Array& x, std::int64_t dim, const Array& index, const Array& source) {
+  Array y = copy(x);
+  index_write("index_set", &Kernels::index_set, y, dim, index, source);
+  return y;
+}
+
+Array nonzero_flat(const Array& x) {
+  check_domain("nonzero_flat", "x", x.dtype(), Domain::any);
+  const Array truth = contiguous(astype(x, DType::boolean, false));
+  std::int64_t count = 0, shape = 1, stride = 1;
+  const Out total{{&count, &shape, &stride, nullptr, 1, DType::int64}};
+  launch<&Kernels::nonzero>(truth, Out{}, total);
+  Array positions = empty("nonzero_flat", DType::int64, {count});
+  if (count) launch<&Kernels::nonzero>(truth, positions, total);
+  return positions;
+}
+
+Array one_hot(const Array& x, std::int64_t num_classes) {
+  if (num_classes < 1) value_error("one_hot: num_classes must be >= 1, got ", num_classes);
+  Array i = checked_index("one_hot", "x", x, num_classes, x.ndim());
+  Array y = zeros(replaced(x.shape(), x.ndim(), {num_classes}), DType::int64);
+  i = i.expand_dims(i.ndim());
+  Constant one(1, i.ndim());
+  if (i.size()) launch<&Kernels::scatter>(i, one.view(i.shape()), y, x.ndim());
+  return y;
+}
+
+}  // namespace ts::ops

@@ -1,0 +1,46 @@
+// Indexing by arrays of integers, and the positions of true.
+//
+// Every index is checked before anything is read or written. Only the functions with NumPy's names
+// (take, take_along_axis) count negative indices from the end; in the others they are errors.
+#pragma once
+
+#include <optional>
+
+#include "ops/operand.h"
+
+namespace ts::ops {
+
+// x[..., indices, ...] along `axis`, any shape of indices; None: of the flattened x.
+Array take(const Array& x, const Array& indices, std::optional<std::int64_t> axis);
+// dy summed into zeros of `shape` at the indices: the gradient of take with respect to x.
+Array take_backward(const Array& dy, const Array& indices, const Shape& shape,
+                    std::optional<std::int64_t> axis);
+Array take_along_axis(const Array& x, const Array& indices, std::int64_t axis);
+Array index_select(const Array& x, std::int64_t dim, const Array& index);
+// Rows of weight (V, D) at the integers x (*): (*, D). Row padding_idx gets no gradient.
+Array embedding(const Array& x, const Array& weight, std::optional<std::int64_t> padding_idx);
+Array embedding_backward(const Array& dy, const Array& x, std::int64_t rows,
+                         std::optional<std::int64_t> padding_idx);
+
+// y[i][j][k] = x[index[i][j][k]][j][k] for dim 0, and so on; index may be shorter than x off `dim`.
+Array gather(const Array& x, std::int64_t dim, const Array& index);
+Array gather_backward(const Array& dy, std::int64_t dim, const Array& index, const Shape& shape);
+// x[index[i][j][k]][j][k] = src[i][j][k] for dim 0, and so on; of equal destinations the last wins. src may
+// be larger than index, or a number.
+void scatter_(Array& x, std::int64_t dim, const Array& index, const Operand& src);
+Array scatter(const Array& x, std::int64_t dim, const Array& index, const Operand& src);
+void scatter_add_(Array& x, std::int64_t dim, const Array& index, const Operand& src);
+Array scatter_add(const Array& x, std::int64_t dim, const Array& index, const Operand& src);
+
+// x[:, index[m]] += source[:, m], or = source[:, m], with `dim` in the middle.
+void index_add_(Array& x, std::int64_t dim, const Array& index, const Array& source);
+Array index_add(const Array& x, std::int64_t dim, const Array& index, const Array& source);
+void index_set_(Array& x, std::int64_t dim, const Array& index, const Array& source);
+Array index_set(const Array& x, std::int64_t dim, const Array& index, const Array& source);
+
+// Positions, in the flattened x, of what is not zero.
+Array nonzero_flat(const Array& x);
+// int64 (*, num_classes): 1 at each integer's place.
+Array one_hot(const Array& x, std::int64_t num_classes);
+
+}  // namespace ts::ops

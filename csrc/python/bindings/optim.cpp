@@ -1,0 +1,21 @@
+#include "ops/optim.h"
+
+#include "python/bindings.h"
+
+namespace ts::python {
+
+void bind_optim(PyObject* m) {
+  add_op(m, "sgd(params, grads, momentum, step, hyper, nesterov=False, maximize=False)", &ops::sgd)
+      .differentiable = false;
+  add_op(m, "adam(params, grads, m, v, v_max, step, hyper, decoupled=False, amsgrad=False, maximize=False)",
+         &ops::adam)
+      .differentiable = false;
+  add_op(m, "rmsprop(params, grads, square, momentum, mean, step, hyper, centered=False, maximize=False)",
+         &ops::rmsprop)
+      .differentiable = false;
+  add_op(m, "adagrad(params, grads, square, step, hyper, maximize=False)", &ops::adagrad).differentiable =
+      false;
+  add_op(m, "gradient_norm(grads)", &ops::gradient_norm).differentiable = false;
+}
+
+}  // namespace ts::python

@@ -16,17 +16,21 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <new>
 
 #include "core/error.h"
+#include "core/huge_pages.h"
 
+// Under AddressSanitizer a block is readable for the bytes that were asked for, and not at all once it is
+// free (but for its link), and 64 bytes lie between blocks that belong to nobody.
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
+#define TS_RED_ZONE 64
 #else
+#define TS_RED_ZONE 0
 #define ASAN_POISON_MEMORY_REGION(address, size) (static_cast<void>(0))
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) (static_cast<void>(0))
 #endif
@@ -35,7 +39,7 @@ namespace ts {
 namespace {
 
 constexpr std::size_t kAlign = 64, kPage = 4096;
-constexpr std::size_t kKiB = 1024, kMiB = 1024 * kKiB, kHuge = 2 * kMiB;
+constexpr std::size_t kKiB = 1024, kMiB = 1024 * kKiB;
 constexpr std::size_t kThreadMax = 1 * kMiB;   // largest block in a thread's own lists
 constexpr std::size_t kSharedMax = 16 * kMiB;  // largest block carved from a chunk
 constexpr std::size_t kPurgeMin = 64 * kKiB;   // smallest free block worth returning to the system
@@ -125,21 +129,6 @@ std::size_t physical_memory() {
   return bytes;
 }
 
-// Maps `bytes` at a multiple of kHuge; null when the system refuses.
-char* map_aligned(std::size_t bytes) {
-  void* raw = mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (raw == MAP_FAILED) return nullptr;
-  char* begin = static_cast<char*>(raw);
-  const std::size_t lead = -reinterpret_cast<std::uintptr_t>(begin) % kHuge;
-  if (lead) munmap(begin, lead);
-  begin += lead;
-  munmap(begin + bytes, kHuge - lead);
-#ifdef MADV_HUGEPAGE
-  madvise(begin, bytes, MADV_HUGEPAGE);
-#endif
-  return begin;
-}
-
 // ---- under shared.mutex ----
 
 // Brings the counters that a thread keeps for itself into the shared ones.
@@ -216,13 +205,14 @@ void* take_shared(int c) {
     shared.system += signed_size(size);
     return block;
   }
-  const std::size_t stride = size + (size >= 4 * kPage ? 5 * kAlign : 0);
+  const std::size_t stride = size + (size >= 4 * kPage ? 5 * kAlign : 0) + TS_RED_ZONE;
   if (static_cast<std::size_t>(shared.chunk_end - shared.chunk) < stride) {
-    const std::size_t least = (stride + kHuge - 1) / kHuge * kHuge;
+    const std::size_t least = (stride + kHugePage - 1) / kHugePage * kHugePage;
     std::size_t bytes = std::max(least, std::clamp(2 * shared.chunk_bytes, 8 * kMiB, 64 * kMiB));
-    char* chunk = map_aligned(bytes);
-    if (!chunk) chunk = map_aligned(bytes = least);
+    char* chunk = map_huge_pages(bytes);
+    if (!chunk) chunk = map_huge_pages(bytes = least);
     if (!chunk) return nullptr;
+    ASAN_POISON_MEMORY_REGION(chunk, bytes);
     shared.chunk = chunk;
     shared.chunk_end = chunk + bytes;
     shared.chunk_bytes = bytes;
@@ -244,7 +234,7 @@ char* block_of(Mapping* mapping, unsigned stagger) {
   return reinterpret_cast<char*>(mapping) + kAlign * (1 + stagger * 5 % 61);
 }
 Mapping* mapping_of(void* block) {
-  return reinterpret_cast<Mapping*>(reinterpret_cast<std::uintptr_t>(block) / kHuge * kHuge);
+  return reinterpret_cast<Mapping*>(reinterpret_cast<std::uintptr_t>(block) / kHugePage * kHugePage);
 }
 
 // A block with a mapping of its own: the smallest cached one that wastes at most a quarter, or new.
@@ -263,7 +253,7 @@ void* take_mapping(std::size_t bytes) {
   } else {
     if (need > physical_memory())
       return nullptr;  // an overcommitting kernel would grant it, and kill us later
-    char* base = map_aligned(need);
+    char* base = map_huge_pages(need);
     if (!base) return nullptr;
     mapping = new (base) Mapping{nullptr, need};
     shared.system += signed_size(need);
@@ -348,9 +338,9 @@ void* take_locked(std::size_t bytes, ThreadCache* cache) {
     for (int more = kept_by_thread(c) / 8; more > 0 && cache->kept[c].get() < more;) {
       void* extra = take_shared(c);
       if (!extra) break;
+      ASAN_UNPOISON_MEMORY_REGION(extra, sizeof(Link));
       cache->free[c] = new (extra) Link{cache->free[c]};
       cache->kept[c].add(1);
-      ASAN_POISON_MEMORY_REGION(static_cast<Link*>(extra) + 1, class_size(c) - sizeof(Link));
     }
   shared.live += signed_size(class_size(c));
   return block;

@@ -1,9 +1,6 @@
 // Scratch memory: one mapping per thread that needs it, of huge pages that are touched once and stay.
-#include <sys/mman.h>
-
-#include <cstdint>
-
 #include "core/error.h"
+#include "core/huge_pages.h"
 #include "core/threads.h"
 
 namespace ts {
@@ -20,19 +17,8 @@ struct ScratchEnd {
 };
 
 [[gnu::noinline, gnu::cold]] void* map_scratch() {
-  constexpr std::size_t kHuge = std::size_t{2} << 20;
-  void* raw = mmap(nullptr, kScratchBytes + kHuge, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (raw == MAP_FAILED) memory_error("cannot map ", kScratchBytes, " bytes of scratch memory for a thread");
-  char* begin = static_cast<char*>(raw);
-  const std::size_t lead = -reinterpret_cast<std::uintptr_t>(begin) % kHuge;
-  if (lead) munmap(begin, lead);
-  begin += lead;
-  munmap(begin + kScratchBytes, kHuge - lead);
-#ifdef MADV_HUGEPAGE
-  madvise(begin, kScratchBytes, MADV_HUGEPAGE);
-#endif
-  own_scratch = begin;
+  own_scratch = map_huge_pages(kScratchBytes, MAP_NORESERVE);
+  if (!own_scratch) memory_error("cannot map ", kScratchBytes, " bytes of scratch memory for a thread");
   thread_local ScratchEnd end;
   static_cast<void>(end);
   return own_scratch;

@@ -1,0 +1,80 @@
+// The innermost loops: y[i] = f(x[i], ...) over n elements, one instance per formula and type.
+//
+// An operand either advances with i (step 1) or is one value, held in a register's worth of memory (step 0), so the
+// same loop serves arrays and scalars. The tail runs the same vector code on a masked register: an element's bits do
+// not depend on its position. Costs one read of each operand and one write.
+#pragma once
+
+#include "cpu/map.h"
+#include "math/pointwise.h"
+
+namespace ts::cpu::TS_ISA {
+
+// Runs body(full, i, count) over [0, n). Short formulas get an unrolled loop of their own for full registers; long ones
+// are compiled once.
+template <class Formula, int Width, class Body>
+TS_INLINE void for_registers(std::int64_t n, const Body& body) {
+  std::int64_t i = 0;
+  if constexpr (Formula::heavy) {
+    for (; i < n; i += Width) body(i, n - i);
+  } else {
+    for (; i + 4 * Width <= n; i += 4 * Width) {
+      body(i, Width);
+      body(i + Width, Width);
+      body(i + 2 * Width, Width);
+      body(i + 3 * Width, Width);
+    }
+    for (; i < n; i += Width) body(i, n - i);
+  }
+}
+
+template <class T>
+TS_INLINE Vec<T> load_some(const T* p, std::int64_t count) {
+  return count >= Vec<T>::width ? Vec<T>::load(p) : Vec<T>::load_partial(p, count);
+}
+template <class T>
+TS_INLINE void store_some(Vec<T> y, T* p, std::int64_t count) {
+  if (count >= Vec<T>::width) y.store(p);
+  else y.store_partial(p, count);
+}
+template <class T>
+TS_INLINE void store_some(Mask<T> y, bool* p, std::int64_t count) {
+  if (count >= Vec<T>::width) store_mask(y, p);
+  else store_mask_partial(y, p, count);
+}
+
+template <class F, class T, class R>
+void unary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  const T* x = static_cast<const T*>(in[0]);
+  R* y = static_cast<R*>(out);
+  const std::int64_t sx = step[0];
+  for_registers<F, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
+    store_some(F::apply(load_some(x + i * sx, count)), y + i, count);
+  });
+}
+
+template <class F, class T, class R>
+void binary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  const T* a = static_cast<const T*>(in[0]);
+  const T* b = static_cast<const T*>(in[1]);
+  R* y = static_cast<R*>(out);
+  const std::int64_t sa = step[0], sb = step[1];
+  for_registers<F, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
+    store_some(F::apply(load_some(a + i * sa, count), load_some(b + i * sb, count)), y + i, count);
+  });
+}
+
+template <class F, class T, class R>
+void ternary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  const T* a = static_cast<const T*>(in[0]);
+  const T* b = static_cast<const T*>(in[1]);
+  const T* c = static_cast<const T*>(in[2]);
+  R* y = static_cast<R*>(out);
+  const std::int64_t sa = step[0], sb = step[1], sc = step[2];
+  for_registers<F, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
+    store_some(F::apply(load_some(a + i * sa, count), load_some(b + i * sb, count), load_some(c + i * sc, count)),
+               y + i, count);
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,43 @@
+// From a dtype to a C++ type: the one list of types that the CPU kernels are compiled for.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace ts::cpu::TS_ISA {
+
+// Element types in memory. A new type costs a line here (and a Vec in simd.h if the compiler has no vector of it).
+#define TS_FLOATING_TYPES(CASE) CASE(float32, float) CASE(float64, double)
+#define TS_INTEGER_TYPES(CASE) CASE(int32, std::int32_t) CASE(int64, std::int64_t) CASE(uint8, std::uint8_t)
+#define TS_NUMERIC_TYPES(CASE) TS_FLOATING_TYPES(CASE) TS_INTEGER_TYPES(CASE)
+#define TS_INTEGRAL_TYPES(CASE) TS_INTEGER_TYPES(CASE) CASE(boolean, bool)
+#define TS_ANY_TYPES(CASE) TS_NUMERIC_TYPES(CASE) CASE(boolean, bool)
+
+template <class T>
+struct Type {
+  using type = T;
+};
+
+// with_any(dtype, [&]<class T>(Type<T>) { ... }) calls the lambda with the dtype's C++ type. A dtype outside the
+// list does not get here: csrc/ops checks the domain.
+#define TS_CASE(name, T) \
+  case DType::name:      \
+    return f(Type<T>{});
+#define TS_DISPATCH(function, LIST)       \
+  template <class F>                      \
+  inline void function(DType d, F&& f) {  \
+    switch (d) {                          \
+      LIST(TS_CASE)                       \
+      default:                            \
+        __builtin_unreachable();          \
+    }                                     \
+  }
+TS_DISPATCH(with_floating, TS_FLOATING_TYPES)
+TS_DISPATCH(with_numeric, TS_NUMERIC_TYPES)
+TS_DISPATCH(with_any, TS_ANY_TYPES)
+TS_DISPATCH(with_integral, TS_INTEGRAL_TYPES)
+#undef TS_DISPATCH
+#undef TS_CASE
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,155 @@
+// The logistic and normal distribution functions and the activations made of them; see vmath.h.
+#pragma once
+
+#include "math/vmath.h"
+
+namespace ts::TS_MATH {
+namespace vmath {
+
+// factor / (1 + e^-w) for w = w.high + w.low. With e = e^-|w| the result is factor e / (1 + e) for w < 0; its power of
+// two is applied last, so that it is 0 only where the result is, not where e is.
+template <class V>
+TS_INLINE V logistic(V factor, Pair<V> w) {
+  using T = typename V::Element;
+  const V zero(T(0)), one(T(1));
+  const auto negative = w.high < zero;
+  const V lowest(C<V>::exp_lowest - T(10));
+  const V a = max(lowest, -abs(w.high));
+  const Exponential<V> e = exponential(a, select(a == lowest, zero, select(negative, w.low, -w.low)));
+  const V s = pow2(max(V(C<V>::exponent_lowest), e.n));  // beyond it, 1 + e is 1
+  const Pair<V> denominator = fast_two_sum(one, e.high * s);
+  Pair<V> numerator = two_product(factor, e.high);
+  numerator.low = numerator.low + factor * e.low;
+  const V q = divide(Pair<V>{select(negative, numerator.high, factor), select(negative, numerator.low, zero)},
+                     Pair<V>{denominator.high, denominator.low + e.low * s});
+  return scale(q, select(negative, e.n, zero));
+}
+
+template <class V>
+TS_INLINE V sigmoid(V x) {
+  return logistic(V(1), Pair<V>{x, V(typename V::Element(0))});
+}
+// x sigmoid(x)
+template <class V>
+TS_INLINE V silu(V x) {
+  const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest - 5), x));
+  const V y = copysign(logistic(bounded, Pair<V>{bounded, V(typename V::Element(0))}), x);
+  return select(x > bounded, x, y);
+}
+
+// log(1 + e^x) = max(x, 0) + log1p(e^-|x|)
+template <class V>
+TS_INLINE V softplus(V x) {
+  const V zero(typename V::Element(0));
+  return max(zero, x) + log1p(exp(-abs(x)));
+}
+template <class V>
+TS_INLINE V log_sigmoid(V x) {
+  return -softplus(-x);
+}
+// log(e^a + e^b)
+template <class V>
+TS_INLINE V logaddexp(V a, V b) {
+  using T = typename V::Element;
+  const V d = select(a == b, V(T(0)), abs(a - b));  // equal infinities would give NaN
+  return select(a != a, a, max(a, b)) + log1p(exp(-d));
+}
+
+// The normal distribution: P(N > x) = tail 2^n for x >= 0, both factors as pairs; x_low carries x^2's rounding.
+template <class V>
+struct Tail {
+  Exponential<V> e;  // e^(-x^2/2)
+  Pair<V> mills;     // P(N > x) e^(x^2/2)
+};
+template <class V>
+TS_INLINE Tail<V> normal_tail(V x) {
+  using T = typename V::Element;
+  const V half(T(0.5)), four(T(4)), one(T(1));
+  const Pair<V> square = two_product(x, x);
+  const V d = x + four, v = one / d;
+  const V v_low = v * (fma_exact(-v, d, one) - v * ((four - d) + x));
+  // u = (x - 4) v = 1 - 8 v; its low part enters through the polynomial's slope, of which three bits are enough
+  const V t = V(T(8)) * v, u = one - t, u_low = (one - (u + t)) - V(T(8)) * v_low;
+  const V slope = fma(fma(fma(V(T(0.24)), u, V(T(-0.56))), u, V(T(0.774))), u, V(T(-0.608)));
+  const V p = fma(u_low, slope, u * polynomial(u, C<V>::tail));
+  const Pair<V> sum = two_sum(V(C<V>::tail_0.high), p);
+  Pair<V> mills = two_product(v, sum.high);
+  mills.low = mills.low + fma(v_low, sum.high, v * (sum.low + V(C<V>::tail_0.low)));
+  return {exponential(-half * square.high, -half * square.low), mills};
+}
+
+template <class V>
+TS_INLINE V erf(V x) {
+  using T = typename V::Element;
+  const V a = abs(x), one(T(1)), z = a * a;
+  const V small = fma(a, polynomial(z, C<V>::erf), a);
+  // 1 - 2 P(N > x sqrt 2)
+  const Tail<V> tail = normal_tail(min(V(T(9)), a * V(T(1.41421356237309505))));
+  const V large = one - scale((tail.e.high + tail.e.low) * tail.mills.high, tail.e.n + one);
+  return copysign(select(a < one, small, large), x);
+}
+
+// x P(N < x)
+template <class V>
+TS_INLINE V gelu(V x) {
+  using T = typename V::Element;
+  const V zero(T(0));
+  const auto negative = x < zero;
+  const V bounded = max(V(-C<V>::tail_highest), x);
+  const Tail<V> tail = normal_tail(min(V(C<V>::tail_highest), abs(x)));
+  Pair<V> p = two_product(tail.e.high, tail.mills.high);
+  p.low = p.low + fma(tail.e.high, tail.mills.low, tail.e.low * tail.mills.high);
+  Pair<V> xp = two_product(bounded, p.high);
+  xp.low = fma(bounded, p.low, xp.low);
+  const V below = scale(xp.high + xp.low, tail.e.n);
+  const V above = x * (V(T(1)) - scale(p.high + p.low, tail.e.n));
+  return copysign(select(negative, below, above), x);
+}
+
+// The tanh approximation: x sigmoid(w), w = 2 sqrt(2/pi) (x + 0.044715 x^3) in two words.
+template <class V>
+TS_INLINE Pair<V> gelu_tanh_argument(V x) {
+  const Pair<V> square = two_product(x, x);
+  const Pair<V> cubic = two_product(square.high, V(C<V>::gelu_cubic.high));
+  const V cubic_low = fma(square.low, V(C<V>::gelu_cubic.high), fma(square.high, V(C<V>::gelu_cubic.low), cubic.low));
+  Pair<V> slope = two_sum(V(C<V>::gelu_linear.high), cubic.high);
+  slope.low = slope.low + (cubic_low + V(C<V>::gelu_linear.low));
+  Pair<V> w = two_product(x, slope.high);
+  w.low = fma(x, slope.low, w.low);
+  return fast_two_sum(w.high, w.low);
+}
+template <class V>
+TS_INLINE V gelu_tanh(V x) {
+  using T = typename V::Element;
+  const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x));
+  return select(x > bounded, x, copysign(logistic(bounded, gelu_tanh_argument(bounded)), x));
+}
+
+// --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere -----------------------------
+template <class V>
+TS_INLINE V silu_slope(V x) {
+  const V bounded = max(V(C<V>::exp_lowest - 5), x), s = sigmoid(bounded), one(1);
+  const V other = sigmoid(-bounded);  // 1 - s, without cancellation
+  return s * fma(bounded, other, one);
+}
+template <class V>
+TS_INLINE V gelu_slope(V x) {
+  using T = typename V::Element;
+  const V a = min(V(C<V>::tail_highest), abs(x)), one(1);
+  const Tail<V> tail = normal_tail(a);
+  const V e = scale(tail.e.high + tail.e.low, tail.e.n);
+  const V p = e * (tail.mills.high + tail.mills.low), density = e * V(T(0.39894228040143265));
+  return fma(copysign(a, x), density, select(x < V(0), p, one - p));
+}
+template <class V>
+TS_INLINE V gelu_tanh_slope(V x) {
+  using T = typename V::Element;
+  const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x)), one(1);
+  const Pair<V> w = gelu_tanh_argument(bounded);
+  const V s = logistic(one, w), other = logistic(one, Pair<V>{-w.high, -w.low});
+  const V dw = fma(bounded * bounded, V(3 * C<V>::gelu_cubic.high), V(C<V>::gelu_linear.high));
+  return s * fma(bounded * other, dw, one);
+}
+
+}  // namespace vmath
+}  // namespace ts::TS_MATH

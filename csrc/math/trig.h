@@ -1,0 +1,206 @@
+// Circular functions and their inverses; see vmath.h.
+#pragma once
+
+#include "math/vmath.h"
+
+namespace ts::TS_MATH {
+namespace vmath {
+
+// x = quadrant pi/2 + high + low, |high| <= pi/4 and a little; the quadrant is right modulo 4.
+template <class V>
+struct Angle {
+  V high, low, quadrant;
+};
+
+// 0 and then the bits of 2/pi.
+constexpr std::uint64_t kTwoOverPi[20] = {
+    0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041,
+    0xfe5163abdebbc561, 0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e,
+    0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4, 0x9c845f8bbdf9283b,
+    0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7, 0x4f463f669e5fea2d,
+    0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
+
+// Payne and Hanek's reduction of one huge number, 2^17 <= |x| < inf: of the product with 2/pi only the bits between the
+// multiples of 4 and what rounds away are computed, in integers.
+inline Angle<double> reduce_huge(double x) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  const int exponent = static_cast<int>(bits >> 52 & 0x7ff) - 1075;  // |x| = mantissa 2^exponent
+  const std::uint64_t mantissa = (bits & 0xfffffffffffff) | 0x10000000000000;
+  const int first = exponent - 2 + 64;  // the first bit of kTwoOverPi whose product is not a multiple of 4
+  const std::uint64_t* word = kTwoOverPi + first / 64;
+  const int shift = first % 64;
+  std::uint64_t w[3];
+  for (int i = 0; i < 3; ++i) w[i] = shift ? word[i] << shift | word[i + 1] >> (64 - shift) : word[i];
+  // mantissa * w modulo 2^192, in units of 2^-190
+  using Wide = unsigned __int128;
+  const Wide low = Wide(w[2]) * mantissa, middle = Wide(w[1]) * mantissa + static_cast<std::uint64_t>(low >> 64);
+  const std::uint64_t top = w[0] * mantissa + static_cast<std::uint64_t>(middle >> 64);
+  std::uint64_t quadrant = top >> 62;
+  Wide fraction = ((Wide(top) << 64 | static_cast<std::uint64_t>(middle)) << 2) | static_cast<std::uint64_t>(low) >> 62;
+  const bool up = static_cast<bool>(fraction >> 127);  // nearest quadrant: the rest is negative
+  if (up) {
+    quadrant += 1;
+    fraction = -fraction;
+  }
+  const std::uint64_t lead = static_cast<std::uint64_t>(fraction >> 64);
+  const int zeros = lead ? __builtin_clzll(lead) : 64;  // never beyond 62 + 1 for a double
+  fraction <<= zeros;
+  std::uint64_t unit_bits = static_cast<std::uint64_t>(1023 - zeros - 53) << 52;
+  double unit;
+  std::memcpy(&unit, &unit_bits, sizeof(unit));
+  const double high = static_cast<double>(static_cast<std::int64_t>(fraction >> 75)) * unit;
+  const double rest = static_cast<double>(static_cast<std::uint64_t>(fraction >> 11)) * unit * 0x1p-64;
+  const Split<double> half_pi = Coefficients<double>::half_pi;
+  double angle = high * half_pi.high;
+  double error = __builtin_fma(high, half_pi.high, -angle) + (high * half_pi.low + rest * half_pi.high);
+  if (up != (x < 0)) angle = -angle, error = -error;
+  if (x < 0) quadrant = -quadrant;
+  return {angle, error, static_cast<double>(static_cast<std::int64_t>(quadrant) & 3)};
+}
+
+template <class V>
+TS_INLINE Angle<V> reduce_angle(V x) {
+  using T = typename V::Element;
+  const V n = round(x * V(C<V>::two_over_pi));
+  const V exact = fma_exact(-n, V(C<V>::half_pi.high), x);
+  const Pair<V> product = two_product(n, V(C<V>::half_pi.low)), sum = two_sum(exact, -product.high);
+  const V low = sum.low - fma(n, V(C<V>::half_pi_rest), product.low);
+  Angle<V> angle = {sum.high, low, n};
+  const auto huge = abs(x) >= V(C<V>::huge_angle);
+  if (any(huge)) {
+    for (int i = 0; i < V::width; ++i) {
+      if (!(__builtin_fabs(static_cast<double>(x[i])) >= static_cast<double>(C<V>::huge_angle))) continue;
+      Angle<double> one = {__builtin_nan(""), 0, 0};
+      if (__builtin_fabs(static_cast<double>(x[i])) < __builtin_inf()) one = reduce_huge(static_cast<double>(x[i]));
+      angle.high.r[i] = static_cast<T>(one.high);
+      angle.low.r[i] = static_cast<T>(one.high - static_cast<double>(angle.high[i]) + one.low);
+      angle.quadrant.r[i] = static_cast<T>(one.quadrant);
+    }
+  }
+  return angle;
+}
+
+// sin(x + turns pi/2)
+template <class V>
+TS_INLINE V sine(V x, int turns) {
+  using T = typename V::Element;
+  constexpr int sign_shift = 8 * sizeof(T) - 2;
+  const V one(T(1)), half(T(0.5));
+  const Angle<V> a = reduce_angle(x);
+  using Bits = decltype(bit_cast<IntOf<T>>(x));
+  const Bits quadrant = bit_cast<IntOf<T>>(a.quadrant + V(C<V>::magic)) + Bits(IntOf<T>(turns));
+  const V z = a.high * a.high;
+  const V sine = a.high + fma(a.high * z, polynomial(z, C<V>::sin), fma(a.low, -half * z, a.low));
+  const V square = half * z, w = one - square;
+  const V cosine = w + (((one - w) - square) + fma(z * z, polynomial(z, C<V>::cos), -(a.high * a.low)));
+  const V y = select(as<T>((quadrant & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0))), sine, cosine);
+  return y ^ bit_cast<T>((quadrant & Bits(IntOf<T>(2))) << sign_shift);
+}
+template <class V>
+TS_INLINE V sin(V x) {
+  return select(abs(x) < V(C<V>::epsilon), x, sine(x, 0));
+}
+template <class V>
+TS_INLINE V cos(V x) {
+  return sine(x, 1);
+}
+
+// In odd quadrants -1 / tan.
+template <class V>
+TS_INLINE V tan(V x) {
+  using T = typename V::Element;
+  const V zero(T(0)), one(T(1));
+  const Angle<V> a = reduce_angle(x);
+  using Bits = decltype(bit_cast<IntOf<T>>(x));
+  const auto even = (bit_cast<IntOf<T>>(a.quadrant + V(C<V>::magic)) & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0));
+  const V z = a.high * a.high;
+  const V more = fma(a.high * z, polynomial(z, C<V>::tan), fma(a.low, z, a.low));
+  const Pair<V> t = fast_two_sum(a.high, more);
+  const V cotangent = divide(Pair<V>{-one, zero}, t);
+  return select(abs(x) < V(C<V>::epsilon), x, select(as<T>(even), t.high, cotangent));
+}
+
+// --- inverses ----------------------------------------------------------------------------------------------------
+// The angle of (x, y), both >= 0: offset + atan(t) with |t| <= tan(pi/8), offset 0, pi/4 or pi/2.
+template <class V>
+struct Octant {
+  V t, offset, offset_low;
+};
+template <class V>
+TS_INLINE Octant<V> octant(V y, V x) {
+  using T = typename V::Element;
+  const V zero(T(0)), half(T(0.5));
+  const auto steep = y > x * V(T(2.41421356237309505)), flat = y <= x * V(T(0.41421356237309505));
+  const V numerator = select(steep, -x, select(flat, y, y - x));
+  const V denominator = select(steep, y, select(flat, x, y + x));
+  const V quarter = V(C<V>::half_pi.high) * half, quarter_low = V(C<V>::half_pi.low) * half;
+  return {numerator / denominator, select(steep, quarter + quarter, select(flat, zero, quarter)),
+          select(steep, quarter_low + quarter_low, select(flat, zero, quarter_low))};
+}
+template <class V>
+TS_INLINE V atan(V x) {
+  const Octant<V> o = octant(abs(x), V(typename V::Element(1)));
+  const V z = o.t * o.t;
+  const V y = o.offset + (o.t + fma(o.t * z, polynomial(z, C<V>::atan), o.offset_low));
+  return copysign(y, x);
+}
+
+template <class V>
+TS_INLINE V atan2(V y, V x) {
+  using T = typename V::Element;
+  const V zero(T(0)), one(T(1)), infinity(C<V>::infinity);
+  V a = abs(x), b = abs(y);
+  const auto both_infinite = (a == infinity) & (b == infinity), origin = (a == zero) & (b == zero);
+  a = select(both_infinite | origin, one, a);
+  b = select(both_infinite, one, select(origin, zero, b));
+  const V s = select(max(a, b) > V(C<V>::largest * T(0.25)), V(T(0.125)), one);  // a + b must not overflow
+  const Octant<V> o = octant(b * s, a * s);
+  const V z = o.t * o.t, p = o.t * z * polynomial(z, C<V>::atan);
+  // x < 0: pi - (offset + atan t)
+  const V pi(C<V>::half_pi.high * 2), pi_low(C<V>::half_pi.low * 2);
+  const auto left = as<T>(bit_cast<IntOf<T>>(x) < bit_cast<IntOf<T>>(zero));
+  const V offset = select(left, pi - o.offset, o.offset), low = select(left, pi_low - o.offset_low, o.offset_low);
+  const V t = select(left, -o.t, o.t), more = select(left, -p, p);
+  return select(x != x, x, select(y != y, y, copysign(offset + (t + (more + low)), y)));
+}
+
+// Beyond 1/2: asin x = pi/2 - 2 asin(sqrt((1 - x) / 2)).
+template <class V>
+struct HalfAngle {
+  V s, more;  // asin of the reduced argument is s + more
+};
+template <class V>
+TS_INLINE HalfAngle<V> half_angle(V a) {
+  using T = typename V::Element;
+  const V half(T(0.5)), one(T(1));
+  const auto small = a < half;
+  const V z = select(small, a * a, half * (one - a));
+  const V s = select(small, a, sqrt(z));
+  return {s, s * z * polynomial(z, C<V>::asin)};
+}
+template <class V>
+TS_INLINE V asin(V x) {
+  using T = typename V::Element;
+  const V a = abs(x);
+  const HalfAngle<V> h = half_angle(a);
+  const Pair<V> rest = fast_two_sum(V(C<V>::half_pi.high), -(h.s + h.s));
+  const V large = rest.high + (rest.low + (V(C<V>::half_pi.low) - (h.more + h.more)));
+  return copysign(select(a < V(T(0.5)), h.s + h.more, large), x);
+}
+template <class V>
+TS_INLINE V acos(V x) {
+  using T = typename V::Element;
+  const V a = abs(x), zero(T(0));
+  const HalfAngle<V> h = half_angle(a);
+  const V s = copysign(h.s, x), more = copysign(h.more, x);
+  const Pair<V> rest = fast_two_sum(V(C<V>::half_pi.high), -s);
+  const V small = rest.high + (rest.low + (V(C<V>::half_pi.low) - more));
+  const auto left = x < zero;
+  const V base = select(left, V(C<V>::half_pi.high * 2), zero), base_low = select(left, V(C<V>::half_pi.low * 2), zero);
+  const V large = base + ((s + s) + (base_low + (more + more)));
+  return select(a < V(T(0.5)), small, large);
+}
+
+}  // namespace vmath
+}  // namespace ts::TS_MATH

@@ -142,6 +142,35 @@ inline Runs window_runs(Pair taps, Pair spread, std::int64_t channels, std::int6
   return {taps.h * per_row, (joined ? taps.w : 1) * channels};
 }
 
+// Fetches the rows of a channels-last image that come next into the cache, a few lines at each call, while a
+// tile that does not need them is computed.
+class Prefetch {
+ public:
+  // `calls` calls to step() cover rows [begin, end) of an image; no calls: nothing.
+  template <class T>
+  void start(const T* image, const Strides4& s, std::int64_t begin, std::int64_t end, std::int64_t W,
+             std::int64_t channels, std::int64_t calls) {
+    rows_ = s.c == 1 && s.w >= channels && s.h > 0 && calls > 0 ? end - begin : 0;
+    if (rows_ <= 0) return;
+    row_ = s.h * static_cast<std::int64_t>(sizeof(T));
+    width_ = ((W - 1) * s.w + channels) * static_cast<std::int64_t>(sizeof(T));
+    at_ = reinterpret_cast<const char*>(image + begin * s.h);
+    lines_ = ceil_div(rows_ * ceil_div(width_, 64), calls);
+    column_ = 0;
+  }
+  TS_INLINE void step() {
+    for (std::int64_t i = 0; i < lines_ && rows_ > 0; ++i) {
+      __builtin_prefetch(at_ + column_, 0, 2);
+      column_ += 64;
+      if (column_ >= width_) column_ = 0, at_ += row_, --rows_;
+    }
+  }
+
+ private:
+  const char* at_ = nullptr;
+  std::int64_t rows_ = 0, row_ = 0, width_ = 0, lines_ = 0, column_ = 0;
+};
+
 // --- register tiles --------------------------------------------------------------------------
 // Rows x vectors of accumulators that fit the registers beside the operands: 14 x 2 of 32, 6 x 2 of 16.
 #if defined(__AVX512F__)

@@ -22,15 +22,16 @@ constexpr int kBiasRows =
 template <class T, int Rows, int Vectors>
 void weight_tile(Band<T> x, Band<T> dy, std::int64_t rows, std::int64_t cols, T* sum) {
   using V = Vec<T>;
-  V acc[Rows][Vectors];
+  typename V::Reg acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) acc[r][v] = V::load(sum + (r * Vectors + v) * V::width);
-  for (std::int64_t p = 0; p < rows; ++p) {
-    const T* a = x.data + p * x.row;
-    const T* b = dy.data + p * dy.row;
-    for (std::int64_t q = 0; q < cols; ++q, a += x.pixel, b += dy.pixel) {
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = V::load(sum + (r * Vectors + v) * V::width).r;
+  do {  // at least one row and one column: a loop that may not run would keep the sums twice, and spill them
+    const T* a = x.data;
+    const T* b = dy.data;
+    std::int64_t q = cols;
+    do {
       V g[Vectors];
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) g[v] = V::load(b + v * V::width);
@@ -38,14 +39,16 @@ void weight_tile(Band<T> x, Band<T> dy, std::int64_t rows, std::int64_t cols, T*
       for (int r = 0; r < Rows; ++r) {
         const V c(a[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(c, g[v], acc[r][v]);
+        for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(c, g[v], V(acc[r][v])).r;
       }
-    }
-  }
+      a += x.pixel, b += dy.pixel;
+    } while (--q);
+    x.data += x.row, dy.data += dy.row;
+  } while (--rows);
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) acc[r][v].store(sum + (r * Vectors + v) * V::width);
+    for (int v = 0; v < Vectors; ++v) V(acc[r][v]).store(sum + (r * Vectors + v) * V::width);
 }
 
 template <class T>

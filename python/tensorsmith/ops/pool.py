@@ -14,10 +14,11 @@ def _pair(value):
 
 max_pool2d = define(
     core.max_pool2d,
-    """The largest element of each window, as torch.nn.functional.max_pool2d. NaN wins; padding counts as -inf.
+    """The largest element of each window, as torch.nn.functional.max_pool2d. NaN wins, padding loses.
 
     x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
-    kernel_size, stride (None: kernel_size), padding (at most half a kernel), dilation: an integer, or (height, width)
+    kernel_size, stride (None: kernel_size), padding (at most half a kernel), dilation:
+             an integer, or (height, width)
     ceil_mode: windows may run over the end, as long as they start inside
     returns: (N, C, P, Q) in the memory order of x
 
@@ -40,9 +41,9 @@ def _winners(dy, index, shape, kernel_size, stride, padding, dilation):
     h = row * step_h + core.reshape(core.arange(rows), (rows, 1)) * stride_h - pad_h
     w = (tap - row * kernel[1]) * step_w + core.arange(cols) * stride_w - pad_w
     lead = tuple(shape[:-2])
-    flat = core.reshape(h * width + w, lead + (rows * cols,))
-    picked = core.gather(core.reshape(dy, lead + (height * width,)), flat, axis=-1)
-    return core.reshape(picked, lead + (rows, cols))
+    flat = core.reshape(h * width + w, (*lead, rows * cols))
+    picked = core.gather(core.reshape(dy, (*lead, height * width)), flat, axis=-1)
+    return core.reshape(picked, (*lead, rows, cols))
 
 
 define(

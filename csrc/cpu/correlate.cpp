@@ -1,0 +1,332 @@
+// The correlation behind convolution and its input gradient (legend and formula in conv_tile.h), as an
+// implicit matrix product.
+//
+// Rows are output pixels, columns are output channels, the reduction runs over (kh, kw, c). Weights are
+// packed once a call to [panel of O][kh][kw][c][O vector]; pixels are broadcast from x where it lies
+// (channels last, no padding) or from a dense copy of the few rows under a band of y. The accumulators of a
+// tile live through the whole reduction.
+#include "cpu/conv_tile.h"
+
+namespace ts::cpu::TS_ISA {
+
+namespace {
+
+template <class T>
+struct TileOut {
+  T* y;
+  std::int64_t pixel, jump, channel;  // strides: of a pixel, of half the pixels, of a channel
+  std::int64_t channels;              // of this panel
+  const T* bias;                      // padded to the panel, or null
+  bool relu;
+};
+
+// Rows pixels x Vectors registers of output channels. Per step of the reduction: Vectors loads of weights,
+// Rows broadcasts of pixels, Rows * Vectors FMA. The second half of the pixels lies `jump` after the first:
+// further along the row, or on the next one. Row addresses are two bases and three multiples of the pixel
+// stride, hidden from the optimiser, which would otherwise keep fourteen pointers and spill them.
+template <class T, int Rows, int Vectors>
+void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets, Runs runs,
+                    const T* w, const TileOut<T>& out) {
+  using V = Vec<T>;
+  constexpr int kHalf = (Rows + 1) / 2;
+  V acc[Rows][Vectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = V(T(0));
+
+  std::int64_t ld = pixel * static_cast<std::int64_t>(sizeof(T)), ld3 = 3 * ld, ld5 = 5 * ld;
+  const std::int64_t high_offset = jump * static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t run = 0; run < runs.count; ++run) {
+    const char* low = reinterpret_cast<const char*>(x + offsets[run]);
+    const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
+    for (; low != end; low += sizeof(T), w += Vectors * V::width) {
+      const char* high = low + high_offset;
+      asm("" : "+r"(ld), "+r"(ld3), "+r"(ld5));
+      V b[Vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) b[v] = V::load(w + v * V::width);
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) {
+        const char* base = r < kHalf ? low : high;
+        const int i = r % kHalf;
+        const char* at = i == 0   ? base
+                         : i == 1 ? base + ld
+                         : i == 2 ? base + 2 * ld
+                         : i == 3 ? base + ld3
+                         : i == 4 ? base + 4 * ld
+                         : i == 5 ? base + ld5
+                                  : base + 2 * ld3;
+        const V a(*reinterpret_cast<const T*>(at));
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(a, b[v], acc[r][v]);
+      }
+    }
+  }
+
+  if (out.bias) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      const V bias = V::load(out.bias + v * V::width);
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) acc[r][v] = acc[r][v] + bias;
+    }
+  }
+  if (out.relu) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) acc[r][v] = select(acc[r][v] < V(T(0)), V(T(0)), acc[r][v]);
+  }
+  if (out.channel == 1 && out.channels == Vectors * V::width) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v)
+        acc[r][v].store(out.y + r / kHalf * out.jump + r % kHalf * out.pixel + v * V::width);
+    return;
+  }
+  alignas(64) T tile[Rows][Vectors * V::width];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) acc[r][v].store(&tile[r][v * V::width]);
+  if (out.channel == 1) {
+    for (int r = 0; r < Rows; ++r)
+      std::memcpy(out.y + r / kHalf * out.jump + r % kHalf * out.pixel, tile[r],
+                  static_cast<std::size_t>(out.channels) * sizeof(T));
+  } else {
+    for (std::int64_t c = 0; c < out.channels; ++c)
+      for (int r = 0; r < Rows; ++r)
+        out.y[r / kHalf * out.jump + r % kHalf * out.pixel + c * out.channel] = tile[r][c];
+  }
+}
+
+template <class T>
+using TileFunction = void (*)(const T*, std::int64_t, std::int64_t, const std::int64_t*, Runs, const T*,
+                              const TileOut<T>&);
+
+template <class T, int Vectors>
+TileFunction<T> tile_of_rows(int rows) {
+  switch (rows) {
+#define TS_ROWS(R) \
+  case R:          \
+    return &correlate_tile < T, R <= kTileRows ? R : 1, Vectors > ;
+    TS_ROWS(1)
+    TS_ROWS(2)
+    TS_ROWS(3)
+    TS_ROWS(4)
+    TS_ROWS(5)
+    TS_ROWS(6)
+    TS_ROWS(7)
+    TS_ROWS(8)
+    TS_ROWS(9)
+    TS_ROWS(10)
+    TS_ROWS(11)
+    TS_ROWS(12)
+    TS_ROWS(13)
+    TS_ROWS(14)
+#undef TS_ROWS
+    default:
+      __builtin_unreachable();
+  }
+}
+
+// Weights of output channels [o, o + count) of group g to [tap][c][width], zeros past count.
+template <class T>
+void pack_panel(const Correlation<T>& k, std::int64_t g, std::int64_t o, std::int64_t count,
+                std::int64_t width, T* dst) {
+  const T* w = k.w + g * k.wg + o * k.wo;
+  for (std::int64_t i = 0; i < k.taps.h; ++i)
+    for (std::int64_t j = 0; j < k.taps.w; ++j)
+      for (std::int64_t c = 0; c < k.C; ++c, dst += width) {
+        const T* from = w + i * k.ws.h + j * k.ws.w + c * k.wc;
+        for (std::int64_t l = 0; l < count; ++l) dst[l] = from[l * k.wo];
+        for (std::int64_t l = count; l < width; ++l) dst[l] = T(0);
+      }
+}
+
+// For windows or rows too large for the scratch: the definition, element by element, in the same order.
+template <class T>
+void correlate_directly(const Correlation<T>& k) {
+  parallel_for(k.N * k.P, [&](std::int64_t piece) {
+    const std::int64_t n = piece / k.P, p = piece % k.P;
+    for (std::int64_t q = 0; q < k.Q; ++q)
+      for (std::int64_t go = 0; go < k.G * k.O; ++go) {
+        const std::int64_t g = go / k.O, o = go % k.O;
+        T sum = 0;
+        for (std::int64_t i = 0; i < k.taps.h; ++i)
+          for (std::int64_t j = 0; j < k.taps.w; ++j) {
+            const std::int64_t h = p * k.step.h + i * k.spread.h + k.first.h;
+            const std::int64_t w = q * k.step.w + j * k.spread.w + k.first.w;
+            if (h < 0 || h >= k.H || w < 0 || w >= k.W) continue;
+            const T* x = k.x + n * k.xs.n + g * k.C * k.xs.c + h * k.xs.h + w * k.xs.w;
+            const T* weight = k.w + g * k.wg + o * k.wo + i * k.ws.h + j * k.ws.w;
+            for (std::int64_t c = 0; c < k.C; ++c)
+              sum = fma(Vec<T>(x[c * k.xs.c]), Vec<T>(weight[c * k.wc]), Vec<T>(sum))[0];
+          }
+        if (k.bias) sum += k.bias[go * k.bias_stride];
+        if (k.relu && sum < T(0)) sum = T(0);
+        k.y[n * k.ys.n + go * k.ys.c + p * k.ys.h + q * k.ys.w] = sum;
+      }
+  });
+}
+
+// A product of 1 x 1 taps sees no rows and no images: joins them where memory allows.
+template <class T>
+void join_pixels(Correlation<T>& k) {
+  if (k.taps.h != 1 || k.taps.w != 1 || k.first.h != 0 || k.first.w != 0) return;
+  if (k.step.h != 1 || k.step.w != 1 || k.P != k.H || k.Q != k.W) return;
+  if (k.xs.h == k.W * k.xs.w && k.ys.h == k.Q * k.ys.w) {
+    k.W = k.Q = k.H * k.W;
+    k.H = k.P = 1;
+    k.xs.h = k.ys.h = 0;
+    if (k.xs.n == k.W * k.xs.w && k.ys.n == k.Q * k.ys.w) {
+      k.W = k.Q = k.N * k.W;
+      k.N = 1;
+    }
+  }
+}
+
+// How the work is cut: by sizes alone. A piece is a number of images, or a band of rows of one, or (one row:
+// 1 x 1, joined) a block of columns; and a range of panels, so that its weights stay in the second-level
+// cache.
+struct Cut {
+  std::int64_t images, image_groups, band_rows, bands, block, blocks, panels_each, splits;
+
+  template <class T>
+  Cut(const Correlation<T>& k, std::int64_t panels, std::int64_t panel_bytes, std::int64_t rows_fit) {
+    constexpr std::int64_t kLeast = std::int64_t{1} << 20, kMost = std::int64_t{1} << 26,
+                           kWeightBytes = 600 << 10;
+    const std::int64_t row_macs = most(1, k.Q * k.G * k.O * most(k.depth(), 1));
+    const std::int64_t target = most(kLeast, least(kMost, k.N * k.P * row_macs / 16));
+    panels_each = ceil_div(panels, ceil_div(panels, most(1, kWeightBytes / panel_bytes)));
+    const std::int64_t macs = most(1, row_macs * panels_each / panels);  // of a row and its panels
+    bands = most(least(k.P, k.P * macs / target), ceil_div(k.P, rows_fit));
+    bands = most(bands, 1);
+    band_rows = ceil_div(k.P, bands);
+    bands = ceil_div(k.P, band_rows);
+    image_groups = bands > 1 ? k.N : ceil_div(k.N, most(1, target / (k.P * macs)));
+    images = ceil_div(k.N, image_groups);
+    image_groups = ceil_div(k.N, images);
+    blocks = k.P > 1 ? 1 : ceil_div(k.Q, most(4 * kTileRows, target / most(1, macs / k.Q)));
+    block = blocks == 1 ? k.Q : round_up(ceil_div(k.Q, blocks), kTileRows);
+    blocks = ceil_div(k.Q, block);
+    // Few pixels: more pieces from fewer panels each.
+    const std::int64_t places = image_groups * bands * blocks, piece = images * band_rows * macs / blocks;
+    const std::int64_t wanted = least(ceil_div(16, places * ceil_div(panels, panels_each)), piece / kLeast);
+    panels_each = ceil_div(panels_each, most(1, least(wanted, panels_each)));
+    splits = ceil_div(panels, panels_each);
+  }
+};
+
+}  // namespace
+
+// Reads x (KH * KW times, from the caches), writes y once; packs w once a call.
+template <class T>
+void correlate(const Correlation<T>& given) {
+  Correlation<T> k = given;
+  if (k.N == 0 || k.G == 0 || k.O == 0 || k.P <= 0 || k.Q <= 0) return;
+  join_pixels(k);
+  const std::int64_t K = k.depth(), width = Vec<T>::width;
+  const bool copies = K > 0 && !(k.inside() && (k.xs.c == 1 || k.C == 1));
+  const std::int64_t cols = copies ? k.band_cols() : 0;
+
+  // The shared scratch: offsets of the runs, then as many panels as fit, each its bias and its weights.
+  const std::int64_t panels = ceil_div(k.O, kPanel<T>), all_panels = k.G * panels;
+  std::int64_t* const offsets = shared_scratch<std::int64_t>();
+  const std::int64_t offset_bytes = round_up(k.taps.h * k.taps.w * 8, 64);
+  const std::int64_t panel_size = (K + 1) * kPanel<T>, size = static_cast<std::int64_t>(sizeof(T));
+  T* const packed = reinterpret_cast<T*>(shared_scratch<char>() + offset_bytes);
+  const std::int64_t fitting = least(all_panels, (kSharedBytes - offset_bytes) / (panel_size * size));
+  const std::int64_t bands_fit = copies ? kBandBytes / (cols * k.C * size) : 0;  // rows of x
+  if (offset_bytes > kSharedBytes / 2 || fitting < 1 || (copies && k.band_rows(1) > bands_fit))
+    return correlate_directly(k);
+  const Cut cut(k, fitting, panel_size * size, copies ? 1 + (bands_fit - k.band_rows(1)) / k.step.h : k.P);
+  const Runs runs = K == 0 ? Runs{0, 0}
+                           : window_runs(k.taps, k.spread, k.C, copies ? cols * k.C : k.xs.h,
+                                         copies ? k.C : k.xs.w, offsets);
+  // Rows of taps above or below the image are left out. (Narrow images compute them: their rows go in pairs.)
+  const bool skips = k.Q > 7 && K > 0;
+  const std::int64_t runs_per_row = K == 0 ? 0 : runs.count / k.taps.h;
+
+  for (std::int64_t panel0 = 0; panel0 < all_panels; panel0 += fitting) {
+    const std::int64_t panel1 = least(all_panels, panel0 + fitting);
+    const auto panel_at = [&](std::int64_t panel) { return packed + (panel - panel0) * panel_size; };
+    const auto pack = [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t panel = panel0 + begin; panel < panel0 + end; ++panel) {
+        const std::int64_t g = panel / panels, o = panel % panels * kPanel<T>,
+                           count = least(kPanel<T>, k.O - o);
+        T* dst = panel_at(panel);
+        for (std::int64_t l = 0; l < kPanel<T>; ++l)
+          dst[l] = k.bias && l < count ? k.bias[(g * k.O + o + l) * k.bias_stride] : T(0);
+        if (K > 0) pack_panel(k, g, o, count, count <= width ? width : kPanel<T>, dst + kPanel<T>);
+      }
+    };
+    parallel_ranges(panel1 - panel0, most(1, (1 << 16) / panel_size), pack);
+
+    parallel_for(cut.image_groups * cut.bands * cut.blocks * cut.splits, [&](std::int64_t piece) {
+      const std::int64_t begin = panel0 + piece % cut.splits * cut.panels_each;
+      const std::int64_t end = least(panel1, begin + cut.panels_each), place = piece / cut.splits;
+      const std::int64_t q0 = place % cut.blocks * cut.block, q1 = least(k.Q, q0 + cut.block);
+      const std::int64_t p0 = place / cut.blocks % cut.bands * cut.band_rows,
+                         p1 = least(k.P, p0 + cut.band_rows);
+      const std::int64_t n0 = place / cut.blocks / cut.bands * cut.images, n1 = least(k.N, n0 + cut.images);
+      const std::int64_t h0 = p0 * k.step.h + k.first.h, h1 = h0 + k.band_rows(p1 - p0);
+      const Tiles tiles(q1 - q0);
+      const bool pairs = !skips && 2 * (q1 - q0) <= kTileRows;
+      for (std::int64_t n = n0; n < n1; ++n) {
+        Prefetch next;
+        if (n + 1 < n1)
+          next.start(k.x + (n + 1) * k.xs.n, k.xs, most(0, h0), least(k.H, h1), k.W, k.G * k.C,
+                     (end - begin) * (p1 - p0) * tiles.count);
+        std::int64_t copied = -1;  // the group whose channels are in the band
+        for (std::int64_t panel = begin; panel < end; ++panel) {
+          const std::int64_t g = panel / panels, o = panel % panels * kPanel<T>,
+                             count = least(kPanel<T>, k.O - o);
+          const T* source = k.x + n * k.xs.n + g * k.C * k.xs.c;
+          Band<T> x{source + h0 * k.xs.h + k.first.w * k.xs.w, k.xs.h, k.xs.w};
+          if (copies) {
+            x = {band_scratch<T>(), cols * k.C, k.C};
+            if (copied != g)
+              copy_band(source, k.xs, k.H, k.W, k.C, h0, h1 - h0, k.first.w, cols, k.C, band_scratch<T>());
+            copied = g;
+          }
+          const T* const weights = panel_at(panel) + kPanel<T>;
+          TileOut<T> out{nullptr, k.ys.w, 0, k.ys.c, count, k.bias ? panel_at(panel) : nullptr, k.relu};
+          for (std::int64_t p = p0; p < p1;) {
+            const std::int64_t at = p * k.step.h + k.first.h;
+            const std::int64_t i0 = skips && at < 0 ? least(k.taps.h, ceil_div(-at, k.spread.h)) : 0;
+            const std::int64_t i1 =
+                skips ? most(i0, least(k.taps.h, ceil_div(k.H - at, k.spread.h))) : k.taps.h;
+            const Runs rows{(i1 - i0) * runs_per_row, runs.length};
+            const std::int64_t* const from = offsets + i0 * runs_per_row;
+            const T* const w =
+                weights + i0 * runs_per_row * runs.length * (count <= width ? width : kPanel<T>);
+            const T* row = x.data + (p - p0) * k.step.h * x.row;
+            T* y = k.y + n * k.ys.n + (g * k.O + o) * k.ys.c + p * k.ys.h;
+            const std::int64_t pixel = k.step.w * x.pixel;
+            const bool pair = pairs && p + 1 < p1;
+            std::int64_t q = q0;
+            for (std::int64_t t = 0; t < tiles.count; ++t) {
+              const int height = pair ? 2 * tiles.rows(t) : tiles.rows(t), half = (height + 1) / 2;
+              const TileFunction<T> tile =
+                  count <= width ? tile_of_rows<T, 1>(height) : tile_of_rows<T, 2>(height);
+              out.y = y + q * k.ys.w;
+              out.jump = pair ? k.ys.h : half * k.ys.w;
+              tile(row + q * pixel, pixel, pair ? k.step.h * x.row : half * pixel, from, rows, w, out);
+              q += height;
+              next.step();
+            }
+            p += pair ? 2 : 1;
+          }
+        }
+      }
+    });
+  }
+}
+
+template void correlate(const Correlation<float>&);
+template void correlate(const Correlation<double>&);
+
+}  // namespace ts::cpu::TS_ISA

@@ -18,6 +18,10 @@ namespace ts::python {
   BIND(dropout)           \
   BIND(optim)             \
   BIND(matmul)            \
+  BIND(reduce)            \
+  BIND(softmax)           \
+  BIND(loss)              \
+  BIND(norm)              \
   BIND(roofline)
 
 #define TS_DECLARE(noun) void bind_##noun(PyObject* ops);

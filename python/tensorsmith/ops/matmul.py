@@ -44,8 +44,8 @@ matmul = define(
     a: (..., M, K) or (K,)    b: (..., K, N) or (K,), any strides; leading axes broadcast, dtypes promote
     returns: (..., M, N); the axis of a 1-D operand is dropped
 
-    Sums run over k in a fixed order: a row's result does not depend on the rows beside it, on threads or on the SIMD
-    level. ValueError where shapes do not fit.
+    Sums run over k in a fixed order: a row's result does not depend on the rows beside it, on threads or on
+    the SIMD level. ValueError where shapes do not fit.
     """,
     wrt="a b",
     vjp=_gradients,

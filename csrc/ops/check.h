@@ -1,0 +1,30 @@
+// What operations check before a kernel may run. Every message starts with the operation's name.
+#pragma once
+
+#include "core/array.h"
+#include "core/error.h"
+
+namespace ts {
+
+// The domains of kernels.def.
+enum class Domain { numeric, floating, integral, any };
+
+// The dtypes that kernels are compiled for; see cpu/types.h.
+bool has_kernels(DType dtype);
+// TypeError unless the kernels take this dtype.
+void check_domain(const char* operation, const char* argument, DType dtype, Domain domain);
+
+// An axis in [-ndim, ndim) as one in [0, ndim); AxisError otherwise.
+int normalize_axis(const char* operation, std::int64_t axis, int ndim);
+// Several, distinct, ascending. No axes given (rank 0 and `all`): all of them.
+struct Axes {
+  bool all = true;  // None
+  Shape list;
+};
+Shape normalize_axes(const char* operation, const Axes& axes, int ndim);
+
+void check_rank(const char* operation, const char* argument, const Array& x, int rank);
+void check_shape(const char* operation, const char* argument, const Array& x, const Shape& expected);
+void check_same_dtype(const char* operation, const char* argument, const Array& x, DType expected);
+
+}  // namespace ts

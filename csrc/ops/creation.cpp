@@ -1,0 +1,107 @@
+#include "ops/creation.h"
+
+#include <cmath>
+
+#include "core/launch.h"
+#include "ops/elementwise.h"
+
+namespace ts::ops {
+
+namespace {
+
+Array filled(const char* operation, const Shape& shape, const Operand& value, DType dtype) {
+  check_domain(operation, "dtype", dtype, Domain::any);
+  Array y = ts::empty(operation, dtype, shape);
+  copy_into(operation, value, y);
+  return y;
+}
+
+Operand number(std::int64_t n) { return Operand(Scalar::of(n)); }
+
+}  // namespace
+
+Array empty(const Shape& shape, std::optional<DType> dtype) {
+  return ts::empty("empty", dtype.value_or(default_float()), shape);
+}
+Array zeros(const Shape& shape, std::optional<DType> dtype) {
+  return filled("zeros", shape, number(0), dtype.value_or(default_float()));
+}
+Array ones(const Shape& shape, std::optional<DType> dtype) {
+  return filled("ones", shape, number(1), dtype.value_or(default_float()));
+}
+Array full(const Shape& shape, const Operand& value, std::optional<DType> dtype) {
+  return filled("full", shape, value, dtype.value_or(result_type(&value, 1)));
+}
+Array empty_like(const Array& x, std::optional<DType> dtype) {
+  return ts::empty_like("empty_like", x, dtype.value_or(x.dtype()));
+}
+Array zeros_like(const Array& x, std::optional<DType> dtype) { return full_like(x, number(0), dtype); }
+Array ones_like(const Array& x, std::optional<DType> dtype) { return full_like(x, number(1), dtype); }
+Array full_like(const Array& x, const Operand& value, std::optional<DType> dtype) {
+  Array y = ts::empty_like("full_like", x, dtype.value_or(x.dtype()));
+  copy_into("full_like", value, y);
+  return y;
+}
+
+Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optional<DType> dtype) {
+  Scalar first = Scalar::of(std::int64_t{0}), last = start;
+  if (stop) {
+    first = start;
+    last = *stop;
+  }
+  const Operand bounds[] = {first, last, step};
+  const DType d = dtype.value_or(result_type(bounds, 3));
+  check_domain("arange", "dtype", d, Domain::numeric);
+  if (step.real == 0) value_error("arange: step must not be 0");
+  const double count = std::ceil((last.real - first.real) / step.real);
+  if (!(count < 9.2e18)) {
+    if (std::isnan(count)) value_error("arange: the bounds and the step must be finite numbers");
+    memory_error("arange: ", count, " elements do not fit an array");
+  }
+  Array y = ts::empty("arange", d, Shape{count > 0 ? static_cast<std::int64_t>(count) : 0});
+  if (y.size() == 0) return y;
+  Array start_step = ts::empty("arange", d, Shape{2});
+  write_scalar("arange", first, d, start_step.data());
+  write_scalar("arange", step, d, start_step.data_as<char>() + itemsize(d));
+  launch<&Kernels::arange>(start_step, y);
+  return y;
+}
+
+Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype) {
+  const std::int64_t m = rows, n = columns.value_or(rows);
+  if (m < 0 || n < 0) value_error("eye: sizes must be >= 0, got ", m, " and ", n);
+  Array y = filled("eye", Shape{m, n}, number(0), dtype.value_or(default_float()));
+  const std::int64_t row = k < 0 ? -k : 0, column = k > 0 ? k : 0;
+  const std::int64_t length = std::min(m - row, n - column);
+  if (length > 0) {
+    Array diagonal = y.as_strided(Shape{length}, Shape{n + 1}, row * n + column);
+    copy_into("eye", number(1), diagonal);
+  }
+  return y;
+}
+
+namespace {
+// where(column - row <= k): positions as two aranges broadcast against each other.
+Array triangle(const char* operation, const Array& x, std::int64_t k, bool lower) {
+  if (x.ndim() < 2) value_error(operation, ": x must have at least 2 dimensions, got shape ", x.shape());
+  const auto positions = [](std::int64_t n) {
+    return arange(Scalar::of(std::int64_t{0}), Scalar::of(n), Scalar::of(std::int64_t{1}), DType::int64);
+  };
+  const Array rows = positions(x.shape(x.ndim() - 2)).expand_dims(1), columns = positions(x.shape(x.ndim() - 1));
+  const auto find = [](const char* name) -> const Pointwise& {
+    int i = 0;
+    while (std::string(kPointwise[i].name) != name) ++i;
+    return kPointwise[i];
+  };
+  const Operand difference[] = {columns, rows};
+  const Array distance = pointwise(find("subtract"), difference);
+  const Operand comparison[] = {distance, Scalar::of(k)};
+  const Array keep = pointwise(find(lower ? "less_equal" : "greater_equal"), comparison);
+  return where(keep, x, x.dtype() == DType::boolean ? Operand(Scalar::of(false)) : number(0));
+}
+}  // namespace
+
+Array tril(const Array& x, std::int64_t k) { return triangle("tril", x, k, true); }
+Array triu(const Array& x, std::int64_t k) { return triangle("triu", x, k, false); }
+
+}  // namespace ts::ops

@@ -1,0 +1,80 @@
+#include "ops/getitem.h"
+
+#include <algorithm>
+
+#include "ops/creation.h"
+#include "ops/elementwise.h"
+
+namespace ts::ops {
+
+namespace {
+
+// A slice bound in [low, high] after counting negatives from the end.
+std::int64_t bound(std::int64_t value, std::int64_t extent, std::int64_t low, std::int64_t high) {
+  if (value < 0) value = value < -extent ? low : value + extent;
+  return std::clamp(value, low, high);
+}
+
+}  // namespace
+
+Array getitem(const Array& x, const Key& key) {
+  int consumed = 0, ellipses = 0;
+  for (const Index& i : key.items) {
+    consumed += i.kind == Index::integer || i.kind == Index::slice;
+    ellipses += i.kind == Index::ellipsis;
+  }
+  if (ellipses > 1) index_error("getitem: an index can hold only one Ellipsis (...)");
+  if (consumed > x.ndim())
+    index_error("getitem: ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
+  Array y = x;
+  int axis = 0;
+  for (const Index& i : key.items) {
+    switch (i.kind) {
+      case Index::integer: {
+        const std::int64_t extent = y.shape(axis);
+        if (i.start < -extent || i.start >= extent)
+          index_error("getitem: index ", i.start, " is out of range for axis ", axis + x.ndim() - y.ndim(),
+                      " of extent ", extent);
+        y = y.select(axis, i.start < 0 ? i.start + extent : i.start);
+        break;
+      }
+      case Index::slice: {
+        const std::int64_t extent = y.shape(axis), low = i.step < 0 ? -1 : 0, high = i.step < 0 ? extent - 1 : extent;
+        const std::int64_t start = bound(i.start, extent, low, high), stop = bound(i.stop, extent, low, high);
+        std::int64_t length = 0;
+        if (i.step > 0 && stop > start) length = (stop - start - 1) / i.step + 1;
+        if (i.step < 0 && stop < start) length = (start - stop - 1) / -i.step + 1;
+        y = y.slice(axis, start, length, i.step);
+        ++axis;
+        break;
+      }
+      case Index::new_axis: y = y.expand_dims(axis++); break;
+      case Index::ellipsis: axis += x.ndim() - consumed; break;
+    }
+  }
+  return y;
+}
+
+void setitem_(Array& x, const Key& key, const Operand& value) {
+  check_writable("setitem", x);
+  Array target = getitem(x, key);
+  if (!value.is_array()) return copy_into("setitem", value, target);
+  // NumPy lets a value bring leading axes of extent 1.
+  Array source = value.array();
+  while (source.ndim() > target.ndim() && source.shape(0) == 1) source = source.squeeze(0);
+  copy_into("setitem", source, target);
+}
+
+Array setitem(const Array& x, const Key& key, const Operand& value) {
+  Array y = copy(x);
+  setitem_(y, key, value);
+  return y;
+}
+
+Array getitem_backward(const Array& dy, const Key& key, const Shape& shape) {
+  Array dx = zeros(shape, dy.dtype());
+  setitem_(dx, key, dy);
+  return dx;
+}
+
+}  // namespace ts::ops

@@ -1,0 +1,118 @@
+// Cross-entropy: check the classes, view the logits as rows, launch, reduce.
+#include "ops/loss.h"
+
+#include "core/launch.h"
+#include "ops/rows.h"
+
+namespace ts::ops {
+namespace {
+
+// The class axis last, everything before it one row axis: x (R, C), target int64 (R).
+struct Rows {
+  Array x, target, weight;
+  Shape loss_shape;
+  int axis;
+
+  Rows(const char* operation, const Array& logits, const Array& classes, const Array& w, std::int64_t ignore_index,
+       const std::string& reduction, double smoothing)
+      : axis(logits.ndim() == 1 ? 0 : 1) {
+    if (reduction != "none" && reduction != "mean" && reduction != "sum")
+      value_error(operation, ": reduction must be 'none', 'mean' or 'sum', got '", reduction, "'");
+    if (!(smoothing >= 0 && smoothing <= 1))
+      value_error(operation, ": label_smoothing must be in [0, 1], got ", smoothing);
+    check_domain(operation, "x", logits.dtype(), Domain::floating);
+    if (logits.ndim() == 0)
+      value_error(operation, ": x must have a class axis: (C), (N, C) or (N, C, ...), got a 0-d array");
+    loss_shape = logits.shape();
+    loss_shape.erase(axis);
+    if (!is_integer(classes.dtype()))
+      type_error(operation, ": target is ", name(classes.dtype()), "; class indices of an integer dtype are needed");
+    check_shape(operation, "target", classes, loss_shape);
+    const std::int64_t C = logits.shape(axis), R = size_of(loss_shape);
+    if (w) {
+      check_same_dtype(operation, "weight", w, logits.dtype());
+      check_shape(operation, "weight", w, Shape{C});
+      weight = contiguous(w);
+    }
+    target = *contiguous(astype(classes, DType::int64, false)).view_as(Shape{R});
+    const std::int64_t* const t = target.data_as<std::int64_t>();
+    bool inside = true;
+    for (std::int64_t i = 0; i < R; ++i)
+      inside &= static_cast<std::uint64_t>(t[i]) < static_cast<std::uint64_t>(C) || t[i] == ignore_index;
+    if (!inside)
+      for (std::int64_t i = 0; i < R; ++i)
+        if (t[i] != ignore_index && (t[i] < 0 || t[i] >= C))
+          index_error(operation, ": target ", t[i], " at position ", i, " is out of range for ", C,
+                      " classes: valid are 0 to ", C - 1, " and ignore_index ", ignore_index);
+    x = as_rows(last(logits));
+  }
+  // The class axis moved to the end.
+  Array last(const Array& v) const {
+    if (axis == v.ndim() - 1) return v;
+    Shape order;
+    for (int i = 0; i < v.ndim(); ++i)
+      if (i != axis) order.push_back(i);
+    order.push_back(axis);
+    return v.permute(order);
+  }
+};
+
+}  // namespace
+
+std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& target, const Array& weight,
+                                              std::int64_t ignore_index, const std::string& reduction,
+                                              double label_smoothing) {
+  const char* operation = "cross_entropy";
+  const Rows rows(operation, x, target, weight, ignore_index, reduction, label_smoothing);
+  const std::int64_t R = size_of(rows.loss_shape);
+  Array loss = empty(operation, x.dtype(), Shape{R}), lse = empty(operation, x.dtype(), Shape{R});
+  if (R)
+    launch<&Kernels::cross_entropy>(rows.x, rows.target, rows.weight, loss, lse, ignore_index, label_smoothing);
+  Array total;
+  if (reduction == "none") return {*loss.view_as(rows.loss_shape), lse, empty(operation, x.dtype(), Shape{0})};
+  Array y = empty(operation, x.dtype(), Shape{});
+  launch<&Kernels::sum>(loss, y, 1);
+  if (reduction == "sum") return {y, lse, empty(operation, x.dtype(), Shape{0})};
+  total = empty(operation, x.dtype(), Shape{});
+  launch<&Kernels::class_weight_sum>(rows.target, rows.weight, total, ignore_index);
+  launch<&Kernels::divide>(y, total, y);
+  return {y, lse, total};
+}
+
+Array cross_entropy_backward(const Array& dy, const Array& x, const Array& target, const Array& weight,
+                             const Array& lse, const Array& total, std::int64_t ignore_index,
+                             const std::string& reduction, double label_smoothing) {
+  const char* operation = "cross_entropy_backward";
+  const Rows rows(operation, x, target, weight, ignore_index, reduction, label_smoothing);
+  const std::int64_t R = size_of(rows.loss_shape);
+  check_same_dtype(operation, "dy", dy, x.dtype());
+  check_shape(operation, "dy", dy, reduction == "none" ? rows.loss_shape : Shape{});
+  if (!lse) type_error(operation, ": lse is missing");
+  check_same_dtype(operation, "lse", lse, x.dtype());
+  check_shape(operation, "lse", lse, Shape{R});
+  Array dloss = dy;
+  if (reduction == "none") {
+    dloss = *contiguous(dy).view_as(Shape{R});
+  } else {
+    if (reduction == "mean") {
+      if (!total) type_error(operation, ": total is missing, and reduction 'mean' needs it");
+      check_same_dtype(operation, "total", total, x.dtype());
+      check_shape(operation, "total", total, Shape{});
+      dloss = empty(operation, x.dtype(), Shape{});
+      launch<&Kernels::divide>(dy, total, dloss);
+    }
+    dloss = dloss.broadcast_to(operation, Shape{R});
+  }
+  const Array moved = rows.last(x);
+  Array dx = empty(operation, x.dtype(), moved.shape());
+  Array dx_rows = as_rows(dx);
+  if (R)
+    launch<&Kernels::cross_entropy_backward>(rows.x, rows.target, rows.weight, lse, dloss, dx_rows, ignore_index,
+                                             label_smoothing);
+  if (rows.axis == x.ndim() - 1) return dx;
+  Shape order;  // the class axis back where it was
+  for (int i = 0; i < x.ndim(); ++i) order.push_back(i < rows.axis ? i : i == rows.axis ? x.ndim() - 1 : i - 1);
+  return dx.permute(order);
+}
+
+}  // namespace ts::ops

@@ -1,0 +1,20 @@
+// Losses whose kernels fuse what composition would write out.
+#pragma once
+
+#include <string>
+#include <tuple>
+
+#include "ops/check.h"
+
+namespace ts::ops {
+
+// x (C), (N, C) or (N, C, ...), target the same without C, class indices; reduction "none", "mean" (over the targets'
+// weights) or "sum". Returns the loss, and for backward the log-sum-exp of each row and the total weight.
+std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& target, const Array& weight,
+                                              std::int64_t ignore_index, const std::string& reduction,
+                                              double label_smoothing);
+Array cross_entropy_backward(const Array& dy, const Array& x, const Array& target, const Array& weight,
+                             const Array& lse, const Array& total, std::int64_t ignore_index,
+                             const std::string& reduction, double label_smoothing);
+
+}  // namespace ts::ops

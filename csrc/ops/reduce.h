@@ -1,0 +1,30 @@
+// Reductions along any axes, and cumulative sums. No axes (None): all of them.
+#pragma once
+
+#include <optional>
+
+#include "ops/check.h"
+
+namespace ts::ops {
+
+// bool and integers are added and multiplied in int64 unless a dtype is named. Of nothing: 0, 1.
+Array sum(const Array& x, const Axes& axis, std::optional<DType> dtype, bool keepdims);
+Array prod(const Array& x, const Axes& axis, std::optional<DType> dtype, bool keepdims);
+// bool and integers become the default float. Of nothing: NaN.
+Array mean(const Array& x, const Axes& axis, std::optional<DType> dtype, bool keepdims);
+Array var(const Array& x, const Axes& axis, double correction, bool keepdims);
+// ValueError where nothing is left to choose from.
+Array max(const Array& x, const Axes& axis, bool keepdims);
+Array min(const Array& x, const Axes& axis, bool keepdims);
+Array any(const Array& x, const Axes& axis, bool keepdims);
+Array all(const Array& x, const Axes& axis, bool keepdims);
+Array logsumexp(const Array& x, const Axes& axis, bool keepdims);
+// One axis, or the flattened array.
+Array argmax(const Array& x, std::optional<std::int64_t> axis, bool keepdims);
+Array argmin(const Array& x, std::optional<std::int64_t> axis, bool keepdims);
+Array cumsum(const Array& x, std::optional<std::int64_t> axis, std::optional<DType> dtype);
+
+// A view of dy, the gradient of a reduction of an array of this shape, that broadcasts over that array.
+Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims);
+
+}  // namespace ts::ops

@@ -1,0 +1,624 @@
+// The tape: recording a call, and the walk back over it.
+//
+// A node is newer than everything it depends on, so taking nodes by descending sequence number visits each after all
+// that use it: no recursion, no counting of uses. Gradients reach the leaves' `.grad` only when the whole walk has
+// succeeded.
+#include "python/autograd.h"
+
+#include <algorithm>
+#include <queue>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "ops/elementwise.h"
+
+namespace ts::python {
+
+thread_local bool g_grad_enabled = true;
+
+namespace {
+
+PyTypeObject* g_node_type;
+std::uint64_t g_sequence = 0;  // under the GIL
+
+NodeObject* as_node(PyObject* o) { return reinterpret_cast<NodeObject*>(o); }
+
+NodeObject* new_node() {
+  NodeObject* n = PyObject_GC_New(NodeObject, g_node_type);
+  if (!n) throw PythonError{};
+  n->sequence = ++g_sequence;
+  n->op = nullptr;
+  n->freed = n->is_view = false;
+  n->weakrefs = nullptr;
+  new (&n->function) Ref;
+  new (&n->name) Ref;
+  new (&n->edges) std::vector<Edge>;
+  new (&n->arguments) std::vector<Ref>;
+  new (&n->inputs) std::vector<Saved>;
+  new (&n->outputs) std::vector<Saved>;
+  new (&n->shapes) std::vector<Shape>;
+  new (&n->dtypes) std::vector<DType>;
+  new (&n->hooks) std::vector<Ref>;
+  return n;
+}
+
+int node_traverse(PyObject* self, visitproc visit, void* arg) {
+  NodeObject* n = as_node(self);
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(n->function.get());
+  for (const Edge& e : n->edges) Py_VISIT(e.target.get());
+  for (const Ref& a : n->arguments) Py_VISIT(a.get());
+  for (const Saved& s : n->inputs) Py_VISIT(s.tensor.get());
+  for (const Ref& h : n->hooks) Py_VISIT(h.get());
+  return 0;
+}
+
+// Lets go of what backward needed. Moved out first: freeing may run arbitrary code.
+void release(NodeObject* n) {
+  auto function = std::move(n->function);
+  auto arguments = std::move(n->arguments);
+  auto inputs = std::move(n->inputs);
+  auto outputs = std::move(n->outputs);
+  n->function = Ref();
+  n->arguments.clear();
+  n->inputs.clear();
+  n->outputs.clear();
+}
+
+int node_clear(PyObject* self) {
+  NodeObject* n = as_node(self);
+  release(n);
+  auto edges = std::move(n->edges);
+  auto hooks = std::move(n->hooks);
+  n->edges.clear();
+  n->hooks.clear();
+  return 0;
+}
+
+void node_dealloc(PyObject* self) {
+  NodeObject* n = as_node(self);
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  if (n->weakrefs) PyObject_ClearWeakRefs(self);
+  Py_TRASHCAN_BEGIN(self, node_dealloc)
+  n->function.~Ref();
+  n->name.~Ref();
+  n->edges.~vector();
+  n->arguments.~vector();
+  n->inputs.~vector();
+  n->outputs.~vector();
+  n->shapes.~vector();
+  n->dtypes.~vector();
+  n->hooks.~vector();
+  type->tp_free(self);
+  Py_DECREF(type);
+  Py_TRASHCAN_END
+}
+
+const char* node_label(const NodeObject* n) {
+  if (n->op) return n->op->name.c_str();
+  return n->name ? PyUnicode_AsUTF8(n->name.get()) : "function";
+}
+
+PyObject* node_name(PyObject* self, void*) { return PyUnicode_FromString(node_label(as_node(self))); }
+PyObject* node_repr(PyObject* self) { return PyUnicode_FromFormat("<node %s>", node_label(as_node(self))); }
+PyObject* node_next(PyObject* self, void*) {
+  const auto& edges = as_node(self)->edges;
+  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(edges.size()));
+  for (std::size_t i = 0; tuple && i < edges.size(); ++i)
+    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), Py_NewRef(edges[i].target.get()));
+  return tuple;
+}
+
+PyGetSetDef node_getset[] = {
+    {"name", node_name, nullptr, "The operation that was recorded.", nullptr},
+    {"next_functions", node_next, nullptr, "The nodes and leaves that its gradients go to.", nullptr},
+    {}};
+PyMemberDef node_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(NodeObject, weakrefs), READONLY, nullptr}, {}};
+
+// The edge of one tensor argument: to the node that made it, or to the leaf itself.
+void add_edge(NodeObject* n, PyObject* tensor, int parameter, int position) {
+  const TensorObject* t = as_tensor(tensor);
+  const Autograd& a = *t->autograd;
+  if (a.node && as_node(a.node.get())->is_view && a.view_version != t->array.storage()->version())
+    runtime_error(node_label(n), ": an argument is a view (", node_label(as_node(a.node.get())),
+                  ") of memory that was modified in place after the view was taken; its gradient would be wrong. "
+                  "Take the view after the modification");
+  n->edges.push_back({parameter, position, a.node ? a.node : Ref::share(tensor), a.output, t->array.shape(),
+                      t->array.dtype()});
+}
+
+void set_output(NodeObject* n, PyObject* tensor, int output, bool is_view) {
+  Autograd& a = autograd_of(tensor);
+  a.node = Ref::share(reinterpret_cast<PyObject*>(n));
+  a.output = output;
+  a.requires_grad = false;
+  a.view_version = is_view ? array_of(tensor).storage()->version() : 0;
+}
+
+// --- the walk ----------------------------------------------------------------------------------
+
+class GradMode {
+ public:
+  explicit GradMode(bool enabled) : before_(g_grad_enabled) { g_grad_enabled = enabled; }
+  ~GradMode() { g_grad_enabled = before_; }
+
+ private:
+  bool before_;
+};
+
+Ref call_op(const char* op_name, std::initializer_list<PyObject*> arguments) {
+  return checked(apply(find_op(op_name), arguments.begin()));
+}
+
+Ref shape_tuple(const Shape& shape) {
+  Ref tuple = checked(PyTuple_New(shape.rank()));
+  for (int i = 0; i < shape.rank(); ++i) PyTuple_SET_ITEM(tuple.get(), i, PyLong_FromLongLong(shape[i]));
+  return tuple;
+}
+
+// A gradient in the shape and dtype of what it belongs to: broadcast axes are summed away.
+Ref fit(Ref g, const Shape& shape, DType dtype) {
+  if (array_of(g.get()).shape() != shape) {
+    const Ref target = shape_tuple(shape);
+    g = call_op("sum_to", {g.get(), target.get()});
+  }
+  if (array_of(g.get()).dtype() != dtype) {
+    const Ref target = dtype_object(dtype);
+    g = call_op("astype", {g.get(), target.get(), Py_False});
+  }
+  return g;
+}
+
+// Nobody else can see the tensor's memory.
+bool exclusive(const Ref& g) {
+  return Py_REFCNT(g.get()) == 1 && array_of(g.get()).storage()->owners() == 1 &&
+         !array_of(g.get()).storage()->adopted();
+}
+
+void accumulate(Ref& sum, Ref g) {
+  if (!sum) {
+    sum = std::move(g);
+  } else if (!g_grad_enabled && exclusive(sum) && !array_of(sum.get()).self_overlaps()) {
+    call_op("add_", {sum.get(), g.get()});
+  } else {
+    sum = call_op("add", {sum.get(), g.get()});
+  }
+}
+
+Ref run_hooks(const Ref& hooks, Ref g, const char* where) {
+  if (!hooks) return g;
+  const Ref list = checked(PySequence_Tuple(hooks.get()));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list.get()); ++i) {
+    Ref y = checked(PyObject_CallOneArg(PyTuple_GET_ITEM(list.get(), i), g.get()));
+    if (y.get() == Py_None) continue;
+    if (!is_tensor(y.get()) || array_of(y.get()).shape() != array_of(g.get()).shape())
+      value_error("a gradient hook on ", where, " must return None or a tensor of shape ",
+                  array_of(g.get()).shape());
+    g = std::move(y);
+  }
+  return g;
+}
+
+class Walk {
+ public:
+  Walk(bool retain, bool create) : retain_(retain), mode_(create) {}
+
+  void seed(PyObject* root, Ref g) {
+    const Autograd& a = *as_tensor(root)->autograd;
+    deliver(a.node ? a.node.get() : root, a.output, std::move(g));
+  }
+
+  // Restricts the walk to what the given tensors' gradients need, and keeps those gradients.
+  void want(PyObject* tensor) {
+    const Autograd& a = *as_tensor(tensor)->autograd;
+    wanted_.push_back({a.node ? a.node.get() : tensor, a.output});
+    restricted_ = true;
+  }
+
+  void run(const std::vector<PyObject*>& roots) {
+    if (restricted_) find_relevant(roots);
+    while (!queue_.empty()) {
+      const Ref node = queue_.top().second;
+      queue_.pop();
+      auto entry = pending_.extract(node.get());
+      visit(as_node(node.get()), entry.mapped());
+    }
+  }
+
+  Ref result(PyObject* tensor) const {
+    const Autograd& a = *as_tensor(tensor)->autograd;
+    if (!a.node) {
+      const auto found = leaves_.find(tensor);
+      return found == leaves_.end() ? Ref() : found->second;
+    }
+    for (const auto& [key, g] : captured_)
+      if (key.first == a.node.get() && key.second == a.output) return g;
+    return Ref();
+  }
+
+  void finish_leaves() {
+    for (PyObject* leaf : order_) {
+      Ref& g = leaves_[leaf];
+      g = run_hooks(as_tensor(leaf)->autograd->hooks, std::move(g), "a leaf");
+    }
+  }
+
+  void store_leaves() {
+    // All values first, so that a failure leaves every .grad as it was.
+    std::vector<std::pair<PyObject*, Ref>> values;
+    for (PyObject* leaf : order_) {
+      Ref g = std::move(leaves_[leaf]);
+      Autograd& a = autograd_of(leaf);
+      if (a.grad)
+        g = call_op("add", {a.grad.get(), g.get()});
+      else if (!g_grad_enabled && !(exclusive(g) && array_of(g.get()).is_contiguous()))
+        g = make_tensor(ops::contiguous(ops::copy(array_of(g.get()))));
+      values.emplace_back(leaf, std::move(g));
+    }
+    for (auto& [leaf, g] : values) autograd_of(leaf).grad = std::move(g);
+  }
+
+ private:
+  using Key = std::pair<PyObject*, int>;
+  struct Later {
+    bool operator()(const std::pair<std::uint64_t, Ref>& a, const std::pair<std::uint64_t, Ref>& b) const {
+      return a.first < b.first;
+    }
+  };
+
+  void deliver(PyObject* target, int output, Ref g) {
+    if (!is_node(target)) {
+      const auto [place, fresh] = leaves_.try_emplace(target);
+      if (fresh) {
+        order_.push_back(target);
+        keep_.push_back(Ref::share(target));
+      }
+      accumulate(place->second, std::move(g));
+      return;
+    }
+    const auto [place, fresh] = pending_.try_emplace(target);
+    if (fresh) {
+      place->second.resize(std::max<std::size_t>(as_node(target)->shapes.size(), 1));
+      queue_.push({as_node(target)->sequence, Ref::share(target)});
+    }
+    accumulate(place->second[static_cast<std::size_t>(output)], std::move(g));
+  }
+
+  bool relevant(PyObject* target) const { return !restricted_ || relevant_.count(target) != 0; }
+
+  // Which nodes lead to a wanted tensor: a depth-first walk with a stack of its own.
+  void find_relevant(const std::vector<PyObject*>& roots) {
+    for (const Key& k : wanted_) relevant_.insert(k.first);
+    std::unordered_set<PyObject*> seen;
+    std::vector<std::pair<PyObject*, std::size_t>> stack;
+    for (PyObject* root : roots) {
+      const Autograd& a = *as_tensor(root)->autograd;
+      if (a.node && seen.insert(a.node.get()).second) stack.push_back({a.node.get(), 0});
+      while (!stack.empty()) {
+        auto& [node, next] = stack.back();
+        const auto& edges = as_node(node)->edges;
+        if (next == edges.size()) {
+          for (const Edge& e : edges)
+            if (relevant_.count(e.target.get())) relevant_.insert(node);
+          stack.pop_back();
+        } else {
+          PyObject* target = edges[next++].target.get();
+          if (is_node(target) && seen.insert(target).second) stack.push_back({target, 0});
+        }
+      }
+    }
+  }
+
+  void visit(NodeObject* n, std::vector<Ref>& dys) {
+    for (std::size_t i = 0; i < dys.size(); ++i)
+      if (dys[i] && i < n->hooks.size()) dys[i] = run_hooks(n->hooks[i], std::move(dys[i]), node_label(n));
+    for (const Key& k : wanted_)
+      if (k.first == reinterpret_cast<PyObject*>(n) && dys[static_cast<std::size_t>(k.second)])
+        captured_.push_back({k, dys[static_cast<std::size_t>(k.second)]});
+    const bool needed = std::any_of(n->edges.begin(), n->edges.end(),
+                                    [&](const Edge& e) { return relevant(e.target.get()); });
+    if (!needed) return;
+    if (n->freed)
+      runtime_error("backward: the graph through ", node_label(n),
+                    " was freed by an earlier backward; pass retain_graph=True to the first one");
+    if (n->op)
+      visit_op(n, dys);
+    else
+      visit_function(n, dys);
+    if (!retain_) {
+      n->freed = true;
+      release(n);
+    }
+  }
+
+  Ref output_gradient(NodeObject* n, std::vector<Ref>& dys, std::size_t i) {
+    if (!dys[i]) {
+      const Ref shape = shape_tuple(n->shapes[i]), dtype = dtype_object(n->dtypes[i]);
+      dys[i] = call_op("zeros", {shape.get(), dtype.get()});
+    }
+    return dys[i];
+  }
+
+  void send(NodeObject* n, const Edge& e, PyObject* g) {
+    if (g == Py_None || !relevant(e.target.get())) return;
+    if (!is_tensor(g))
+      type_error("backward: the gradient rule of ", node_label(n), " returned ", Py_TYPE(g)->tp_name,
+                 " where a tensor or None is needed");
+    deliver(e.target.get(), e.output, fit(Ref::share(g), e.shape, e.dtype));
+  }
+
+  bool wants(NodeObject* n, int parameter) const {
+    for (const Edge& e : n->edges)
+      if (e.parameter == parameter && relevant(e.target.get())) return true;
+    return false;
+  }
+
+  // None for an argument that no gradient goes to.
+  Ref parameter_shape(NodeObject* n, int parameter) const {
+    for (const Edge& e : n->edges)
+      if (e.parameter == parameter) return shape_tuple(e.shape);
+    return Ref::share(Py_None);
+  }
+
+  // Sends what a rule returned for one parameter: a tensor, or a sequence for a list of tensors.
+  void send_parameter(NodeObject* n, int parameter, PyObject* g) {
+    if (g == Py_None) return;
+    const bool list = n->op->roles[static_cast<std::size_t>(parameter)] == Role::tensors;
+    for (const Edge& e : n->edges) {
+      if (e.parameter != parameter) continue;
+      if (!list) {
+        send(n, e, g);
+        return;
+      }
+      const Ref item = checked(PySequence_GetItem(g, e.position));
+      send(n, e, item.get());
+    }
+  }
+
+  Ref unpack(NodeObject* n, const Saved& s, const char* what, const std::string& which, int output) {
+    const Storage* storage = s.tensor ? array_of(s.tensor.get()).storage() : s.output.storage();
+    if (storage->version() != s.version)
+      runtime_error("backward: ", what, which, " of ", node_label(n),
+                    " was modified in place after it was recorded: its memory is at version ", storage->version(),
+                    ", expected ", s.version, "; use an operation that returns a new tensor");
+    if (s.tensor) return s.tensor;
+    Ref y = make_tensor(Array(s.output));
+    as_tensor(y.get())->shares_storage = true;
+    if (g_grad_enabled) set_output(n, y.get(), output, false);
+    return y;
+  }
+
+  void visit_op(NodeObject* n, std::vector<Ref>& dys) {
+    Op& op = *n->op;
+    if (op.rules.empty())
+      not_implemented_error("backward: ", op.name, " has no gradient rule; detach its input if none is wanted");
+    for (const Rule& rule : op.rules) {
+      if (std::none_of(rule.wrt.begin(), rule.wrt.end(), [&](int p) { return wants(n, p); })) continue;
+      Ref held[kMaxParameters + kMaxOutputs];
+      PyObject* arguments[kMaxParameters + kMaxOutputs];
+      std::size_t count = 0;
+      for (const Source s : rule.sources) {
+        const std::size_t i = s.index;
+        switch (s.kind) {
+          case Source::dy: held[count] = output_gradient(n, dys, i); break;
+          case Source::dys: {
+            held[count] = checked(PyTuple_New(static_cast<Py_ssize_t>(dys.size())));
+            for (std::size_t k = 0; k < dys.size(); ++k)
+              PyTuple_SET_ITEM(held[count].get(), static_cast<Py_ssize_t>(k), output_gradient(n, dys, k).release());
+            break;
+          }
+          case Source::shape: held[count] = parameter_shape(n, static_cast<int>(i)); break;
+          case Source::parameter:
+            held[count] = n->inputs.size() > i && n->inputs[i].tensor
+                              ? unpack(n, n->inputs[i], "the argument ", op.parameters[i], 0)
+                              : n->arguments[i];
+            break;
+          case Source::output:
+            held[count] = unpack(n, n->outputs[i], "the output ", op.outputs[i], static_cast<int>(i));
+            break;
+          case Source::needs: {
+            held[count] = checked(PyTuple_New(static_cast<Py_ssize_t>(rule.wrt.size())));
+            for (std::size_t k = 0; k < rule.wrt.size(); ++k)
+              PyTuple_SET_ITEM(held[count].get(), static_cast<Py_ssize_t>(k),
+                               Py_NewRef(wants(n, rule.wrt[k]) ? Py_True : Py_False));
+            break;
+          }
+        }
+        arguments[count] = held[count].get();
+        ++count;
+      }
+      const Ref g = checked(PyObject_Vectorcall(rule.function.get(), arguments, count, nullptr));
+      for (Ref& h : held) h = Ref();
+      if (!rule.joint) {
+        send_parameter(n, rule.wrt[0], g.get());
+        continue;
+      }
+      if (!PyTuple_Check(g.get()) || PyTuple_GET_SIZE(g.get()) != static_cast<Py_ssize_t>(rule.wrt.size()))
+        type_error("backward: the gradient rule of ", op.name, " must return a tuple of ", rule.wrt.size());
+      for (std::size_t k = 0; k < rule.wrt.size(); ++k)
+        send_parameter(n, rule.wrt[k], PyTuple_GET_ITEM(g.get(), static_cast<Py_ssize_t>(k)));
+    }
+  }
+
+  void visit_function(NodeObject* n, std::vector<Ref>& dys) {
+    const Ref arguments = checked(PyTuple_New(static_cast<Py_ssize_t>(n->shapes.size())));
+    for (std::size_t i = 0; i < n->shapes.size(); ++i)
+      PyTuple_SET_ITEM(arguments.get(), static_cast<Py_ssize_t>(i), output_gradient(n, dys, i).release());
+    const Ref gs = checked(PyObject_CallObject(n->function.get(), arguments.get()));
+    if (!PyTuple_Check(gs.get()))
+      type_error("backward: ", node_label(n), " must return a tuple of gradients, got ", Py_TYPE(gs.get())->tp_name);
+    for (const Edge& e : n->edges) {
+      if (e.position >= PyTuple_GET_SIZE(gs.get()))
+        value_error("backward: ", node_label(n), " returned ", PyTuple_GET_SIZE(gs.get()),
+                    " gradients, fewer than its inputs");
+      send(n, e, PyTuple_GET_ITEM(gs.get(), e.position));
+    }
+  }
+
+  bool retain_;
+  GradMode mode_;
+  bool restricted_ = false;
+  std::vector<Key> wanted_;
+  std::unordered_set<PyObject*> relevant_;
+  std::priority_queue<std::pair<std::uint64_t, Ref>, std::vector<std::pair<std::uint64_t, Ref>>, Later> queue_;
+  std::unordered_map<PyObject*, std::vector<Ref>> pending_;
+  std::unordered_map<PyObject*, Ref> leaves_;
+  std::vector<PyObject*> order_;  // leaves as they were reached
+  std::vector<Ref> keep_;
+  std::vector<std::pair<Key, Ref>> captured_;
+};
+
+Ref root_gradient(PyObject* root, PyObject* given) {
+  const Array& y = array_of(root);
+  if (given == Py_None) {
+    if (y.size() != 1)
+      runtime_error("backward: a gradient can be left out only for a tensor with one element; this one has shape ",
+                    y.shape(), ", so pass gradient=, of that shape");
+    const Ref shape = shape_tuple(y.shape()), dtype = dtype_object(y.dtype());
+    return call_op("ones", {shape.get(), dtype.get()});
+  }
+  if (!is_tensor(given)) type_error("backward: gradient must be a tensor, got ", Py_TYPE(given)->tp_name);
+  if (array_of(given).shape() != y.shape())
+    value_error("backward: gradient has shape ", array_of(given).shape(), ", the tensor has ", y.shape());
+  return fit(Ref::share(given), y.shape(), y.dtype());
+}
+
+}  // namespace
+
+bool is_node(PyObject* object) { return Py_TYPE(object) == g_node_type; }
+
+void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, Results& arrays,
+            PyObject* const* results, bool is_view) {
+  NodeObject* n = new_node();
+  const Ref owner(reinterpret_cast<PyObject*>(n));
+  n->op = &op;
+  n->is_view = is_view;
+  const std::size_t parameters = op.roles.size();
+  n->edges.reserve(2);
+  for (std::size_t i = 0; i < parameters; ++i) {
+    PyObject* a = arguments[i];
+    if (op.roles[i] == Role::tensor) {
+      if (is_tensor(a) && tracks_gradient(a)) add_edge(n, a, static_cast<int>(i), 0);
+    } else if (op.roles[i] == Role::tensors) {
+      for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(a); ++k) {
+        PyObject* item = PySequence_Fast_GET_ITEM(a, k);
+        if (is_tensor(item) && tracks_gradient(item)) add_edge(n, item, static_cast<int>(i), static_cast<int>(k));
+      }
+    }
+  }
+  if (op.saved_parameters) {
+    n->inputs.resize(parameters);
+    n->arguments.resize(parameters);
+    for (std::size_t i = 0; i < parameters; ++i) {
+      if (!(op.saved_parameters >> i & 1)) continue;
+      if (op.roles[i] == Role::tensor && is_tensor(arguments[i]))
+        n->inputs[i] = {Ref::share(arguments[i]), {}, versions[i]};
+      else
+        n->arguments[i] = Ref::share(arguments[i]);
+    }
+  }
+  const int outputs = arrays.size();
+  n->shapes.reserve(static_cast<std::size_t>(outputs));
+  for (int i = 0; i < outputs; ++i) {
+    n->shapes.push_back(arrays[i].shape());
+    n->dtypes.push_back(arrays[i].dtype());
+  }
+  if (op.saved_outputs) {
+    n->outputs.resize(static_cast<std::size_t>(outputs));
+    for (int i = 0; i < outputs; ++i)
+      if (op.saved_outputs >> i & 1)
+        n->outputs[static_cast<std::size_t>(i)] = {Ref(), arrays[i], arrays[i].storage()->version()};
+  }
+  const int returned = op.returns_list ? outputs : op.returned;
+  for (int i = 0; i < returned; ++i)
+    if (is_floating(array_of(results[i]).dtype())) set_output(n, results[i], i, is_view);
+  PyObject_GC_Track(owner.get());
+}
+
+// backward(roots, gradients, inputs or None, retain_graph, create_graph): accumulates into the leaves' .grad, or
+// returns the gradients of `inputs` (None for one that the roots do not depend on).
+PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    if (count != 5 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1]))
+      type_error("_backward(roots, gradients, inputs, retain_graph, create_graph) takes tuples");
+    PyObject *roots = args[0], *gradients = args[1], *inputs = args[2];
+    const bool retain = PyObject_IsTrue(args[3]), create = PyObject_IsTrue(args[4]);
+    const Py_ssize_t n = PyTuple_GET_SIZE(roots);
+    if (PyTuple_GET_SIZE(gradients) != n)
+      value_error("backward: ", n, " outputs but ", PyTuple_GET_SIZE(gradients), " gradients");
+    Walk walk(retain, create);
+    std::vector<PyObject*> all;
+    if (inputs != Py_None)
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(inputs); ++i) {
+        PyObject* x = PyTuple_GET_ITEM(inputs, i);
+        if (!is_tensor(x) || !tracks_gradient(x))
+          runtime_error("grad: input ", i, " does not require a gradient");
+        walk.want(x);
+      }
+    for (Py_ssize_t i = 0; i < n; ++i) {
+      PyObject* root = PyTuple_GET_ITEM(roots, i);
+      if (!is_tensor(root)) type_error("backward: expected a tensor, got ", Py_TYPE(root)->tp_name);
+      if (!tracks_gradient(root))
+        runtime_error("backward: the tensor does not require a gradient: no input of it does, or it was computed "
+                      "under no_grad");
+      walk.seed(root, root_gradient(root, PyTuple_GET_ITEM(gradients, i)));
+      all.push_back(root);
+    }
+    walk.run(all);
+    walk.finish_leaves();
+    if (inputs == Py_None) {
+      walk.store_leaves();
+      Py_RETURN_NONE;
+    }
+    Ref result = checked(PyTuple_New(PyTuple_GET_SIZE(inputs)));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(inputs); ++i) {
+      const Ref g = walk.result(PyTuple_GET_ITEM(inputs, i));
+      PyTuple_SET_ITEM(result.get(), i, Py_NewRef(g ? g.get() : Py_None));
+    }
+    return result.release();
+  });
+}
+
+// record(name, function, inputs, outputs): makes `outputs` the results of a node whose backward is the Python
+// `function`: called with the outputs' gradients, it returns one for each input. The node, for hooks.
+PyObject* record_python(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    if (count != 4 || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3]))
+      type_error("_record(name, function, inputs, outputs) takes tuples");
+    NodeObject* n = new_node();
+    Ref owner(reinterpret_cast<PyObject*>(n));
+    n->name = Ref::share(args[0]);
+    n->function = Ref::share(args[1]);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[2]); ++i) {
+      PyObject* x = PyTuple_GET_ITEM(args[2], i);
+      if (is_tensor(x) && tracks_gradient(x)) add_edge(n, x, 0, static_cast<int>(i));
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[3]); ++i) {
+      PyObject* y = PyTuple_GET_ITEM(args[3], i);
+      if (!is_tensor(y)) type_error("_record: outputs must be tensors, got ", Py_TYPE(y)->tp_name);
+      n->shapes.push_back(array_of(y).shape());
+      n->dtypes.push_back(array_of(y).dtype());
+      if (is_floating(array_of(y).dtype())) set_output(n, y, static_cast<int>(i), false);
+    }
+    PyObject_GC_Track(owner.get());
+    return owner.release();
+  });
+}
+
+bool init_autograd(PyObject* module) {
+  static PyType_Slot slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(node_dealloc)},
+                                {Py_tp_traverse, reinterpret_cast<void*>(node_traverse)},
+                                {Py_tp_clear, reinterpret_cast<void*>(node_clear)},
+                                {Py_tp_repr, reinterpret_cast<void*>(node_repr)},
+                                {Py_tp_getset, node_getset},
+                                {Py_tp_members, node_members},
+                                {0, nullptr}};
+  static PyType_Spec spec = {"tensorsmith._core.Node", sizeof(NodeObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+  g_node_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  return g_node_type && PyModule_AddObjectRef(module, "Node", reinterpret_cast<PyObject*>(g_node_type)) == 0;
+}
+
+}  // namespace ts::python

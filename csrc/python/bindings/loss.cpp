@@ -1,0 +1,18 @@
+#include "ops/loss.h"
+
+#include "python/bindings.h"
+
+namespace ts::python {
+
+void bind_loss(PyObject* m) {
+  add_op(m,
+         "cross_entropy(x, target, weight=None, ignore_index=-100, reduction='mean', label_smoothing=0.0)"
+         " -> y; lse, total",
+         &ops::cross_entropy);
+  add_op(m,
+         "cross_entropy_backward(dy, x, target, weight=None, lse=None, total=None, ignore_index=-100, reduction='mean',"
+         " label_smoothing=0.0) -> dx",
+         &ops::cross_entropy_backward);
+}
+
+}  // namespace ts::python

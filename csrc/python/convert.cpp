@@ -1,0 +1,235 @@
+// Conversions from Python: numbers, shapes, dtypes, and arrays from whatever can be one.
+#include "python/convert.h"
+
+#include <memory>
+
+namespace ts::python {
+
+namespace {
+[[noreturn]] void wrong_type(const Argument& a, const char* wanted) {
+  type_error(a.operation, ": ", a.name, " must be ", wanted, ", got ", Py_TYPE(a.object)->tp_name);
+}
+
+std::int64_t index_value(const Argument& a, PyObject* object) {
+  const Ref number(PyNumber_Index(object));
+  if (!number) {
+    PyErr_Clear();
+    wrong_type(a, "an integer or a sequence of integers");
+  }
+  int overflow;
+  const long long value = PyLong_AsLongLongAndOverflow(number.get(), &overflow);
+  if (overflow) value_error(a.operation, ": ", a.name, " does not fit 64 bits");
+  return value;
+}
+}  // namespace
+
+std::int64_t integer_from(const Argument& a) {
+  if (PyLong_CheckExact(a.object)) {
+    int overflow;
+    const long long value = PyLong_AsLongLongAndOverflow(a.object, &overflow);
+    if (overflow) value_error(a.operation, ": ", a.name, " does not fit 64 bits");
+    return value;
+  }
+  if (PyBool_Check(a.object) || !PyIndex_Check(a.object)) wrong_type(a, "an integer");
+  return index_value(a, a.object);
+}
+
+double float_from(const Argument& a) {
+  if (PyFloat_CheckExact(a.object)) return PyFloat_AS_DOUBLE(a.object);
+  const double value = PyFloat_AsDouble(a.object);
+  if (value == -1.0 && PyErr_Occurred()) {
+    PyErr_Clear();
+    wrong_type(a, "a number");
+  }
+  return value;
+}
+
+bool bool_from(const Argument& a) {
+  if (a.object == Py_True) return true;
+  if (a.object == Py_False) return false;
+  const int value = PyObject_IsTrue(a.object);
+  if (value < 0) throw PythonError{};
+  return value;
+}
+
+Shape integers_from(const Argument& a) {
+  if (PyLong_Check(a.object) || (PyIndex_Check(a.object) && !PySequence_Check(a.object)))
+    return Shape{index_value(a, a.object)};
+  const Ref sequence(PyUnicode_Check(a.object) ? nullptr : PySequence_Fast(a.object, ""));
+  if (!sequence) {
+    PyErr_Clear();
+    wrong_type(a, "an integer or a sequence of integers");
+  }
+  const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence.get());
+  if (n > kMaxRank) value_error(a.operation, ": ", a.name, " has ", n, " entries; at most ", kMaxRank, " are allowed");
+  Shape shape(static_cast<int>(n));
+  for (Py_ssize_t i = 0; i < n; ++i)
+    shape[static_cast<int>(i)] = index_value(a, PySequence_Fast_GET_ITEM(sequence.get(), i));
+  return shape;
+}
+
+std::optional<Scalar> scalar_from(PyObject* o) {
+  if (PyFloat_CheckExact(o)) return Scalar::of(PyFloat_AS_DOUBLE(o));
+  if (PyBool_Check(o)) return Scalar::of(o == Py_True);
+  if (PyLong_CheckExact(o)) {
+    int overflow;
+    const long long value = PyLong_AsLongLongAndOverflow(o, &overflow);
+    if (!overflow) return Scalar::of(static_cast<std::int64_t>(value));
+    overflow_error("a Python integer among the operands does not fit 64 bits");
+  }
+  return std::nullopt;
+}
+
+std::vector<Array> Convert<std::vector<Array>>::operator()(const Argument& a) {
+  if (!PyList_Check(a.object) && !PyTuple_Check(a.object)) wrong_type(a, "a list or tuple of tensors");
+  std::vector<Array> arrays;
+  const Py_ssize_t n = PySequence_Fast_GET_SIZE(a.object);
+  arrays.reserve(static_cast<std::size_t>(n));
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* item = PySequence_Fast_GET_ITEM(a.object, i);
+    if (item == Py_None)
+      arrays.emplace_back();
+    else
+      arrays.push_back(is_tensor(item) ? array_of(item) : array_from(a.operation, item, true));
+  }
+  return arrays;
+}
+
+// --- arrays from buffers -----------------------------------------------------------------------
+
+namespace {
+
+// The dtype of a buffer's format; native byte order only.
+std::optional<DType> dtype_of_format(const char* format, Py_ssize_t itemsize) {
+  const char* f = format ? format : "B";
+  if (*f == '@' || *f == '=') ++f;
+  const auto integer = [&](bool is_signed) -> std::optional<DType> {
+    switch (itemsize) {
+      case 1: return is_signed ? DType::int8 : DType::uint8;
+      case 2: return is_signed ? DType::int16 : DType::uint16;
+      case 4: return is_signed ? DType::int32 : DType::uint32;
+      case 8: return is_signed ? DType::int64 : DType::uint64;
+    }
+    return std::nullopt;
+  };
+  if (f[0] && f[1] == 0) {
+    switch (f[0]) {
+      case '?': return DType::boolean;
+      case 'b': case 'h': case 'i': case 'l': case 'q': case 'n': return integer(true);
+      case 'B': case 'H': case 'I': case 'L': case 'Q': case 'N': return integer(false);
+      case 'e': return DType::float16;
+      case 'f': return DType::float32;
+      case 'd': return DType::float64;
+    }
+  }
+  if (f[0] == 'Z' && f[1] == 'f') return DType::complex64;
+  if (f[0] == 'Z' && f[1] == 'd') return DType::complex128;
+  return std::nullopt;
+}
+
+void release_py_buffer(void* owner) {
+  // May be any thread, and the interpreter may be gone.
+  if (!Py_IsInitialized()) return;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  auto* buffer = static_cast<Py_buffer*>(owner);
+  PyBuffer_Release(buffer);
+  delete buffer;
+  PyGILState_Release(state);
+}
+
+// The buffer's memory as an array that keeps it alive; nothing where the strides are not whole elements or the
+// dtype has no place here.
+std::optional<Array> adopt_buffer(PyObject* object) {
+  auto buffer = std::make_unique<Py_buffer>();
+  if (PyObject_GetBuffer(object, buffer.get(), PyBUF_RECORDS_RO) < 0) {
+    // A tensor of ours that refuses has a reason to give.
+    if (is_tensor(object)) throw PythonError{};
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  const auto dtype = dtype_of_format(buffer->format, buffer->itemsize);
+  bool fits = dtype && itemsize(*dtype) == buffer->itemsize && buffer->ndim <= kMaxRank &&
+              reinterpret_cast<std::uintptr_t>(buffer->buf) % static_cast<std::uintptr_t>(buffer->itemsize) == 0;
+  Shape shape(fits ? buffer->ndim : 0), strides(fits ? buffer->ndim : 0);
+  std::int64_t low = 0, high = 0;
+  bool empty = false;
+  for (int i = 0; fits && i < buffer->ndim; ++i) {
+    shape[i] = buffer->shape[i];
+    empty |= shape[i] == 0;
+    if (buffer->strides[i] % buffer->itemsize != 0) fits = false;
+    strides[i] = buffer->strides[i] / buffer->itemsize;
+    (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
+  }
+  if (!fits) {
+    PyBuffer_Release(buffer.get());
+    return std::nullopt;
+  }
+  if (empty) low = high = 0;
+  const std::int64_t item = buffer->itemsize;
+  char* base = static_cast<char*>(buffer->buf) + low * item;
+  const bool read_only = buffer->readonly;
+  Storage* storage = Storage::adopt(base, empty ? 0 : (high - low + 1) * item, read_only, buffer.get(), release_py_buffer);
+  buffer.release();
+  return Array(StorageRef(storage), *dtype, shape, strides, -low);
+}
+
+// NumPy's reading of the object: nested lists, scalars, __array__, foreign byte orders.
+Ref numpy_array(const char* operation, PyObject* object) {
+  static PyObject* ascontiguous = [] {
+    const Ref numpy = checked(PyImport_ImportModule("numpy"));
+    return checked(PyObject_GetAttrString(numpy.get(), "asarray")).release();
+  }();
+  Ref array(PyObject_CallOneArg(ascontiguous, object));
+  if (!array) {
+    PyErr_Clear();
+    value_error(operation, ": cannot make an array of a ", Py_TYPE(object)->tp_name,
+                ": nested lists must have rows of equal length and hold numbers");
+  }
+  return array;
+}
+
+bool has_array_interface(PyObject* object) { return PyObject_CheckBuffer(object) || PyObject_HasAttrString(object, "__array__"); }
+
+// Whether any float in nested lists came with a dtype of its own (a NumPy scalar or a tensor).
+bool typed_leaf(PyObject* object) {
+  if (PyList_Check(object) || PyTuple_Check(object)) {
+    const Py_ssize_t n = PySequence_Fast_GET_SIZE(object);
+    return n > 0 && typed_leaf(PySequence_Fast_GET_ITEM(object, 0));
+  }
+  return !PyFloat_CheckExact(object) && !PyLong_Check(object) && has_array_interface(object);
+}
+
+}  // namespace
+
+Array array_from(const char* operation, PyObject* object, bool share) {
+  if (is_tensor(object)) {
+    if (share) return array_of(object);
+    return ops::contiguous(ops::copy(array_of(object)));
+  }
+  if (const auto scalar = scalar_from(object)) {
+    const Operand operand(*scalar);
+    Array y = empty(operation, result_type(&operand, 1), Shape{});
+    write_scalar(operation, *scalar, y.dtype(), y.data());
+    return y;
+  }
+  if (object == Py_None || PyUnicode_Check(object))
+    type_error(operation, ": cannot make an array of ", object == Py_None ? "None" : "a string");
+  // Bytes hold text as far as NumPy is concerned; here they are a buffer of uint8.
+  std::optional<Array> adopted = PyObject_CheckBuffer(object) ? adopt_buffer(object) : std::nullopt;
+  if (adopted) return share ? *adopted : ops::contiguous(ops::copy(*adopted));
+  const bool typed = typed_leaf(object);
+  const Ref array = numpy_array(operation, object);
+  adopted = adopt_buffer(array.get());
+  if (!adopted) {
+    const Ref described = checked(PyObject_GetAttrString(array.get(), "dtype"));
+    const Ref text = checked(PyObject_Str(described.get()));
+    type_error(operation, ": cannot make an array of a ", Py_TYPE(object)->tp_name, " with NumPy dtype ",
+               PyUnicode_AsUTF8(text.get()));
+  }
+  if (!typed && adopted->dtype() == DType::float64 && default_float() != DType::float64)
+    return ops::astype(*adopted, default_float(), false);
+  // NumPy's temporary belongs to nobody else.
+  return *adopted;
+}
+
+}  // namespace ts::python

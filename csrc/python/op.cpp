@@ -1,0 +1,338 @@
+// Operations as Python callables: signatures, calls, and the decision to record.
+#include "python/op.h"
+
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+
+#include "python/autograd.h"
+
+namespace ts::python {
+
+namespace {
+
+PyTypeObject* g_op_type;
+
+std::unordered_map<std::string, Op*>& registry() {
+  static auto* all = new std::unordered_map<std::string, Op*>;
+  return *all;
+}
+
+std::string trimmed(std::string s) {
+  const auto begin = s.find_first_not_of(' ');
+  if (begin == std::string::npos) return "";
+  return s.substr(begin, s.find_last_not_of(' ') - begin + 1);
+}
+
+std::vector<std::string> split(const std::string& s, char separator) {
+  std::vector<std::string> parts;
+  int depth = 0;
+  std::string part;
+  for (char c : s) {
+    depth += (c == '(' || c == '[') - (c == ')' || c == ']');
+    if (c == separator && depth == 0) {
+      parts.push_back(trimmed(part));
+      part.clear();
+    } else {
+      part += c;
+    }
+  }
+  if (!trimmed(part).empty()) parts.push_back(trimmed(part));
+  return parts;
+}
+
+Ref evaluate(const std::string& literal) {
+  static PyObject* globals = PyDict_New();
+  return checked(PyRun_String(literal.c_str(), Py_eval_input, globals, globals));
+}
+
+void parse_signature(Op& op, const std::string& text) {
+  const auto open = text.find('(');
+  const auto arrow = text.find("->");
+  const auto close = text.rfind(')', arrow == std::string::npos ? text.size() : arrow);
+  op.name = text.substr(0, open);
+  op.signature = text.substr(open, close - open + 1);
+  op.in_place = op.name.size() > 1 && op.name.back() == '_';
+  bool keyword_only = false;
+  for (const std::string& p : split(text.substr(open + 1, close - open - 1), ',')) {
+    if (p == "/") {
+      op.positional_only = static_cast<int>(op.parameters.size());
+    } else if (p == "*") {
+      keyword_only = true;
+    } else {
+      const auto equals = p.find('=');
+      op.parameters.push_back(trimmed(p.substr(0, equals)));
+      op.defaults.push_back(equals == std::string::npos ? Ref() : evaluate(trimmed(p.substr(equals + 1))));
+      if (!keyword_only) op.positional = static_cast<int>(op.parameters.size());
+    }
+  }
+  if (arrow == std::string::npos) {
+    op.outputs = {"y"};
+  } else {
+    const auto groups = split(text.substr(arrow + 2), ';');
+    op.outputs = split(groups[0], ',');
+    op.returned = static_cast<int>(op.outputs.size());
+    if (groups.size() > 1)
+      for (const std::string& hidden : split(groups[1], ',')) op.outputs.push_back(hidden);
+  }
+}
+
+OpObject* as_op(PyObject* o) { return reinterpret_cast<OpObject*>(o); }
+
+// Orders positional and keyword arguments by the signature.
+void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObject* keywords, PyObject** slots) {
+  const int count = static_cast<int>(op.parameters.size());
+  if (given > op.positional)
+    type_error(op.name, op.signature, " takes ", op.positional, " positional arguments, got ", given);
+  for (int i = 0; i < given; ++i) slots[i] = args[i];
+  for (int i = static_cast<int>(given); i < count; ++i) slots[i] = nullptr;
+  const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
+  for (Py_ssize_t k = 0; k < named; ++k) {
+    PyObject* keyword = PyTuple_GET_ITEM(keywords, k);
+    const char* name = PyUnicode_AsUTF8(keyword);
+    int i = op.positional_only;
+    while (i < count && op.parameters[static_cast<std::size_t>(i)] != name) ++i;
+    if (i == count) type_error(op.name, op.signature, " has no parameter '", name, "'");
+    if (slots[i]) type_error(op.name, op.signature, ": ", name, " was given twice");
+    slots[i] = args[given + k];
+  }
+  for (int i = 0; i < count; ++i) {
+    if (slots[i]) continue;
+    slots[i] = op.defaults[static_cast<std::size_t>(i)].get();
+    if (!slots[i]) type_error(op.name, op.signature, ": ", op.parameters[static_cast<std::size_t>(i)], " is missing");
+  }
+}
+
+PyObject* op_vectorcall(PyObject* self, PyObject* const* args, std::size_t flags, PyObject* keywords) {
+  Op& op = *as_op(self)->op;
+  const Py_ssize_t given = PyVectorcall_NARGS(flags);
+  if (!keywords && given == static_cast<Py_ssize_t>(op.parameters.size()) && given <= op.positional)
+    return apply(op, args);
+  return guarded([&]() -> PyObject* {
+    PyObject* slots[kMaxParameters];
+    bind_arguments(op, args, given, keywords, slots);
+    return apply(op, slots);
+  });
+}
+
+PyObject* op_get(PyObject* self, PyObject* instance, PyObject*) {
+  if (!instance || instance == Py_None) return Py_NewRef(self);
+  return PyMethod_New(self, instance);
+}
+
+PyObject* op_repr(PyObject* self) {
+  const Op& op = *as_op(self)->op;
+  return PyUnicode_FromFormat("<op %s%s>", op.name.c_str(), op.signature.c_str());
+}
+
+PyObject* op_name(PyObject* self, void*) { return PyUnicode_FromString(as_op(self)->op->name.c_str()); }
+PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("tensorsmith"); }
+PyObject* op_text_signature(PyObject* self, void*) {
+  return PyUnicode_FromString(as_op(self)->op->signature.c_str());
+}
+PyObject* op_doc(PyObject* self, void*) {
+  PyObject* doc = as_op(self)->doc;
+  return Py_NewRef(doc ? doc : Py_None);
+}
+int op_set_doc(PyObject* self, PyObject* doc, void*) {
+  Py_XINCREF(doc);
+  Py_XSETREF(as_op(self)->doc, doc);
+  return 0;
+}
+
+// _define(rules): each (function, sources, wrt, joint) with sources as ("dy" | "dys" | "parameter" | "shape" | "output" | "needs", index).
+PyObject* op_define(PyObject* self, PyObject* rules) {
+  return guarded([&]() -> PyObject* {
+    Op& op = *as_op(self)->op;
+    op.rules.clear();
+    op.saved_parameters = op.saved_outputs = 0;
+    const Ref sequence = checked(PySequence_Fast(rules, "rules must be a sequence"));
+    for (Py_ssize_t r = 0; r < PySequence_Fast_GET_SIZE(sequence.get()); ++r) {
+      PyObject *function, *sources, *wrt;
+      int joint;
+      if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(sequence.get(), r), "OO!O!p", &function, &PyTuple_Type, &sources,
+                            &PyTuple_Type, &wrt, &joint))
+        throw PythonError{};
+      Rule rule;
+      rule.function = Ref::share(function);
+      rule.joint = joint;
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(sources); ++i) {
+        const char* kind;
+        int index;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(sources, i), "si", &kind, &index)) throw PythonError{};
+        const Source::Kind k = !std::strcmp(kind, "dy")          ? Source::dy
+                               : !std::strcmp(kind, "dys")       ? Source::dys
+                               : !std::strcmp(kind, "shape")     ? Source::shape
+                               : !std::strcmp(kind, "parameter") ? Source::parameter
+                               : !std::strcmp(kind, "output")    ? Source::output
+                                                                 : Source::needs;
+        rule.sources.push_back({k, static_cast<std::uint8_t>(index)});
+        if (k == Source::parameter) op.saved_parameters |= 1u << index;
+        if (k == Source::output) op.saved_outputs |= 1u << index;
+      }
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i)
+        rule.wrt.push_back(static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(wrt, i))));
+      op.rules.push_back(std::move(rule));
+    }
+    Py_RETURN_NONE;
+  });
+}
+
+Ref names(const std::vector<std::string>& strings) {
+  Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(strings.size())));
+  for (std::size_t i = 0; i < strings.size(); ++i)
+    PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), PyUnicode_FromString(strings[i].c_str()));
+  return tuple;
+}
+PyObject* op_parameters(PyObject* self, void*) {
+  return guarded([&] { return names(as_op(self)->op->parameters).release(); });
+}
+PyObject* op_outputs(PyObject* self, void*) {
+  return guarded([&] { return names(as_op(self)->op->outputs).release(); });
+}
+PyObject* op_differentiable(PyObject* self, void*) { return PyBool_FromLong(as_op(self)->op->differentiable); }
+
+PyGetSetDef op_getset[] = {
+    {"__name__", op_name, nullptr, nullptr, nullptr},
+    {"__qualname__", op_name, nullptr, nullptr, nullptr},
+    {"__module__", op_module, nullptr, nullptr, nullptr},
+    {"__text_signature__", op_text_signature, nullptr, nullptr, nullptr},
+    {"__doc__", op_doc, op_set_doc, nullptr, nullptr},
+    {"_parameters", op_parameters, nullptr, "The names of the parameters, in order.", nullptr},
+    {"_outputs", op_outputs, nullptr, "The names of the results, hidden ones included.", nullptr},
+    {"_differentiable", op_differentiable, nullptr, "Whether results can carry a gradient.", nullptr},
+    {}};
+PyMethodDef op_methods[] = {{"_define", op_define, METH_O, "Sets the gradient rules; see autograd.define."}, {}};
+PyMemberDef op_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpObject, vectorcall), READONLY, nullptr}, {}};
+
+// Memory that others see through other tensors cannot be written by a recorded operation: the others would not know
+// of the new values' gradient.
+void check_in_place(const Op& op, PyObject* target, bool recording) {
+  TensorObject* t = as_tensor(target);
+  if (t->autograd && t->autograd->requires_grad && !t->autograd->node)
+    runtime_error(op.name, ": a leaf tensor that requires a gradient cannot be changed in place while gradients are "
+                           "recorded; use `with ts.no_grad():` or a copy");
+  if (recording && t->shares_storage && t->array.storage()->owners() > 1)
+    runtime_error(op.name, ": the destination shares its memory with another tensor, which would not learn of the "
+                           "gradient; use the operation that returns a new tensor, or write to a copy");
+}
+
+bool tracked(const Op& op, PyObject* const* arguments) {
+  for (std::size_t i = 0; i < op.roles.size(); ++i) {
+    PyObject* a = arguments[i];
+    if (op.roles[i] == Role::tensor) {
+      if (is_tensor(a) && tracks_gradient(a)) return true;
+    } else if (op.roles[i] == Role::tensors && (PyList_Check(a) || PyTuple_Check(a))) {
+      for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(a); ++k) {
+        PyObject* item = PySequence_Fast_GET_ITEM(a, k);
+        if (is_tensor(item) && tracks_gradient(item)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool share_storage(const Op& op, PyObject* const* arguments, const Array& y) {
+  bool shares = false;
+  for (std::size_t i = 0; i < op.roles.size(); ++i)
+    if (op.roles[i] == Role::tensor && is_tensor(arguments[i]) && array_of(arguments[i]).storage() == y.storage()) {
+      as_tensor(arguments[i])->shares_storage = true;
+      shares = true;
+    }
+  return shares;
+}
+
+PyObject* apply_checked(Op& op, PyObject* const* arguments) {
+  const bool recording = g_grad_enabled && op.differentiable && tracked(op, arguments);
+  std::uint32_t versions[kMaxParameters];
+  if (recording)
+    for (std::size_t i = 0; i < op.roles.size(); ++i)
+      if (op.roles[i] == Role::tensor && is_tensor(arguments[i]))
+        versions[i] = array_of(arguments[i]).storage()->version();
+
+  Results results;
+  if (op.in_place) {
+    PyObject* target = arguments[0];
+    if (is_tensor(target) && g_grad_enabled && (recording || as_tensor(target)->autograd))
+      check_in_place(op, target, recording);
+    op.call(op, arguments, results);
+    if (recording) {
+      results.push_back(Array(array_of(target)));
+      record(op, arguments, versions, results, &target, false);
+    }
+    return Py_NewRef(target);
+  }
+
+  op.call(op, arguments, results);
+  const int returned = op.returns_list ? results.size() : op.returned;
+  Ref tensors[kMaxOutputs];
+  Ref list;
+  PyObject* objects[kMaxOutputs];
+  PyObject** outputs = objects;
+  std::unique_ptr<PyObject*[]> many;
+  if (returned > kMaxOutputs) {
+    many.reset(new PyObject*[static_cast<std::size_t>(returned)]);
+    outputs = many.get();
+  }
+  if (returned != 1 || op.returns_list) list = checked(PyTuple_New(returned));
+  bool is_view = false;
+  for (int i = 0; i < returned; ++i) {
+    const bool shares = share_storage(op, arguments, results[i]);
+    is_view |= shares;
+    // The saved outputs need the array once more.
+    const bool kept = recording && (i >= 32 || (op.saved_outputs >> i & 1));
+    Ref tensor = make_tensor(kept || recording ? Array(results[i]) : std::move(results[i]));
+    as_tensor(tensor.get())->shares_storage = shares;
+    outputs[i] = tensor.get();
+    if (list)
+      PyTuple_SET_ITEM(list.get(), i, tensor.release());
+    else
+      tensors[i] = std::move(tensor);
+  }
+  if (recording) record(op, arguments, versions, results, outputs, is_view);
+  return list ? list.release() : tensors[0].release();
+}
+
+}  // namespace
+
+PyObject* apply(Op& op, PyObject* const* arguments) {
+  return guarded([&] { return apply_checked(op, arguments); });
+}
+
+Op& find_op(const char* name) {
+  const auto found = registry().find(name);
+  if (found == registry().end()) runtime_error("no operation named ", name);
+  return *found->second;
+}
+
+Op& add_op(PyObject* module, const char* signature, Op prototype) {
+  Op* op = new Op(std::move(prototype));  // lives as long as the process
+  parse_signature(*op, signature);
+  if (op->parameters.size() != op->roles.size() || op->parameters.size() > kMaxParameters)
+    runtime_error("the signature ", signature, " names ", op->parameters.size(), " parameters, the function has ",
+                  op->roles.size());
+  registry()[op->name] = op;
+  Ref object = checked(g_op_type->tp_alloc(g_op_type, 0));
+  as_op(object.get())->vectorcall = op_vectorcall;
+  as_op(object.get())->op = op;
+  as_op(object.get())->doc = nullptr;
+  if (PyObject_SetAttrString(module, op->name.c_str(), object.get()) < 0) throw PythonError{};
+  return *op;
+}
+
+bool init_op(PyObject*) {
+  static PyType_Slot slots[] = {{Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+                                {Py_tp_descr_get, reinterpret_cast<void*>(op_get)},
+                                {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
+                                {Py_tp_getset, op_getset},
+                                {Py_tp_methods, op_methods},
+                                {Py_tp_members, op_members},
+                                {0, nullptr}};
+  static PyType_Spec spec = {"tensorsmith._core.Op", sizeof(OpObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR, slots};
+  g_op_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+  return g_op_type != nullptr;
+}
+
+}  // namespace ts::python

@@ -1,0 +1,506 @@
+// The Tensor type: its memory, its attributes and its operators. Everything else about it is in tensor.py.
+#include "python/tensor.h"
+
+#include <algorithm>
+
+#include "python/autograd.h"
+#include "python/op.h"
+
+namespace ts::python {
+
+PyTypeObject* g_tensor_base;
+PyTypeObject* g_tensor_type;
+
+namespace {
+
+void tensor_dealloc(PyObject* self) {
+  TensorObject* t = as_tensor(self);
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  if (t->weakrefs) PyObject_ClearWeakRefs(self);
+  // A long chain of nodes frees itself recursively; the trashcan bounds the depth.
+  Py_TRASHCAN_BEGIN(self, tensor_dealloc)
+  delete t->autograd;
+  t->autograd = nullptr;
+  t->array.~Array();
+  type->tp_free(self);
+  Py_DECREF(type);
+  Py_TRASHCAN_END
+}
+
+int tensor_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (const Autograd* a = as_tensor(self)->autograd) {
+    Py_VISIT(a->node.get());
+    Py_VISIT(a->grad.get());
+    Py_VISIT(a->hooks.get());
+  }
+  return 0;
+}
+
+int tensor_clear(PyObject* self) {
+  if (Autograd* a = as_tensor(self)->autograd) {
+    a->node = Ref();
+    a->grad = Ref();
+    a->hooks = Ref();
+  }
+  return 0;
+}
+
+// Tensor(data, /, dtype=None): a copy of the data; subclasses (Parameter) share a tensor's memory through _share.
+PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  return guarded([&]() -> PyObject* {
+    static const char* names[] = {"", "dtype", nullptr};
+    PyObject *data, *dtype = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:Tensor", const_cast<char**>(names), &data, &dtype))
+      return nullptr;
+    Array array = array_from("Tensor", data);
+    if (dtype != Py_None && dtype_from("Tensor", dtype) != array.dtype()) {
+      const Ref plain = make_tensor(std::move(array));
+      PyObject* call[] = {plain.get(), dtype, Py_True};
+      const Ref cast = checked(apply(find_op("astype"), call));
+      array = array_of(cast.get());
+    }
+    PyObject* self = type->tp_alloc(type, 0);
+    if (!self) return nullptr;
+    new (&as_tensor(self)->array) Array(std::move(array));
+    return self;
+  });
+}
+
+// --- operators ---------------------------------------------------------------------------------
+
+// Numbers, tensors and what NumPy makes an array of; anything else gets its own say.
+bool acceptable(PyObject* o) {
+  return is_tensor(o) || PyFloat_Check(o) || PyLong_Check(o) || PyObject_CheckBuffer(o) ||
+         PyObject_HasAttrString(o, "__array__");
+}
+
+template <std::size_t N>
+struct Name {
+  constexpr Name(const char (&text)[N]) { std::copy_n(text, N, value); }
+  char value[N];
+};
+
+template <Name name>
+PyObject* binary(PyObject* a, PyObject* b) {
+  static Op& op = find_op(name.value);
+  if (!acceptable(a) || !acceptable(b)) Py_RETURN_NOTIMPLEMENTED;
+  PyObject* arguments[] = {a, b};
+  return apply(op, arguments);
+}
+
+template <Name name>
+PyObject* unary(PyObject* a) {
+  static Op& op = find_op(name.value);
+  return apply(op, &a);
+}
+
+PyObject* power(PyObject* a, PyObject* b, PyObject* modulus) {
+  if (modulus != Py_None) Py_RETURN_NOTIMPLEMENTED;
+  if (is_tensor(a) && PyLong_CheckExact(b) && PyLong_AsLong(b) == 2 && array_of(a).dtype() != DType::boolean)
+    return unary<"square">(a);
+  PyErr_Clear();  // an exponent beyond a long is power's business
+  return binary<"power">(a, b);
+}
+PyObject* power_in_place(PyObject* a, PyObject* b, PyObject*) { return binary<"power_">(a, b); }
+PyObject* positive(PyObject* a) { return Py_NewRef(a); }
+
+PyObject* richcompare(PyObject* a, PyObject* b, int comparison) {
+  switch (comparison) {
+    case Py_EQ:
+      if (!acceptable(b)) Py_RETURN_NOTIMPLEMENTED;
+      return binary<"equal">(a, b);
+    case Py_NE:
+      if (!acceptable(b)) Py_RETURN_NOTIMPLEMENTED;
+      return binary<"not_equal">(a, b);
+    case Py_LT: return binary<"less">(a, b);
+    case Py_LE: return binary<"less_equal">(a, b);
+    case Py_GT: return binary<"greater">(a, b);
+    default: return binary<"greater_equal">(a, b);
+  }
+}
+
+Py_hash_t tensor_hash(PyObject* self) { return _Py_HashPointer(self); }
+
+// The one element, as a Python number.
+PyObject* item_of(const Array& x) {
+  if (x.size() != 1)
+    value_error("item: only a tensor with one element converts to a Python number, got shape ", x.shape());
+  switch (x.dtype()) {
+    case DType::boolean: return PyBool_FromLong(*x.data_as<std::uint8_t>() != 0);
+    case DType::float32: return PyFloat_FromDouble(*x.data_as<float>());
+    case DType::float64: return PyFloat_FromDouble(*x.data_as<double>());
+    case DType::uint8: return PyLong_FromLong(*x.data_as<std::uint8_t>());
+    case DType::uint16: return PyLong_FromLong(*x.data_as<std::uint16_t>());
+    case DType::uint32: return PyLong_FromUnsignedLong(*x.data_as<std::uint32_t>());
+    case DType::uint64: return PyLong_FromUnsignedLongLong(*x.data_as<std::uint64_t>());
+    case DType::int8: return PyLong_FromLong(*x.data_as<std::int8_t>());
+    case DType::int16: return PyLong_FromLong(*x.data_as<std::int16_t>());
+    case DType::int32: return PyLong_FromLong(*x.data_as<std::int32_t>());
+    case DType::int64: return PyLong_FromLongLong(*x.data_as<std::int64_t>());
+    default: type_error("item: dtype ", name(x.dtype()), " has no Python number here yet");
+  }
+}
+
+PyObject* item(PyObject* self, PyObject*) {
+  return guarded([&] { return item_of(array_of(self)); });
+}
+PyObject* to_int(PyObject* self) {
+  const Ref number(item(self, nullptr));
+  return number ? PyNumber_Long(number.get()) : nullptr;
+}
+PyObject* to_float(PyObject* self) {
+  const Ref number(item(self, nullptr));
+  return number ? PyNumber_Float(number.get()) : nullptr;
+}
+PyObject* to_index(PyObject* self) {
+  return guarded([&]() -> PyObject* {
+    const Array& x = array_of(self);
+    if (is_floating(x.dtype()) || x.ndim() != 0)
+      type_error("only a 0-d integer tensor can be used as an index, got dtype ", name(x.dtype()), " and shape ",
+                 x.shape());
+    const Ref number = checked(item_of(x));
+    return PyNumber_Long(number.get());
+  });
+}
+int to_bool(PyObject* self) {
+  return guarded(
+      [&] {
+        const Array& x = array_of(self);
+        if (x.size() != 1)
+          value_error("the truth value of a tensor of shape ", x.shape(),
+                      " is ambiguous; use .any(), .all() or compare one element");
+        const Ref number = checked(item_of(x));
+        return PyObject_IsTrue(number.get());
+      },
+      -1);
+}
+
+Py_ssize_t length(PyObject* self) {
+  return guarded(
+      [&] {
+        const Array& x = array_of(self);
+        if (x.ndim() == 0) type_error("len() of a 0-d tensor");
+        return static_cast<Py_ssize_t>(x.shape(0));
+      },
+      Py_ssize_t{-1});
+}
+
+PyObject* subscript(PyObject* self, PyObject* key) {
+  static Op& op = find_op("getitem");
+  return guarded([&]() -> PyObject* {
+    // Integers, slices, None and Ellipsis make views; the rest is indexing by arrays, in ops/getitem.py.
+    if (!is_basic_key(key)) {
+      static PyObject* method = PyUnicode_InternFromString("_getitem_arrays");
+      return PyObject_CallMethodOneArg(self, method, key);
+    }
+    PyObject* arguments[] = {self, key};
+    return apply(op, arguments);
+  });
+}
+
+int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
+  return guarded(
+      [&] {
+        if (!value) type_error("a tensor's elements cannot be deleted");
+        static Op& op = find_op("setitem_");
+        Ref result;
+        if (is_basic_key(key)) {
+          PyObject* arguments[] = {self, key, value};
+          result = checked(apply(op, arguments));
+        } else {
+          static PyObject* method = PyUnicode_InternFromString("_setitem_arrays");
+          result = checked(PyObject_CallMethodObjArgs(self, method, key, value, nullptr));
+        }
+        return 0;
+      },
+      -1);
+}
+
+// --- attributes --------------------------------------------------------------------------------
+
+PyObject* tuple_of(const Shape& values) {
+  PyObject* tuple = PyTuple_New(values.rank());
+  for (int i = 0; tuple && i < values.rank(); ++i) PyTuple_SET_ITEM(tuple, i, PyLong_FromLongLong(values[i]));
+  return tuple;
+}
+
+PyObject* get_shape(PyObject* self, void*) { return tuple_of(array_of(self).shape()); }
+PyObject* get_strides(PyObject* self, void*) {
+  Shape strides = array_of(self).strides();
+  for (int i = 0; i < strides.rank(); ++i) strides[i] *= itemsize(array_of(self).dtype());
+  return tuple_of(strides);
+}
+PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(array_of(self).ndim()); }
+PyObject* get_size(PyObject* self, void*) { return PyLong_FromLongLong(array_of(self).size()); }
+PyObject* get_itemsize(PyObject* self, void*) { return PyLong_FromLongLong(itemsize(array_of(self).dtype())); }
+PyObject* get_nbytes(PyObject* self, void*) { return PyLong_FromLongLong(array_of(self).nbytes()); }
+PyObject* get_dtype(PyObject* self, void*) { return dtype_object(array_of(self).dtype()).release(); }
+PyObject* get_version(PyObject* self, void*) {
+  return PyLong_FromUnsignedLong(array_of(self).storage()->version());
+}
+PyObject* get_read_only(PyObject* self, void*) { return PyBool_FromLong(array_of(self).read_only()); }
+
+PyObject* get_requires_grad(PyObject* self, void*) { return PyBool_FromLong(tracks_gradient(self)); }
+int set_requires_grad(PyObject* self, PyObject* value, void*) {
+  return guarded(
+      [&] {
+        const int wanted = value ? PyObject_IsTrue(value) : 0;
+        if (wanted < 0) throw PythonError{};
+        const Autograd* a = as_tensor(self)->autograd;
+        if (a && a->node) {
+          if (!wanted) runtime_error("requires_grad: a computed tensor keeps its gradient; use .detach()");
+          return 0;
+        }
+        if (wanted && !is_floating(array_of(self).dtype()))
+          type_error("requires_grad: only floating dtypes have gradients, got ", name(array_of(self).dtype()));
+        if (wanted || a) autograd_of(self).requires_grad = wanted;
+        return 0;
+      },
+      -1);
+}
+PyObject* get_grad(PyObject* self, void*) {
+  const Autograd* a = as_tensor(self)->autograd;
+  return Py_NewRef(a && a->grad ? a->grad.get() : Py_None);
+}
+int set_grad(PyObject* self, PyObject* value, void*) {
+  return guarded(
+      [&] {
+        if (!value || value == Py_None) {
+          if (Autograd* a = as_tensor(self)->autograd) a->grad = Ref();
+          return 0;
+        }
+        if (!is_tensor(value)) type_error("grad: must be a tensor or None, got ", Py_TYPE(value)->tp_name);
+        const Array &x = array_of(self), &g = array_of(value);
+        if (g.shape() != x.shape() || g.dtype() != x.dtype())
+          value_error("grad: must have the tensor's shape ", x.shape(), " and dtype ", name(x.dtype()), ", got ",
+                      g.shape(), " and ", name(g.dtype()));
+        autograd_of(self).grad = Ref::share(value);
+        return 0;
+      },
+      -1);
+}
+PyObject* get_grad_fn(PyObject* self, void*) {
+  const Autograd* a = as_tensor(self)->autograd;
+  return Py_NewRef(a && a->node ? a->node.get() : Py_None);
+}
+PyObject* get_is_leaf(PyObject* self, void*) {
+  const Autograd* a = as_tensor(self)->autograd;
+  return PyBool_FromLong(!a || !a->node);
+}
+
+PyObject* detach(PyObject* self, PyObject*) {
+  return guarded([&] {
+    as_tensor(self)->shares_storage = true;
+    Ref y = make_tensor(array_of(self));
+    as_tensor(y.get())->shares_storage = true;
+    return y.release();
+  });
+}
+
+// _share(tensor): this object becomes another view of the tensor's memory. Used by Parameter and set_data.
+PyObject* share(PyObject* self, PyObject* other) {
+  return guarded([&]() -> PyObject* {
+    if (!is_tensor(other)) type_error("_share: expected a tensor, got ", Py_TYPE(other)->tp_name);
+    array_of(self) = array_of(other);
+    Py_RETURN_NONE;
+  });
+}
+
+PyObject* is_contiguous(PyObject* self, PyObject*) { return PyBool_FromLong(array_of(self).is_contiguous()); }
+
+// _register_hook(callable): appends it to the hooks of this tensor's gradient; returns the list that holds it.
+PyObject* register_hook(PyObject* self, PyObject* hook) {
+  return guarded([&]() -> PyObject* {
+    if (!tracks_gradient(self)) runtime_error("register_hook: the tensor does not require a gradient");
+    Autograd& a = autograd_of(self);
+    Ref* hooks = &a.hooks;
+    if (a.node) {
+      auto& all = reinterpret_cast<NodeObject*>(a.node.get())->hooks;
+      if (all.size() <= static_cast<std::size_t>(a.output)) all.resize(static_cast<std::size_t>(a.output) + 1);
+      hooks = &all[static_cast<std::size_t>(a.output)];
+    }
+    if (!*hooks) *hooks = checked(PyList_New(0));
+    if (PyList_Append(hooks->get(), hook) < 0) throw PythonError{};
+    return Py_NewRef(hooks->get());
+  });
+}
+
+PyGetSetDef getset[] = {
+    {"shape", get_shape, nullptr, "The extents, a tuple of int.", nullptr},
+    {"strides", get_strides, nullptr, "The distance in bytes between neighbours along each axis.", nullptr},
+    {"ndim", get_ndim, nullptr, "The number of axes.", nullptr},
+    {"size", get_size, nullptr, "The number of elements.", nullptr},
+    {"itemsize", get_itemsize, nullptr, "Bytes in an element.", nullptr},
+    {"nbytes", get_nbytes, nullptr, "Bytes in all elements.", nullptr},
+    {"dtype", get_dtype, nullptr, "The element type.", nullptr},
+    {"requires_grad", get_requires_grad, set_requires_grad, "Whether gradients flow to or through this tensor.",
+     nullptr},
+    {"grad", get_grad, set_grad, "The gradient that backward accumulated, or None.", nullptr},
+    {"grad_fn", get_grad_fn, nullptr, "The node of the graph that made this tensor, or None for a leaf.", nullptr},
+    {"is_leaf", get_is_leaf, nullptr, "Whether no recorded operation made this tensor.", nullptr},
+    {"_version", get_version, nullptr, "How many times this tensor's memory was written.", nullptr},
+    {"_read_only", get_read_only, nullptr, "Whether the memory refuses writes.", nullptr},
+    {}};
+
+PyMethodDef methods[] = {
+    {"item", item, METH_NOARGS, "The one element as a Python number; ValueError unless size is 1."},
+    {"detach", detach, METH_NOARGS, "The same memory without a gradient history."},
+    {"is_contiguous", is_contiguous, METH_NOARGS, "Whether the elements lie row-major without gaps."},
+    {"_share", share, METH_O, "Become a view of another tensor's memory."},
+    {"_register_hook", register_hook, METH_O, "Append a gradient hook; the list that holds it."},
+    {}};
+
+PyMemberDef members[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weakrefs), READONLY, nullptr}, {}};
+
+// --- buffer ------------------------------------------------------------------------------------
+
+const char* format_of(DType d) {
+  switch (d) {
+    case DType::boolean: return "?";
+    case DType::uint8: return "B";
+    case DType::uint16: return "H";
+    case DType::uint32: return "I";
+    case DType::uint64: return "L";
+    case DType::int8: return "b";
+    case DType::int16: return "h";
+    case DType::int32: return "i";
+    case DType::int64: return "l";
+    case DType::float16: return "e";
+    case DType::float32: return "f";
+    case DType::float64: return "d";
+    case DType::complex64: return "Zf";
+    case DType::complex128: return "Zd";
+    default: return nullptr;
+  }
+}
+
+// Shape and strides for the view's lifetime, and the storage: the tensor may get other memory meanwhile.
+struct Export {
+  StorageRef storage;
+  Shape shape, strides;
+};
+
+int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+  try {
+    const Array& x = array_of(self);
+    view->obj = nullptr;
+    if (tracks_gradient(self) && g_grad_enabled)
+      buffer_error("a tensor that requires a gradient would lose it in another library; use .detach() first");
+    if (!format_of(x.dtype())) buffer_error("dtype ", name(x.dtype()), " has no buffer format");
+    if ((flags & PyBUF_WRITABLE) && x.read_only()) buffer_error("the tensor's memory is read-only");
+    if (!(flags & PyBUF_STRIDES) && !x.is_contiguous()) buffer_error("the tensor is not contiguous");
+    auto* keep = new Export{x.storage_ref(), x.shape(), x.strides()};
+    for (int i = 0; i < x.ndim(); ++i) keep->strides[i] *= itemsize(x.dtype());
+    view->buf = x.data();
+    view->obj = Py_NewRef(self);
+    view->len = x.nbytes();
+    view->itemsize = itemsize(x.dtype());
+    view->readonly = x.read_only();
+    view->ndim = x.ndim();
+    view->format = (flags & PyBUF_FORMAT) ? const_cast<char*>(format_of(x.dtype())) : nullptr;
+    view->shape = (flags & PyBUF_ND) ? reinterpret_cast<Py_ssize_t*>(keep->shape.data()) : nullptr;
+    view->strides =
+        (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? reinterpret_cast<Py_ssize_t*>(keep->strides.data()) : nullptr;
+    view->suboffsets = nullptr;
+    view->internal = keep;
+    // Whoever holds the buffer can write at any time.
+    as_tensor(self)->shares_storage = true;
+    return 0;
+  } catch (...) {
+    translate_exception();
+    return -1;
+  }
+}
+
+void release_buffer(PyObject*, Py_buffer* view) { delete static_cast<Export*>(view->internal); }
+
+}  // namespace
+
+Ref make_tensor(Array array) {
+  PyTypeObject* type = g_tensor_type;
+  TensorObject* t = PyObject_GC_New(TensorObject, type);
+  if (!t) throw PythonError{};
+  // Left untracked by the collector until it has something that can form a cycle (autograd_of).
+  new (&t->array) Array(std::move(array));
+  t->shares_storage = false;
+  t->autograd = nullptr;
+  t->weakrefs = nullptr;
+  return Ref(reinterpret_cast<PyObject*>(t));
+}
+
+Autograd& autograd_of(PyObject* tensor) {
+  TensorObject* t = as_tensor(tensor);
+  if (!t->autograd) {
+    t->autograd = new Autograd;
+    if (!PyObject_GC_IsTracked(tensor)) PyObject_GC_Track(tensor);
+  }
+  return *t->autograd;
+}
+
+bool init_tensor(PyObject* module) {
+  static PyType_Slot slots[] = {
+      {Py_tp_new, reinterpret_cast<void*>(tensor_new)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(tensor_dealloc)},
+      {Py_tp_traverse, reinterpret_cast<void*>(tensor_traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(tensor_clear)},
+      {Py_tp_richcompare, reinterpret_cast<void*>(richcompare)},
+      {Py_tp_hash, reinterpret_cast<void*>(tensor_hash)},
+      {Py_tp_getset, getset},
+      {Py_tp_methods, methods},
+      {Py_tp_members, members},
+      {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
+      {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
+      {Py_mp_length, reinterpret_cast<void*>(length)},
+      {Py_mp_subscript, reinterpret_cast<void*>(subscript)},
+      {Py_mp_ass_subscript, reinterpret_cast<void*>(assign_subscript)},
+      {Py_nb_add, reinterpret_cast<void*>(binary<"add">)},
+      {Py_nb_subtract, reinterpret_cast<void*>(binary<"subtract">)},
+      {Py_nb_multiply, reinterpret_cast<void*>(binary<"multiply">)},
+      {Py_nb_true_divide, reinterpret_cast<void*>(binary<"divide">)},
+      {Py_nb_floor_divide, reinterpret_cast<void*>(binary<"floor_divide">)},
+      {Py_nb_remainder, reinterpret_cast<void*>(binary<"remainder">)},
+      {Py_nb_power, reinterpret_cast<void*>(power)},
+      {Py_nb_matrix_multiply, reinterpret_cast<void*>(binary<"matmul">)},
+      {Py_nb_and, reinterpret_cast<void*>(binary<"bitwise_and">)},
+      {Py_nb_or, reinterpret_cast<void*>(binary<"bitwise_or">)},
+      {Py_nb_xor, reinterpret_cast<void*>(binary<"bitwise_xor">)},
+      {Py_nb_lshift, reinterpret_cast<void*>(binary<"bitwise_left_shift">)},
+      {Py_nb_rshift, reinterpret_cast<void*>(binary<"bitwise_right_shift">)},
+      {Py_nb_inplace_add, reinterpret_cast<void*>(binary<"add_">)},
+      {Py_nb_inplace_subtract, reinterpret_cast<void*>(binary<"subtract_">)},
+      {Py_nb_inplace_multiply, reinterpret_cast<void*>(binary<"multiply_">)},
+      {Py_nb_inplace_true_divide, reinterpret_cast<void*>(binary<"divide_">)},
+      {Py_nb_inplace_floor_divide, reinterpret_cast<void*>(binary<"floor_divide_">)},
+      {Py_nb_inplace_remainder, reinterpret_cast<void*>(binary<"remainder_">)},
+      {Py_nb_inplace_power, reinterpret_cast<void*>(power_in_place)},
+      {Py_nb_inplace_and, reinterpret_cast<void*>(binary<"bitwise_and_">)},
+      {Py_nb_inplace_or, reinterpret_cast<void*>(binary<"bitwise_or_">)},
+      {Py_nb_inplace_xor, reinterpret_cast<void*>(binary<"bitwise_xor_">)},
+      {Py_nb_inplace_lshift, reinterpret_cast<void*>(binary<"bitwise_left_shift_">)},
+      {Py_nb_inplace_rshift, reinterpret_cast<void*>(binary<"bitwise_right_shift_">)},
+      {Py_nb_negative, reinterpret_cast<void*>(unary<"negative">)},
+      {Py_nb_positive, reinterpret_cast<void*>(positive)},
+      {Py_nb_absolute, reinterpret_cast<void*>(unary<"absolute">)},
+      {Py_nb_invert, reinterpret_cast<void*>(unary<"bitwise_invert">)},
+      {Py_nb_int, reinterpret_cast<void*>(to_int)},
+      {Py_nb_float, reinterpret_cast<void*>(to_float)},
+      {Py_nb_index, reinterpret_cast<void*>(to_index)},
+      {Py_nb_bool, reinterpret_cast<void*>(to_bool)},
+      {0, nullptr}};
+  static PyType_Spec spec = {"tensorsmith._core.TensorBase", sizeof(TensorObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+  PyObject* type = PyType_FromSpec(&spec);
+  if (!type) return false;
+  g_tensor_base = g_tensor_type = reinterpret_cast<PyTypeObject*>(type);
+  return PyModule_AddObjectRef(module, "TensorBase", type) == 0;
+}
+
+void set_tensor_type(PyTypeObject* type) {
+  g_tensor_type = type;
+  // The class adds no memory of its own, so the base's way to free it serves, without the generic detour.
+  type->tp_dealloc = tensor_dealloc;
+}
+
+}  // namespace ts::python

@@ -1,0 +1,92 @@
+"""tensorsmith: deep learning from first principles.
+
+`tensorsmith` itself is an array namespace with NumPy's semantics (`ts.sum(x, axis=, keepdims=)`); `tensorsmith.nn`,
+`optim` and `utils.data` have PyTorch's names; `ts.grad` and `ts.vjp` are JAX's words.
+"""
+
+from __future__ import annotations
+
+import math as _math
+from importlib.metadata import PackageNotFoundError as _NotFound
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from tensorsmith import _core
+from tensorsmith._core import AxisError
+from tensorsmith.dtypes import (
+    DType,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    isdtype,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from tensorsmith.errors import FileFormatError
+from tensorsmith.tensor import Tensor
+from tensorsmith.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled, value_and_grad, vjp
+from tensorsmith.ops import *  # noqa: F403
+from tensorsmith import autograd, ops, random
+from tensorsmith.random import manual_seed
+from tensorsmith.config import config
+from tensorsmith.serialize import load, save
+
+if TYPE_CHECKING:
+    from tensorsmith import data, nn, optim, utils
+
+try:
+    __version__ = _version("tensorsmith")
+except _NotFound:  # run from a source tree
+    __version__ = "0+source"
+
+e = _math.e
+inf = _math.inf
+nan = _math.nan
+newaxis = None
+pi = _math.pi
+
+get_num_threads = _core.num_threads
+allocator_stats = _core.allocator_stats
+empty_cache = _core.empty_cache
+
+
+def set_num_threads(count: int) -> None:
+    """Uses `count` threads from now on, 1 to 256; results do not depend on it. ValueError otherwise."""
+    _core.set_num_threads(count)
+
+
+def result_type(*arrays_and_dtypes: Any) -> DType:
+    """The dtype that an operation on these tensors and dtypes computes in."""
+    dtypes_ = [getattr(x, "dtype", x) if not isinstance(x, DType) else x for x in arrays_and_dtypes]
+    result: DType = dtypes_[0]
+    for d in dtypes_[1:]:
+        result = _core.promote_types(result, d)
+    return result
+
+
+_LAZY = ("nn", "optim", "utils", "data", "bench", "cli", "train")
+
+
+def __getattr__(name: str) -> Any:
+    """`ts.nn`, `ts.optim`, … are imported at their first use, so that `import tensorsmith` stays quick."""
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"tensorsmith.{name}")
+    raise AttributeError(f"module 'tensorsmith' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

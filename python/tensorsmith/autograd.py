@@ -1,0 +1,305 @@
+"""Gradients: rules for operations, modes, functional transforms and custom functions.
+
+The tape itself is in the core (csrc/python/autograd.cpp). An operation is recorded when an argument carries a
+gradient; its rule says what backward needs by the names of its parameters.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tensorsmith import _core
+
+if TYPE_CHECKING:
+    from tensorsmith.tensor import Tensor
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def _sources(op: _core.Op, rule: Callable[..., Any]) -> tuple[tuple[str, int], ...]:
+    parameters, outputs = op._parameters, op._outputs
+    sources: list[tuple[str, int]] = []
+    for name in inspect.signature(rule).parameters:
+        if name in parameters:
+            sources.append(("parameter", parameters.index(name)))
+        elif name in outputs:
+            sources.append(("output", outputs.index(name)))
+        elif name == "dy":
+            sources.append(("dy", 0))
+        elif name in ("dys", "needs"):
+            sources.append((name, 0))
+        elif name[0] == "d" and name[1:] in outputs:
+            sources.append(("dy", outputs.index(name[1:])))
+        elif name.endswith("_shape") and name[:-6] in parameters:
+            sources.append(("shape", parameters.index(name[:-6])))
+        else:
+            raise TypeError(f"the gradient rule of {op.__name__} asks for {name}, which is neither dy nor one of its names")
+    return tuple(sources)
+
+
+def define(
+    op: _core.Op, doc: str = "", /, *, wrt: str = "", vjp: Callable[..., Any] | None = None, **rules: Callable[..., Any]
+) -> _core.Op:
+    """Gives an operation of the core its docstring and its gradient rules; returns the operation.
+
+    Either one rule for each differentiable parameter, under its name, or `vjp`, one rule for all parameters named in
+    `wrt`, which returns a tuple of gradients (None where one is not needed). The names of a rule's parameters say
+    what it is called with:
+
+    - `dy`: the gradient of the first output (`d` + name for any output, `dys` for a tuple of all);
+    - a parameter of the operation: the tensor or value that it was called with;
+    - a parameter's name + `_shape`: only the shape of that tensor, whose elements are then not kept;
+    - an output: what the operation returned;
+    - `needs`: a tuple of bool, which of `wrt` are wanted.
+
+    A rule may return a gradient of the broadcast shape or of another dtype: it is summed and cast to fit. The in-place
+    form of an operation (`name_`) shares its rules.
+    """
+    table: list[tuple[Callable[..., Any], tuple[tuple[str, int], ...], tuple[int, ...], bool]] = []
+    if vjp is not None:
+        table.append((vjp, _sources(op, vjp), tuple(op._parameters.index(p) for p in wrt.split()), True))
+    for parameter, rule in rules.items():
+        table.append((rule, _sources(op, rule), (op._parameters.index(parameter),), False))
+    op._define(table)
+    if doc:
+        op.__doc__ = doc
+    in_place = getattr(_core.ops, f"{op.__name__}_", None)
+    if in_place is not None and in_place._parameters == op._parameters:
+        in_place._define(table)
+        in_place.__doc__ = f"`{op.__name__}` into its first argument, which is returned."
+    return op
+
+
+# --- modes ----------------------------------------------------------------------------------------
+
+
+class set_grad_enabled(ContextDecorator):
+    """Records operations of this thread or not, from here on or for a `with` block or decorated function."""
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = bool(mode)
+        self._before = [_core.set_grad_enabled(self.mode)]
+
+    def __enter__(self) -> None:
+        _core.set_grad_enabled(self.mode)
+
+    def __exit__(self, *exc: object) -> None:
+        _core.set_grad_enabled(self._before[-1])
+
+
+class _Mode(ContextDecorator):
+    _mode: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(_core.set_grad_enabled(self._mode))
+
+    def __exit__(self, *exc: object) -> None:
+        _core.set_grad_enabled(self._before.pop())
+
+
+class no_grad(_Mode):
+    """Operations inside are not recorded: `with ts.no_grad(): ...` or `@ts.no_grad()`."""
+
+    _mode = False
+
+
+class enable_grad(_Mode):
+    """Operations inside are recorded, even within no_grad."""
+
+    _mode = True
+
+
+is_grad_enabled = _core.is_grad_enabled
+
+# --- backward -------------------------------------------------------------------------------------
+
+
+def _tuple(x: Any) -> tuple[Any, ...]:
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Accumulates the gradients of `tensors` into the `.grad` of the leaves they were computed from.
+
+    grad_tensors: one gradient per tensor, of its shape; may be None for tensors with one element.
+    RuntimeError if a tensor has no gradient history or its graph was freed. If anything fails, no `.grad` has changed.
+    """
+    roots = _tuple(tensors)
+    seeds = (None,) * len(roots) if grad_tensors is None else _tuple(grad_tensors)
+    retain = create_graph if retain_graph is None else retain_graph
+    _core.backward(roots, seeds, None, retain, create_graph)
+
+
+def gradients(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor, ...]:
+    """The gradients of `outputs` with respect to `inputs`, which may be leaves or not; no `.grad` changes.
+
+    create_graph: the gradients carry a graph themselves, for higher derivatives.
+    RuntimeError for an input that the outputs do not depend on, unless allow_unused (then None).
+    """
+    roots, wanted = _tuple(outputs), _tuple(inputs)
+    seeds = (None,) * len(roots) if grad_outputs is None else _tuple(grad_outputs)
+    retain = create_graph if retain_graph is None else retain_graph
+    result = _core.backward(roots, seeds, wanted, retain, create_graph)
+    if not allow_unused and any(g is None for g in result):
+        missing = [i for i, g in enumerate(result) if g is None]
+        raise RuntimeError(f"grad: the outputs do not depend on input {missing[0]}; pass allow_unused=True to get None")
+    return result  # type: ignore[no-any-return]
+
+
+# --- transforms -----------------------------------------------------------------------------------
+
+
+def _leaf(x: Any) -> Tensor:
+    from tensorsmith.ops import asarray
+
+    return asarray(x).detach().requires_grad_()  # type: ignore[no-any-return]
+
+
+def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+    """(value, pullback) of `function` at `primals` (JAX's `vjp`).
+
+    pullback(cotangent): the product of the cotangent with the Jacobian, one tensor per primal. It can be called again,
+    and its results carry gradients if the cotangent or the primals do.
+    """
+    with enable_grad():
+        inputs = tuple(x if getattr(x, "requires_grad", False) else _leaf(x) for x in primals)
+        # A view of each, so that the gradient stops here even where a primal is itself computed.
+        local = tuple(x.reshape(x.shape) for x in inputs)
+        value = function(*local)
+    outputs = _tuple(value)
+
+    def pullback(cotangents: Any) -> tuple[Tensor, ...]:
+        cotangents = _tuple(cotangents)
+        create = any(getattr(c, "requires_grad", False) for c in (*cotangents, *primals))
+        gs = gradients(outputs, local, cotangents, retain_graph=True, create_graph=create, allow_unused=True)
+        from tensorsmith.ops import zeros_like
+
+        return tuple(zeros_like(x) if g is None else g for g, x in zip(gs, local))
+
+    return value, pullback
+
+
+def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns (value, gradient) of `function`, whose value must have one element.
+
+    argnums: which arguments to differentiate; the gradient is a tensor for an int, a tuple for a sequence.
+    """
+    numbers = _tuple(argnums)
+
+    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if any(not -len(args) <= n < len(args) for n in numbers):
+            raise ValueError(f"grad: argnums {argnums} for a call with {len(args)} arguments")
+        places = [n % len(args) for n in numbers]
+        # Inside another transform the gradient is itself differentiated, also by what the function closes over.
+        nested = getattr(_transforms, "depth", 0) > 0
+        _transforms.depth = getattr(_transforms, "depth", 0) + 1
+        try:
+            with enable_grad():
+                full = list(args)
+                for n in places:
+                    full[n] = args[n].reshape(args[n].shape) if getattr(args[n], "requires_grad", False) else _leaf(args[n])
+                value = function(*full, **kwargs)
+                gs = gradients(value, [full[n] for n in places], create_graph=nested)
+        finally:
+            _transforms.depth -= 1
+        return value if nested else value.detach(), gs if isinstance(argnums, (tuple, list)) else gs[0]
+
+    return wrapped
+
+
+_transforms = threading.local()
+
+
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """A function that returns the gradient of `function` with respect to its argument(s) `argnums` (JAX's `grad`).
+
+    It nests: `grad(grad(f))` is the second derivative of a scalar function. For tensors with a history, see
+    `ts.autograd.gradients`.
+    """
+    both = value_and_grad(function, argnums)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return both(*args, **kwargs)[1]
+
+    return wrapped
+
+
+# --- custom functions -----------------------------------------------------------------------------
+
+
+class Context:
+    """What a Function's forward keeps for its backward."""
+
+    def __init__(self) -> None:
+        self._saved: tuple[tuple[Tensor | None, int], ...] = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keeps tensors; backward checks that they were not modified in place since."""
+        self._saved = tuple((t, 0 if t is None else t._version) for t in tensors)
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        for i, (t, version) in enumerate(self._saved):
+            if t is not None and t._version != version:
+                raise RuntimeError(
+                    f"backward: saved tensor {i} was modified in place: it is at version {t._version}, expected {version}"
+                )
+        return tuple(t for t, _ in self._saved)
+
+
+class Function:
+    """An operation with a gradient of its own (PyTorch's `torch.autograd.Function`).
+
+    Subclasses define static `forward(ctx, *args)` and `backward(ctx, *gradients)`; `apply` runs it. backward returns
+    one gradient (or None) for each argument of forward.
+    """
+
+    def __init__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is not instantiated: call {type(self).__name__}.apply(...)")
+
+    @staticmethod
+    def forward(ctx: Context, *args: Any) -> Any:
+        raise NotImplementedError("a Function must define forward(ctx, *args)")
+
+    @staticmethod
+    def backward(ctx: Context, *gradients: Any) -> Any:
+        raise NotImplementedError("a Function must define backward(ctx, *gradients)")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        ctx = Context()
+        ctx.needs_input_grad = tuple(bool(getattr(a, "requires_grad", False)) for a in args)
+        with no_grad():
+            result = cls.forward(ctx, *args)
+        if not (_core.is_grad_enabled() and any(ctx.needs_input_grad)):
+            return result
+        outputs = tuple(y.detach() if any(y is a for a in args) else y for y in _tuple(result))
+
+        def run(*dys: Tensor) -> tuple[Any, ...]:
+            gs = _tuple(cls.backward(ctx, *dys))
+            if len(gs) != len(args):
+                raise ValueError(f"{cls.__name__}.backward returned {len(gs)} gradients for {len(args)} arguments")
+            return gs
+
+        _core.record(cls.__name__, run, args, outputs)
+        return outputs if isinstance(result, (tuple, list)) else outputs[0]

@@ -1,0 +1,135 @@
+"""New tensors: from Python and NumPy, from nothing, and from ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__ = [
+    "arange", "array", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
+    "meshgrid", "ones", "ones_like", "tensor", "tril", "triu", "zeros", "zeros_like",
+]  # fmt: skip
+
+
+def _extents(shape: tuple[Any, ...]) -> Any:
+    """zeros(2, 3) and zeros((2, 3)) are both welcome."""
+    return shape[0] if len(shape) == 1 else shape
+
+
+def empty(*shape: Any, dtype: Any = None) -> Any:
+    """A tensor whose contents are undefined: empty(2, 3) or empty((2, 3)); dtype defaults to float32."""
+    return core.empty(_extents(shape), dtype)
+
+
+def zeros(*shape: Any, dtype: Any = None) -> Any:
+    """A tensor of zeros: zeros(2, 3) or zeros((2, 3)); dtype defaults to float32.
+
+    ValueError for a negative extent, MemoryError for more memory than there is."""
+    return core.zeros(_extents(shape), dtype)
+
+
+def ones(*shape: Any, dtype: Any = None) -> Any:
+    """A tensor of ones: ones(2, 3) or ones((2, 3)); dtype defaults to float32."""
+    return core.ones(_extents(shape), dtype)
+
+
+full = define(core.full, "A tensor of `shape` with every element `value`, whose dtype it takes unless one is given.")
+empty_like = define(core.empty_like, "A tensor with the shape and memory order of x, contents undefined.")
+zeros_like = define(core.zeros_like, "Zeros with the shape, dtype and memory order of x.")
+ones_like = define(core.ones_like, "Ones with the shape, dtype and memory order of x.")
+full_like = define(core.full_like, "`value` with the shape, dtype and memory order of x.")
+arange = define(
+    core.arange,
+    """start, start + step, … up to but without stop; arange(n) counts from 0.
+
+    int64 for integers, float32 as soon as one bound or the step is a float. ValueError if step is 0.""",
+)
+eye = define(core.eye, "Ones on the k-th diagonal of a (rows, columns) matrix of zeros; columns defaults to rows.")
+tril = define(
+    core.tril,
+    "The lower triangle of the last two axes: elements above the k-th diagonal are 0.",
+    x=lambda dy, k: core.tril(dy, k),
+)
+triu = define(
+    core.triu,
+    "The upper triangle of the last two axes: elements below the k-th diagonal are 0.",
+    x=lambda dy, k: core.triu(dy, k),
+)
+
+
+def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True) -> Any:
+    """`num` evenly spaced numbers from start to stop, which is the last one if endpoint."""
+    if num < 0:
+        raise ValueError(f"linspace: num must be >= 0, got {num}")
+    steps = num - 1 if endpoint else num
+    y = core.arange(0.0, float(num), 1.0, "float64")
+    y = y * ((stop - start) / max(steps, 1)) + start
+    if endpoint and num > 1:
+        y[-1] = stop
+    from tensorsmith import get_default_dtype
+
+    return core.astype(y, dtype or get_default_dtype(), False)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+    """Coordinate matrices of 1-D coordinate vectors; indexing "xy" (Cartesian) or "ij" (matrix)."""
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    n = len(arrays)
+    order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
+    shape = [arrays[i].shape[0] for i in order]
+    grids = []
+    for i, a in enumerate(arrays):
+        extents = [1] * n
+        extents[order.index(i)] = a.shape[0]
+        grids.append(core.copy(core.broadcast_to(core.reshape(a, extents), shape)))
+    return tuple(grids)
+
+
+def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+    """A tensor of anything array-like: numbers, nested lists, NumPy arrays, buffers, tensors.
+
+    NumPy arrays and tensors share memory where their dtype is kept, read-only ones staying read-only.
+    copy: True always copies; False raises ValueError where a copy would be needed; None copies only then.
+    Python floats become float32, integers int64; NumPy's dtypes are kept.
+    """
+    from tensorsmith.tensor import Tensor
+
+    if isinstance(data, Tensor):
+        if dtype is not None and data.dtype != dtype and copy is False:
+            raise ValueError(f"asarray: dtype {data.dtype} becomes {dtype} only by a copy")
+        return core.astype(data, dtype or data.dtype, bool(copy))
+    shared = core._from_object(data)
+    if copy is False and not (hasattr(data, "__array_interface__") or isinstance(data, (bytes, bytearray, memoryview))):
+        raise ValueError(f"asarray: a {type(data).__name__} becomes a tensor only by a copy")
+    if dtype is not None and shared.dtype != dtype:
+        if copy is False:
+            raise ValueError(f"asarray: dtype {shared.dtype} becomes {dtype} only by a copy")
+        return core.astype(shared, dtype, True)
+    return core.copy(shared) if copy else shared
+
+
+def array(data: Any, dtype: Any = None, copy: bool = True) -> Any:
+    """A tensor of anything array-like, a copy unless copy is False (NumPy's `array`)."""
+    return asarray(data, dtype, True if copy else None)
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Any:
+    """A new leaf tensor with a copy of the data (PyTorch's `tensor`)."""
+    return asarray(data, dtype, True).detach().requires_grad_(requires_grad)
+
+
+def from_numpy(array: Any) -> Any:
+    """A tensor over the memory of a NumPy array, read-only if the array is.
+
+    ValueError if the array's strides are not whole elements, TypeError for a dtype without a counterpart."""
+    import numpy as np
+
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected a NumPy array, got {type(array).__name__}")
+    if array.itemsize and any(s % array.itemsize for s in array.strides):
+        raise ValueError(f"from_numpy: strides {array.strides} are not multiples of the item size {array.itemsize}")
+    return core._from_object(array)
+

@@ -1,0 +1,172 @@
+"""Indexing: basic keys make views in the core; keys with arrays are gathered and scattered here.
+
+NumPy's rules: integer arrays broadcast against each other; a boolean mask stands for the positions where it is True;
+the result's new axes stand where the arrays stood, or in front if a slice separates them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tensorsmith import _core
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__: list[str] = []
+
+getitem = define(
+    core.getitem,
+    "x[key] for integers, slices, None and Ellipsis: a view.",
+    x=lambda dy, key, x_shape: core.getitem_backward(dy, key, x_shape),
+)
+define(core.getitem_backward, "Zeros of `shape` with dy at `key`.", dy=lambda ddx, key: core.getitem(ddx, key))
+define(
+    core.setitem,
+    "A copy of x with x[key] replaced by value.",
+    x=lambda dy, key: core.setitem(dy, key, 0),
+    value=lambda dy, key: core.getitem(dy, key),
+)
+
+
+def _as_index(item: Any, x: Any) -> Any:
+    """An int64 or bool tensor of an index array; IndexError for other dtypes."""
+    from tensorsmith.ops.creation import asarray
+
+    index = asarray(item)
+    if index.size == 0 and isinstance(item, (list, tuple)):
+        index = core.astype(index, "int64")
+    if index.dtype.kind not in ("bool", "signed", "unsigned"):
+        raise IndexError(f"getitem: indices must be integers or booleans, got {index.dtype}")
+    return index if index.dtype.kind == "bool" else core.astype(index, "int64", False)
+
+
+def _positions(mask: Any, axis: int, x: Any) -> list[Any]:
+    """The coordinates of a mask's True elements, one index array per axis of the mask."""
+    expected = x.shape[axis : axis + mask.ndim]
+    if mask.shape != expected:
+        raise IndexError(f"getitem: a mask of shape {mask.shape} does not fit the axes of shape {expected}")
+    flat = core.nonzero_flat(core.reshape(mask, (-1,)))
+    coordinates = []
+    for extent in reversed(mask.shape):
+        coordinates.append(core.remainder(flat, max(extent, 1)))
+        flat = core.floor_divide(flat, max(extent, 1))
+    return coordinates[::-1]
+
+
+class _Plan:
+    """A key taken apart: the view that its basic parts make, and where its arrays act on it."""
+
+    def __init__(self, x: Any, key: Any) -> None:
+        items = list(key) if isinstance(key, tuple) else [key]
+        arrays = {
+            i: _as_index(item, x)
+            for i, item in enumerate(items)
+            if not (item is None or item is Ellipsis or isinstance(item, (slice, int)) and not isinstance(item, bool))
+        }
+        consumed = sum(
+            arrays[i].ndim if i in arrays and arrays[i].dtype.kind == "bool" else item not in (None, Ellipsis)
+            if i not in arrays
+            else 1
+            for i, item in enumerate(items)
+        )
+        if consumed > x.ndim:
+            raise IndexError(f"getitem: {consumed} indices for {x.ndim} dimensions (shape {x.shape})")
+        if not any(item is Ellipsis for item in items):
+            items.append(Ellipsis)
+        basic: list[Any] = []
+        indices: list[Any] = []
+        axes: list[int] = []
+        source = 0  # the axis of x that the next item takes
+        for i, item in enumerate(items):
+            if i in arrays:
+                index = arrays[i]
+                parts = _positions(index, source, x) if index.dtype.kind == "bool" else [index]
+                for part in parts:
+                    indices.append((part, source))
+                    axes.append(len(basic))
+                    basic.append(slice(None))
+                    source += 1
+            elif item is None:
+                basic.append(None)
+            elif item is Ellipsis:
+                fill = x.ndim - consumed
+                basic.extend([slice(None)] * fill)
+                source += fill
+            elif isinstance(item, int):
+                from tensorsmith.ops.creation import asarray
+
+                indices.append((asarray(item), source))
+                axes.append(len(basic))
+                basic.append(slice(None))
+                source += 1
+            else:
+                basic.append(item)
+                source += 1
+        self.basic = tuple(basic)
+        self.axes = axes
+        self.separated = axes != list(range(axes[0], axes[0] + len(axes)))
+        self.index, self.extents, self.shape = self._flatten(x, indices)
+
+    def _flatten(self, x: Any, indices: list[Any]) -> tuple[Any, list[int], tuple[int, ...]]:
+        """One flat index into the joined axes."""
+        from tensorsmith.ops.manipulate import broadcast_shapes
+
+        shape = broadcast_shapes(*(index.shape for index, _ in indices))
+        extents = [x.shape[axis] for _, axis in indices]
+        flat: Any = None
+        for (index, axis), extent in zip(indices, extents):
+            if index.size:
+                low, high = int(core.min(index)), int(core.max(index))
+                if low < -extent or high >= extent:
+                    bad = low if low < -extent else high
+                    raise IndexError(f"getitem: index {bad} is out of range for axis {axis} of extent {extent}")
+                if low < 0:
+                    index = core.where(core.less(index, 0), core.add(index, extent), index)
+            flat = index if flat is None else core.add(core.multiply(flat, extent), index)
+        return core.reshape(core.broadcast_to(flat, shape), (-1,)), extents, shape
+
+    def joined(self, x: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...], int]:
+        """The basic view with the indexed axes joined into one: it, the axes before and after, its place."""
+        y = core.getitem(x, self.basic)
+        place = 0 if self.separated else self.axes[0]
+        others = [a for a in range(y.ndim) if a not in self.axes]
+        y = core.permute_dims(y, [*others[:place], *self.axes, *others[place:]])
+        before, after = y.shape[:place], y.shape[place + len(self.axes) :]
+        return y, before, after, place
+
+
+def _getitem_arrays(x: Any, key: Any) -> Any:
+    plan = _Plan(x, key)
+    y, before, after, place = plan.joined(x)
+    y = core.reshape(y, (*before, math.prod(plan.extents), *after))
+    return core.reshape(core.take(y, plan.index, place), (*before, *plan.shape, *after))
+
+
+def _setitem_arrays(x: Any, key: Any, value: Any) -> Any:
+    from tensorsmith.ops.creation import asarray
+
+    recording = _core.is_grad_enabled() and (x.requires_grad or getattr(value, "requires_grad", False))
+    plan = _Plan(x, key)
+    y, before, after, place = plan.joined(x)
+    target = (*before, *plan.shape, *after)
+    source = asarray(value) if not hasattr(value, "requires_grad") else value
+    while source.ndim > len(target) and source.shape[0] == 1:
+        source = core.squeeze(source, 0)
+    source = core.broadcast_to(source, target)
+    if source.dtype != x.dtype:
+        source = core.astype(source, x.dtype)
+    source = core.reshape(source, (*before, plan.index.size, *after))
+    shape = (*before, math.prod(plan.extents), *after)
+    if not recording:
+        try:
+            joined = core.view(y, shape)
+        except ValueError:
+            pass  # the axes do not join without a copy
+        else:
+            return core.index_set_(joined, place, plan.index, source)
+    new = core.reshape(core.index_set(core.reshape(y, shape), place, plan.index, source), y.shape)
+    others = [a for a in range(y.ndim) if a not in plan.axes]
+    order = [*others[:place], *plan.axes, *others[place:]]
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return core.setitem_(x, plan.basic, core.permute_dims(new, inverse))

@@ -1,0 +1,200 @@
+"""Shapes and orders: views wherever the strides allow one, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__ = [
+    "as_strided", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "concat", "concatenate", "cat", "expand",
+    "expand_dims", "flatten", "flip", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "repeat", "reshape",
+    "roll", "split", "squeeze", "stack", "sum_to", "swapaxes", "tile", "transpose", "unstack",
+]  # fmt: skip
+
+
+def _inverse(axes: Sequence[int]) -> list[int]:
+    order = [a % len(axes) for a in axes]
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+reshape = define(
+    core.reshape,
+    """The elements of x in another shape, in row-major order; a view where the strides allow one.
+
+    shape: the new extents; one may be -1 and follows from the others. ValueError if the sizes differ.""",
+    x=lambda dy, x_shape: core.reshape(dy, x_shape),
+)
+define(
+    core.view,
+    "x in another shape without a copy; ValueError where the strides do not allow that.",
+    x=lambda dy, x_shape: core.reshape(dy, x_shape),
+)
+flatten = define(
+    core.flatten,
+    "x with the axes start_dim to end_dim (inclusive) joined into one.",
+    x=lambda dy, x_shape: core.reshape(dy, x_shape),
+)
+permute_dims = define(
+    core.permute_dims,
+    "A view with the axes in the given order; reversed if axes is None.",
+    x=lambda dy, axes: core.permute_dims(dy, None if axes is None else _inverse(axes)),
+)
+swapaxes = define(
+    core.swapaxes,
+    "A view with two axes exchanged.",
+    x=lambda dy, axis1, axis2: core.swapaxes(dy, axis1, axis2),
+)
+moveaxis = define(
+    core.moveaxis,
+    "A view with the axes `source` moved to `destination`, the others in order.",
+    x=lambda dy, source, destination: core.moveaxis(dy, destination, source),
+)
+matrix_transpose = define(
+    core.matrix_transpose,
+    "A view with the last two axes exchanged.",
+    x=lambda dy: core.matrix_transpose(dy),
+)
+expand_dims = define(
+    core.expand_dims,
+    "A view with new axes of extent 1 at the given positions of the result.",
+    x=lambda dy, x_shape: core.reshape(dy, x_shape),
+)
+squeeze = define(
+    core.squeeze,
+    "A view without the given axes of extent 1 (all of them if None); ValueError where the extent is not 1.",
+    x=lambda dy, x_shape: core.reshape(dy, x_shape),
+)
+# The engine sums a gradient of the broadcast shape back to the operand's.
+broadcast_to = define(core.broadcast_to, "A view with extents of 1 repeated to give `shape`.", x=lambda dy: dy)
+expand = define(core.expand, "broadcast_to, with -1 for an extent to keep.", x=lambda dy: dy)
+sum_to = define(
+    core.sum_to,
+    "The sum over the axes that broadcasting `shape` to x's shape added or repeated.",
+    x=lambda dy, x_shape: core.broadcast_to(dy, x_shape),
+)
+flip = define(core.flip, "A view with the given axes (all if None) reversed.", x=lambda dy, axis: core.flip(dy, axis))
+as_strided = define(
+    core.as_strided,
+    """A view of x's memory with any shape and strides (in elements) that stay inside it, else ValueError.
+
+    It has no gradient rule.""",
+)
+
+
+def _split_like(dy: Any, arrays: Sequence[Any], axis: int | None) -> Any:
+    if axis is None:
+        parts = core.split(dy, [a.size for a in arrays], 0)
+        return [core.reshape(p, a.shape) for p, a in zip(parts, arrays)]
+    return core.split(dy, [a.shape[axis] for a in arrays], axis)
+
+
+concat = define(
+    core.concat,
+    """The arrays joined along an existing axis (flattened first if axis is None); dtypes are promoted.
+
+    ValueError unless all other extents agree.""",
+    arrays=_split_like,
+)
+stack = define(
+    core.stack,
+    "The arrays, all of one shape, joined along a new axis.",
+    arrays=lambda dy, arrays, axis: [core.squeeze(p, axis) for p in core.split(dy, [1] * len(arrays), axis)],
+)
+_split = define(
+    core.split,
+    "Views of consecutive parts of x along an axis; `sizes` add up to its extent.",
+    x=lambda dys, axis: core.concat(dys, axis),
+)
+define(
+    core.pad_constant,
+    "x in the middle of `value`: before[i] and after[i] more elements along axis i.",
+    x=lambda dy, before, x_shape: core.getitem(dy, tuple(slice(b, b + n) for b, n in zip(before, x_shape))),
+)
+
+concatenate = cat = concat
+
+
+def transpose(x: Any, axes: Any = None) -> Any:
+    """x with its axes in the given order, or reversed (NumPy's `transpose`)."""
+    return core.permute_dims(x, axes)
+
+
+def ravel(x: Any) -> Any:
+    """x in one dimension."""
+    return core.reshape(x, (-1,))
+
+
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
+    """NumPy's `split`: into that many equal parts (ValueError if they are not equal), or at the given positions."""
+    extent = x.shape[axis]
+    if isinstance(indices_or_sections, int):
+        count = indices_or_sections
+        if count < 1 or extent % count:
+            raise ValueError(f"split: {count} equal sections of axis {axis}, whose extent is {extent}, do not exist")
+        sizes = [extent // count] * count
+    else:
+        cuts = [0, *(min(i, extent) for i in indices_or_sections), extent]
+        sizes = [max(b - a, 0) for a, b in zip(cuts, cuts[1:])]
+    return core.split(x, sizes, axis)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of x along an axis, which they lose."""
+    return tuple(core.squeeze(p, axis) for p in core.split(x, [1] * x.shape[axis], axis))
+
+
+def tile(x: Any, repetitions: int | Sequence[int]) -> Any:
+    """x repeated as a whole along each axis (NumPy's `tile`)."""
+    counts = [repetitions] if isinstance(repetitions, int) else list(repetitions)
+    shape = [1] * (len(counts) - x.ndim) + list(x.shape)
+    counts = [1] * (len(shape) - len(counts)) + counts
+    interleaved = [n for pair in zip([1] * len(shape), shape) for n in pair]
+    wide = [n for pair in zip(counts, shape) for n in pair]
+    return core.reshape(core.broadcast_to(core.reshape(x, interleaved), wide), [c * n for c, n in zip(counts, shape)])
+
+
+def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
+    """Every element (or slice along `axis`) `repeats` times in a row (NumPy's `repeat` with an integer)."""
+    if repeats < 0:
+        raise ValueError(f"repeat: repeats must be >= 0, got {repeats}")
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis %= x.ndim
+    shape = list(x.shape)
+    wide = [*shape[: axis + 1], repeats, *shape[axis + 1 :]]
+    shape[axis] *= repeats
+    return core.reshape(core.broadcast_to(core.expand_dims(x, axis + 1), wide), shape)
+
+
+def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
+    """Elements moved by `shift` along `axis`, those that fall off returning at the other end."""
+    if axis is None:
+        return core.reshape(roll(ravel(x), shift, 0), x.shape)
+    shifts = [shift] if isinstance(shift, int) else list(shift)
+    axes = [axis] * len(shifts) if isinstance(axis, int) else list(axis)
+    for s, a in zip(shifts, axes):
+        n = x.shape[a]
+        if n and s % n:
+            x = core.concat(core.split(x, [n - s % n, s % n], a)[::-1], a)
+    return x
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that all shapes broadcast to; ValueError where two extents differ and neither is 1."""
+    rank = max((len(s) for s in shapes), default=0)
+    result = [1] * rank
+    for s in shapes:
+        for i, n in enumerate(s, rank - len(s)):
+            if n != 1 and result[i] not in (1, n):
+                raise ValueError(f"broadcast_shapes: shapes {', '.join(str(tuple(t)) for t in shapes)} do not agree")
+            result[i] = n if result[i] == 1 else result[i]
+    return tuple(result)
+
+
+def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+    """Views of the arrays in the shape that they broadcast to."""
+    shape = broadcast_shapes(*(a.shape for a in arrays))
+    return tuple(core.broadcast_to(a, shape) for a in arrays)

@@ -1,0 +1,320 @@
+"""`Tensor`: the array that everything else is made of.
+
+Memory, attributes and operators are in the core (csrc/python/tensor.cpp); this file gives the class its methods, most
+of which are the operations of `tensorsmith.ops` with the tensor as their first argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tensorsmith import _core, autograd, dtypes
+from tensorsmith._core import ops as core
+
+
+def _shape(shape: tuple[Any, ...]) -> Any:
+    """(2, 3) from either f(2, 3) or f((2, 3))."""
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+class Hook:
+    """Handle of a gradient hook: `remove()` takes it off again; usable as a context manager."""
+
+    def __init__(self, hooks: list[Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self) -> Hook:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+class Tensor(_core.TensorBase):
+    """An n-dimensional array with an optional gradient.
+
+    Tensor(data, dtype=None) copies `data` (numbers, nested lists, NumPy arrays, tensors); see also `ts.asarray`,
+    `ts.zeros`, … NumPy's methods and operators apply, with NumPy's broadcasting and promotion; floats that come
+    without a dtype are float32.
+    """
+
+    __slots__ = ()
+
+    # NumPy leaves mixed expressions to us: `ndarray + tensor` is a tensor.
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    # --- description ------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Where the memory is: "cpu"."""
+        return "cpu"
+
+    @property
+    def T(self) -> Any:
+        """The axes in reverse order."""
+        return core.permute_dims(self)
+
+    @property
+    def mT(self) -> Any:
+        """The last two axes swapped."""
+        return core.matrix_transpose(self)
+
+    @property
+    def data(self) -> Any:
+        """The same memory without gradient history; assigning replaces the memory."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if value.shape != self.shape or value.dtype != self.dtype:
+            raise ValueError(
+                f"data: the new memory has shape {value.shape} and dtype {value.dtype}, "
+                f"the tensor {self.shape} and {self.dtype}"
+            )
+        self._share(value)
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.size
+
+    def __repr__(self) -> str:
+        body = np.array2string(_plain(self), separator=", ", prefix="tensor(", threshold=1000)
+        parts = [body]
+        if self.dtype not in (_core.default_dtype(), dtypes.int64, dtypes.bool_) or self.size == 0:
+            parts.append(f"dtype={self.dtype}")
+        if self.size == 0 and self.shape != (0,):
+            parts.insert(1, f"shape={self.shape}")
+        if self.grad_fn is not None:
+            parts.append(f"grad_fn={self.grad_fn}")
+        elif self.requires_grad:
+            parts.append("requires_grad=True")
+        return f"tensor({', '.join(parts)})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __contains__(self, x: Any) -> bool:
+        return bool(core.any(core.equal(self, x)))
+
+    # --- out to NumPy and Python ------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """A NumPy array over the same memory (a read-only one where the tensor is).
+
+        RuntimeError if the tensor carries a gradient, which NumPy would lose: use `.detach().numpy()`.
+        """
+        if self.requires_grad and _core.is_grad_enabled():
+            raise RuntimeError("numpy: the tensor carries a gradient, which NumPy would lose; use .detach().numpy()")
+        return _plain(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError(f"a tensor of dtype {self.dtype} becomes {np.dtype(dtype)} only by a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return _plain(self).tolist()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only leaf tensors can be copied with their gradient state; use .detach()")
+        if id(self) not in memo:
+            memo[id(self)] = core.copy(self.detach()).requires_grad_(self.requires_grad)
+        return memo[id(self)]  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (_plain(self), self.requires_grad and self.is_leaf)
+
+    # --- gradients --------------------------------------------------------------------------------
+
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Adds this tensor's gradient to the `.grad` of the leaves that it was computed from.
+
+        gradient: of this tensor's shape; may be left out if it has one element. See `ts.autograd.backward`.
+        """
+        autograd.backward(self, gradient, retain_graph, create_graph)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Marks a leaf as wanting its gradient, or not; returns it. TypeError for dtypes without gradients."""
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Hook:
+        """Calls `hook(gradient)` in backward; a tensor that it returns takes the gradient's place.
+
+        RuntimeError if this tensor carries no gradient.
+        """
+        return Hook(self._register_hook(hook), hook)
+
+    def retain_grad(self) -> None:
+        """Keeps the gradient of this computed tensor in `.grad`, as leaves do."""
+        if self.is_leaf:
+            return
+        import weakref
+
+        reference = weakref.ref(self)
+
+        def keep(g: Any) -> None:
+            tensor = reference()
+            if tensor is not None:
+                tensor.grad = g if tensor.grad is None else tensor.grad + g
+
+        self.register_hook(keep)
+
+    def detach_(self) -> Any:
+        raise NotImplementedError("detach_: rebind the name instead: x = x.detach()")
+
+    # --- shape ------------------------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> Any:
+        """The elements in another shape, a view where possible; one extent may be -1."""
+        return core.reshape(self, _shape(shape))
+
+    def view(self, *shape: Any) -> Any:
+        """The elements in another shape, never a copy: ValueError where that would take one."""
+        return core.view(self, _shape(shape))
+
+    def permute(self, *axes: Any) -> Any:
+        """The axes in another order."""
+        return core.permute_dims(self, _shape(axes))
+
+    def transpose(self, *axes: Any) -> Any:
+        """NumPy's: the axes in the given order, or reversed. With two integers on a tensor of more than two axes,
+        PyTorch's: those two swapped."""
+        if not axes:
+            return core.permute_dims(self)
+        if len(axes) == 2 and all(isinstance(a, int) for a in axes):
+            return core.swapaxes(self, *axes)
+        return core.permute_dims(self, _shape(axes))
+
+    def expand(self, *shape: Any) -> Any:
+        """A view with extents of 1 (and new leading axes) repeated; -1 keeps an extent."""
+        return core.expand(self, _shape(shape))
+
+    def unsqueeze(self, dim: int) -> Any:
+        """A new axis of extent 1 at `dim`."""
+        return core.expand_dims(self, dim)
+
+    def size_of(self, dim: int) -> int:
+        """The extent of one axis."""
+        return int(self.shape[dim])
+
+    def __len__(self) -> int:
+        return _core.TensorBase.__len__(self)
+
+    # --- conversions ------------------------------------------------------------------------------
+
+    def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
+        """Another dtype and/or device: `x.to(ts.float64)`, `x.to("cpu")`; itself where nothing changes."""
+        for a in args:
+            if isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda"):
+                device = a
+            else:
+                dtype = a
+        if device is not None and str(device).split(":")[0] != "cpu":
+            raise RuntimeError(f"device {device}: this build has no CUDA backend")
+        return self if dtype is None else core.astype(self, dtype, False)
+
+    def type_as(self, other: Tensor) -> Any:
+        """In the dtype of `other`."""
+        return core.astype(self, other.dtype, False)
+
+    def float(self) -> Any:
+        """As float32."""
+        return core.astype(self, dtypes.float32, False)
+
+    def double(self) -> Any:
+        """As float64."""
+        return core.astype(self, dtypes.float64, False)
+
+    def long(self) -> Any:
+        """As int64."""
+        return core.astype(self, dtypes.int64, False)
+
+    def int(self) -> Any:
+        """As int32."""
+        return core.astype(self, dtypes.int32, False)
+
+    def bool(self) -> Any:
+        """As bool."""
+        return core.astype(self, dtypes.bool_, False)
+
+    # --- in place ---------------------------------------------------------------------------------
+
+    def fill_(self, value: Any) -> Any:
+        """Every element becomes `value`."""
+        return core.copy_(self, value)
+
+    def zero_(self) -> Any:
+        """Every element becomes 0."""
+        return core.copy_(self, 0)
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Any:
+        """Limits the elements to [min, max] in place."""
+        low = -math.inf if min is None else min
+        high = math.inf if max is None else max
+        return core.clip_(self, low, high)
+
+
+def _plain(x: Tensor) -> np.ndarray[Any, Any]:
+    """NumPy's view of the memory, whatever the gradient."""
+    x = x.detach()
+    if x.dtype == "bfloat16":
+        raise TypeError("NumPy has no bfloat16; convert with .astype(ts.float32) first")
+    return np.asarray(memoryview(x))  # type: ignore[arg-type]
+
+
+def _rebuild(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
+    return Tensor(array).requires_grad_(requires_grad)  # type: ignore[no-any-return]
+
+
+_core.install(Tensor, dtypes.ALL, dtypes.as_dtype)
+
+from tensorsmith.ops.getitem import _getitem_arrays, _setitem_arrays  # noqa: E402  needs the class installed
+
+Tensor._getitem_arrays = _getitem_arrays  # type: ignore[attr-defined]
+Tensor._setitem_arrays = _setitem_arrays  # type: ignore[attr-defined]
+
+# Operations whose first argument is the tensor, under the same name.
+for _name in dir(core):
+    if _name.startswith("_"):
+        continue
+    _first = getattr(core, _name)._parameters[:1]
+    if _first in (("x",), ("a",)) and not hasattr(Tensor, _name):
+        setattr(Tensor, _name, getattr(core, _name))
+
+# PyTorch's names for the same operations.
+for _alias, _name in {
+    "abs": "absolute", "neg": "negative", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power",
+    "sub_": "subtract_", "mul_": "multiply_", "div_": "divide_", "pow_": "power_", "neg_": "negative_",
+    "clone": "copy", "clamp": "clip", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
+    "gt": "greater", "ge": "greater_equal",
+}.items():  # fmt: skip
+    if hasattr(core, _name):
+        setattr(Tensor, _alias, getattr(core, _name))
+del _name, _alias, _first

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import numpy as np
+
     from tensorsmith.train import Epoch, Reporter, Result, Settings
 
 # Kept here as well as in train.py, so that parsing arguments imports nothing; a test compares the two.
@@ -51,7 +52,7 @@ def _number(
 
 
 def _parser() -> argparse.ArgumentParser:
-    from tensorsmith._version import __version__
+    from tensorsmith import __version__
 
     parser = _Parser(prog="tensorsmith", description="A tensor engine forged by hand.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"tensorsmith {__version__}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from typing import Any
 
 import numpy as np
+
 from tensorsmith import _core
-from tensorsmith._version import __version__
 
 __all__ = ["config", "describe"]
 
@@ -18,6 +17,10 @@ def config() -> dict[str, Any]:
     """The version, SIMD level, threads, CUDA and allocator of this process, each with the reason where there
     is one.
     """
+    import platform
+
+    from tensorsmith import __version__
+
     level, level_reason = _core.simd_level()
     default, default_reason = _core.default_num_threads()
     threads = _core.num_threads()
@@ -65,4 +68,4 @@ def _cpu_name() -> str:
                     return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return os.uname().machine

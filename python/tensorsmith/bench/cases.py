@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from tensorsmith.bench.libraries import Function, Library, Thunk
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
 from tensorsmith.bench.libraries import Thunk, has_compiler
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from tensorsmith.data.idx import read_idx
 from tensorsmith.errors import FileFormatError
 from tensorsmith.utils.data import Dataset

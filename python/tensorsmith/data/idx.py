@@ -12,6 +12,7 @@ import os
 import zlib
 
 import numpy as np
+
 from tensorsmith.errors import FileFormatError
 
 MAX_BYTES = 1 << 30

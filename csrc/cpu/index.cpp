@@ -98,45 +98,38 @@ TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, s
 // y[:, index[m]] = op(y[:, index[m]], x[:, m]), m ascending. Reads x once, reads and writes M rows of y.
 template <class T, class Op>
 void combine(In index, In x, Out y, const Op& op) {
-  const std::int64_t A = x.shape[0], M = x.shape[1], B = x.shape[2], N = y.shape[1];
+  const std::int64_t A = x.shape[0], M = x.shape[1], B = x.shape[2];
   if (!A || !M || !B) return;
   const std::int64_t size = sizeof(T), is = index.strides[0];
   const bool small = A * M * B * size <= 2 * kGrainBytes;
-  // A piece is some rows of A, or a part of one: 256 bytes or more of columns and, where rows are
-  // narrow and indices many, one of eight ranges of N (each reads all of the indices).
-  std::int64_t columns = B, ranges = 1;
+  // A piece is some rows of A or, where these are few, columns of one: up to 16 blocks of 128 bytes or more.
+  std::int64_t columns = B;
   if (!small && A < 16) {
-    const std::int64_t step = 256 / size;
-    if (B >= 2 * step)
-      columns = step > B / 16 ? step : (B / 16 + step - 1) / step * step;
-    else if (N >= 64)
-      ranges = 8;
+    const std::int64_t least = 512 / size;
+    columns = (B + 15) / 16 < least ? least : ((B + 15) / 16 + least - 1) / least * least;
   }
-  const std::int64_t column_blocks = (B + columns - 1) / columns, width = (N + ranges - 1) / ranges;
-  const std::int64_t units = A * column_blocks * ranges;
-  const std::int64_t grain = small ? units : kGrainBytes / (M * columns * size) + 1;
-  const std::int64_t chunk = ranges == 1 && columns * size >= 64 ? kChunk : 8 * kChunk;
-  for (std::int64_t first = 0; first < M; first += chunk) {
-    const std::int64_t last = first + chunk < M ? first + chunk : M;
+  const std::int64_t column_blocks = (B + columns - 1) / columns, units = A * column_blocks;
+  const std::int64_t grain = small ? units : kGrainBytes / ((M < kChunk ? M : kChunk) * columns * size) + 1;
+  for (std::int64_t first = 0; first < M; first += kChunk) {
+    const std::int64_t last = first + kChunk < M ? first + kChunk : M;
     parallel_ranges(units, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t unit = begin; unit < end; ++unit) {
-        const std::int64_t range = unit % ranges, block = unit / ranges % column_blocks;
-        const std::int64_t a = unit / ranges / column_blocks, b = block * columns;
+        const std::int64_t a = unit / column_blocks, b = unit % column_blocks * columns;
         const std::int64_t count = columns < B - b ? columns : B - b;
         const std::int64_t* const at = index.as<std::int64_t>();
         const T* const source = x.as<T>() + a * x.strides[0] + b * x.strides[2];
         T* const target = y.as<T>() + a * y.strides[0] + b * y.strides[2];
-        const std::int64_t xs = x.strides[1], ys = y.strides[1], n0 = range * width;
-        for (std::int64_t m = first; m < last; ++m) {
-          const std::int64_t n = at[m * is];
-          if (ranges > 1 && static_cast<std::uint64_t>(n - n0) >= static_cast<std::uint64_t>(width)) continue;
-          if (count == 1) {
-            target[n * ys] = op(target[n * ys], source[m * xs]);
-            continue;
+        const std::int64_t xs = x.strides[1], ys = y.strides[1];
+        if (count == 1) {
+          for (std::int64_t m = first; m < last; ++m) {
+            T& element = target[at[m * is] * ys];
+            element = op(element, source[m * xs]);
           }
-          if (ranges == 1 && m + kAhead < last)
-            prefetch(target + at[(m + kAhead) * is] * ys, count * size, true);
-          combine_row(target + n * ys, y.strides[2], source + m * xs, x.strides[2], count, op);
+          continue;
+        }
+        for (std::int64_t m = first; m < last; ++m) {
+          if (m + kAhead < last) prefetch(target + at[(m + kAhead) * is] * ys, count * size, true);
+          combine_row(target + at[m * is] * ys, y.strides[2], source + m * xs, x.strides[2], count, op);
         }
       }
     });

@@ -46,6 +46,19 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
   });
 }
 
+void class_weight_sum(In target, In weight, Out total, std::int64_t ignore_index) {
+  with_floating(total.dtype, [&]<class T>(Type<T>) {
+    const Line<const std::int64_t> targets(target);
+    const T* const w = weight.as<T>();
+    double sum = 0;
+    for (std::int64_t i = 0; i < target.shape[0]; ++i) {
+      const std::int64_t t = targets[i];
+      if (t != ignore_index) sum += w ? static_cast<double>(w[t]) : 1.0;
+    }
+    *total.as<T>() = static_cast<T>(sum);
+  });
+}
+
 void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx, std::int64_t ignore_index,
                             double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {

@@ -174,6 +174,13 @@ void sum(In x, Out y, int reduced) {
 void prod(In x, Out y, int reduced) {
   with_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Multiply>{}); });
 }
+void mean(In x, Out y, int reduced) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    std::int64_t count = 1;
+    for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= x.shape[i];
+    reduce_view<T>(x, y, reduced, Mean<T>{static_cast<T>(count)});
+  });
+}
 void max(In x, Out y, int reduced) {
   with_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Max>{}); });
 }

@@ -17,7 +17,7 @@ void bind_reduce(PyObject* m) {
   add_op(m, "argmax(x, axis=None, keepdims=False)", &ops::argmax).differentiable = false;
   add_op(m, "argmin(x, axis=None, keepdims=False)", &ops::argmin).differentiable = false;
   add_op(m, "cumsum(x, axis=None, dtype=None)", &ops::cumsum);
-  add_op(m, "expand_reduced(dy, shape, axis=None, keepdims=False)", &ops::expand_reduced);
+  add_op(m, "expand_reduced(x, shape, axis=None, keepdims=False)", &ops::expand_reduced);
 }
 
 }  // namespace ts::python

@@ -1,0 +1,88 @@
+"""Losses with kernels of their own: docstrings and gradient rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+if TYPE_CHECKING:
+    from tensorsmith.tensor import Tensor
+
+__all__ = ["cross_entropy", "nll_loss"]
+
+cross_entropy = define(
+    core.cross_entropy,
+    """-w_t log softmax(x)_t over the class axis, without writing the log-softmax; as torch.nn.functional.cross_entropy.
+
+    x: (C,), (N, C) or (N, C, ...)    target: class indices, x's shape without C    weight: (C,) or None
+    ignore_index: this target counts 0    label_smoothing: the share s of a uniform target, in [0, 1]
+    reduction: "none" (target's shape), "sum", or "mean" over the targets' weights
+
+    IndexError for a target that is neither a class nor ignore_index, ValueError where shapes do not fit.""",
+    x=lambda dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing: core.cross_entropy_backward(
+        dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing
+    ),
+)
+
+
+def _valid(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Which targets count, and the targets with class 0 for those that do not."""
+    counts = core.not_equal(target, ignore_index)
+    return counts, core.where(counts, target, 0)
+
+
+def _second(dy, gradient, x, target, weight, lse, total, ignore_index, reduction, label_smoothing):
+    # dx = gradient (a softmax(x) - constants), a the row's weight (1 - s) w_t + s / C sum w.
+    axis = 0 if x.ndim == 1 else 1
+    options = (target, weight, lse, total, ignore_index, reduction, label_smoothing)
+    unit = core.cross_entropy_backward(core.ones(gradient.shape, dtype=x.dtype), x, *options)
+    dgradient = core.sum(dy * unit, axis if reduction == "none" else None)
+    counts, classes = _valid(target, ignore_index)
+    own = 1.0 if weight is None else core.take(weight, classes, 0)
+    smooth = x.shape[axis] if weight is None else core.sum(weight)
+    scale = own * (1.0 - label_smoothing) + smooth * (label_smoothing / x.shape[axis])
+    scale = core.where(counts, gradient * scale, 0.0)
+    if reduction == "mean":
+        scale = scale / total
+    p = core.softmax(x, axis)
+    return dgradient, core.softmax_backward(dy * core.expand_dims(scale, axis), p, axis)
+
+
+define(
+    core.cross_entropy_backward,
+    "The gradient of cross_entropy with respect to x, given that of its result.",
+    wrt="gradient x",
+    vjp=_second,
+)
+
+
+def nll_loss(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-w_t x_t for log probabilities x: cross_entropy without its log-softmax; the same shapes and reductions.
+
+    IndexError for a target that is neither a class nor ignore_index, ValueError where shapes do not fit.
+    """
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"nll_loss: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+    axis = 0 if x.ndim == 1 else 1
+    expected = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
+    if x.ndim == 0 or tuple(target.shape) != expected:
+        raise ValueError(f"nll_loss: target must have shape {expected}, got {tuple(target.shape)}")
+    classes = x.shape[axis]
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise ValueError(f"nll_loss: weight must have shape ({classes},), got {tuple(weight.shape)}")
+    counts, target = _valid(target, ignore_index)
+    if target.size and bool(core.any((target < 0) | (target >= classes))):
+        wrong = int(core.max(target)) if int(core.max(target)) >= classes else int(core.min(target))
+        raise IndexError(f"nll_loss: target {wrong} is out of range for {classes} classes: valid are 0 to {classes - 1}")
+    own = core.astype(counts, x.dtype)
+    if weight is not None:
+        own = own * core.take(weight, target, 0)
+    picked = core.squeeze(core.take_along_axis(x, core.expand_dims(target, axis), axis), axis)
+    loss = core.where(counts, -(own * picked), 0.0)
+    if reduction == "none":
+        return loss  # type: ignore[no-any-return]
+    return core.sum(loss) if reduction == "sum" else core.sum(loss) / core.sum(own)  # type: ignore[no-any-return]

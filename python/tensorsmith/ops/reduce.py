@@ -1,0 +1,196 @@
+"""Reductions and cumulative sums: docstrings and gradient rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+if TYPE_CHECKING:
+    from tensorsmith.tensor import Tensor
+
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "cumulative_sum", "logsumexp", "max",
+    "mean", "min", "prod", "std", "sum", "var",
+]  # fmt: skip
+
+_AXES = """
+
+    axis: an integer, a tuple of them, or None for all axes; keepdims: reduced axes stay, with extent 1.
+    AxisError for an axis that x does not have."""
+
+# The gradient of a sum: dy at every element it came from. Its own gradient is that sum.
+expand_reduced = define(
+    core.expand_reduced,
+    "A view of x, the result of a reduction over `axis`, broadcast to the `shape` it came from.",
+    x=lambda dy, axis, keepdims: core.sum(dy, axis, None, keepdims),
+)
+
+sum = define(
+    core.sum,
+    """The sum along axes. bool and integers are summed in int64 and wrap; of nothing it is 0.
+
+    dtype: what x is converted to first. Floating sums go by a fixed tree: the same bits for every layout, thread count
+    and SIMD level (of one kind), within 2 sqrt(K) eps of the sum of magnitudes."""
+    + _AXES,
+    x=lambda dy, x_shape, axis, keepdims: core.expand_reduced(dy, x_shape, axis, keepdims),
+)
+
+
+def _prod_gradient(dy: Tensor, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    # The product of the others: y / x without a zero; with one zero the rest at its place; 0 with more.
+    zero = core.equal(x, 0)
+    ones = core.where(zero, 1, x)
+    rest = core.expand_reduced(core.prod(ones, axis, None, True), x.shape, axis, True)
+    zeros = core.expand_reduced(core.sum(zero, axis, None, True), x.shape, axis, True)
+    others = core.where(core.equal(zeros, 0), rest / ones, core.where(zero & core.equal(zeros, 1), rest, 0))
+    return core.expand_reduced(dy, x.shape, axis, keepdims) * others
+
+
+prod = define(
+    core.prod,
+    """The product along axes, in int64 for bool and integers; of nothing it is 1.
+
+    The gradient is right with zeros; second derivatives at zeros are not."""
+    + _AXES,
+    x=_prod_gradient,
+)
+
+
+def _mean_gradient(dy: Tensor, x_shape: Sequence[int], axis: Any, keepdims: bool) -> Tensor:
+    size = _size(x_shape)
+    return core.expand_reduced(dy * (_size(dy.shape) / size) if size else dy, x_shape, axis, keepdims)  # type: ignore[no-any-return]
+
+
+mean = define(
+    core.mean,
+    "The mean along axes, of integers in the default floating dtype; of nothing it is NaN." + _AXES,
+    x=_mean_gradient,
+)
+
+
+def _size(shape: Sequence[int]) -> int:
+    n = 1
+    for extent in shape:
+        n *= extent
+    return n
+
+
+def _count(x: Tensor, axis: Any) -> int:
+    if axis is None:
+        return _size(x.shape)
+    return _size([x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis)])
+
+
+def _var_gradient(dy: Tensor, x: Tensor, axis: Any, correction: float, keepdims: bool) -> Tensor:
+    centred = x - core.mean(x, axis, None, True)
+    scale = 2.0 / (_count(x, axis) - correction)
+    return core.expand_reduced(dy * scale, x.shape, axis, keepdims) * centred
+
+
+_var = define(core.var, "sum (x - mean x)^2 / (K - correction) along axes, in two passes." + _AXES, x=_var_gradient)
+
+
+def var(
+    x: Tensor,
+    axis: int | Sequence[int] | None = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """The variance along axes: sum (x - mean x)^2 / (K - ddof), in two passes; NumPy's arguments.
+
+    correction: the Array API's word for ddof. Integers give the default floating dtype; K <= ddof gives inf or NaN.
+    """
+    if out is not None:
+        raise ValueError("var: out is not supported; assign the result instead")
+    if dtype is not None:
+        x = core.astype(x, dtype)
+    return core.var(x, axis, float(ddof if correction is None else correction), keepdims)  # type: ignore[no-any-return]
+
+
+def std(
+    x: Tensor,
+    axis: int | Sequence[int] | None = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """The standard deviation along axes: the square root of `var`, with the same arguments."""
+    return core.sqrt(var(x, axis, dtype, out, ddof, keepdims, correction=correction))  # type: ignore[no-any-return]
+
+
+def _extreme_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    # Shared evenly among equals.
+    winners = core.astype(core.equal(x, core.expand_reduced(y, x.shape, axis, keepdims)), dy.dtype)
+    share = dy / core.sum(winners, axis, None, keepdims)
+    return winners * core.expand_reduced(share, x.shape, axis, keepdims)
+
+
+_EXTREME = """
+
+    NaN propagates. The gradient is shared evenly among equals. ValueError if nothing is left to choose from."""
+max = define(core.max, "The largest element along axes." + _EXTREME + _AXES, x=_extreme_gradient)
+min = define(core.min, "The smallest element along axes." + _EXTREME + _AXES, x=_extreme_gradient)
+amax, amin = max, min
+any = define(core.any, "Whether any element along axes is not 0; of nothing, False." + _AXES)
+all = define(core.all, "Whether all elements along axes are not 0; of nothing, True." + _AXES)
+
+_POSITION = """ as int64: the first of equals, or the first NaN.
+
+    axis: an integer, or None for the position in the flattened array. ValueError if nothing is left to choose from."""
+argmax = define(core.argmax, "The position of the largest element" + _POSITION)
+argmin = define(core.argmin, "The position of the smallest element" + _POSITION)
+
+logsumexp = define(
+    core.logsumexp,
+    "log sum exp x along axes, shifted by the maximum: -inf of nothing or of -inf alone." + _AXES,
+    x=lambda dy, x, y, axis, keepdims: (
+        core.expand_reduced(dy, x.shape, axis, keepdims)
+        * core.exp(x - core.expand_reduced(y, x.shape, axis, keepdims))
+    ),
+)
+
+
+def _cumsum_gradient(dy: Tensor, x_shape: Sequence[int], axis: int | None) -> Tensor:
+    along = 0 if axis is None else axis
+    return core.reshape(core.flip(core.cumsum(core.flip(dy, along), along), along), x_shape)
+
+
+cumsum = define(
+    core.cumsum,
+    """The running sum along an axis, of the flattened array if axis is None; bool and integers in int64.""",
+    x=_cumsum_gradient,
+)
+
+
+def cumulative_sum(
+    x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """The running sum along an axis, which may be left out for a 1-D x (Array API).
+
+    include_initial: start with a 0, so that the axis is one longer.
+    """
+    if axis is None:
+        if x.ndim != 1:
+            raise ValueError(f"cumulative_sum: axis is needed for {x.ndim} dimensions (shape {tuple(x.shape)})")
+        axis = 0
+    y = core.cumsum(x, axis, dtype)
+    if include_initial:
+        before = [0] * y.ndim
+        before[axis] = 1
+        y = core.pad_constant(y, before, [0] * y.ndim)
+    return y  # type: ignore[no-any-return]
+
+
+def count_nonzero(x: Tensor, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
+    """How many elements along axes are not 0, as int64."""
+    return core.sum(core.not_equal(x, 0), axis, None, keepdims)  # type: ignore[no-any-return]

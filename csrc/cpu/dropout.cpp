@@ -16,6 +16,10 @@ namespace {
 constexpr std::int64_t kGrain = 32768;
 static_assert(kGrain % kGroupWords == 0);
 
+// The mask of one group: 32, 16 or 8 bits.
+using GroupBits = std::conditional_t<kGroupWords == 32, std::uint32_t,
+                                     std::conditional_t<kGroupWords == 16, std::uint16_t, std::uint8_t>>;
+
 // Bit i: word i >= limit.
 TS_INLINE std::uint32_t at_least(U32 word, U32 limit) {
 #if defined(__AVX512F__)
@@ -79,11 +83,11 @@ void dropout(In x, Out state, Out y, Out mask, double p) {
       for (std::int64_t i = begin; i < end; i += kGroupWords) {
         U32 first, second;
         group_words(generator, i / 4, first, second);
-        std::uint32_t bits = at_least(first, limit) | at_least(second, limit) << U32::width;
+        auto bits = static_cast<GroupBits>(at_least(first, limit) | at_least(second, limit) << U32::width);
         if (i + kGroupWords <= end) {
-          std::memcpy(bytes + i / 8, &bits, kGroupWords / 8);
+          std::memcpy(bytes + i / 8, &bits, sizeof bits);
         } else {
-          bits &= (1u << (end - i)) - 1;
+          bits = static_cast<GroupBits>(bits & ((1u << (end - i)) - 1));
           std::memcpy(bytes + i / 8, &bits, static_cast<std::size_t>((end - i + 7) / 8));
         }
         apply(in + i, out + i, bits, scale, end - i);
@@ -101,9 +105,9 @@ void dropout_backward(In dy, In mask, Out dx, double p) {
     parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; i += kGroupWords) {
         const std::int64_t count = end - i < kGroupWords ? end - i : kGroupWords;
-        std::uint32_t bits = 0;
+        GroupBits bits = 0;
         if (count == kGroupWords)
-          std::memcpy(&bits, bytes + i / 8, kGroupWords / 8);
+          std::memcpy(&bits, bytes + i / 8, sizeof bits);
         else
           std::memcpy(&bits, bytes + i / 8, static_cast<std::size_t>((count + 7) / 8));
         apply(dy.as<T>() + i, dx.as<T>() + i, bits, scale, count);

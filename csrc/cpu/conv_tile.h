@@ -80,11 +80,11 @@ constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a 
 constexpr std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 // --- bands -----------------------------------------------------------------------------------
-// A block of one image with its channels together: what a tile reads.
+// A block of images with their channels together: what a tile reads.
 template <class T>
 struct Band {
   const T* data;
-  std::int64_t row, pixel;  // strides
+  std::int64_t row, pixel, image = 0;  // strides
 };
 
 // Copies rows [h0, h0 + rows) and columns [w0, w0 + cols) of an H x W image of `channels` channels to

@@ -7,6 +7,7 @@
 // pixels: per pixel, broadcasts of x and vector loads of dy. The pixels are cut into at most 16 chunks of
 // whole rows by their number alone; a chunk sums in the order of the pixels, and the chunks are added in
 // order.
+#include "cpu/conv_pack.h"
 #include "cpu/conv_tile.h"
 #include "cpu/types.h"
 
@@ -18,33 +19,46 @@ constexpr std::int64_t kMaxChunks = 16;
 constexpr int kBiasRows =
     4;  // dbias: column q adds to row q % 4, so that additions do not wait for each other
 
-// sum[r][v] += over rows x cols pixels of x[r] * dy[v].
+// Some images, rows and columns of pixels: each extent at least 1.
+struct Pixels {
+  std::int64_t images, rows, cols;
+};
+
+// sum[r][v] += over the pixels of x[r] * dy[v].
 template <class T, int Rows, int Vectors>
-void weight_tile(Band<T> x, Band<T> dy, std::int64_t rows, std::int64_t cols, T* sum) {
+void weight_tile(Band<T> x, Band<T> dy, Pixels pixels, T* sum) {
   using V = Vec<T>;
   typename V::Reg acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) acc[r][v] = V::load(sum + (r * Vectors + v) * V::width).r;
-  do {  // at least one row and one column: a loop that may not run would keep the sums twice, and spill them
-    const T* a = x.data;
-    const T* b = dy.data;
-    std::int64_t q = cols;
+  // Loops that run at least once: otherwise the sums would be kept twice, and spilled.
+  std::int64_t n = pixels.images;
+  do {
+    const T* x_row = x.data;
+    const T* dy_row = dy.data;
+    std::int64_t p = pixels.rows;
     do {
-      V g[Vectors];
+      const T* a = x_row;
+      const T* b = dy_row;
+      std::int64_t q = pixels.cols;
+      do {
+        V g[Vectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) g[v] = V::load(b + v * V::width);
+        for (int v = 0; v < Vectors; ++v) g[v] = V::load(b + v * V::width);
 #pragma GCC unroll 16
-      for (int r = 0; r < Rows; ++r) {
-        const V c(a[r]);
+        for (int r = 0; r < Rows; ++r) {
+          const V c(a[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(c, g[v], V(acc[r][v])).r;
-      }
-      a += x.pixel, b += dy.pixel;
-    } while (--q);
-    x.data += x.row, dy.data += dy.row;
-  } while (--rows);
+          for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(c, g[v], V(acc[r][v])).r;
+        }
+        a += x.pixel, b += dy.pixel;
+      } while (--q);
+      x_row += x.row, dy_row += dy.row;
+    } while (--p);
+    x.data += x.image, dy.data += dy.image;
+  } while (--n);
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
@@ -52,7 +66,7 @@ void weight_tile(Band<T> x, Band<T> dy, std::int64_t rows, std::int64_t cols, T*
 }
 
 template <class T>
-using WeightTile = void (*)(Band<T>, Band<T>, std::int64_t, std::int64_t, T*);
+using WeightTile = void (*)(Band<T>, Band<T>, Pixels, T*);
 
 template <class T, int Vectors>
 WeightTile<T> tile_of_rows(int rows) {
@@ -82,25 +96,26 @@ WeightTile<T> tile_of_rows(int rows) {
 
 // sum[q % 4][v] += dy.
 template <class T, int Vectors>
-void add_bias(Band<T> dy, std::int64_t rows, std::int64_t cols, T* sum) {
+void add_bias(Band<T> dy, Pixels pixels, T* sum) {
   using V = Vec<T>;
   V acc[kBiasRows][Vectors];
   for (int r = 0; r < kBiasRows; ++r)
     for (int v = 0; v < Vectors; ++v) acc[r][v] = V::load(sum + (r * Vectors + v) * V::width);
-  for (std::int64_t p = 0; p < rows; ++p) {
-    const T* b = dy.data + p * dy.row;
-    std::int64_t q = 0;
-    for (; q + kBiasRows <= cols; q += kBiasRows, b += kBiasRows * dy.pixel)
+  for (std::int64_t n = 0; n < pixels.images; ++n)
+    for (std::int64_t p = 0; p < pixels.rows; ++p) {
+      const T* b = dy.data + n * dy.image + p * dy.row;
+      std::int64_t q = 0;
+      for (; q + kBiasRows <= pixels.cols; q += kBiasRows, b += kBiasRows * dy.pixel)
 #pragma GCC unroll 4
-      for (int r = 0; r < kBiasRows; ++r)
+        for (int r = 0; r < kBiasRows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = acc[r][v] + V::load(b + r * dy.pixel + v * V::width);
+          for (int v = 0; v < Vectors; ++v) acc[r][v] = acc[r][v] + V::load(b + r * dy.pixel + v * V::width);
 #pragma GCC unroll 4
-    for (int r = 0; r < kBiasRows - 1; ++r)
-      if (q + r < cols)
+      for (int r = 0; r < kBiasRows - 1; ++r)
+        if (q + r < pixels.cols)
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = acc[r][v] + V::load(b + r * dy.pixel + v * V::width);
-  }
+          for (int v = 0; v < Vectors; ++v) acc[r][v] = acc[r][v] + V::load(b + r * dy.pixel + v * V::width);
+    }
   for (int r = 0; r < kBiasRows; ++r)
     for (int v = 0; v < Vectors; ++v) acc[r][v].store(sum + (r * Vectors + v) * V::width);
 }
@@ -170,99 +185,115 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
                            : window_runs(k.taps, k.spread, k.C, copies_x ? cols * k.C : k.xs.h,
                                          copies_x ? k.C : k.xs.w, offsets);
 
-  // A band of about 256 pixels keeps a panel of dy and the channels of a tile in the first-level cache.
-  const std::int64_t row_bytes = k.step.h * x_row_bytes + dy_row_bytes;
-  const std::int64_t window_bytes = (units > 0 ? k.band_rows(1) : 0) * x_row_bytes + dy_row_bytes;
-  const std::int64_t band_rows =
-      most(1, least(ceil_div(256, most(1, k.Q)), 1 + (kBandBytes - window_bytes) / most(1, row_bytes)));
+  // A band of about 256 pixels keeps a panel of dy and the channels of a tile in the first-level cache: rows
+  // of an image, or several whole images.
+  const std::int64_t height = units > 0 ? k.band_rows(1) : 0;  // rows of x under one row of dy
+  const std::int64_t row_bytes = most(1, k.step.h * x_row_bytes + dy_row_bytes);
+  const std::int64_t room = kBandBytes - height * x_row_bytes - dy_row_bytes;
+  const std::int64_t band_rows = least(ceil_div(256, most(1, k.Q)), 1 + room / row_bytes);
+  const std::int64_t image_bytes = most(1, k.P * row_bytes + height * x_row_bytes);
+  const std::int64_t band_images =
+      band_rows < k.P ? 1 : most(1, least(band_rows / most(1, k.P), kBandBytes / image_bytes));
   const std::int64_t splits = chunks >= kMaxChunks ? 1 : least(all_panels, ceil_div(kMaxChunks, chunks));
-  const std::int64_t per_split = ceil_div(all_panels, splits);
+  const std::int64_t per_split = ceil_div(all_panels, splits),
+                     runs_per_row = K == 0 ? 1 : runs.count / k.taps.h;
 
   parallel_for(chunks * splits, [&](std::int64_t piece) {
     const std::int64_t chunk = piece / splits, begin = piece % splits * per_split;
     const std::int64_t end = least(all_panels, begin + per_split);
     if (begin >= end) return;
     std::memset(partial_at(chunk, begin), 0, static_cast<std::size_t>((end - begin) * panel_size * size));
+    const Tiles tiles(runs.length);
     const std::int64_t last_unit = least(units, (chunk + 1) * chunk_units);
     for (std::int64_t unit = chunk * chunk_units; unit < last_unit;) {
       const std::int64_t n = unit / k.P, p0 = unit % k.P;
       const std::int64_t rows = least(least(band_rows, k.P - p0), last_unit - unit);
-      unit += rows;
+      const std::int64_t images = rows == k.P ? least(band_images, (last_unit - unit) / k.P) : 1;
+      unit += rows * images;
+      const std::int64_t h0 = p0 * k.step.h + k.first.h, x_rows = k.band_rows(rows);
+      // What comes next, while this is computed.
+      Prefetch next_x, next_dy;
+      if (unit < last_unit) {
+        const std::int64_t m = unit / k.P, p = unit % k.P, calls = (end - begin) * runs.count * tiles.count;
+        const std::int64_t h = p * k.step.h + k.first.h;
+        next_x.start(k.x + m * k.xs.n, k.xs, most(0, h), least(k.H, h + x_rows), k.W, k.G * k.C, calls);
+        next_dy.start(k.y + m * k.ys.n, k.ys, p, least(k.P, p + rows), k.Q, k.G * k.O, calls);
+      }
       T* const x_scratch = band_scratch<T>();
-      T* const dy_scratch = x_scratch + k.band_rows(rows) * cols * k.C;
+      T* const dy_scratch = x_scratch + images * x_rows * cols * k.C;
       std::int64_t copied = -1;
       for (std::int64_t panel = begin; panel < end; ++panel) {
         const std::int64_t g = panel / panels, o = panel % panels * kPanel<T>,
                            count = least(kPanel<T>, k.O - o);
         const T* source = k.x + n * k.xs.n + g * k.C * k.xs.c;
-        Band<T> x{source + (p0 * k.step.h + k.first.h) * k.xs.h + k.first.w * k.xs.w, k.xs.h, k.xs.w};
+        Band<T> x{source + h0 * k.xs.h + k.first.w * k.xs.w, k.xs.h, k.xs.w, k.xs.n};
         if (copies_x) {
-          x = {x_scratch, cols * k.C, k.C};
-          if (copied != g)
-            copy_band(source, k.xs, k.H, k.W, k.C, p0 * k.step.h + k.first.h, k.band_rows(rows), k.first.w,
-                      cols, k.C, x_scratch);
+          x = {x_scratch, cols * k.C, k.C, x_rows * cols * k.C};
+          for (std::int64_t i = 0; i < images && copied != g; ++i)
+            copy_band(source + i * k.xs.n, k.xs, k.H, k.W, k.C, h0, x_rows, k.first.w, cols, k.C,
+                      x_scratch + i * x.image);
           copied = g;
         }
-        x.row *= k.step.h, x.pixel *= k.step.w;
         const bool narrow = count <= V::width;
         const std::int64_t width = narrow ? V::width : kPanel<T>;
         const T* gradient = k.y + n * k.ys.n + (g * k.O + o) * k.ys.c;
-        Band<T> dy{gradient + p0 * k.ys.h, k.ys.h, k.ys.w};
+        Band<T> dy{gradient + p0 * k.ys.h, k.ys.h, k.ys.w, k.ys.n};
         if (copies_dy) {
-          copy_band(gradient, k.ys, k.P, k.Q, count, p0, rows, std::int64_t{0}, k.Q, width, dy_scratch);
-          dy = {dy_scratch, k.Q * width, width};
+          dy = {dy_scratch, k.Q * width, width, rows * k.Q * width};
+          for (std::int64_t i = 0; i < images; ++i)
+            copy_band(gradient + i * k.ys.n, k.ys, k.P, k.Q, count, p0, rows, std::int64_t{0}, k.Q, width,
+                      dy_scratch + i * dy.image);
         }
         T* sum = partial_at(chunk, panel);
-        if (dbias) narrow ? add_bias<T, 1>(dy, rows, k.Q, sum) : add_bias<T, 2>(dy, rows, k.Q, sum);
+        if (dbias) {
+          const Pixels all{images, rows, k.Q};
+          narrow ? add_bias<T, 1>(dy, all, sum) : add_bias<T, 2>(dy, all, sum);
+        }
         sum += kBiasRows * width;
-        const Tiles tiles(runs.length);
         for (std::int64_t run = 0; run < runs.count; ++run) {
-          Band<T> at = x;
-          at.data += offsets[run];
+          // The rows whose tap lies inside the image.
+          const std::int64_t at = h0 + run / runs_per_row * k.spread.h;
+          const std::int64_t r0 = at < 0 ? least(rows, ceil_div(-at, k.step.h)) : 0;
+          const std::int64_t r1 = least(rows, at < k.H ? ceil_div(k.H - at, k.step.h) : 0);
+          const Pixels pixels{images, r1 - r0, k.Q};
+          Band<T> from{x.data + offsets[run] + r0 * k.step.h * x.row, k.step.h * x.row, k.step.w * x.pixel,
+                       x.image};
+          const Band<T> to{dy.data + r0 * dy.row, dy.row, dy.pixel, dy.image};
           for (std::int64_t t = 0; t < tiles.count; ++t) {
-            const int height = tiles.rows(t);
-            const WeightTile<T> tile = narrow ? tile_of_rows<T, 1>(height) : tile_of_rows<T, 2>(height);
-            tile(at, dy, rows, k.Q, sum);
-            at.data += height;
-            sum += height * width;
+            const int tile_rows = tiles.rows(t);
+            if (r1 > r0)
+              (narrow ? tile_of_rows<T, 1>(tile_rows) : tile_of_rows<T, 2>(tile_rows))(from, to, pixels, sum);
+            from.data += tile_rows, sum += tile_rows * width;
+            next_x.step(), next_dy.step();
           }
         }
       }
     }
   });
 
-  // Adds the chunks in order and puts every weight in its place.
-  const std::int64_t rows = K + 1, grain = most(1, 2048 / chunks);
-  parallel_ranges(all_panels * rows, grain, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t index = first; index < last; ++index) {
-      const std::int64_t panel = index / rows, row = index % rows;
+  // Adds the chunks in order, into the first, and puts every weight in its place.
+  if (chunks > 1)
+    parallel_ranges(all_panels * panel_size / V::width, most(1, (1 << 15) / (chunks * V::width)),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t v = begin; v < end; ++v) {
+                        T* at = partial + v * V::width;
+                        V sum = V::load(at);
+                        for (std::int64_t chunk = 1; chunk < chunks; ++chunk)
+                          sum = sum + V::load(at + chunk * all_panels * panel_size);
+                        sum.store(at);
+                      }
+                    });
+  parallel_ranges(all_panels, most(1, (1 << 16) / panel_size), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t panel = begin; panel < end; ++panel) {
       const std::int64_t g = panel / panels, o = panel % panels * kPanel<T>,
                          count = least(kPanel<T>, k.O - o);
-      const std::int64_t vectors = count <= V::width ? 1 : kTileVectors;
-      if (row == K && !dbias) continue;
-      alignas(64) T total[kPanel<T>];
-      for (std::int64_t v = 0; v < vectors; ++v) {
-        V sum(T(0));
-        for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-          const T* from = partial_at(chunk, panel) + v * V::width;
-          if (row < K) {
-            const V part = V::load(from + (kBiasRows + row) * vectors * V::width);
-            sum = chunk == 0 ? part : sum + part;
-          } else {
-            const auto bias = [&](int r) { return V::load(from + r * vectors * V::width); };
-            const V part = (bias(0) + bias(1)) + (bias(2) + bias(3));
-            sum = chunk == 0 ? part : sum + part;
-          }
-        }
-        sum.store(total + v * V::width);
-      }
-      if (row == K) {
-        for (std::int64_t l = 0; l < count; ++l) dbias[(g * k.O + o + l) * dbias_stride] = total[l];
-      } else {
-        const std::int64_t c = row % k.C, j = row / k.C % k.taps.w, i = row / k.C / k.taps.w;
-        T* to = dw + g * k.wg + o * k.wo + c * k.wc + i * k.ws.h + j * k.ws.w;
-        for (std::int64_t l = 0; l < count; ++l) to[l * k.wo] = total[l];
-      }
+      const std::int64_t width = count <= V::width ? V::width : kPanel<T>;
+      const T* sum = partial_at(0, panel);
+      unpack_filters(k, sum + kBiasRows * width, count, width, dw + g * k.wg + o * k.wo);
+      if (dbias)
+        for (std::int64_t l = 0; l < count; ++l)
+          dbias[(g * k.O + o + l) * dbias_stride] =
+              (sum[l] + sum[width + l]) + (sum[2 * width + l] + sum[3 * width + l]);
     }
   });
 }

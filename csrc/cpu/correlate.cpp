@@ -5,6 +5,7 @@
 // packed once a call to [panel of O][kh][kw][c][O vector]; pixels are broadcast from x where it lies
 // (channels last, no padding) or from a dense copy of the few rows under a band of y. The accumulators of a
 // tile live through the whole reduction.
+#include "cpu/conv_pack.h"
 #include "cpu/conv_tile.h"
 
 namespace ts::cpu::TS_ISA {
@@ -132,20 +133,6 @@ TileFunction<T> tile_of_rows(int rows) {
   }
 }
 
-// Weights of output channels [o, o + count) of group g to [tap][c][width], zeros past count.
-template <class T>
-void pack_panel(const Correlation<T>& k, std::int64_t g, std::int64_t o, std::int64_t count,
-                std::int64_t width, T* dst) {
-  const T* w = k.w + g * k.wg + o * k.wo;
-  for (std::int64_t i = 0; i < k.taps.h; ++i)
-    for (std::int64_t j = 0; j < k.taps.w; ++j)
-      for (std::int64_t c = 0; c < k.C; ++c, dst += width) {
-        const T* from = w + i * k.ws.h + j * k.ws.w + c * k.wc;
-        for (std::int64_t l = 0; l < count; ++l) dst[l] = from[l * k.wo];
-        for (std::int64_t l = count; l < width; ++l) dst[l] = T(0);
-      }
-}
-
 // For windows or rows too large for the scratch: the definition, element by element, in the same order.
 template <class T>
 void correlate_directly(const Correlation<T>& k) {
@@ -260,7 +247,9 @@ void correlate(const Correlation<T>& given) {
         T* dst = panel_at(panel);
         for (std::int64_t l = 0; l < kPanel<T>; ++l)
           dst[l] = k.bias && l < count ? k.bias[(g * k.O + o + l) * k.bias_stride] : T(0);
-        if (K > 0) pack_panel(k, g, o, count, count <= width ? width : kPanel<T>, dst + kPanel<T>);
+        if (K > 0)
+          pack_filters(k, k.w + g * k.wg + o * k.wo, count, count <= width ? width : kPanel<T>,
+                       dst + kPanel<T>);
       }
     };
     parallel_ranges(panel1 - panel0, most(1, (1 << 16) / panel_size), pack);

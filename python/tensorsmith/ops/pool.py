@@ -42,7 +42,7 @@ def _winners(dy, index, shape, kernel_size, stride, padding, dilation):
     w = (tap - row * kernel[1]) * step_w + core.arange(cols) * stride_w - pad_w
     lead = tuple(shape[:-2])
     flat = core.reshape(h * width + w, (*lead, rows * cols))
-    picked = core.gather(core.reshape(dy, (*lead, height * width)), flat, axis=-1)
+    picked = core.gather(core.reshape(dy, (*lead, height * width)), -1, flat)
     return core.reshape(picked, (*lead, rows, cols))
 
 

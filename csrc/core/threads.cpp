@@ -41,13 +41,17 @@ constexpr int kMaxThreads = 256;
 constexpr auto kWorkerSpin = microseconds(100);  // a loop of small operations keeps its workers awake
 constexpr auto kCallerSpin = microseconds(20);   // then sleep: a preempted worker can have this core
 constexpr auto kLook = microseconds(5);          // a running thread's CPU time moves in this time
-constexpr auto kLookAgain = microseconds(500);   // how often a sleeping caller looks at its workers
+constexpr auto kLookAgain = microseconds(500);   // how often one who sleeps looks again
 constexpr auto kReleaseAfter = microseconds(20);
 constexpr auto kPollEvery = milliseconds(50);
 
 // The calling thread is running a piece, or the pieces of a region it called. Atomic because GCC 12
 // at -O3 drops a plain store that only an unwinding exception leaves behind.
 constinit thread_local std::atomic<bool> inside_region [[gnu::tls_model("initial-exec")]] = false;
+
+// A number for each thread that has called parallel_for, never used again (a thread's id may be).
+constinit thread_local std::uint64_t own_number [[gnu::tls_model("initial-exec")]] = 0;
+constinit std::atomic<std::uint64_t> last_number{0};
 
 constinit ThreadHooks hooks{nullptr, nullptr, nullptr};
 
@@ -125,8 +129,8 @@ class Pool {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
       for (; started_ < threads - 1; ++started_) {
-        Worker& worker = workers_[static_cast<std::size_t>(started_)];
-        worker.thread = std::thread([this, &worker] { work(worker); });
+        Worker& next = worker(started_);
+        next.thread = std::thread([this, &next] { work(next); });
       }
     } catch (const std::system_error&) {  // the system refuses more threads: run with those there are
     }
@@ -137,7 +141,7 @@ class Pool {
     stop_.store(true);
     signal_.fetch_add(1);
     wake(signal_, kMaxThreads);
-    for (int i = 0; i < started_; ++i) workers_[static_cast<std::size_t>(i)].thread.join();
+    for (int i = 0; i < started_; ++i) worker(i).thread.join();
   }
 
   int threads() const { return threads_; }
@@ -153,6 +157,12 @@ class Pool {
 
   void run(std::int64_t pieces, void (*body)(void*, std::int64_t), void* context, Caller& caller) {
     const auto wanted = static_cast<std::uint64_t>(std::min<std::int64_t>(pieces - 1, threads_ - 1));
+    if (own_number == 0) own_number = ++last_number;
+    if (caller_number_ != own_number) {
+      caller_number_ = own_number;
+      caller_rescue_.start();
+    }
+    caller_rescue_.enter();
     body_ = body;
     context_ = context;
     pieces_ = pieces;
@@ -164,7 +174,12 @@ class Pool {
       wake(signal_, static_cast<int>(wanted));
     }
 
-    take_pieces([&] { caller.between_pieces(); });
+    take_pieces([&] {
+      caller_rescue_.settle();
+      caller.between_pieces();
+    });
+    caller_rescue_.leave();
+    caller_rescue_.settle();
     gate_.fetch_and(~(kFieldMask << kWantedShift));  // nobody joins any more
     wait_for_workers(caller);
     if (failed_.load(std::memory_order_relaxed)) {
@@ -180,6 +195,8 @@ class Pool {
   static constexpr std::uint64_t kFieldMask = 0xffff;
   static std::uint64_t wanted(std::uint64_t gate) { return gate >> kWantedShift & kFieldMask; }
   static std::uint64_t inside(std::uint64_t gate) { return gate & kFieldMask; }
+
+  Worker& worker(int i) { return workers_[static_cast<std::size_t>(i)]; }
 
   template <class Between>
   void take_pieces(const Between& between) {
@@ -206,21 +223,29 @@ class Pool {
     return true;
   }
 
+  // On the caller, before it sleeps: a worker that stands still gets its core.
+  void rescue_a_worker() {
+    if (!can_rescue_) return;
+    std::int64_t looks[kMaxThreads];
+    for (int i = 0; i < started_; ++i) looks[i] = worker(i).rescue.look();
+    if (spin_until_alone(kLook)) return;
+    for (int i = 0; i < started_; ++i)
+      if (worker(i).rescue.stopped_since(looks[i]) && worker(i).rescue.move_here()) return;
+  }
+
+  // On a worker, before it sleeps: the caller gets its core if it stands still.
+  void rescue_caller() {
+    const std::int64_t look = caller_rescue_.look();
+    const auto start = Clock::now();
+    while (caller_rescue_.inside() && Clock::now() - start < kLook) pause();
+    if (caller_rescue_.stopped_since(look) && caller_rescue_.move_here()) Rescue::step_aside();
+  }
+
   void wait_for_workers(Caller& caller) {
     if (spin_until_alone(kCallerSpin)) return;
     caller.release();
-    const bool can_rescue = threads_ <= cpus_;  // with more threads than CPUs some are always waiting
     while (true) {
-      if (can_rescue) {
-        for (int i = 0; i < started_; ++i) workers_[static_cast<std::size_t>(i)].rescue.look();
-        if (spin_until_alone(kLook)) break;
-        for (int i = 0; i < started_; ++i) {
-          Rescue& rescue = workers_[static_cast<std::size_t>(i)].rescue;
-          if (!rescue.stopped()) continue;
-          rescue.move_here();
-          break;  // this core has time for one
-        }
-      }
+      rescue_a_worker();
       caller_asleep_.store(1);
       if (!workers_inside(std::memory_order_seq_cst)) break;
       sleep_on(caller_asleep_, 1, kLookAgain);
@@ -248,7 +273,7 @@ class Pool {
         caller_asleep_.store(0);
         wake(caller_asleep_, 1);
       }
-      self.rescue.go_home();
+      if (self.rescue.settle()) Rescue::step_aside();
     }
   }
 
@@ -263,24 +288,30 @@ class Pool {
         pause();
       }
       const std::uint32_t signal = signal_.load();
-      sleepers_.fetch_add(1);
-      const std::uint64_t gate = gate_.load();
-      if (!open(gate) && !stop_.load()) sleep_on(signal_, signal);
-      sleepers_.fetch_sub(1);
+      while (signal_.load() == signal) {
+        const bool watching = can_rescue_ && caller_rescue_.inside();
+        if (watching) rescue_caller();
+        sleepers_.fetch_add(1);
+        if (!open(gate_.load()) && !stop_.load())
+          sleep_on(signal_, signal, watching ? kLookAgain : microseconds(0));
+        sleepers_.fetch_sub(1);
+        if (open(gate_.load()) || stop_.load()) break;
+      }
     }
   }
 
   const int threads_;
-  const int cpus_ = Rescue::cpus();
+  const bool can_rescue_ = threads_ <= Rescue::cpus();  // with more threads some are always waiting
   const std::unique_ptr<Worker[]> workers_;
   int started_ = 0;
   void (*body_)(void*, std::int64_t) = nullptr;
   void* context_ = nullptr;
   std::int64_t pieces_ = 0;
-  std::uint64_t epoch_ = 0;
+  std::uint64_t epoch_ = 0, caller_number_ = 0;
   std::exception_ptr error_;
   std::atomic<bool> failed_{false};
 
+  alignas(64) Rescue caller_rescue_;
   alignas(64) std::atomic<std::uint64_t> gate_{0};
   alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<std::uint32_t> signal_{0};  // changes when sleeping workers are called

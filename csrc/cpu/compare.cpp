@@ -33,7 +33,7 @@ void where_loop(const void* const* in, const std::int64_t* step, void* out, std:
   for_registers<formula::Light, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
     const bool* c = condition + i * sc;
     const Mask<T> mask = count >= Vec<T>::width ? load_mask<T>(c) : load_mask_partial<T>(c, count);
-    store_some(select(mask, load_some(a + i * sa, count), load_some(b + i * sb, count)), y + i, count);
+    store_some(select(mask, load_some<Vec<T>>(a + i * sa, sa, count), load_some<Vec<T>>(b + i * sb, sb, count)), y + i, count);
   });
 }
 

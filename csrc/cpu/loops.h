@@ -28,13 +28,23 @@ TS_INLINE void for_registers(std::int64_t n, const Body& body) {
   }
 }
 
-template <class T>
-TS_INLINE Vec<T> load_some(const T* p, std::int64_t count) {
-  return count >= Vec<T>::width ? Vec<T>::load(p) : Vec<T>::load_partial(p, count);
+// The register a formula runs on: two side by side where its chain is long and there are 32 registers to hold it.
+template <class F, class T>
+struct RegisterOf {
+  static constexpr bool twin = kVectorBytes == 64 && F::twin && std::is_floating_point_v<T>;
+  using type = std::conditional_t<twin, Twin<T>, Vec<T>>;
+};
+
+template <class V, class T>
+TS_INLINE V load_some(const T* p, std::int64_t step, std::int64_t count) {
+  if constexpr (std::is_same_v<V, Twin<T>>) {
+    if (!step) return {Vec<T>::load(p), Vec<T>::load(p)};
+  }
+  return count >= V::width ? V::load(p) : V::load_partial(p, count);
 }
-template <class T>
-TS_INLINE void store_some(Vec<T> y, T* p, std::int64_t count) {
-  if (count >= Vec<T>::width) y.store(p);
+template <class V, class T>
+TS_INLINE void store_some(V y, T* p, std::int64_t count) {
+  if (count >= V::width) y.store(p);
   else y.store_partial(p, count);
 }
 template <class T>
@@ -45,34 +55,37 @@ TS_INLINE void store_some(Mask<T> y, bool* p, std::int64_t count) {
 
 template <class F, class T, class R>
 void unary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  using V = typename RegisterOf<F, T>::type;
   const T* x = static_cast<const T*>(in[0]);
   R* y = static_cast<R*>(out);
   const std::int64_t sx = step[0];
-  for_registers<F, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some(x + i * sx, count)), y + i, count);
+  for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
+    store_some(F::apply(load_some<V>(x + i * sx, sx, count)), y + i, count);
   });
 }
 
 template <class F, class T, class R>
 void binary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  using V = typename RegisterOf<F, T>::type;
   const T* a = static_cast<const T*>(in[0]);
   const T* b = static_cast<const T*>(in[1]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1];
-  for_registers<F, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some(a + i * sa, count), load_some(b + i * sb, count)), y + i, count);
+  for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
+    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i, count);
   });
 }
 
 template <class F, class T, class R>
 void ternary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  using V = typename RegisterOf<F, T>::type;
   const T* a = static_cast<const T*>(in[0]);
   const T* b = static_cast<const T*>(in[1]);
   const T* c = static_cast<const T*>(in[2]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1], sc = step[2];
-  for_registers<F, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some(a + i * sa, count), load_some(b + i * sb, count), load_some(c + i * sc, count)),
+  for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
+    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count), load_some<V>(c + i * sc, sc, count)),
                y + i, count);
   });
 }

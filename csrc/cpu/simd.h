@@ -71,6 +71,7 @@ struct Vec {
   void store_partial(T* p, std::int64_t n) const;
 
   TS_INLINE Lane<T> operator[](int i) const { return r[i]; }
+  TS_INLINE void set(int i, Lane<T> x) { r[i] = x; }
 
   TS_INLINE friend Vec operator+(Vec a, Vec b) { return a.r + b.r; }
   TS_INLINE friend Vec operator-(Vec a, Vec b) { return a.r - b.r; }

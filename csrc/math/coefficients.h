@@ -70,7 +70,7 @@ struct Coefficients<double> {
   static constexpr T subnormal_shift = 54, subnormal_scale = 0x1p54;
   static constexpr T epsilon = 0x1p-53;
   static constexpr T magic = 0x1.8p52;
-  static constexpr T exp_lowest = -747, exp_highest = 710, exp2_lowest = -1077, exp2_highest = 1026, exponent_lowest = -1022;
+  static constexpr T exp_lowest = -747, exp_highest = 712, exp2_lowest = -1077, exp2_highest = 1026, exponent_lowest = -1022;
   static constexpr T expm1_lowest = -40, expm1_highest = 710, tanh_highest = 20;
   static constexpr T tail_highest = 39.5;
 

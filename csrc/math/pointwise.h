@@ -12,10 +12,13 @@ namespace ts::TS_MATH {
 namespace formula {
 
 struct Light {
-  static constexpr bool heavy = false;
+  static constexpr bool heavy = false, twin = false;
 };
 struct Heavy {
-  static constexpr bool heavy = true;
+  static constexpr bool heavy = true, twin = true;  // twin: two registers side by side, to hide latency
+};
+struct Lanes {
+  static constexpr bool heavy = true, twin = false;
 };
 
 template <class V>
@@ -85,7 +88,7 @@ struct sign : Light {
   template <class V>
   TS_INLINE static V apply(V x) {
     const V zero(0), one(1);
-    const V positive = select(x > zero, one, x);  // 0 and NaN stay
+    const V positive = select(x > zero, one, select(x == zero, zero, x));  // NaN stays, -0 becomes 0
     if constexpr (is_signed<V>) return select(x < zero, -one, positive);
     else return positive;
   }
@@ -159,7 +162,7 @@ TS_BINARY(logaddexp, Heavy, vmath::logaddexp(a, b))
 TS_BINARY(copysign, Light, vmath::copysign(a, b))
 
 // a - floor(a / b) b, exact: fmod, then the sign of b.
-struct remainder : Heavy {
+struct remainder : Lanes {
   template <class V>
   TS_INLINE static V apply(V a, V b) {
     if constexpr (is_floating<V>) {
@@ -174,7 +177,7 @@ struct remainder : Heavy {
     }
   }
 };
-struct floor_divide : Heavy {
+struct floor_divide : Lanes {
   template <class V>
   TS_INLINE static V apply(V a, V b) {
     if constexpr (is_floating<V>) {

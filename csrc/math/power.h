@@ -51,7 +51,7 @@ TS_INLINE D power_magnitude(D x, D y) {
   const Pair<D> log2 = log2_pair(x);
   Pair<D> w = two_product(y, log2.high);
   const D extreme = y * select(x == zero, -infinity, select(x < infinity, log2.high, x));
-  const D bound(2200.0);
+  const D bound(1100.0);
   const auto inside = abs(extreme) < bound;
   w.low = select(inside, fma(y, log2.low, w.low), zero);
   w.high = min(bound, max(-bound, extreme));

@@ -71,10 +71,11 @@ TS_INLINE Tail<V> normal_tail(V x) {
   // u = (x - 4) v = 1 - 8 v; its low part enters through the polynomial's slope, of which three bits are enough
   const V t = V(T(8)) * v, u = one - t, u_low = (one - (u + t)) - V(T(8)) * v_low;
   const V slope = fma(fma(fma(V(T(0.24)), u, V(T(-0.56))), u, V(T(0.774))), u, V(T(-0.608)));
-  const V p = fma(u_low, slope, u * polynomial(u, C<V>::tail));
-  const Pair<V> sum = two_sum(V(C<V>::tail_0.high), p);
+  const Pair<V> p = two_product(u, polynomial(u, C<V>::tail));
+  const Pair<V> sum = two_sum(V(C<V>::tail_0.high), p.high);
+  const V sum_low = sum.low + (fma(u_low, slope, p.low) + V(C<V>::tail_0.low));
   Pair<V> mills = two_product(v, sum.high);
-  mills.low = mills.low + fma(v_low, sum.high, v * (sum.low + V(C<V>::tail_0.low)));
+  mills.low = mills.low + fma(v_low, sum.high, v * sum_low);
   return {exponential(-half * square.high, -half * square.low), mills};
 }
 
@@ -95,15 +96,16 @@ TS_INLINE V gelu(V x) {
   using T = typename V::Element;
   const V zero(T(0));
   const auto negative = x < zero;
-  const V bounded = max(V(-C<V>::tail_highest), x);
-  const Tail<V> tail = normal_tail(min(V(C<V>::tail_highest), abs(x)));
+  const V bounded = min(V(C<V>::tail_highest), max(V(-C<V>::tail_highest), x));
+  const Tail<V> tail = normal_tail(abs(bounded));
   Pair<V> p = two_product(tail.e.high, tail.mills.high);
   p.low = p.low + fma(tail.e.high, tail.mills.low, tail.e.low * tail.mills.high);
   Pair<V> xp = two_product(bounded, p.high);
   xp.low = fma(bounded, p.low, xp.low);
   const V below = scale(xp.high + xp.low, tail.e.n);
-  const V above = x * (V(T(1)) - scale(p.high + p.low, tail.e.n));
-  return copysign(select(negative, below, above), x);
+  const Pair<V> rest = fast_two_sum(V(T(1)), -scale(p.high, tail.e.n));
+  const V above = fma_exact(bounded, rest.high, bounded * (rest.low - scale(p.low, tail.e.n)));
+  return select(x > bounded, x, copysign(select(negative, below, above), x));
 }
 
 // The tanh approximation: x sigmoid(w), w = 2 sqrt(2/pi) (x + 0.044715 x^3) in two words.
@@ -128,7 +130,7 @@ TS_INLINE V gelu_tanh(V x) {
 // --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere -----------------------------
 template <class V>
 TS_INLINE V silu_slope(V x) {
-  const V bounded = max(V(C<V>::exp_lowest - 5), x), s = sigmoid(bounded), one(1);
+  const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), s = sigmoid(bounded), one(1);
   const V other = sigmoid(-bounded);  // 1 - s, without cancellation
   return s * fma(bounded, other, one);
 }

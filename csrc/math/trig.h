@@ -73,9 +73,9 @@ TS_INLINE Angle<V> reduce_angle(V x) {
       if (!(__builtin_fabs(static_cast<double>(x[i])) >= static_cast<double>(C<V>::huge_angle))) continue;
       Angle<double> one = {__builtin_nan(""), 0, 0};
       if (__builtin_fabs(static_cast<double>(x[i])) < __builtin_inf()) one = reduce_huge(static_cast<double>(x[i]));
-      angle.high.r[i] = static_cast<T>(one.high);
-      angle.low.r[i] = static_cast<T>(one.high - static_cast<double>(angle.high[i]) + one.low);
-      angle.quadrant.r[i] = static_cast<T>(one.quadrant);
+      angle.high.set(i, static_cast<T>(one.high));
+      angle.low.set(i, static_cast<T>(one.high - static_cast<double>(angle.high[i]) + one.low));
+      angle.quadrant.set(i, static_cast<T>(one.quadrant));
     }
   }
   return angle;

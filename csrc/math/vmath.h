@@ -10,6 +10,7 @@
 #define TS_MATH cpu::TS_ISA
 #include "cpu/lanes.h"
 #include "cpu/simd.h"
+#include "cpu/twin.h"
 #endif
 #include "math/coefficients.h"
 
@@ -230,7 +231,7 @@ template <class V>
 TS_INLINE V hypot(V x, V y) {
   using T = typename V::Element;
   constexpr bool f32 = sizeof(T) == 4;
-  constexpr T big = f32 ? T(0x1p60) : T(0x1p500), down = f32 ? T(0x1p-64) : T(0x1p-520);
+  constexpr T big = f32 ? T(0x1p60) : T(0x1p500), down = f32 ? T(0x1p-66) : T(0x1p-520);
   constexpr T up = f32 ? T(0x1p90) : T(0x1p600);
   const V a = max(abs(x), abs(y)), b = min(abs(x), abs(y));
   const auto high = a > V(big), low = a < V(1 / big);

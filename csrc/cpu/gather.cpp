@@ -28,7 +28,11 @@ void gather_typed(In x, In index, Out y, int axis) {
       const T* const from = x.as<T>() + walk.offset(0);
       const std::int64_t* const at = index.as<std::int64_t>() + walk.offset(1);
       T* const to = y.as<T>() + walk.offset(2);
-      for (std::int64_t i = 0; i < run; ++i) to[i * sy] = from[i * sx + at[i * si] * along];
+      if (sx == 0 && si == 1 && sy == 1 && along == 1) {  // along a contiguous last axis
+        for (std::int64_t i = 0; i < run; ++i) to[i] = from[at[i]];
+      } else {
+        for (std::int64_t i = 0; i < run; ++i) to[i * sy] = from[i * sx + at[i * si] * along];
+      }
       walk.advance(run);
       left -= run;
     }

@@ -225,7 +225,17 @@ void nonzero(In x, Out index, Out count) {
     for (; i + 8 <= end; i += 8) {
       std::uint64_t eight;
       std::memcpy(&eight, in + i, 8);
+      if (!eight) continue;
+#if defined(__AVX512F__)
+      const auto bits = static_cast<__mmask8>(_pext_u64(eight, 0x0101010101010101u));
+      const __m512i all = _mm512_add_epi64(_mm512_set1_epi64(i), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+      const int count = __builtin_popcount(bits);
+      Vec<std::int64_t>(Vec<std::int64_t>::Reg(_mm512_maskz_compress_epi64(bits, all)))
+          .store_partial(out + at, count);
+      at += count;
+#else
       for (; eight; eight &= eight - 1) out[at++] = i + (__builtin_ctzll(eight) >> 3);
+#endif
     }
     for (; i < end; ++i)
       if (in[i]) out[at++] = i;

@@ -76,8 +76,8 @@ struct Offsets {
 inline Offsets output_offsets(const Axes& a, std::int64_t index, int axes) {
   Offsets at;
   for (int i = axes - 1; i >= 0; --i) {
-    const std::int64_t c = index % a.kept_shape[i];
-    index /= a.kept_shape[i];
+    std::int64_t c = index;  // the outermost needs no division
+    if (i > 0) c = index % a.kept_shape[i], index /= a.kept_shape[i];
     at.x += c * a.kept_x[i], at.x2 += c * a.kept_x2[i], at.y += c * a.kept_y[i];
   }
   return at;

@@ -40,44 +40,62 @@ TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, co
 
 template <class T>
 struct LayerNormGradients {
+  static constexpr int kGroup = 4;  // rows whose dx, dw and db are made together: dw and db are loaded once for all
+
   Rows<const T> dy, x;
   const T* w;
   Line<const T> mean, rstd;
   Rows<T> dx;
   std::int64_t C;
 
+  struct Row {
+    const T *dy, *x;
+    T* dx;
+    T mean, rstd, g_mean, gh_mean;
+  };
+
+  // The two averages of row r.
   template <class Threads>
-  TS_INLINE void input(const Threads& threads, std::int64_t r) const {
-    const T *dyr = dy[r], *xr = x[r];
-    T* const out = dx[r];
-    const Vec<T> m(mean[r]), s(rstd[r]), none(T(0));
+  TS_INLINE Row averages(const Threads& threads, std::int64_t r) const {
+    Row row{dy[r], x[r], dx[r], mean[r], rstd[r], T(0), T(0)};
+    const Vec<T> m(row.mean), s(row.rstd), none(T(0));
     T sums[2];
     threads.template reduce<Add, T, 2>(
         C,
         [&](Vec<T>* sum, std::int64_t i, auto part) {
-          Vec<T> g = get(dyr + i, part);
+          Vec<T> g = get(row.dy + i, part);
           if (w) g = g * get(w + i, part);
           sum[0] = sum[0] + g;
-          sum[1] = fma(g, only((get(xr + i, part) - m) * s, none, part), sum[1]);
+          sum[1] = fma(g, only((get(row.x + i, part) - m) * s, none, part), sum[1]);
         },
         sums);
-    const Vec<T> g_mean(sums[0] / static_cast<T>(C)), gh_mean(sums[1] / static_cast<T>(C));
-    threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
-      Vec<T> g = get(dyr + i, part);
-      if (w) g = g * get(w + i, part);
-      const Vec<T> h = (get(xr + i, part) - m) * s;
-      put(out + i, (g - fma(h, gh_mean, g_mean)) * s, part);
+    row.g_mean = sums[0] / static_cast<T>(C), row.gh_mean = sums[1] / static_cast<T>(C);
+    return row;
+  }
+
+  // dx of N rows in columns [begin, end), which are added to the running dw and db; either may be null.
+  template <int N>
+  TS_INLINE void finish(const Row* rows, T* dw, T* db, std::int64_t begin, std::int64_t end) const {
+    each<T>(begin, end, [&](std::int64_t i, auto part) {
+      Vec<T> weight(T(1)), dweight(T(0)), dbias(T(0));
+      if (w) weight = get(w + i, part);
+      if (dw) dweight = get(dw + i, part);
+      if (db) dbias = get(db + i, part);
+#pragma GCC unroll 4
+      for (int k = 0; k < N; ++k) {
+        const Vec<T> g = get(rows[k].dy + i, part), s(rows[k].rstd);
+        const Vec<T> h = (get(rows[k].x + i, part) - Vec<T>(rows[k].mean)) * s;
+        dweight = fma(g, h, dweight);
+        dbias = dbias + g;
+        put(rows[k].dx + i, (g * weight - fma(h, Vec<T>(rows[k].gh_mean), Vec<T>(rows[k].g_mean))) * s, part);
+      }
+      if (dw) put(dw + i, dweight, part);
+      if (db) put(db + i, dbias, part);
     });
   }
-  // Adds row r to the running dw and db of columns [begin, end); either may be null.
-  TS_INLINE void add_row(std::int64_t r, T* dw, T* db, std::int64_t begin, std::int64_t end) const {
-    const T *dyr = dy[r], *xr = x[r];
-    const Vec<T> m(mean[r]), s(rstd[r]);
-    each<T>(begin, end, [&](std::int64_t i, auto part) {
-      const Vec<T> g = get(dyr + i, part);
-      if (dw) put(dw + i, fma(g, (get(xr + i, part) - m) * s, get(dw + i, part)), part);
-      if (db) put(db + i, g + get(db + i, part), part);
-    });
+  TS_INLINE void finish(const Row* rows, int count, T* dw, T* db, std::int64_t begin, std::int64_t end) const {
+    if (count == kGroup) return finish<kGroup>(rows, dw, db, begin, end);
+    for (int k = 0; k < count; ++k) finish<1>(rows + k, dw, db, begin, end);
   }
 };
 
@@ -96,42 +114,50 @@ TS_INLINE void accumulate(T* into, const T* p, std::int64_t n) {
 // depends on R and C alone.
 template <class T>
 void layer_norm_gradients(const LayerNormGradients<T>& rows, std::int64_t R, T* dw, T* db) {
+  using Row = typename LayerNormGradients<T>::Row;
+  constexpr int kGroup = LayerNormGradients<T>::kGroup;
   const std::int64_t C = rows.C;
-  const std::int64_t room = static_cast<std::int64_t>(kScratchBytes / sizeof(T));
-  std::int64_t piece_rows = kRowGrain / (C + 8) + 1;
-  if (piece_rows < (R + 31) / 32) piece_rows = (R + 31) / 32;
-  if ((R + piece_rows - 1) / piece_rows * 4 * C > room) piece_rows = R;
-  const std::int64_t pieces = (R + piece_rows - 1) / piece_rows;
-  if (pieces <= 1 && 2 * C > room) {  // rows of tens of millions: columns in pieces instead
-    for (std::int64_t r = 0; r < R; ++r) rows.input(AllThreads{}, r);
+  Row group[kGroup];
+  if (C >= 2 * kChunk<T>) {  // long rows: all threads on a few rows, dw and db straight into place
     clear(dw, C), clear(db, C);
-    parallel_ranges(C, kRowGrain * 4, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = 0; r < R; ++r) rows.add_row(r, dw, db, begin, end);
-    });
+    for (std::int64_t r = 0; r < R; r += kGroup) {
+      const int count = static_cast<int>(R - r < kGroup ? R - r : kGroup);
+      for (int k = 0; k < count; ++k) group[k] = rows.averages(AllThreads{}, r + k);
+      parallel_ranges(C, 2 * kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+        rows.finish(group, count, dw, db, begin, end);
+      });
+    }
     return;
   }
-  // Scratch: for every piece its dw and db, then its block's dw and db.
+  std::int64_t piece_rows = kRowGrain / (C + 8) + 1;
+  if (piece_rows < (R + 23) / 24) piece_rows = (R + 23) / 24;
+  const std::int64_t pieces = (R + piece_rows - 1) / piece_rows;
+  // Scratch: for every piece its dw and db, then its block's; at most 24 pieces of rows shorter than 1 MiB.
   T* const sums = static_cast<T*>(scratch());
+  const std::int64_t pitch = C + 16;  // apart from each other modulo a page
   parallel_for(pieces, [&](std::int64_t piece) {
-    T *const piece_dw = dw ? sums + piece * 4 * C : nullptr, *const piece_db = db ? sums + piece * 4 * C + C : nullptr;
-    T *const block_dw = dw ? sums + piece * 4 * C + 2 * C : nullptr;
-    T *const block_db = db ? sums + piece * 4 * C + 3 * C : nullptr;
+    T* const base = sums + piece * 2 * pitch;
+    T* const own = static_cast<T*>(scratch()) + (std::int64_t{56} << 20) / static_cast<std::int64_t>(sizeof(T));
+    T *const piece_dw = dw ? base : nullptr, *const piece_db = db ? base + pitch : nullptr;
+    T *const block_dw = dw ? own : nullptr, *const block_db = db ? own + pitch : nullptr;
     clear(piece_dw, C), clear(piece_db, C);
     const std::int64_t end = R - piece * piece_rows < piece_rows ? R : (piece + 1) * piece_rows;
     for (std::int64_t block = piece * piece_rows; block < end; block += kBlockRows) {
       clear(block_dw, C), clear(block_db, C);
       const std::int64_t stop = end - block < kBlockRows ? end : block + kBlockRows;
-      for (std::int64_t r = block; r < stop; ++r) {
-        rows.input(OneThread{}, r);
-        if (dw || db) rows.add_row(r, block_dw, block_db, 0, C);
+      Row some[kGroup];
+      for (std::int64_t r = block; r < stop; r += kGroup) {
+        const int count = static_cast<int>(stop - r < kGroup ? stop - r : kGroup);
+        for (int k = 0; k < count; ++k) some[k] = rows.averages(OneThread{}, r + k);
+        rows.finish(some, count, block_dw, block_db, 0, C);
       }
       accumulate(piece_dw, block_dw, C), accumulate(piece_db, block_db, C);
     }
   });
   clear(dw, C), clear(db, C);
   for (std::int64_t piece = 0; piece < pieces; ++piece) {
-    accumulate(dw, sums + piece * 4 * C, C);
-    accumulate(db, sums + piece * 4 * C + C, C);
+    accumulate(dw, sums + piece * 2 * pitch, C);
+    accumulate(db, sums + piece * 2 * pitch + pitch, C);
   }
 }
 

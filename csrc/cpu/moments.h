@@ -28,17 +28,31 @@ struct SquaredDeviation {  // param: the mean
   TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0] / Vec<T>(divisor); }
 };
 
-// y = term over the last `reduced` axes of x; `param` lies as y does.
+// y = term over the last `reduced` axes of x.
 template <class T, class Term>
-void reduce_view(const View& x, const View& y, int reduced, const Term& term, const T* param = nullptr) {
+void reduce_view(const View& x, const View& y, int reduced, const Term& term) {
   Axes axes;
   find_axes(x, nullptr, y, reduced, axes);
   Operands<T> o;
   o.x = static_cast<const T*>(x.data);
-  o.params[0] = param;
   o.y[0] = static_cast<T*>(y.data);
   o.partials = static_cast<T*>(scratch());
   reduce(axes, o, term);
+}
+
+// `second` with the results of `first`, which lie as its own do, as its parameter.
+template <class T, class One, class Two>
+void reduce_view_twice(const View& x, const View& y, const One& first, const View& y2, const Two& second, int reduced) {
+  Axes axes;
+  find_axes(x, nullptr, y, reduced, axes);
+  Operands<T> o;
+  o.x = static_cast<const T*>(x.data);
+  o.y[0] = static_cast<T*>(y.data);
+  o.partials = static_cast<T*>(scratch());
+  Operands<T> o2 = o;
+  o2.params[0] = o.y[0];
+  o2.y[0] = static_cast<T*>(y2.data);
+  reduce_twice(axes, o, first, o2, second);
 }
 
 // mean and variance have one set of strides.
@@ -46,8 +60,8 @@ template <class T>
 void moments(const View& x, const View& mean, const View& variance, int reduced, double divisor) {
   double count = 1;
   for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= static_cast<double>(x.shape[i]);
-  reduce_view<T>(x, mean, reduced, Mean<T>{static_cast<T>(count)});
-  reduce_view<T>(x, variance, reduced, SquaredDeviation<T>{static_cast<T>(divisor)}, static_cast<const T*>(mean.data));
+  reduce_view_twice<T>(x, mean, Mean<T>{static_cast<T>(count)}, variance, SquaredDeviation<T>{static_cast<T>(divisor)},
+                       reduced);
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -1,6 +1,6 @@
 // Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of reduce.h.
 //
-// Each reads x once (variance and logsumexp twice, argmax once and one leaf again) and writes y once.
+// Each reads x once (variance and logsumexp twice) and writes y once.
 #include "cpu/kernels.h"
 #include "cpu/moments.h"
 #include "cpu/types.h"
@@ -29,7 +29,7 @@ struct WrappingOf<bool> {
 template <class T>
 using Wrapping = typename WrappingOf<T>::type;
 template <class T>
-using Byte = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
+using Byte = Lane<T>;
 
 template <class F>
 struct Plain {  // y = Op over x
@@ -88,84 +88,6 @@ void truth(const View& x, const View& y, int reduced) {
   with_any(x.dtype, [&]<class T>(Type<T>) { reduce_truth<Op, Byte<T>>(x, y, reduced); });
 }
 
-// --- argmax, argmin ------------------------------------------------------------------------------
-
-// Whether `candidate`, which comes later, replaces `best`.
-template <class Op, class T>
-TS_INLINE bool beats(T candidate, T best) {
-  if constexpr (std::is_floating_point_v<T>)
-    if (best != best) return false;
-  return Op::apply(best, candidate) != best;
-}
-
-// The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
-template <class Op, class T>
-std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::int64_t end, T* value) {
-  alignas(64) T buffer[kLeaf<T>];
-  const auto extreme = [&](const T* p, std::int64_t n) {
-    T result;
-    leaf<Op, T, 1>(0, n, [&](Vec<T>* s, std::int64_t i, auto part) {
-      s[0] = Op::apply(s[0], only(get(p + i, part), Vec<T>(Lane<T>(Op::template identity<T>)), part));
-    }, &result);
-    return result;
-  };
-  std::int64_t where = begin;
-  T best{};
-  for (std::int64_t p = begin; p < end; p += kLeaf<T>) {
-    const std::int64_t n = end - p < kLeaf<T> ? end - p : kLeaf<T>;
-    const T candidate = extreme(elements(a, a.x, x, p, n, buffer), n);
-    if (p == begin || beats<Op>(candidate, best)) best = candidate, where = p;
-  }
-  const std::int64_t n = end - where < kLeaf<T> ? end - where : kLeaf<T>;
-  const T* const p = elements(a, a.x, x, where, n, buffer);
-  std::int64_t i = 0;
-  const Vec<T> wanted{Lane<T>(best)};
-  for (; i + Vec<T>::width <= n; i += Vec<T>::width) {
-    const Vec<T> v = Vec<T>::load(p + i);
-    if (any_lane((v == wanted) | (v != v))) break;
-  }
-  while (i < n - 1 && !(p[i] == best || p[i] != p[i])) ++i;
-  *value = best;
-  return where + i;
-}
-
-template <class Op, class T>
-void argextreme(const View& x, const View& y, int reduced) {
-  Axes a;
-  find_axes(x, nullptr, y, reduced, a);
-  const T* const data = static_cast<const T*>(x.data);
-  std::int64_t* const index = static_cast<std::int64_t*>(y.data);
-  if (a.length < 2 * kChunk<T>) {
-    const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
-    parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const Offsets at = output_offsets(a, i, a.kept);
-        T value;
-        index[at.y] = first_extreme<Op, T>(a, data + at.x, 0, a.length, &value);
-      }
-    });
-    return;
-  }
-  struct Found {
-    std::int64_t where;
-    T value;
-  };
-  const std::int64_t chunks = (a.length + kChunk<T> - 1) / kChunk<T>;
-  Found* const found = static_cast<Found*>(scratch());
-  parallel_for(a.outputs * chunks, [&](std::int64_t piece) {
-    const std::int64_t begin = piece % chunks * kChunk<T>;
-    const std::int64_t end = a.length - begin < kChunk<T> ? a.length : begin + kChunk<T>;
-    const T* const row = data + output_offsets(a, piece / chunks, a.kept).x;
-    found[piece].where = first_extreme<Op, T>(a, row, begin, end, &found[piece].value);
-  });
-  for (std::int64_t i = 0; i < a.outputs; ++i) {
-    Found best = found[i * chunks];
-    for (std::int64_t q = 1; q < chunks; ++q)
-      if (beats<Op>(found[i * chunks + q].value, best.value)) best = found[i * chunks + q];
-    index[output_offsets(a, i, a.kept).y] = best.where;
-  }
-}
-
 }  // namespace
 
 void sum(In x, Out y, int reduced) {
@@ -189,17 +111,9 @@ void min(In x, Out y, int reduced) {
 }
 void any(In x, Out y, int reduced) { truth<Max>(x, y, reduced); }
 void all(In x, Out y, int reduced) { truth<Min>(x, y, reduced); }
-void argmax(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Max, Byte<T>>(x, y, reduced); });
-}
-void argmin(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Min, Byte<T>>(x, y, reduced); });
-}
-
 void logsumexp(In x, Out y, int reduced) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    reduce_view<T>(x, y, reduced, Plain<Max>{});
-    reduce_view<T>(x, y, reduced, ShiftedExp<T>{}, y.as<T>());
+    reduce_view_twice<T>(x, y, Plain<Max>{}, y, ShiftedExp<T>{}, reduced);
   });
 }
 

@@ -61,14 +61,21 @@ TS_INLINE Vec<T> only(Vec<T> v, Vec<T> other, First part) {
   return select(Mask<T>(inside.r), v, other);
 }
 
+// One bit a lane.
 template <class T>
-TS_INLINE bool any_lane(Mask<T> m) {
+TS_INLINE std::uint64_t lane_bits(Mask<T> m) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi64_mask(__m512i(m.r), __m512i(m.r)) != 0;
+  if constexpr (sizeof(T) == 1) return _mm512_movepi8_mask(__m512i(m.r));
+  if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(__m512i(m.r));
+  if constexpr (sizeof(T) == 8) return _mm512_movepi64_mask(__m512i(m.r));
 #elif defined(__AVX2__)
-  return _mm256_movemask_epi8(__m256i(m.r)) != 0;
+  if constexpr (sizeof(T) == 1) return static_cast<unsigned>(_mm256_movemask_epi8(__m256i(m.r)));
+  if constexpr (sizeof(T) == 4) return static_cast<unsigned>(_mm256_movemask_ps(__m256(m.r)));
+  if constexpr (sizeof(T) == 8) return static_cast<unsigned>(_mm256_movemask_pd(__m256d(m.r)));
 #else
-  return _mm_movemask_epi8(__m128i(m.r)) != 0;
+  if constexpr (sizeof(T) == 1) return static_cast<unsigned>(_mm_movemask_epi8(__m128i(m.r)));
+  if constexpr (sizeof(T) == 4) return static_cast<unsigned>(_mm_movemask_ps(__m128(m.r)));
+  if constexpr (sizeof(T) == 8) return static_cast<unsigned>(_mm_movemask_pd(__m128d(m.r)));
 #endif
 }
 
@@ -102,27 +109,29 @@ struct Multiply {
   template <class V>
   TS_INLINE static V apply(V a, V b) { return V(a * b); }
 };
-// NaN propagates.
+// NaN propagates; of equals (+0 and -0) the first. max and min of simd.h give the second operand where either is NaN.
 struct Max {
   template <class T>
-  static constexpr T identity = std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+  static constexpr T identity =
+      std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
   template <class T>
-  TS_INLINE static T apply(T a, T b) { return (a > b || a != a) ? a : b; }
+  TS_INLINE static T apply(T a, T b) { return (b > a || b != b) ? b : a; }
   template <class T>
   TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) {
-    if constexpr (std::is_floating_point_v<T>) return select((a > b) | (a != a), a, b);
-    else return select(a > b, a, b);
+    if constexpr (std::is_floating_point_v<T>) return select(b != b, b, max(b, a));
+    else return max(b, a);
   }
 };
 struct Min {
   template <class T>
-  static constexpr T identity = std::is_floating_point_v<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
+  static constexpr T identity =
+      std::is_floating_point_v<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
   template <class T>
-  TS_INLINE static T apply(T a, T b) { return (a < b || a != a) ? a : b; }
+  TS_INLINE static T apply(T a, T b) { return (b < a || b != b) ? b : a; }
   template <class T>
   TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) {
-    if constexpr (std::is_floating_point_v<T>) return select((a < b) | (a != a), a, b);
-    else return select(a < b, a, b);
+    if constexpr (std::is_floating_point_v<T>) return select(b != b, b, min(b, a));
+    else return min(b, a);
   }
 };
 
@@ -182,6 +191,22 @@ struct Pairwise {
   }
 };
 
+// The end of a leaf: its chains, then its lanes.
+template <class Op, class T, int N>
+TS_INLINE void fold_chains(const Vec<T> (&sum)[kTreeChains * kTreeParts][N], T* out) {
+  for (int k = 0; k < N; ++k) {
+    Vec<T> lanes[kTreeParts];
+    for (int q = 0; q < kTreeParts; ++q) {
+      const Vec<T> even = Op::apply(sum[q][k], sum[kTreeParts + q][k]);
+      const Vec<T> odd = Op::apply(sum[2 * kTreeParts + q][k], sum[3 * kTreeParts + q][k]);
+      lanes[q] = Op::apply(even, odd);
+    }
+    for (int half = kTreeParts / 2; half > 0; half /= 2)
+      for (int q = 0; q < half; ++q) lanes[q] = Op::apply(lanes[q], lanes[q + half]);
+    out[k] = fold<Op, T>(lanes[0]);
+  }
+}
+
 // One leaf: elements [begin, end), at most kLeaf<T> of them.
 template <class Op, class T, int N, class Step>
 TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* out) {
@@ -217,17 +242,7 @@ TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* o
     for (int q = 0; q < R; ++q)
       for (int k = 0; k < N; ++k) sum[q][k] = last[q][k];
   }
-  for (int k = 0; k < N; ++k) {
-    Vec<T> lanes[kTreeParts];
-    for (int q = 0; q < kTreeParts; ++q) {
-      const Vec<T> even = Op::apply(sum[q][k], sum[kTreeParts + q][k]);
-      const Vec<T> odd = Op::apply(sum[2 * kTreeParts + q][k], sum[3 * kTreeParts + q][k]);
-      lanes[q] = Op::apply(even, odd);
-    }
-    for (int half = kTreeParts / 2; half > 0; half /= 2)
-      for (int q = 0; q < half; ++q) lanes[q] = Op::apply(lanes[q], lanes[q + half]);
-    out[k] = fold<Op, T>(lanes[0]);
-  }
+  fold_chains<Op, T, N>(sum, out);
 }
 
 // Elements [begin, end), begin a multiple of the leaf.

@@ -46,7 +46,15 @@ TS_INLINE void put_strided(T* p, std::int64_t stride, Vec<T> v, Part part) {
   for (std::int64_t i = 0; i < n; ++i) p[i * stride] = lanes[i];
 }
 
-template <class T, class Term>
+// What may follow a reduction while its elements are still in cache: another one of the same elements, or nothing.
+struct Nothing {
+  TS_INLINE void row(Offsets) const {}
+  template <int Vs, class Part>
+  TS_INLINE void tile(Offsets, Part) const {}
+  void run() const {}
+};
+
+template <class T, class Term, class Next = Nothing>
 struct Reduction {
   using Op = typename Term::Op;
   static constexpr int N = Term::kSums;
@@ -60,6 +68,7 @@ struct Reduction {
   const Axes& a;
   const Operands<T>& o;
   const Term& term;
+  const Next& next;
 
   // --- along rows: one output at a time -------------------------------------------------------------
 
@@ -73,11 +82,20 @@ struct Reduction {
       term.step(s, get(x + i, part), Term::kInputs == 2 ? get(x2 + i, part) : Vec<T>(Lane<T>(0)), params, part);
     };
     if (in_place) return tree<Op, T, N>(begin, end, step, sums);
-    alignas(64) T buffer[kLeaf<T>];
-    alignas(64) T buffer2[Term::kInputs == 2 ? kLeaf<T> : 1];
     const T* const base = x;
     const T* const base2 = x2;
     Pairwise<Op, T, N> above;
+    if (a.reduced > 1 && a.shape[a.reduced - 1] % kStripe<T> == 0 && a.x[a.reduced - 1] == 1 &&
+        (Term::kInputs == 1 || a.x2[a.reduced - 1] == 1)) {  // runs of whole stripes need no copy
+      for (std::int64_t i = begin; i < end; i += kLeaf<T>) {
+        T leaf_sums[N];
+        leaf_of_runs(base, base2, i, end - i < kLeaf<T> ? end - i : kLeaf<T>, params, leaf_sums);
+        above.push(leaf_sums);
+      }
+      return above.finish(sums);
+    }
+    alignas(64) T buffer[kLeaf<T>];
+    alignas(64) T buffer2[Term::kInputs == 2 ? kLeaf<T> : 1];
     for (std::int64_t i = begin; i < end; i += kLeaf<T>) {
       const std::int64_t n = end - i < kLeaf<T> ? end - i : kLeaf<T>;
       x = elements(a, a.x, base, i, n, buffer);
@@ -88,6 +106,31 @@ struct Reduction {
     }
     above.finish(sums);
   }
+  TS_INLINE void leaf_of_runs(const T* x, const T* x2, std::int64_t begin, std::int64_t n, const Vec<T>* params,
+                              T* sums) const {
+    constexpr int R = kTreeChains * kTreeParts;
+    Vec<T> sum[R][N];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+      for (int k = 0; k < N; ++k) sum[r][k] = Vec<T>(Lane<T>(Op::template identity<T>));
+    Runs runs(a, a.x, begin), runs2(a, a.x2, begin);
+    while (n > 0) {
+      const std::int64_t run = runs.run(n);
+      const T* const p = x + runs.offset;
+      const T* const p2 = x2 + runs2.offset;
+      for (std::int64_t i = 0; i < run; i += R * W) {
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+          Vec<T> other(Lane<T>(0));
+          if constexpr (Term::kInputs == 2) other = Vec<T>::load(p2 + i + r * W);
+          term.step(sum[r], Vec<T>::load(p + i + r * W), other, params, All{});
+        }
+      }
+      runs.advance(run), runs2.advance(run);
+      n -= run;
+    }
+    fold_chains<Op, T, N>(sum, sums);
+  }
   void finish_row(std::int64_t y, const T* sums) const {
     Vec<T> s[N], params[2], results[2];
     for (int k = 0; k < N; ++k) s[k] = Vec<T>(Lane<T>(sums[k]));
@@ -95,16 +138,17 @@ struct Reduction {
     term.finish(s, params, results);
     for (int k = 0; k < Term::kOutputs; ++k) o.y[k][y] = static_cast<T>(results[k][0]);
   }
+  TS_INLINE void row(Offsets at) const {
+    T sums[N];
+    total_of_row(at, 0, a.length, sums);
+    finish_row(at.y, sums);
+    next.row(at);
+  }
   void rows() const {
     if (a.length < 2 * kChunk<T>) {
       const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
       parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          const Offsets at = output_offsets(a, i, a.kept);
-          T sums[N];
-          total_of_row(at, 0, a.length, sums);
-          finish_row(at.y, sums);
-        }
+        for (std::int64_t i = begin; i < end; ++i) row(output_offsets(a, i, a.kept));
       });
       return;
     }
@@ -121,6 +165,7 @@ struct Reduction {
       above.finish(sums);
       finish_row(output_offsets(a, i, a.kept).y, sums);
     }
+    next.run();
   }
 
   // --- across columns: Vs registers of neighbouring outputs at a time -------------------------------
@@ -175,6 +220,11 @@ struct Reduction {
       for (int k = 0; k < Term::kOutputs; ++k) put_strided(o.y[k] + y + v * W * stride, stride, results[k], part);
     }
   }
+  template <int Vs, class Part>
+  TS_INLINE void tile(Offsets at, Part part) const {
+    finish_columns<Vs>(at.y, total_of_columns<Vs>(at, 0, a.length, part), part);
+    next.template tile<Vs>(at, part);
+  }
   // Calls body(column, count of registers, part) for the register tiles of columns [begin, end). The last tile is moved
   // back to end at `end`: a column summed twice gives the same bits, unless its parameter lay where its result went.
   template <class Body>
@@ -194,23 +244,21 @@ struct Reduction {
       return Offsets{at.x + c * sx, at.x2 + c * sx2, at.y + c * sy};
     };
     // Pieces: several outer indices, or a tile of columns, or a chunk of the rows of a tile.
-    std::int64_t tile = (kReduceGrain / a.length + V * W - 1) / (V * W) * (V * W);
-    if (tile < V * W) tile = V * W;
-    if (tile > width) tile = width;
+    std::int64_t wide = (kReduceGrain / a.length + V * W - 1) / (V * W) * (V * W);
+    if (wide < V * W) wide = V * W;
+    if (wide > width) wide = width;
     std::int64_t chunk = kLeaf<T>;
-    while (chunk * tile < kReduceGrain * 4) chunk *= 2;
+    while (chunk * wide < kReduceGrain * 4) chunk *= 2;
     const std::int64_t chunks = a.length < 2 * chunk ? 1 : (a.length + chunk - 1) / chunk;
     if (chunks == 1) {
-      const std::int64_t tiles = (width + tile - 1) / tile;
-      const std::int64_t grain = kReduceGrain / (tile * a.length) + 1;
+      const std::int64_t tiles = (width + wide - 1) / wide;
+      const std::int64_t grain = kReduceGrain / (wide * a.length) + 1;
       parallel_ranges(outer * tiles, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
           const Offsets at = output_offsets(a, i / tiles, last);
-          const std::int64_t first = i % tiles * tile, stop = width - first < tile ? width : first + tile;
+          const std::int64_t first = i % tiles * wide, stop = width - first < wide ? width : first + wide;
           each_tile(first, stop, [&](std::int64_t c, auto count, auto part) {
-            constexpr int Vs = decltype(count)::value;
-            const Offsets here = offsets(at, c);
-            finish_columns<Vs>(here.y, total_of_columns<Vs>(here, 0, a.length, part), part);
+            this->template tile<decltype(count)::value>(offsets(at, c), part);
           });
         }
       });
@@ -245,6 +293,7 @@ struct Reduction {
         finish_columns<Vs>(offsets(at, c).y, sum, part);
       });
     }
+    next.run();
   }
 
   void run() const {
@@ -253,7 +302,7 @@ struct Reduction {
       T none[N];
       for (int k = 0; k < N; ++k) none[k] = Op::template identity<T>;
       for (std::int64_t i = 0; i < a.outputs; ++i) finish_row(output_offsets(a, i, a.kept).y, none);
-      return;
+      return next.run();
     }
     const int last = a.kept - 1;
     const bool across = a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) &&
@@ -265,7 +314,17 @@ struct Reduction {
 
 template <class T, class Term>
 void reduce(const Axes& a, const Operands<T>& o, const Term& term) {
-  Reduction<T, Term>{a, o, term}.run();
+  const Nothing nothing;
+  Reduction<T, Term>{a, o, term, nothing}.run();
+}
+
+// One reduction and then another of the same elements, which may need the first one's results: row by row, or tile by
+// tile, where they fit in cache.
+template <class T, class One, class Two>
+void reduce_twice(const Axes& a, const Operands<T>& o, const One& first, const Operands<T>& o2, const Two& second) {
+  const Nothing nothing;
+  const Reduction<T, Two> then{a, o2, second, nothing};
+  Reduction<T, One, Reduction<T, Two>>{a, o, first, then}.run();
 }
 
 }  // namespace ts::cpu::TS_ISA

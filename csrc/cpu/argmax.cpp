@@ -1,0 +1,181 @@
+// argmax and argmin over the last `reduced` axes: the first position of the extreme, or of the first NaN, counted along
+// the reduced axes.
+//
+// Along rows: the extreme of each leaf, then the place of the first equal in the first leaf that has it; reads x once
+// and one leaf again. Across columns: a register of candidates and one of their positions; reads x once.
+#include "cpu/kernels.h"
+#include "cpu/reduction.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+// Whether `candidate`, which comes later, replaces `best`.
+template <class Op, class T>
+TS_INLINE bool beats(T candidate, T best) {
+  if constexpr (std::is_floating_point_v<T>)
+    if (best != best) return false;
+  return Op::apply(best, candidate) != best;
+}
+
+// Where `best` (or, if it is NaN, the first NaN) is first found; it is there.
+template <class T>
+TS_INLINE std::int64_t first_place(const T* p, std::int64_t n, T best) {
+  constexpr std::int64_t W = Vec<T>::width;
+  const Vec<T> wanted{Lane<T>(best)};
+  const auto found = [&](Vec<T> v) {
+    if constexpr (std::is_floating_point_v<T>) return lane_bits((v == wanted) | (v != v));
+    else return lane_bits(v == wanted);
+  };
+  for (std::int64_t i = 0; i < n; i += W) {
+    const std::int64_t left = n - i;
+    std::uint64_t bits = found(left >= W ? Vec<T>::load(p + i) : Vec<T>::load_partial(p + i, left));
+    if (left < W) bits &= (std::uint64_t{1} << left) - 1;
+    if (bits) return i + __builtin_ctzll(bits);
+  }
+  return n - 1;
+}
+
+// The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
+template <class Op, class T>
+std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::int64_t end, T* value) {
+  alignas(64) T buffer[kLeaf<T>];
+  const auto extreme = [&](const T* p, std::int64_t n) {
+    T result;
+    leaf<Op, T, 1>(0, n, [&](Vec<T>* s, std::int64_t i, auto part) {
+      s[0] = Op::apply(s[0], only(get(p + i, part), Vec<T>(Lane<T>(Op::template identity<T>)), part));
+    }, &result);
+    return result;
+  };
+  std::int64_t where = begin;
+  T best{};
+  for (std::int64_t p = begin; p < end; p += kLeaf<T>) {
+    const std::int64_t n = end - p < kLeaf<T> ? end - p : kLeaf<T>;
+    const T candidate = extreme(elements(a, a.x, x, p, n, buffer), n);
+    if (p == begin || beats<Op>(candidate, best)) best = candidate, where = p;
+  }
+  const std::int64_t n = end - where < kLeaf<T> ? end - where : kLeaf<T>;
+  const T* const p = elements(a, a.x, x, where, n, buffer);
+  *value = best;
+  return where + first_place(p, n, best);
+}
+
+// Columns [first, first + V registers or `part` of one) of K rows. Positions are counted in integers as wide as T, so
+// in blocks that they can hold.
+template <class Op, int V, class T, class Part>
+TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std::int64_t stride, Part part) {
+  using I = IntOf<T>;
+  constexpr int W = Vec<T>::width;
+  constexpr std::int64_t kMost = sizeof(T) == 1 ? 127 : std::int64_t{1} << 30;
+  T best[V * W];
+  std::int64_t where[V * W] = {};
+  std::int64_t lanes = V * W;
+  if constexpr (std::is_same_v<Part, First>) lanes = part.n;
+  Runs runs(a, a.x, 0);
+  const std::int64_t step = a.reduced ? a.x[a.reduced - 1] : 0;
+  for (std::int64_t begin = 0; begin < a.length; begin += kMost) {
+    const std::int64_t n = a.length - begin < kMost ? a.length - begin : kMost;
+    Vec<T> top[V];
+    Vec<I> place[V];
+    for (int v = 0; v < V; ++v) top[v] = get(x + runs.offset + v * W, part), place[v] = Vec<I>(I(0));
+    for (std::int64_t i = 0; i < n;) {
+      const std::int64_t run = runs.run(n - i);
+      const T* p = x + runs.offset;
+      for (std::int64_t j = 0; j < run; ++j, ++i, p += step) {
+        const Vec<I> now(static_cast<I>(i));
+        for (int v = 0; v < V; ++v) {
+          const Vec<T> candidate = get(p + v * W, part);
+          Mask<T> wins = std::is_same_v<Op, Max> ? candidate > top[v] : candidate < top[v];
+          if constexpr (std::is_floating_point_v<T>) wins = wins | ((candidate != candidate) & (top[v] == top[v]));
+          top[v] = select(wins, candidate, top[v]);
+          place[v] = select(Mask<I>(wins.r), now, place[v]);
+        }
+      }
+      runs.advance(run);
+    }
+    for (int v = 0; v < V; ++v)
+      for (int k = 0; k < W && v * W + k < lanes; ++k) {
+        const T candidate = static_cast<T>(top[v][k]);
+        if (begin == 0 || beats<Op>(candidate, best[v * W + k])) {
+          best[v * W + k] = candidate;
+          where[v * W + k] = begin + place[v][k];
+        }
+      }
+  }
+  for (std::int64_t k = 0; k < lanes; ++k) index[k * stride] = where[k];
+}
+
+template <class Op, class T>
+void extreme_columns(const Axes& a, const T* x, std::int64_t* index) {
+  constexpr int V = 4;
+  constexpr std::int64_t kTile = V * Vec<T>::width;
+  const int last = a.kept - 1;
+  const std::int64_t width = a.kept_shape[last], outer = a.outputs / width, stride = a.kept_y[last];
+  const std::int64_t tiles = (width + kTile - 1) / kTile;
+  parallel_ranges(outer * tiles, kReduceGrain / (kTile * a.length) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Offsets at = output_offsets(a, i / tiles, last);
+      std::int64_t c = i % tiles * kTile;
+      const std::int64_t stop = width - c < kTile ? width : c + kTile;
+      const T* const row = x + at.x;
+      std::int64_t* const out = index + at.y;
+      if (stop - c == kTile) {
+        extreme_tile<Op, V>(a, row + c, out + c * stride, stride, All{});
+        continue;
+      }
+      for (; c + Vec<T>::width <= stop; c += Vec<T>::width)
+        extreme_tile<Op, 1>(a, row + c, out + c * stride, stride, All{});
+      if (c < stop) extreme_tile<Op, 1>(a, row + c, out + c * stride, stride, First{stop - c});
+    }
+  });
+}
+
+template <class Op, class T>
+void argextreme(const View& x, const View& y, int reduced) {
+  Axes a;
+  find_axes(x, nullptr, y, reduced, a);
+  if (a.outputs == 0) return;
+  const T* const data = static_cast<const T*>(x.data);
+  std::int64_t* const index = static_cast<std::int64_t*>(y.data);
+  if (a.kept > 0 && a.kept_x[a.kept - 1] == 1 && a.inner_x() != 1) return extreme_columns<Op>(a, data, index);
+  if (a.length < 2 * kChunk<T>) {
+    const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
+    parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Offsets at = output_offsets(a, i, a.kept);
+        T value;
+        index[at.y] = first_extreme<Op, T>(a, data + at.x, 0, a.length, &value);
+      }
+    });
+    return;
+  }
+  struct Found {
+    std::int64_t where;
+    T value;
+  };
+  const std::int64_t chunks = (a.length + kChunk<T> - 1) / kChunk<T>;
+  Found* const found = static_cast<Found*>(scratch());
+  parallel_for(a.outputs * chunks, [&](std::int64_t piece) {
+    const std::int64_t begin = piece % chunks * kChunk<T>;
+    const std::int64_t end = a.length - begin < kChunk<T> ? a.length : begin + kChunk<T>;
+    const T* const row = data + output_offsets(a, piece / chunks, a.kept).x;
+    found[piece].where = first_extreme<Op, T>(a, row, begin, end, &found[piece].value);
+  });
+  for (std::int64_t i = 0; i < a.outputs; ++i) {
+    Found best = found[i * chunks];
+    for (std::int64_t q = 1; q < chunks; ++q)
+      if (beats<Op>(found[i * chunks + q].value, best.value)) best = found[i * chunks + q];
+    index[output_offsets(a, i, a.kept).y] = best.where;
+  }
+}
+
+}  // namespace
+
+void argmax(In x, Out y, int reduced) {
+  with_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Max, Lane<T>>(x, y, reduced); });
+}
+void argmin(In x, Out y, int reduced) {
+  with_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Min, Lane<T>>(x, y, reduced); });
+}
+
+}  // namespace ts::cpu::TS_ISA

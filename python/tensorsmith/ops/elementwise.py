@@ -1,9 +1,9 @@
 """Pointwise operations: docstrings and gradient rules.
 
-Operands broadcast and promote as in NumPy, except that a Python number takes the dtype of the tensor it meets. A
-floating operation makes the default float of integers and bools. Elementary functions are within 2 units in the last
-place of the exact value everywhere (docs/kernels/pointwise.md), with the same bits at every position, length, layout
-and thread count.
+Operands broadcast and promote as in NumPy; a Python number takes the dtype of the tensor it meets. A
+floating operation makes the default float of integers and bools. Elementary functions are within 2 units in
+the last place of the exact value everywhere (docs/kernels/pointwise.md), with the same bits at every position,
+length, layout and thread count.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "abs", "absolute", "acos", "add", "allclose", "arccos", "arcsin", "arctan", "arctan2", "asin", "astype", "atan",
-    "atan2", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "ceil", "clip", "contiguous", "copy", "copysign", "cos", "cosh", "divide", "elu", "equal", "erf", "exp", "exp2",
-    "expm1", "floor", "floor_divide", "fma", "gelu", "greater", "greater_equal", "hypot", "isclose", "isfinite", "isinf",
-    "isnan", "leaky_relu", "lerp", "less", "less_equal", "log", "log10", "log1p", "log2", "log_sigmoid", "logaddexp",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
-    "not_equal", "positive", "pow", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign",
-    "signbit", "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "where",
+    "abs", "absolute", "acos", "add", "allclose", "arccos", "arcsin", "arctan", "arctan2", "asin",
+    "astype", "atan", "atan2", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
+    "bitwise_right_shift", "bitwise_xor", "ceil", "clip", "contiguous", "copy", "copysign", "cos", "cosh",
+    "divide", "elu", "equal", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fma", "gelu",
+    "greater", "greater_equal", "hypot", "isclose", "isfinite", "isinf", "isnan", "leaky_relu", "lerp",
+    "less", "less_equal", "log", "log1p", "log2", "log10", "log_sigmoid", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative", "not_equal",
+    "positive", "pow", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign",
+    "signbit", "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    "where",
 ]  # fmt: skip
 
 _LN2 = math.log(2.0)
@@ -73,7 +75,9 @@ remainder = define(
 
 def _power_base(dy: Tensor, a: Tensor, b: Any) -> Any:
     if not hasattr(b, "shape"):
-        return dy * (a * 2) if b == 2 else dy * b if b == 1 else dy * (core.power(a, b - 1) * b) if b else dy * 0
+        if b in (0, 1, 2):
+            return dy * (a * 2) if b == 2 else dy * b
+        return dy * (core.power(a, b - 1) * b)
     # 0^0 = 1 whatever the base is near: its slope is 0, not 0 * inf
     return dy * core.where(core.equal(b, 0), 0, b * core.power(a, b - 1))
 
@@ -133,7 +137,9 @@ lerp = define(
 define(
     core.clip,
     "a limited to [b, c]; NaN stays.",
-    a=lambda dy, a, b, c: core.where(core.logical_and(core.greater_equal(a, b), core.less_equal(a, c)), dy, 0),
+    a=lambda dy, a, b, c: core.where(
+        core.logical_and(core.greater_equal(a, b), core.less_equal(a, c)), dy, 0
+    ),
     b=lambda dy, a, b, c: core.where(core.logical_and(core.less(a, b), core.less_equal(b, c)), dy, 0),
     c=lambda dy, a, b, c: core.where(core.logical_or(core.greater(a, c), core.greater(b, c)), dy, 0),
 )
@@ -172,8 +178,12 @@ logaddexp = define(
 sin = define(core.sin, "The sine of x in radians, of any size.", x=lambda dy, x: dy * core.cos(x))
 cos = define(core.cos, "The cosine of x in radians, of any size.", x=lambda dy, x: -(dy * core.sin(x)))
 tan = define(core.tan, "The tangent of x in radians, of any size.", x=lambda dy, y: dy * (y * y + 1))
-asin = define(core.asin, "The angle in [-pi/2, pi/2] whose sine is x.", x=lambda dy, x: dy * core.rsqrt(1 - x * x))
-acos = define(core.acos, "The angle in [0, pi] whose cosine is x.", x=lambda dy, x: -(dy * core.rsqrt(1 - x * x)))
+asin = define(
+    core.asin, "The angle in [-pi/2, pi/2] whose sine is x.", x=lambda dy, x: dy * core.rsqrt(1 - x * x)
+)
+acos = define(
+    core.acos, "The angle in [0, pi] whose cosine is x.", x=lambda dy, x: -(dy * core.rsqrt(1 - x * x))
+)
 atan = define(core.atan, "The angle in [-pi/2, pi/2] whose tangent is x.", x=lambda dy, x: dy / (x * x + 1))
 atan2 = define(
     core.atan2,
@@ -215,7 +225,11 @@ define(
     core.leaky_relu_backward,
     "The gradient of leaky_relu: a where b is above 0, else a * c.",
     wrt="a b c",
-    vjp=lambda dy, a, b, c: (core.leaky_relu_backward(dy, b, c), None, core.where(core.greater(b, 0), 0, dy * a)),
+    vjp=lambda dy, a, b, c: (
+        core.leaky_relu_backward(dy, b, c),
+        None,
+        core.where(core.greater(b, 0), 0, dy * a),
+    ),
 )
 elu = define(
     core.elu,
@@ -235,7 +249,9 @@ define(
     b=lambda dy, a, b: dy * a * (1 - b * 2),
 )
 log_sigmoid = define(core.log_sigmoid, "log(sigmoid(x)).", x=lambda dy, x: dy * core.sigmoid(-x))
-softplus = define(core.softplus, "log(1 + e^x), without overflow.", x=lambda dy, x: core.softplus_backward(dy, x))
+softplus = define(
+    core.softplus, "log(1 + e^x), without overflow.", x=lambda dy, x: core.softplus_backward(dy, x)
+)
 define(
     core.softplus_backward,
     "The gradient of softplus: a sigmoid(b).",
@@ -263,7 +279,9 @@ define(
     a=lambda dy, b: core.gelu_backward(dy, b),
     b=lambda dy, a, b: dy * a * (core.exp(b * b * -0.5) * (2 - b * b) * (1.0 / math.sqrt(2.0 * math.pi))),
 )
-_gelu_tanh = define(core.gelu_tanh, "gelu by its tanh approximation.", x=lambda dy, x: core.gelu_tanh_backward(dy, x))
+_gelu_tanh = define(
+    core.gelu_tanh, "gelu by its tanh approximation.", x=lambda dy, x: core.gelu_tanh_backward(dy, x)
+)
 
 
 def _gelu_tanh_second(dy: Tensor, a: Tensor, b: Tensor) -> Any:
@@ -284,7 +302,8 @@ define(
 def gelu(x: Any, approximate: str = "none") -> Any:
     """x P(N < x) for a normal N: x/2 (1 + erf(x / sqrt 2)) (Hendrycks and Gimpel 2016).
 
-    approximate: "none", or "tanh" for x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); ValueError for others."""
+    approximate: "none", or "tanh" for x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    ValueError for others."""
     if approximate == "none":
         return _gelu(x)
     if approximate == "tanh":
@@ -312,7 +331,7 @@ bitwise_and = define(core.bitwise_and, "The bits in both a and b; integers and b
 bitwise_or = define(core.bitwise_or, "The bits in a or b; integers and bools.")
 bitwise_xor = define(core.bitwise_xor, "The bits in one of a and b; integers and bools.")
 bitwise_invert = define(core.bitwise_invert, "Every bit the other way; of bools: not.")
-bitwise_left_shift = define(core.bitwise_left_shift, "a 2^b; all bits are gone where b is not below the width.")
+bitwise_left_shift = define(core.bitwise_left_shift, "a 2^b; 0 where b is not below the width.")
 bitwise_right_shift = define(core.bitwise_right_shift, "floor(a / 2^b).")
 
 define(
@@ -338,7 +357,9 @@ def where(condition: Any, a: Any = None, b: Any = None, /) -> Any:
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """|a - b| <= atol + rtol |b|, as bool; equal infinities are close, NaNs only by `equal_nan`."""
-    near = core.logical_and(core.less_equal(core.absolute(a - b), core.absolute(b) * rtol + atol), core.isfinite(b))
+    near = core.logical_and(
+        core.less_equal(core.absolute(a - b), core.absolute(b) * rtol + atol), core.isfinite(b)
+    )
     near = core.logical_or(near, core.equal(a, b))
     return core.logical_or(near, core.logical_and(core.isnan(a), core.isnan(b))) if equal_nan else near
 
@@ -350,7 +371,9 @@ def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
 
 # --- copies and conversions -------------------------------------------------------------------------------
 
-contiguous = define(core.contiguous, "x itself if dense in row-major order, else such a copy.", x=lambda dy: dy)
+contiguous = define(
+    core.contiguous, "x itself if dense in row-major order, else such a copy.", x=lambda dy: dy
+)
 copy = define(core.copy, "A copy of x.", x=lambda dy: dy)
 astype = define(
     core.astype,

@@ -125,4 +125,126 @@ void depthwise(const Correlation<T>& k) {
 template void depthwise(const Correlation<float>&);
 template void depthwise(const Correlation<double>&);
 
+namespace {
+
+constexpr int kTapGroup = 9;  // taps whose sums are in registers together
+
+// sum[t] += over rows x cols pixels of x[offsets[t]] * dy.
+template <class T, int Taps>
+void depthwise_weight_tile(Band<T> x, Band<T> dy, std::int64_t rows, std::int64_t cols,
+                           const std::int64_t* offsets, T* sum) {
+  using V = Vec<T>;
+  typename V::Reg acc[Taps];
+  std::int64_t at[Taps];
+#pragma GCC unroll 16
+  for (int t = 0; t < Taps; ++t) acc[t] = V::load(sum + t * kBlock<T>).r, at[t] = offsets[t];
+  do {  // at least one row and one column
+    const T* a = x.data;
+    const T* b = dy.data;
+    std::int64_t q = cols;
+    do {
+      const V g = V::load(b);
+#pragma GCC unroll 16
+      for (int t = 0; t < Taps; ++t) acc[t] = fma(V::load(a + at[t]), g, V(acc[t])).r;
+      a += x.pixel, b += dy.pixel;
+    } while (--q);
+    x.data += x.row, dy.data += dy.row;
+  } while (--rows);
+#pragma GCC unroll 16
+  for (int t = 0; t < Taps; ++t) V(acc[t]).store(sum + t * kBlock<T>);
+}
+
+template <class T>
+void depthwise_weight_taps(std::int64_t taps, Band<T> x, Band<T> dy, std::int64_t rows, std::int64_t cols,
+                           const std::int64_t* offsets, T* sum) {
+  switch (taps) {
+#define TS_TAPS(N) \
+  case N:          \
+    return depthwise_weight_tile<T, N>(x, dy, rows, cols, offsets, sum);
+    TS_TAPS(1)
+    TS_TAPS(2)
+    TS_TAPS(3)
+    TS_TAPS(4)
+    TS_TAPS(5)
+    TS_TAPS(6)
+    TS_TAPS(7)
+    TS_TAPS(8)
+    TS_TAPS(9)
+#undef TS_TAPS
+    default:
+      __builtin_unreachable();
+  }
+}
+
+}  // namespace
+
+// Reads x and dy about once from memory; the sums of a chunk are [1 + taps][block], dbias first.
+template <class T>
+bool depthwise_weight(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbias_stride) {
+  using V = Vec<T>;
+  constexpr std::int64_t block = kBlock<T>, size = sizeof(T);
+  const std::int64_t taps = k.taps.h * k.taps.w, blocks = ceil_div(k.G, block),
+                     block_size = (taps + 1) * block;
+  const std::int64_t cols = k.Q > 0 ? k.band_cols() : 0, x_row = cols * block, dy_row = k.Q * block;
+  const std::int64_t offset_bytes = round_up(taps * 8, 64);
+  const std::int64_t chunk_units = weight_chunk(k.N * k.P, k.Q, blocks * block_size * size);
+  const std::int64_t units = k.N * k.P, chunks = ceil_div(units, chunk_units);
+  if (units == 0 || k.Q == 0 || offset_bytes + chunks * blocks * block_size * size > kSharedBytes ||
+      (k.band_rows(1) * x_row + dy_row) * size > kBandBytes)
+    return false;
+
+  std::int64_t* const offsets = shared_scratch<std::int64_t>();
+  T* const partial = reinterpret_cast<T*>(shared_scratch<char>() + offset_bytes);
+  for (std::int64_t i = 0; i < k.taps.h; ++i)
+    for (std::int64_t j = 0; j < k.taps.w; ++j)
+      offsets[i * k.taps.w + j] = i * k.spread.h * x_row + j * k.spread.w * block;
+  // Both operands are copied to dense bands of one block of channels: the taps then read the first-level
+  // cache.
+  const std::int64_t fit =
+      1 + (kBandBytes / size - k.band_rows(1) * x_row - dy_row) / (k.step.h * x_row + dy_row);
+  const std::int64_t band_rows = least(fit, ceil_div(64, k.Q));
+
+  parallel_for(chunks * blocks, [&](std::int64_t piece) {
+    const std::int64_t g0 = piece % blocks * block, channels = least(block, k.G - g0), chunk = piece / blocks;
+    T* const sums = partial + piece * block_size;
+    std::memset(sums, 0, static_cast<std::size_t>(block_size * size));
+    const std::int64_t last = least(units, (chunk + 1) * chunk_units);
+    for (std::int64_t unit = chunk * chunk_units; unit < last;) {
+      const std::int64_t n = unit / k.P, p = unit % k.P, rows = least(least(band_rows, k.P - p), last - unit);
+      unit += rows;
+      T* const x = band_scratch<T>();
+      T* const dy = x + k.band_rows(rows) * x_row;
+      copy_band(k.x + n * k.xs.n + g0 * k.xs.c, k.xs, k.H, k.W, channels, p * k.step.h + k.first.h,
+                k.band_rows(rows), k.first.w, cols, block, x);
+      copy_band(static_cast<const T*>(k.y) + n * k.ys.n + g0 * k.ys.c, k.ys, k.P, k.Q, channels, p, rows,
+                std::int64_t{0}, k.Q, block, dy);
+      for (std::int64_t c = 0; c < channels; c += V::width) {
+        const Band<T> from{x + c, k.step.h * x_row, k.step.w * block}, to{dy + c, dy_row, block};
+        for (std::int64_t t = 0; t < taps; t += kTapGroup)
+          depthwise_weight_taps(least(kTapGroup, taps - t), from, to, rows, k.Q, offsets + t,
+                                sums + (1 + t) * block + c);
+        if (!dbias) continue;
+        V sum = V::load(sums + c);
+        for (std::int64_t i = 0; i < rows * k.Q; ++i) sum = sum + V::load(to.data + i * block);
+        sum.store(sums + c);
+      }
+    }
+  });
+
+  for (std::int64_t g = 0; g < k.G; ++g)
+    for (std::int64_t t = dbias ? -1 : 0; t < taps; ++t) {
+      const T* from = partial + g / block * block_size + (1 + t) * block + g % block;
+      T sum = from[0];
+      for (std::int64_t chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * blocks * block_size];
+      if (t < 0)
+        dbias[g * dbias_stride] = sum;
+      else
+        dw[g * k.wg + t / k.taps.w * k.ws.h + t % k.taps.w * k.ws.w] = sum;
+    }
+  return true;
+}
+
+template bool depthwise_weight(const Correlation<float>&, float*, float*, std::int64_t);
+template bool depthwise_weight(const Correlation<double>&, double*, double*, std::int64_t);
+
 }  // namespace ts::cpu::TS_ISA

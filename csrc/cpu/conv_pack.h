@@ -82,6 +82,8 @@ void unpack_filters(const Correlation<T>& k, const T* panel, std::int64_t count,
     }
     for (std::int64_t l0 = 0; l0 < count; l0 += V::width) {
       V rows[V::width];
+      for (int l = 0; l < V::width && l0 + l < count; ++l)
+        __builtin_prefetch(w + (l0 + l) * k.wo + offset + 6 * V::width, 1);
       for (std::int64_t i = 0; i < V::width; ++i)
         rows[i] = i < n ? V::load(panel + row[i] * width + l0) : V(T(0));
       transpose<T>(rows);

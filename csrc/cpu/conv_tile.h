@@ -58,6 +58,9 @@ template <class T>
 void correlate(const Correlation<T>& c);
 template <class T>
 void depthwise(const Correlation<T>& c);  // C = O = 1: a vector of groups at a time
+// The weight gradient, with y = dy; false where a row does not fit the scratch.
+template <class T>
+bool depthwise_weight(const Correlation<T>& c, T* dw, T* dbias, std::int64_t dbias_stride);
 
 // --- scratch ---------------------------------------------------------------------------------
 // The caller's scratch holds what all workers read (packed weights) or add to (partial gradients) in its
@@ -78,6 +81,15 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 constexpr std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// The rows of y that one chunk of a weight gradient sums, whose partial sums take `bytes`: at most 16 chunks
+// of at least 64 pixels, within 16 MiB.
+constexpr std::int64_t kMaxChunks = 16;
+inline std::int64_t weight_chunk(std::int64_t rows, std::int64_t cols, std::int64_t bytes) {
+  const std::int64_t chunks =
+      least(least(kMaxChunks, rows * cols / 64), (std::int64_t{16} << 20) / most(bytes, 1));
+  return most(1, ceil_div(rows, most(1, chunks)));
+}
 
 // --- bands -----------------------------------------------------------------------------------
 // A block of images with their channels together: what a tile reads.

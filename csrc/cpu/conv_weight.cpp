@@ -15,7 +15,6 @@ namespace ts::cpu::TS_ISA {
 
 namespace {
 
-constexpr std::int64_t kMaxChunks = 16;
 constexpr int kBiasRows =
     4;  // dbias: column q adds to row q % 4, so that additions do not wait for each other
 
@@ -163,10 +162,8 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
   const std::int64_t offset_bytes = round_up(k.taps.h * k.taps.w * 8, 64);
   // The cut by size: in `logical` panels of 32 channels, whatever the register width.
   const std::int64_t total_bytes = k.G * ceil_div(k.O, 32) * 32 * (kBiasRows + K) * 8;
-  std::int64_t chunks = least(kMaxChunks, units * k.Q / 64);
-  chunks = most(1, least(chunks, (std::int64_t{16} << 20) / total_bytes));
-  const std::int64_t chunk_units = ceil_div(units, chunks);
-  chunks = chunk_units ? ceil_div(units, chunk_units) : 1;
+  const std::int64_t chunk_units = weight_chunk(units, k.Q, total_bytes),
+                     chunks = most(1, ceil_div(units, chunk_units));
 
   const bool copies_x = K > 0 && !(k.inside() && (k.xs.c == 1 || k.C == 1));
   const bool copies_dy = !(k.ys.c == 1 && k.O % V::width == 0);
@@ -315,7 +312,11 @@ void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
     // dy is read here; the tiles know it as the other operand.
     k.y = static_cast<T*>(dy.data), k.ys = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
     k.bias = nullptr, k.bias_stride = 0, k.relu = false;
-    weight_gradient(k, dweight.as<T>(), dbias ? dbias.as<T>() : nullptr, dbias ? dbias.strides[0] : 0);
+    T* const db = dbias ? dbias.as<T>() : nullptr;
+    const std::int64_t db_stride = dbias ? dbias.strides[0] : 0;
+    const bool narrow = k.C == 1 && k.O == 1 && k.G > 1;
+    if (!(narrow && depthwise_weight(k, dweight.as<T>(), db, db_stride)))
+      weight_gradient(k, dweight.as<T>(), db, db_stride);
   });
 }
 

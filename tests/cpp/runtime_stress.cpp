@@ -239,8 +239,12 @@ void forks(int count) {
 void plant(const std::string& error) {
   if (error == "race") {
     std::int64_t count = 0;
-    ts::set_num_threads(4);
-    parallel_for(10000, [&](std::int64_t) { count = count + 1; });
+    std::atomic<int> arrived{0};
+    ts::set_num_threads(2);
+    parallel_for(2, [&](std::int64_t) {
+      for (++arrived; arrived < 2;) std::this_thread::yield();
+      count = count + 1;
+    });
     std::printf("%d\n", static_cast<int>(count));
     return;
   }

@@ -1,7 +1,6 @@
 """The native core. Operations are described where `tensorsmith.ops` defines them."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, ClassVar
 
 from tensorsmith.dtypes import DType

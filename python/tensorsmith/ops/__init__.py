@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from tensorsmith.ops import (
-    conv,
-    creation,
-    dropout,
-    elementwise,
-    index,
-    loss,
-    manipulate,
-    matmul,
-    norm,
-    pool,
-    reduce,
-    softmax,
-)
+import sys
+
 from tensorsmith.ops.conv import *  # noqa: F403
 from tensorsmith.ops.creation import *  # noqa: F403
 from tensorsmith.ops.dropout import *  # noqa: F403
@@ -29,8 +17,9 @@ from tensorsmith.ops.pool import *  # noqa: F403
 from tensorsmith.ops.reduce import *  # noqa: F403
 from tensorsmith.ops.softmax import *  # noqa: F403
 
-__all__ = [
-    name
-    for family in (conv, creation, dropout, elementwise, index, loss, manipulate, matmul, norm, pool, reduce, softmax)
-    for name in family.__all__
-]
+_FAMILIES = (
+    "conv", "creation", "dropout", "elementwise", "index", "loss", "manipulate", "matmul", "norm", "pool", "reduce",
+    "softmax",
+)  # fmt: skip
+# By module path: some families hold an operation of their own name, which now hides the module here.
+__all__ = [name for family in _FAMILIES for name in sys.modules[f"tensorsmith.ops.{family}"].__all__]

@@ -13,9 +13,11 @@ inline void read_pair(const char* operation, const char* argument, const Shape& 
     value_error(operation, ": ", argument, " must be one integer or two (height, width), got ", value);
   for (int i = 0; i < 2; ++i) {
     out[i] = value[value.rank() == 1 ? 0 : i];
-    if (out[i] < least)
-      value_error(operation, ": ", argument, " must be >= ", least, ", got ",
-                  value.rank() == 1 ? Shape{value[0]} : value);
+    if (out[i] < least) {
+      if (value.rank() == 1)
+        value_error(operation, ": ", argument, " must be >= ", least, ", got ", value[0]);
+      value_error(operation, ": ", argument, " must be >= ", least, ", got ", value);
+    }
     if (out[i] > 0x7fffffff) value_error(operation, ": ", argument, " must be < 2**31, got ", out[i]);
   }
 }

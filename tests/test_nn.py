@@ -618,7 +618,7 @@ def test_batch_norm_cumulative_and_untracked() -> None:
     free = nn.BatchNorm1d(2, track_running_stats=False, affine=False, dtype=ts.float64).eval()
     assert list(free.state_dict()) == []
     close(free(tensor(xs[0])), (xs[0] - xs[0].mean(0)) / np.sqrt(xs[0].var(0) + 1e-5), 1e-10)
-    with pytest.raises(ValueError, match="more than one value per channel, got input shape"):
+    with pytest.raises(ValueError, match="more than one value per channel"):
         nn.BatchNorm1d(2)(ts.zeros((1, 2)))
     with pytest.raises(
         ValueError, match=r"BatchNorm2d: input must be 4-dimensional, \(N, C, H, W\), got shape"

@@ -73,3 +73,9 @@ def tensor_rank(layer: str, shape: tuple[int, ...], allowed: Sequence[int], form
     if len(shape) not in allowed:
         ranks = " or ".join(map(str, allowed))
         raise ValueError(f"{layer}: input must be {ranks}-dimensional, {form}, got shape {shape}")
+
+
+def cpu(layer: str, device: Any) -> None:
+    """Where parameters may live: None and "cpu" are the same place."""
+    if device is not None and str(device).partition(":")[0] != "cpu":
+        raise ValueError(f"{layer}: device {str(device)!r} is not available; this build has 'cpu'")

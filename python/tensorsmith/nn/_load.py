@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 import tensorsmith as ts
 from tensorsmith.tensor import Tensor
 

@@ -43,6 +43,7 @@ class Conv2d(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        _checks.cpu("Conv2d", device)
         self.in_channels = _checks.integer("Conv2d", "in_channels", in_channels)
         self.out_channels = _checks.integer("Conv2d", "out_channels", out_channels)
         self.kernel_size = _checks.pair("Conv2d", "kernel_size", kernel_size)
@@ -63,9 +64,9 @@ class Conv2d(Module):
         _checks.only("Conv2d", "padding_mode", padding_mode, "zeros")
         self.padding_mode = padding_mode
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        self.weight = Parameter(ts.empty(shape, dtype=dtype, device=device))
+        self.weight = Parameter(ts.empty(shape, dtype=dtype))
         if bias:
-            self.bias = Parameter(ts.empty((self.out_channels,), dtype=dtype, device=device))
+            self.bias = Parameter(ts.empty((self.out_channels,), dtype=dtype))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()

@@ -18,10 +18,11 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import tensorsmith as ts
 from tensorsmith.dtypes import DType
+from tensorsmith.nn import _checks
 from tensorsmith.nn._backward_hooks import Watch
 from tensorsmith.nn._hooks import RemovableHandle
 from tensorsmith.nn._load import Source, checked_source
@@ -42,7 +43,7 @@ class IncompatibleKeys(NamedTuple):
     def __repr__(self) -> str:
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
-        return super().__repr__()
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
 class _Hook(NamedTuple):
@@ -458,10 +459,6 @@ class Module:
                 else:
                     parameter.grad = ts.zeros_like(parameter.grad)
 
-    @overload
-    def to(self: M, device: Any = None, dtype: Any = None) -> M: ...
-    @overload
-    def to(self: M, dtype: Any) -> M: ...
     def to(self: M, device: Any = None, dtype: Any = None) -> M:
         """Cast floating-point parameters and buffers to `dtype`, in place: optimizers keep their references.
 
@@ -470,8 +467,7 @@ class Module:
         """
         if device is not None and dtype is None and isinstance(device, DType):
             device, dtype = None, device
-        if device is not None and str(device).partition(":")[0] != "cpu":
-            raise ValueError(f"Module.to: device {str(device)!r} is not available; this build has 'cpu'")
+        _checks.cpu("Module.to", device)
         if dtype is None:
             return self
         if not ts.isdtype(dtype, "real floating"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorsmith as ts
 from tensorsmith import ops
-from tensorsmith.nn import _checks, functional, init
+from tensorsmith.nn import _checks, init
 from tensorsmith.nn.module import Module
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
@@ -47,24 +47,19 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__()
         name = self._get_name()
+        _checks.cpu(name, device)
         self.num_features = _checks.integer(name, "num_features", num_features)
         self.eps = _checks.at_least(name, "eps", eps)
         self.momentum = momentum if momentum is None else _checks.probability(name, "momentum", momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (self.num_features,)
-        self.register_parameter(
-            "weight", Parameter(ts.ones(shape, dtype=dtype, device=device)) if affine else None
-        )
-        self.register_parameter(
-            "bias", Parameter(ts.zeros(shape, dtype=dtype, device=device)) if affine and bias else None
-        )
+        self.register_parameter("weight", Parameter(ts.ones(shape, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine and bias else None)
         tracked = track_running_stats
-        self.register_buffer("running_mean", ts.zeros(shape, dtype=dtype, device=device) if tracked else None)
-        self.register_buffer("running_var", ts.ones(shape, dtype=dtype, device=device) if tracked else None)
-        self.register_buffer(
-            "num_batches_tracked", ts.zeros((), dtype=ts.int64, device=device) if tracked else None
-        )
+        self.register_buffer("running_mean", ts.zeros(shape, dtype=dtype) if tracked else None)
+        self.register_buffer("running_var", ts.ones(shape, dtype=dtype) if tracked else None)
+        self.register_buffer("num_batches_tracked", ts.zeros((), dtype=ts.int64) if tracked else None)
 
     def reset_running_stats(self) -> None:
         """Forget what was measured: mean 0, variance 1."""
@@ -88,22 +83,22 @@ class _BatchNorm(Module):
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in self._ranks:
             _checks.tensor_rank(self._get_name(), tuple(input.shape), self._ranks, self._form)
-        training = self.training
-        momentum = self.momentum
-        if training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if momentum is None:  # the mean of all batches so far
-                momentum = 1.0 / float(self.num_batches_tracked)
-        return functional.batch_norm(
+        training, momentum, count = self.training, self.momentum, self.num_batches_tracked
+        if momentum is None:  # the mean of all batches so far
+            momentum = 1.0 / (float(count) + 1.0) if training and count is not None else 0.0
+        output = ops.batch_norm(
             input,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
             training or self.running_mean is None,
-            0.0 if momentum is None else momentum,
+            momentum,
             self.eps,
         )
+        if training and count is not None:
+            count.add_(1)
+        return output
 
     def _upgrade_state_dict(self, state: dict[str, Any], prefix: str) -> None:
         # Files without this counter exist (PyTorch before 0.4.1): PyTorch reads them too.
@@ -147,6 +142,7 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        _checks.cpu("LayerNorm", device)
         extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         if not extents:
             raise ValueError("LayerNorm: normalized_shape must name at least one axis, got ()")
@@ -155,12 +151,8 @@ class LayerNorm(Module):
         self.elementwise_affine = elementwise_affine
         shape = self.normalized_shape
         affine = elementwise_affine
-        self.register_parameter(
-            "weight", Parameter(ts.ones(shape, dtype=dtype, device=device)) if affine else None
-        )
-        self.register_parameter(
-            "bias", Parameter(ts.zeros(shape, dtype=dtype, device=device)) if affine and bias else None
-        )
+        self.register_parameter("weight", Parameter(ts.ones(shape, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine and bias else None)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""

@@ -37,6 +37,7 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        _checks.cpu("Embedding", device)
         self.num_embeddings = _checks.integer("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = _checks.integer("Embedding", "embedding_dim", embedding_dim)
         _checks.only("Embedding", "max_norm", max_norm, None)
@@ -52,7 +53,7 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         shape = (self.num_embeddings, self.embedding_dim)
         if _weight is None:
-            self.weight = Parameter(ts.empty(shape, dtype=dtype, device=device), not _freeze)
+            self.weight = Parameter(ts.empty(shape, dtype=dtype), not _freeze)
             self.reset_parameters()
         else:
             if tuple(_weight.shape) != shape:

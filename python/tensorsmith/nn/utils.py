@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
+from tensorsmith.ops.optim import gradient_norm
 from tensorsmith.tensor import Tensor
 
 
@@ -32,7 +33,7 @@ def get_total_norm(
         if not tensors:
             return ts.zeros(())
         if norm_type == 2.0:
-            total = ops.gradient_norm(tensors)
+            total = gradient_norm(tensors)
         elif math.isinf(norm_type):
             total = ops.max(ops.stack([ops.max(ops.abs(tensor)).astype(ts.float64) for tensor in tensors]))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorsmith import ops
+from tensorsmith.ops.optim import adagrad as step_adagrad
 from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
 from tensorsmith.tensor import Tensor
 
@@ -58,4 +58,6 @@ class Adagrad(Optimizer):
 
     def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
         state = bucket.state
-        ops.adagrad(bucket.params, grads, state["sum"], state["step"], bucket.hyper, bucket.group["maximize"])
+        step_adagrad(
+            bucket.params, grads, state["sum"], state["step"], bucket.hyper, bucket.group["maximize"]
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorsmith import ops
+from tensorsmith.ops.optim import adam as step_adam
 from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
 from tensorsmith.tensor import Tensor
 
@@ -69,7 +69,7 @@ class Adam(Optimizer):
     def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
         group, state = bucket.group, bucket.state
         amsgrad = group["amsgrad"]
-        ops.adam(
+        step_adam(
             bucket.params,
             grads,
             state["exp_avg"],

@@ -296,6 +296,7 @@ class OneCycleLR(LRScheduler):
         self.anneal_strategy = anneal_strategy
         self.cycle_momentum = cycle_momentum
         rise = float(pct_start * total_steps) - 1
+        self._phases: list[list[Any]]  # end, rates from and to, momenta from and to
         if three_phase:
             self._phases = [
                 [rise, "initial_lr", "max_lr", "max_momentum", "base_momentum"],
@@ -384,7 +385,9 @@ class SequentialLR(LRScheduler):
             if not isinstance(scheduler, LRScheduler):
                 raise TypeError(f"SequentialLR: schedulers[{number}] is a {type(scheduler).__name__}")
             if isinstance(scheduler, ReduceLROnPlateau):
-                raise ValueError(f"SequentialLR: schedulers[{number}], ReduceLROnPlateau, needs a metric to step")
+                raise ValueError(
+                    f"SequentialLR: schedulers[{number}] is a ReduceLROnPlateau, which needs a metric to step"
+                )
             if scheduler.optimizer is not optimizer:
                 raise ValueError(f"SequentialLR: schedulers[{number}] belongs to another optimizer")
         if len(milestones) != len(schedulers) - 1:

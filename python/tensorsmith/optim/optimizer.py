@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
 import tensorsmith as ts
 from tensorsmith.nn._load import as_tensor
 from tensorsmith.tensor import Tensor

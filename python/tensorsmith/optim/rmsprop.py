@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorsmith import ops
+from tensorsmith.ops.optim import rmsprop as step_rmsprop
 from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
 from tensorsmith.tensor import Tensor
 
@@ -71,7 +71,7 @@ class RMSprop(Optimizer):
     def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
         group, state = bucket.group, bucket.state
         centered = group["centered"]
-        ops.rmsprop(
+        step_rmsprop(
             bucket.params,
             grads,
             state["square_avg"],

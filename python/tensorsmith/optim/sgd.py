@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorsmith import ops
+from tensorsmith.ops.optim import sgd as step_sgd
 from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
 from tensorsmith.tensor import Tensor
 
@@ -64,8 +64,7 @@ class SGD(Optimizer):
 
     def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
         group = bucket.group
+        momentum = step = None
         if group["momentum"]:
             momentum, step = bucket.flat("momentum_buffer"), bucket.flat("step")
-        else:
-            momentum = step = None
-        ops.sgd(bucket.params, grads, momentum, step, bucket.hyper, group["nesterov"], group["maximize"])
+        step_sgd(bucket.params, grads, momentum, step, bucket.hyper, group["nesterov"], group["maximize"])

@@ -14,8 +14,9 @@ from itertools import count, islice
 from typing import Any
 
 import numpy as np
+
 from tensorsmith.tensor import Tensor
-from tensorsmith.utils.data.dataset import Dataset, IterableDataset
+from tensorsmith.utils.data.dataset import IterableDataset
 from tensorsmith.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -144,7 +145,7 @@ class DataLoader:
             raise TypeError(
                 f"DataLoader: dataset must define __getitem__ and __len__, got {type(dataset).__name__}"
             )
-        self.dataset: Dataset[Any] | Any = dataset
+        self.dataset: Any = dataset
         self.batch_size = batch_size if batch_sampler is None else None
         self.drop_last = drop_last
         self.num_workers = num_workers

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+
 from tensorsmith import ops
 from tensorsmith.tensor import Tensor
 from tensorsmith.utils.data.sampler import Indices, draw_seed, permutation

@@ -1,5 +1,7 @@
 #include "ops/index.h"
 
+#include <sstream>
+
 #include "core/launch.h"
 #include "ops/creation.h"
 #include "ops/elementwise.h"
@@ -27,17 +29,28 @@ std::int64_t product(const Shape& shape, int from, int to) {
   return n;
 }
 
-[[noreturn]] void out_of_range(const char* op, const char* argument, std::int64_t index, std::int64_t extent,
-                               int dim, const char* note) {
-  if (extent == 0)
-    index_error(op, ": ", argument, " holds ", index, ", but dimension ", dim,
-                " has size 0 and no valid index");
-  index_error(op, ": index ", index, " in ", argument, " is out of range: dimension ", dim, " has size ",
-              extent, ", so valid are ", note, extent - 1);
+// What the indices count: a dimension of an operand, or (no operand) the classes of one_hot.
+struct Counted {
+  const char* operand;
+  int dim;
+  std::int64_t extent;
+};
+
+[[noreturn]] void out_of_range(const char* op, const char* argument, std::int64_t index, const Counted& of,
+                               bool negative) {
+  std::ostringstream extent;
+  if (of.operand)
+    extent << "dimension " << of.dim << " of " << of.operand << " has size " << of.extent;
+  else
+    extent << "num_classes is " << of.extent;
+  if (of.extent == 0)
+    index_error(op, ": ", argument, " holds ", index, ", but ", extent.str(), ": no index is valid");
+  index_error(op, ": index ", index, " in ", argument, " is out of range: ", extent.str(), ", so valid are ",
+              negative ? -of.extent : 0, " to ", of.extent - 1);
 }
 
 // The indices as int64, all in [0, extent), or in [-extent, extent) and then counted from the end.
-Array checked_index(const char* op, const char* argument, const Array& index, std::int64_t extent, int dim,
+Array checked_index(const char* op, const char* argument, const Array& index, const Counted& of,
                     bool negative = false) {
   if (!is_integer(index.dtype()))
     type_error(op, ": ", argument, " must hold integers, got ", name(index.dtype()));
@@ -45,15 +58,11 @@ Array checked_index(const char* op, const char* argument, const Array& index, st
   if (i.size() == 0) return i;
   std::int64_t range[2], shape = 2, stride = 1;
   launch<&Kernels::index_range>(i, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
-  if (range[1] >= extent) {
-    out_of_range(op, argument, range[1], extent, dim,
-                 negative ? ("-" + std::to_string(extent) + " to ").c_str() : "0 to ");
-  }
+  const std::int64_t lowest = negative ? -of.extent : 0;
+  if (range[1] >= of.extent) out_of_range(op, argument, range[1], of, negative);
+  if (range[0] < lowest) out_of_range(op, argument, range[0], of, negative);
   if (range[0] >= 0) return i;
-  if (!negative) out_of_range(op, argument, range[0], extent, dim, "0 to ");
-  if (range[0] < -extent)
-    out_of_range(op, argument, range[0], extent, dim, ("-" + std::to_string(extent) + " to ").c_str());
-  Constant n(extent, i.ndim());
+  Constant n(of.extent, i.ndim());
   Array wrapped = empty(op, DType::int64, i.shape());
   launch<&Kernels::remainder>(i, n.view(i.shape()), wrapped);
   return wrapped;
@@ -146,7 +155,7 @@ void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t d
   check_domain(op, "x", x.dtype(), Domain::any);
   const int axis = normalize_axis(op, dim, x.ndim());
   check_fits(op, index, "x", x.shape(), axis);
-  Array i = checked_index(op, "index", index, x.shape(axis), axis);
+  Array i = checked_index(op, "index", index, {"x", axis, x.shape(axis)});
   Array source;
   if (src.is_array()) {
     const Array& s = src.array();
@@ -172,7 +181,7 @@ void index_write(const char* op, IndexedWrite kernel, Array& x, std::int64_t dim
   if (index.ndim() > 1) value_error(op, ": index must have one dimension, got shape ", index.shape());
   check_same_dtype(op, "source", source, x.dtype());
   check_shape(op, "source", source, replaced(x.shape(), axis, {index.size()}));
-  Array i = checked_index(op, "index", index, x.shape(axis), axis);
+  Array i = checked_index(op, "index", index, {"x", axis, x.shape(axis)});
   if (may_overlap(i, x)) i = copy(i);
   write_along(op, kernel, i, may_overlap(source, x) ? copy(source) : source, x, axis);
 }
@@ -182,21 +191,23 @@ void index_write(const char* op, IndexedWrite kernel, Array& x, std::int64_t dim
 Array take(const Array& x, const Array& indices, std::optional<std::int64_t> axis) {
   if (!axis) {
     const Array flat = as_one(x);
-    return take_along("take", flat, checked_index("take", "indices", indices, flat.size(), 0, true), 0);
+    return take_along("take", flat,
+                      checked_index("take", "indices", indices, {"the flattened x", 0, flat.size()}, true),
+                      0);
   }
   const int a = normalize_axis("take", *axis, x.ndim());
-  return take_along("take", x, checked_index("take", "indices", indices, x.shape(a), a, true), a);
+  return take_along("take", x, checked_index("take", "indices", indices, {"x", a, x.shape(a)}, true), a);
 }
 
 Array take_backward(const Array& dy, const Array& indices, const Shape& shape,
                     std::optional<std::int64_t> axis) {
   if (!axis) {
     const Shape flat{checked_size("take_backward", shape, 1)};
-    const Array i = checked_index("take_backward", "indices", indices, flat[0], 0, true);
+    const Array i = checked_index("take_backward", "indices", indices, {"the flattened x", 0, flat[0]}, true);
     return *summed_into_zeros("take_backward", dy, i, flat, 0).view_as(shape);
   }
   const int a = normalize_axis("take_backward", *axis, shape.rank());
-  const Array i = checked_index("take_backward", "indices", indices, shape[a], a, true);
+  const Array i = checked_index("take_backward", "indices", indices, {"x", a, shape[a]}, true);
   return summed_into_zeros("take_backward", dy, i, shape, a);
 }
 
@@ -212,7 +223,7 @@ Array take_along_axis(const Array& x, const Array& indices, std::int64_t axis) {
   left = right = common;
   left[a] = x.shape(a), right[a] = indices.shape(a);
   check_domain("take_along_axis", "x", x.dtype(), Domain::any);
-  const Array i = checked_index("take_along_axis", "indices", indices, x.shape(a), a, true);
+  const Array i = checked_index("take_along_axis", "indices", indices, {"x", a, x.shape(a)}, true);
   Array y = empty("take_along_axis", x.dtype(), right);
   if (y.size())
     launch<&Kernels::gather>(x.broadcast_to("take_along_axis", left),
@@ -223,7 +234,7 @@ Array take_along_axis(const Array& x, const Array& indices, std::int64_t axis) {
 Array index_select(const Array& x, std::int64_t dim, const Array& index) {
   const int axis = normalize_axis("index_select", dim, x.ndim());
   if (index.ndim() > 1) value_error("index_select: index must have one dimension, got shape ", index.shape());
-  const Array i = checked_index("index_select", "index", index, x.shape(axis), axis);
+  const Array i = checked_index("index_select", "index", index, {"x", axis, x.shape(axis)});
   return take_along("index_select", x, *i.view_as({i.size()}), axis);
 }
 
@@ -234,7 +245,7 @@ Array embedding(const Array& x, const Array& weight, std::optional<std::int64_t>
   if (padding_idx && (*padding_idx < 0 || *padding_idx >= rows))
     value_error("embedding: padding_idx must be in 0 to ", rows - 1, " (weight has ", rows, " rows), got ",
                 *padding_idx);
-  return take_along("embedding", weight, checked_index("embedding", "x", x, rows, 0), 0);
+  return take_along("embedding", weight, checked_index("embedding", "x", x, {"weight", 0, rows}), 0);
 }
 
 Array embedding_backward(const Array& dy, const Array& x, std::int64_t rows,
@@ -245,7 +256,7 @@ Array embedding_backward(const Array& dy, const Array& x, std::int64_t rows,
   if (rows < 0) value_error("embedding_backward: rows must be >= 0, got ", rows);
   if (padding_idx && (*padding_idx < 0 || *padding_idx >= rows))
     value_error("embedding_backward: padding_idx must be in 0 to ", rows - 1, ", got ", *padding_idx);
-  const Array i = checked_index("embedding_backward", "x", x, rows, 0);
+  const Array i = checked_index("embedding_backward", "x", x, {"weight", 0, rows});
   Array dweight = summed_into_zeros("embedding_backward", dy, i, {rows, dy.shape(dy.ndim() - 1)}, 0);
   if (padding_idx) {
     Array row = dweight.select(0, *padding_idx);
@@ -258,7 +269,7 @@ Array gather(const Array& x, std::int64_t dim, const Array& index) {
   check_domain("gather", "x", x.dtype(), Domain::any);
   const int axis = normalize_axis("gather", dim, x.ndim());
   check_fits("gather", index, "x", x.shape(), axis);
-  const Array i = checked_index("gather", "index", index, x.shape(axis), axis);
+  const Array i = checked_index("gather", "index", index, {"x", axis, x.shape(axis)});
   Array y = empty("gather", x.dtype(), i.shape());
   if (y.size()) launch<&Kernels::gather>(x, i, y, axis);
   return y;
@@ -269,7 +280,7 @@ Array gather_backward(const Array& dy, std::int64_t dim, const Array& index, con
   const int axis = normalize_axis("gather_backward", dim, shape.rank());
   check_fits("gather_backward", index, "x", shape, axis);
   check_shape("gather_backward", "dy", dy, index.shape());
-  const Array i = checked_index("gather_backward", "index", index, shape[axis], axis);
+  const Array i = checked_index("gather_backward", "index", index, {"x", axis, shape[axis]});
   Array dx = zeros(shape, dy.dtype());
   if (i.size()) launch<&Kernels::scatter_add>(i, dy, dx, axis);
   return dx;
@@ -322,7 +333,7 @@ Array nonzero_flat(const Array& x) {
 
 Array one_hot(const Array& x, std::int64_t num_classes) {
   if (num_classes < 1) value_error("one_hot: num_classes must be >= 1, got ", num_classes);
-  Array i = checked_index("one_hot", "x", x, num_classes, x.ndim());
+  Array i = checked_index("one_hot", "x", x, {nullptr, 0, num_classes});
   Array y = zeros(replaced(x.shape(), x.ndim(), {num_classes}), DType::int64);
   i = i.expand_dims(i.ndim());
   Constant one(1, i.ndim());

@@ -51,6 +51,7 @@ class Step {
     check_flat("step", step, static_cast<std::int64_t>(params_.size()));
   }
   void check_hyper(const Array& hyper, std::int64_t slots) const {
+    if (!hyper) value_error(op_, ": hyper is None");
     check_same_dtype(op_, "hyper", hyper, DType::float64);
     if (hyper.shape() != Shape{slots} || !hyper.is_contiguous())
       value_error(op_, ": hyper must be ", slots, " contiguous float64, got shape ", hyper.shape());

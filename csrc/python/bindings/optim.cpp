@@ -5,12 +5,17 @@
 namespace ts::python {
 
 void bind_optim(PyObject* m) {
-  add_op(m, "sgd(params, grads, momentum, step, hyper, nesterov=False, maximize=False)", &ops::sgd)
+  add_op(m, "sgd(params, grads, momentum=None, step=None, hyper=None, nesterov=False, maximize=False)",
+         &ops::sgd)
       .differentiable = false;
-  add_op(m, "adam(params, grads, m, v, v_max, step, hyper, decoupled=False, amsgrad=False, maximize=False)",
+  add_op(m,
+         "adam(params, grads, m, v, v_max=None, step=None, hyper=None, decoupled=False, amsgrad=False, "
+         "maximize=False)",
          &ops::adam)
       .differentiable = false;
-  add_op(m, "rmsprop(params, grads, square, momentum, mean, step, hyper, centered=False, maximize=False)",
+  add_op(m,
+         "rmsprop(params, grads, square, momentum=None, mean=None, step=None, hyper=None, centered=False, "
+         "maximize=False)",
          &ops::rmsprop)
       .differentiable = false;
   add_op(m, "adagrad(params, grads, square, step, hyper, maximize=False)", &ops::adagrad).differentiable =

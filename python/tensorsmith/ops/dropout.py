@@ -8,6 +8,7 @@ from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.random import Generator, _state
+from tensorsmith.tensor import Tensor
 
 __all__ = ["dropout"]
 
@@ -32,7 +33,8 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
     """
     if not training:
         return x
-    x = asarray(x)
+    if not isinstance(x, Tensor):
+        x = asarray(x)
     state = _state("dropout", generator)
     if x.is_contiguous():
         return core.dropout(state, x, p)

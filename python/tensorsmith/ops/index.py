@@ -185,13 +185,19 @@ def _index_set_source_rule(dy: Any, dim: int, index: Any) -> Any:
     return core.where(core.reshape(won, shape), core.index_select(dy, dim, index), 0.0)
 
 
+def _index_set_rule(dy: Any, dim: int, index: Any) -> Any:
+    shape = list(dy.shape)
+    shape[dim] = asarray(index).size
+    return core.index_set(dy, dim, index, core.broadcast_to(core.zeros((1,), dy.dtype), shape))
+
+
 index_copy = define(
     core.index_set,
     """A copy of x with x[:, index[m]] = source[:, m], `dim` in the middle, as torch.index_copy.
 
     Of equal indices the last one wins. IndexError for an index outside 0 ... size - 1.
     """,
-    x=lambda dy, dim, index, source_shape: core.index_set(dy, dim, index, core.zeros(source_shape, dy.dtype)),
+    x=_index_set_rule,
     source=_index_set_source_rule,
 )
 index_copy_ = core.index_set_
@@ -205,7 +211,7 @@ flatnonzero = define(
 
 def nonzero(x: Any) -> tuple[Any, ...]:
     """The coordinates of what is not zero: one int64 tensor for each axis of x, in row-major order."""
-    x = asarray(x)
+    x = x if isinstance(x, Tensor) else asarray(x)
     if x.ndim == 0:
         raise ValueError("nonzero: x must have at least one dimension, got shape (); use flatnonzero")
     flat = core.nonzero_flat(x)
@@ -227,7 +233,7 @@ def masked_select(x: Any, mask: Any) -> Any:
     mask = asarray(mask)
     if mask.dtype.kind != "bool":
         raise TypeError(f"masked_select: mask must be bool, got {mask.dtype}")
-    x = asarray(x)
+    x = x if isinstance(x, Tensor) else asarray(x)
     if mask.shape != x.shape:
         shape = broadcast_shapes(x.shape, mask.shape)
         x, mask = core.broadcast_to(x, shape), core.broadcast_to(mask, shape)
@@ -239,7 +245,7 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     mask = asarray(mask)
     if mask.dtype.kind != "bool":
         raise TypeError(f"masked_fill: mask must be bool, got {mask.dtype}")
-    x = asarray(x)
+    x = x if isinstance(x, Tensor) else asarray(x)
     result = core.where(core.broadcast_to(mask, x.shape), value, x)
     return result if result.dtype == x.dtype else core.astype(result, x.dtype)
 

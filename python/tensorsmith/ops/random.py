@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray

@@ -2,6 +2,7 @@
 #include "ops/pool.h"
 
 #include "core/launch.h"
+#include "ops/elementwise.h"
 #include "ops/window.h"
 
 namespace ts::ops {
@@ -89,9 +90,15 @@ Array max_pool2d_backward(const Array& gradient, const Array& index, const Shape
   check_same_dtype(operation, "index", taps, index_dtype(pool));
   const Shape full = input_shape(operation, dy, shape, pool, ceil_mode);
   check_shape(operation, "index", taps, dy.shape());
-  Array dx = allocate(operation, dy, dy.dtype(), full);
+  // The index has x's memory order; dy, after a reshape, often another: a quarter of the elements to reorder once.
+  Array ordered = dy;
+  if (memory_order(dy.shape(), dy.strides()) != memory_order(taps.shape(), taps.strides())) {
+    ordered = allocate(operation, taps, dy.dtype(), dy.shape());
+    copy_into(operation, dy, ordered);
+  }
+  Array dx = allocate(operation, taps, dy.dtype(), full);
   // A tap outside its window is never found there: the kernel reads and writes nothing for it.
-  launch<&Kernels::max_pool2d_backward>(dy, taps, dx, pool);
+  launch<&Kernels::max_pool2d_backward>(ordered, taps, dx, pool);
   return like_batch(gradient, dx);
 }
 

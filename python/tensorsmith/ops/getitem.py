@@ -148,7 +148,8 @@ def _setitem_arrays(x: Any, key: Any, value: Any) -> Any:
 
     recording = _core.is_grad_enabled() and (x.requires_grad or getattr(value, "requires_grad", False))
     plan = _Plan(x, key)
-    y, before, after, place = plan.joined(x)
+    # While gradients are recorded, no view of x may be alive when x itself is written.
+    y, before, after, place = plan.joined(core.copy(x) if recording else x)
     target = (*before, *plan.shape, *after)
     source = asarray(value) if not hasattr(value, "requires_grad") else value
     while source.ndim > len(target) and source.shape[0] == 1:

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstdio>
@@ -40,31 +41,36 @@ namespace {
 
 constexpr std::size_t kAlign = 64, kPage = 4096;
 constexpr std::size_t kKiB = 1024, kMiB = 1024 * kKiB;
-constexpr std::size_t kThreadMax = 1 * kMiB;   // largest block in a thread's own lists
-constexpr std::size_t kSharedMax = 16 * kMiB;  // largest block carved from a chunk
-constexpr std::size_t kPurgeMin = 64 * kKiB;   // smallest free block worth returning to the system
-constexpr std::int64_t kSlack = 64 * kMiB;     // cache allowed on top of the high-water mark
-constexpr int kWindow = 16384;                 // frees of large blocks after which a peak is forgotten
+constexpr std::size_t kHeader = 64;                      // of a Storage: arrays of 2^n bytes fill their class
+constexpr std::size_t kThreadMax = 1 * kMiB + kHeader;   // largest block in a thread's own lists
+constexpr std::size_t kSharedMax = 16 * kMiB + kHeader;  // largest block carved from a chunk
+constexpr std::size_t kPurgeMin = 64 * kKiB;             // smallest free block worth returning to the system
+constexpr std::int64_t kSlack = 64 * kMiB;               // cache allowed on top of the high-water mark
+constexpr int kWindow = 16384;  // frees of large blocks after which a peak is forgotten
 
-// Classes of 64-byte units: 1 2 3 4 5 6 7 8, then four to the octave: 10 12 14 16 20 ...
+// Behind the header, classes of 64-byte units: 1 2 3 4 5 6 7 8, then four to the octave: 10 12 14 16 20 ...
 constexpr int class_of(std::size_t bytes) {
-  const std::size_t last = bytes == 0 ? 0 : (bytes - 1) / kAlign;
+  const std::size_t last = bytes <= kHeader ? 0 : (bytes - kHeader - 1) / kAlign;
   if (last < 4) return static_cast<int>(last);
   const int shift = static_cast<int>(std::bit_width(last)) - 3;
   return shift * 4 + static_cast<int>(last >> shift);
 }
 constexpr std::size_t class_size(int c) {
-  if (c < 8) return static_cast<std::size_t>(c + 1) * kAlign;
-  return (static_cast<std::size_t>(c % 4 + 5) << (c / 4 - 1)) * kAlign;
+  const std::size_t units = c < 8 ? static_cast<std::size_t>(c + 1) : std::size_t(c % 4 + 5) << (c / 4 - 1);
+  return units * kAlign + kHeader;
 }
 constexpr int kThreadClasses = class_of(kThreadMax) + 1, kClasses = class_of(kSharedMax) + 1;
 constexpr int kFirstPurged = class_of(kPurgeMin);
-static_assert(class_size(class_of(640)) == 640 && class_size(class_of(641)) == 768);
+static_assert(class_size(class_of(704)) == 704 && class_size(class_of(705)) == 832);
 static_assert(class_size(class_of(kSharedMax)) == kSharedMax && class_of(kSharedMax + 1) == kClasses);
 
-constexpr int kept_by_thread(int c) {
-  return static_cast<int>(std::clamp<std::size_t>(2 * kMiB / class_size(c), 4, 128));
-}
+// How many free blocks of a class a thread keeps.
+constexpr auto kKept = [] {
+  std::array<int, kThreadClasses> kept{};
+  for (int c = 0; c < kThreadClasses; ++c)
+    kept[c] = static_cast<int>(std::clamp<std::size_t>(2 * kMiB / class_size(c), 4, 128));
+  return kept;
+}();
 
 struct Link {
   Link* next;
@@ -205,7 +211,7 @@ void* take_shared(int c) {
     shared.system += signed_size(size);
     return block;
   }
-  const std::size_t stride = size + (size >= 4 * kPage ? 5 * kAlign : 0) + TS_RED_ZONE;
+  const std::size_t stride = size + (size >= 4 * kPage ? 4 * kAlign : 0) + TS_RED_ZONE;
   if (static_cast<std::size_t>(shared.chunk_end - shared.chunk) < stride) {
     const std::size_t least = (stride + kHugePage - 1) / kHugePage * kHugePage;
     std::size_t bytes = std::max(least, std::clamp(2 * shared.chunk_bytes, 8 * kMiB, 64 * kMiB));
@@ -335,7 +341,7 @@ void* take_locked(std::size_t bytes, ThreadCache* cache) {
   void* block = take_shared(c);
   if (!block) return nullptr;
   if (cache && c < kThreadClasses)  // take a few more while the lock is held
-    for (int more = kept_by_thread(c) / 8; more > 0 && cache->kept[c].get() < more;) {
+    for (int more = kKept[c] / 8; more > 0 && cache->kept[c].get() < more;) {
       void* extra = take_shared(c);
       if (!extra) break;
       ASAN_UNPOISON_MEMORY_REGION(extra, sizeof(Link));
@@ -388,7 +394,7 @@ void* take_locked(std::size_t bytes, ThreadCache* cache) {
     const int c = class_of(bytes);
     shared.live -= signed_size(class_size(c));
     give_shared(block, c);
-    if (cache && c < kThreadClasses) return_to_shared(*cache, c, kept_by_thread(c) / 2);
+    if (cache && c < kThreadClasses) return_to_shared(*cache, c, kKept[c] / 2);
     if (c < kThreadClasses) return;
   }
   trim();
@@ -423,7 +429,7 @@ void deallocate(void* block, std::size_t bytes) noexcept {
   if (bytes <= kThreadMax && cache) [[likely]] {
     const int c = class_of(bytes);
     const std::int64_t kept = cache->kept[c].get();
-    if (kept < kept_by_thread(c)) [[likely]] {
+    if (kept < kKept[c]) [[likely]] {
       cache->free[c] = new (block) Link{cache->free[c]};
       cache->kept[c].set(kept + 1);
       cache->live.add(-signed_size(class_size(c)));

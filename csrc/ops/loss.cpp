@@ -85,8 +85,8 @@ Array cross_entropy_backward(const Array& dy, const Array& x, const Array& targe
   const char* operation = "cross_entropy_backward";
   const Rows rows(operation, x, target, weight, ignore_index, reduction, label_smoothing);
   const std::int64_t R = size_of(rows.loss_shape);
-  check_same_dtype(operation, "dy", dy, x.dtype());
-  check_shape(operation, "dy", dy, reduction == "none" ? rows.loss_shape : Shape{});
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, reduction == "none" ? rows.loss_shape : Shape{});
   if (!lse) type_error(operation, ": lse is missing");
   check_same_dtype(operation, "lse", lse, x.dtype());
   check_shape(operation, "lse", lse, Shape{R});

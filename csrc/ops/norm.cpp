@@ -111,8 +111,8 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
                                                     const Shape& normalized_shape) {
   const char* operation = "layer_norm_backward";
   const Trailing t(operation, x, normalized_shape);
-  check_same_dtype(operation, "dy", dy, x.dtype());
-  check_shape(operation, "dy", dy, x.shape());
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, x.shape());
   const Array w = vector(operation, "weight", weight, x, normalized_shape);
   const Array m = statistic(operation, "mean", mean, x, Shape{t.rows});
   const Array r = statistic(operation, "rstd", rstd, x, Shape{t.rows});
@@ -153,8 +153,8 @@ std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array
                                                     const Array& mean, const Array& rstd) {
   const char* operation = "batch_norm_backward";
   const Channels c(operation, x);
-  check_same_dtype(operation, "dy", dy, x.dtype());
-  check_shape(operation, "dy", dy, x.shape());
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, x.shape());
   const Array w = vector(operation, "weight", weight, x, c.channels);
   const Array m = statistic(operation, "mean", mean, x, c.channels), r = statistic(operation, "rstd", rstd, x, c.channels);
   Array dx = c.allocate(operation, x);

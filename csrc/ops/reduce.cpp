@@ -168,7 +168,7 @@ Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool
       kept.push_back(shape[i]);
     }
   }
-  check_shape(operation, "dy", dy, keepdims ? kept_dims : kept);
+  check_shape(operation, "x", dy, keepdims ? kept_dims : kept);
   Array y = dy;
   if (!keepdims)
     for (const std::int64_t i : list) y = y.expand_dims(static_cast<int>(i));

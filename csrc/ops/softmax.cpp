@@ -29,8 +29,8 @@ Array forward(const char* operation, void (*Kernels::*kernel)(In, Out), const Ar
 Array backward(const char* operation, void (*Kernels::*kernel)(In, In, Out), const Array& dy, const Array& y,
                std::int64_t axis) {
   check_domain(operation, "y", y.dtype(), Domain::floating);
-  check_same_dtype(operation, "dy", dy, y.dtype());
-  check_shape(operation, "dy", dy, y.shape());
+  check_same_dtype(operation, "gradient", dy, y.dtype());
+  check_shape(operation, "gradient", dy, y.shape());
   const Last along(operation, y, axis);
   const Array moved = along(y);
   Array dx = empty(operation, y.dtype(), moved.shape());

@@ -52,6 +52,22 @@ class _Hook(NamedTuple):
     always_call: bool = False
 
 
+class _Uninitialised:
+    """A class attribute that instances shadow; to read it means that Module.__init__ did not run."""
+
+    if TYPE_CHECKING:
+
+        def __new__(cls) -> Any: ...
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(_not_initialised(instance, f"using {self.name!r}"))
+
+
 class Module:
     """Base class of layers: subclass it, call `super().__init__()`, assign parameters and layers,
     define `forward`.
@@ -59,16 +75,17 @@ class Module:
     Source: the interface of `torch.nn.Module`.
     """
 
+    # Stand-ins until __init__ has run. There is no __getattr__: it would slow every attribute down.
     training: bool
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Tensor | None]
-    _modules: dict[str, Module | None]
-    _non_persistent_buffers_set: set[str]
-    _hooked: bool
-    _forward_pre_hooks: dict[int, _Hook]
-    _forward_hooks: dict[int, _Hook]
-    _backward_pre_hooks: dict[int, _Hook]
-    _backward_hooks: dict[int, _Hook]
+    _parameters: dict[str, Parameter | None] = _Uninitialised()
+    _buffers: dict[str, Tensor | None] = _Uninitialised()
+    _modules: dict[str, Module | None] = _Uninitialised()
+    _non_persistent_buffers_set: set[str] = _Uninitialised()
+    _forward_pre_hooks: dict[int, _Hook] = _Uninitialised()
+    _forward_hooks: dict[int, _Hook] = _Uninitialised()
+    _backward_pre_hooks: dict[int, _Hook] = _Uninitialised()
+    _backward_hooks: dict[int, _Hook] = _Uninitialised()
+    _hooked = True
 
     def __init__(self) -> None:
         self.__dict__.update(
@@ -316,13 +333,6 @@ class Module:
             self.__dict__.get(registry, {}).pop(name, None)
         self.__dict__.get("_non_persistent_buffers_set", set()).discard(name)
         object.__delattr__(self, name)
-
-    if not TYPE_CHECKING:  # type checkers must see every attribute that a subclass assigns
-
-        def __getattr__(self, name: str) -> Any:  # reached only when the attribute does not exist
-            if "_parameters" not in self.__dict__:
-                raise AttributeError(_not_initialised(self, f"using {name!r}"))
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
         return sorted(key for key in super().__dir__() if not key[0].isdigit())

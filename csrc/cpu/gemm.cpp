@@ -43,16 +43,68 @@ struct Finish {
   TS_INLINE bool nothing() const { return !bias.p && activation == Activation::none; }
 };
 
+// Memory that will be packed next, touched a few lines at a time while tiles compute: `rows` rows of `lines`
+// cache lines, `stride` bytes apart.
+struct Ahead {
+  const char* row = nullptr;
+  std::int64_t stride = 0, lines = 0, rows = 0, line = 0, each = 0;
+
+  // steps: how often `touch` will be called before the memory is needed.
+  template <class T>
+  TS_INLINE void aim(const T* p, std::int64_t lane_stride, std::int64_t depth_stride, std::int64_t lanes,
+                     std::int64_t depth, std::int64_t steps) {
+    const bool across = depth_stride == 1;
+    constexpr std::int64_t size = sizeof(T);
+    row = reinterpret_cast<const char*>(p);
+    each = 0;
+    if (steps == 0) return;
+    stride = (across ? lane_stride : depth_stride) * size;
+    rows = across ? lanes : depth;
+    lines = ((across ? depth : lanes) * size + 127) / 64;
+    line = 0;
+    each = lane_stride == 1 || across ? (rows * lines + steps - 1) / steps : 0;
+  }
+  TS_INLINE void touch() {
+    const char* p = row;
+    std::int64_t l = line;
+    for (std::int64_t i = rows > 0 ? each : 0; i > 0; --i) {
+      __builtin_prefetch(p + l * 64, 0, 2);
+      if (++l == lines) {
+        l = 0, p += stride;
+        if (--rows == 0) break;
+      }
+    }
+    row = p, line = l;
+  }
+};
+struct AheadBoth {
+  Ahead a, b;
+};
+constexpr std::int64_t kTouchSteps = 64;  // k steps between touches
+
 // One tile and one block of K: c = a b, or c += a b, then `finish` where it is given. c has unit column
 // stride.
 template <class T, int MR, int NV, bool Masked>
 void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth, const T* b,
           std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, bool add,
-          const Finish<T>* finish) {
+          const Finish<T>* finish, AheadBoth* ahead) {
   const Lanes<T> lanes(columns - (NV - 1) * Vec<T>::width);
   Tile<T, MR, NV> t;
   t.zero();
-  t.template multiply<Masked>(depth, a, a_row, a_depth, b, b_depth, lanes);
+  if (ahead) {
+    for (int i = 0; i < MR; ++i)
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 1, 3);
+  }
+  for (std::int64_t left = depth; left > 0;) {
+    std::int64_t steps = left;
+    if (ahead) {
+      if (steps > kTouchSteps) steps = kTouchSteps;
+      ahead->a.touch();
+      ahead->b.touch();
+    }
+    t.template multiply<Masked>(steps, a, a_row, a_depth, b, b_depth, lanes);
+    a += steps * a_depth, b += steps * b_depth, left -= steps;
+  }
   if (add) t.add(c, c_row, lanes);
   if (finish) {
     if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
@@ -63,7 +115,7 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
 
 template <class T>
 using TileFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t, T*,
-                              std::int64_t, std::int64_t, bool, const Finish<T>*);
+                              std::int64_t, std::int64_t, bool, const Finish<T>*, AheadBoth*);
 
 // tiles<T>.of[MR - 1][NV - 1][Masked]; null where the registers do not suffice.
 template <class T>
@@ -84,6 +136,18 @@ constexpr Tiles<T> make_tiles(std::integer_sequence<int, I...>) {
 template <class T>
 constexpr Tiles<T> kTiles = make_tiles<T>(std::make_integer_sequence<int, kMaxRows * kMaxVectors * 2>{});
 
+// How K is cut: blocks of at most KC whose depths differ by at most one. By K alone.
+struct Blocks {
+  std::int64_t count, deepest, deep;  // the first `deep` have depth `deepest`, the others one less
+  TS_INLINE Blocks(std::int64_t k, std::int64_t most) {
+    count = k > most ? (k + most - 1) / most : 1;
+    deepest = (k + count - 1) / count;
+    deep = count - (deepest * count - k);
+  }
+  TS_INLINE std::int64_t depth(std::int64_t i) const { return i < deep ? deepest : deepest - 1; }
+  TS_INLINE std::int64_t first(std::int64_t i) const { return i * deepest - (i > deep ? i - deep : 0); }
+};
+
 // C (m x n) = finish(A B) on one thread; c.col == 1.
 template <class T>
 struct Product {
@@ -91,53 +155,94 @@ struct Product {
   Matrix<const T> a, b;
   Matrix<T> c;
   Finish<T> finish;
-  bool pack_a, pack_b;
+  const T* a_packed;  // by pack_a, or null: A is read where it lies
+  bool pack_b;
+  bool prefetch;  // the operands come from beyond L2
 };
 
-constexpr std::int64_t kRowsBlock = 18 * 14;  // MC
+constexpr std::int64_t kPanelsOfA = 9;                    // MC in panels: a block of A fills a quarter of L2
+constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed at a time
+constexpr std::int64_t kPackedA = std::int64_t{8} << 20;  // bytes of A packed at a time, shared by all pieces
+constexpr std::int64_t kBeyondL2 = std::int64_t{3}
+                                   << 20;  // operands of more bytes than this are fetched ahead
+
+// The part of A that one piece packs: kPanelsOfA panels of one block of K. Block k0 of an A with m rows
+// begins at k0 * m.
+template <class T>
+void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int64_t block,
+            std::int64_t row0) {
+  const Panels rows(m, kMaxRows, 1);
+  const Blocks blocks(k, kBlock<T>);
+  const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block), i0 = rows.first(row0);
+  const std::int64_t row1 = row0 + kPanelsOfA < rows.count ? row0 + kPanelsOfA : rows.count;
+  pack<T>(dst + k0 * m + i0 * depth, rows.part(row0, row1), depth, a.at(i0, k0).p, a.row, a.col);
+}
 
 template <class T>
 void multiply(const Product<T>& p) {
   constexpr std::int64_t W = Vec<T>::width;
-  T* const a_packed = static_cast<T*>(scratch());
   const Panels rows(p.m, kMaxRows, 1);
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
-  const std::int64_t blocks = p.k > kBlock<T> ? (p.k + kBlock<T> - 1) / kBlock<T> : 1;
-  const std::int64_t depth_most = (p.k + blocks - 1) / blocks;
-  const std::int64_t shorter = depth_most * blocks - p.k;  // this many blocks at the end have one step less
-  // Whole panels of A, as many as L2 holds.
-  const std::int64_t panels_once = p.pack_a ? kRowsBlock / kMaxRows : rows.count;
-  T* const b_packed =
-      a_packed + (p.pack_a ? (packed_size<T>(panels_once * rows.width, depth_most) + 63) / 64 * 64 : 0);
+  const Blocks blocks(p.k, kBlock<T>);
+  T* const b_packed = static_cast<T*>(scratch());
+  std::int64_t columns_once = columns.count;
+  if (p.pack_b) {
+    columns_once = kPackedB / sizeof(T) / ((blocks.deepest + 1) * columns.width);
+    if (columns_once < 1) columns_once = 1;
+  }
+  const std::int64_t touches = blocks.deepest / kTouchSteps + 1;
+  AheadBoth ahead, *const touched = p.prefetch && p.pack_b ? &ahead : nullptr;
 
-  for (std::int64_t block = 0, k0 = 0; block < blocks; ++block) {
-    const std::int64_t depth = depth_most - (block >= blocks - shorter);
-    const bool last = block == blocks - 1;
-    if (p.pack_b) pack<T>(b_packed, columns, depth, p.b.p + k0 * p.b.row, p.b.col, p.b.row);
-    for (std::int64_t panel0 = 0; panel0 < rows.count; panel0 += panels_once) {
-      const std::int64_t panel1 = panel0 + panels_once < rows.count ? panel0 + panels_once : rows.count;
-      const std::int64_t row0 = rows.first(panel0);
-      if (p.pack_a) {
-        pack<T>(a_packed, rows.part(panel0, panel1), depth, p.a.p + row0 * p.a.row + k0 * p.a.col, p.a.row,
-                p.a.col);
-      }
-      for (std::int64_t q = 0; q < columns.count; ++q) {
-        const std::int64_t j = columns.first(q), n = columns.lanes(q);
-        const int nv = static_cast<int>(columns.width_of(q) / W);
-        const bool masked = !p.pack_b && n % W != 0;
-        const T* b = p.pack_b ? b_packed + j * depth : p.b.p + k0 * p.b.row + j;
-        const std::int64_t b_depth = p.pack_b ? nv * W : p.b.row;
-        for (std::int64_t r = panel0; r < panel1; ++r) {
-          const std::int64_t i = rows.first(r), h = rows.width_of(r);
-          const T* a = p.pack_a ? a_packed + (i - row0) * depth : p.a.p + i * p.a.row + k0 * p.a.col;
-          const Finish<T> finish = p.finish.at(i, j);
-          kTiles<T>.of[h - 1][nv - 1][masked](depth, a, p.pack_a ? 1 : p.a.row, p.pack_a ? h : p.a.col, b,
-                                              b_depth, p.c.p + i * p.c.row + j, p.c.row, n, block > 0,
-                                              last ? &finish : nullptr);
+  for (std::int64_t column0 = 0; column0 < columns.count; column0 += columns_once) {
+    const std::int64_t column1 =
+        column0 + columns_once < columns.count ? column0 + columns_once : columns.count;
+    for (std::int64_t block = 0; block < blocks.count; ++block) {
+      const std::int64_t depth = blocks.depth(block), k0 = blocks.first(block);
+      const bool last = block == blocks.count - 1;
+      for (std::int64_t row0 = 0; row0 < rows.count; row0 += kPanelsOfA) {
+        const std::int64_t row1 = row0 + kPanelsOfA < rows.count ? row0 + kPanelsOfA : rows.count;
+        if (touched && rows.count > kPanelsOfA) {
+          const bool wrap = row1 == rows.count;
+          const std::int64_t i = wrap ? 0 : rows.first(row1), k1 = wrap ? k0 + depth : k0;
+          const std::int64_t height = kPanelsOfA * rows.width;
+          const std::int64_t steps = (column1 - column0) * (row1 - row0) * touches;
+          if (p.a_packed)
+            ahead.a.aim(p.a_packed + k1 * p.m + i * depth, height * depth, std::int64_t{1}, std::int64_t{1},
+                        height * depth, steps);
+          else
+            ahead.a.aim(p.a.at(i, k1).p, p.a.row, p.a.col, height, depth, wrap && last ? 0 : steps);
+        }
+        for (std::int64_t q = column0; q < column1; ++q) {
+          const std::int64_t j = columns.first(q), n = columns.lanes(q);
+          const int nv = static_cast<int>(columns.width_of(q) / W);
+          const bool masked = !p.pack_b && n % W != 0;
+          const T* b = p.b.at(k0, j).p;
+          std::int64_t b_depth = p.b.row;
+          if (p.pack_b) {
+            // A panel is packed when its first tile is due, while the next one is on its way into the cache.
+            T* const panel = b_packed + (j - columns.first(column0)) * blocks.deepest;
+            if (row0 == 0) {
+              pack<T>(panel, columns.part(q, q + 1), depth, b, p.b.col, p.b.row);
+              if (touched) {
+                const bool wrap = q + 1 == column1;
+                const std::int64_t next = wrap ? columns.first(column0) : j + columns.width_of(q);
+                ahead.b.aim(p.b.at(wrap ? k0 + depth : k0, next).p, p.b.col, p.b.row, columns.width, depth,
+                            wrap && last ? 0 : (row1 - row0) * touches);
+              }
+            }
+            b = panel, b_depth = nv * W;
+          }
+          for (std::int64_t r = row0; r < row1; ++r) {
+            const std::int64_t i = rows.first(r), h = rows.width_of(r);
+            const T* a = p.a_packed ? p.a_packed + k0 * p.m + i * depth : p.a.at(i, k0).p;
+            const Finish<T> finish = p.finish.at(i, j);
+            kTiles<T>.of[h - 1][nv - 1][masked](depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col,
+                                                b, b_depth, p.c.at(i, j).p, p.c.row, n, block > 0,
+                                                last ? &finish : nullptr, touched);
+          }
         }
       }
     }
-    k0 += depth;
   }
 }
 
@@ -156,15 +261,16 @@ void finish_elements(std::int64_t m, std::int64_t n, Matrix<const T> sums, Finis
 // Packing costs a pass over the operand: worth it where tiles would read it often, or in an order that
 // vectors, cache sets or the TLB do not like.
 template <class T>
-bool worth_packing_a(const Product<T>& p) {
-  const std::int64_t row_bytes = p.a.row * static_cast<std::int64_t>(sizeof(T));
-  if (p.m < 4 || p.n <= 64) return false;
-  return p.m * p.k > 256 * 256 || (p.n > 128 && row_bytes % 1024 == 0);
+bool worth_packing_a(Matrix<const T> a, std::int64_t m, std::int64_t n, std::int64_t k) {
+  constexpr std::int64_t size = sizeof(T);
+  if (m < 4 || n <= 64 || m * k * size <= 32 * 1024 || kMaxRows * k * size > kPackedA) return false;
+  if (a.col == 1) return a.row * size % 4096 == 0;  // the rows of a tile would compete for one set of L1
+  return true;
 }
 template <class T>
-bool worth_packing_b(const Product<T>& p) {
-  if (p.b.col != 1) return true;
-  return p.m > 4 * kMaxRows && p.k * p.n > 64 * 64;
+bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int64_t k) {
+  if (b.col != 1 && n > 1) return true;
+  return m > 4 * kMaxRows && k * n > 64 * 64;
 }
 
 // Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size alone.
@@ -173,7 +279,8 @@ struct Cut {
   TS_INLINE std::int64_t pieces() const { return rows * columns * ((matrices + together - 1) / together); }
 };
 inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k) {
-  constexpr double kSmall = 2e6, kLarge = 3e8;  // flops: 10 us and 1.5 ms at 200 GF/s
+  constexpr double kSmall = 2e6, kLarge = 6e8;               // flops: 10 us and 3 ms at 200 GF/s
+  constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
   const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k + 8);
   Cut c{1, 1, 1, matrices};
   if (flops < kSmall) {
@@ -181,83 +288,120 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
     return c;
   }
   std::int64_t pieces = static_cast<std::int64_t>(flops / kLarge) + 1;
-  const std::int64_t least = matrices > 4 ? 1 : flops > 8 * kSmall ? 4 : flops > 2 * kSmall ? 2 : 1;
+  const std::int64_t least = matrices > 4          ? 1
+                             : flops > 64 * kSmall ? 8
+                             : flops > 8 * kSmall  ? 4
+                             : flops > 2 * kSmall  ? 2
+                                                   : 1;
   if (pieces < least) pieces = least;
-  // Halve the longer side, so that packed panels serve as many tiles as they can.
-  while (c.rows * c.columns < pieces) {
-    const std::int64_t h = m / c.rows, w = n / c.columns;
-    if (h > w && h >= 2 * kMaxRows)
-      c.rows *= 2;
-    else if (w >= 64)
-      c.columns *= 2;
-    else if (h >= 16)
-      c.rows *= 2;
-    else
-      break;
-  }
+  while (m * n / pieces > kAreaMost) pieces *= 2;
+  // Columns first: every column of B is then packed by one piece alone.
+  c.columns = n / 64 < pieces ? (n >= 128 ? n / 64 : 1) : pieces;
+  c.rows = (pieces + c.columns - 1) / c.columns;
+  if (c.rows > 1 + m / 16) c.rows = 1 + m / 16;
   return c;
 }
 
+// One matrix product or a batch of them, vectors along the rows of C.
 template <class T>
-void gemm_floating(In a, In b, In bias, Out c, Activation activation) {
-  std::int64_t matrices = c.shape[0], m = c.shape[1], n = c.shape[2];
-  const std::int64_t k = a.shape[2];
-  if (matrices == 0 || m == 0 || n == 0) return;
-  Matrix<const T> ma{a.as<T>(), a.strides[1], a.strides[2]}, mb{b.as<T>(), b.strides[1], b.strides[2]};
-  Matrix<T> mc{c.as<T>(), c.strides[1], c.strides[2]};
-  Matrix<const T> mbias{bias.as<T>(), 0, 0};
-  std::int64_t step_a = a.strides[0], step_b = b.strides[0], step_c = c.strides[0], step_bias = 0;
-  if (bias) {
-    mbias.col = bias.strides[bias.ndim - 1];
-    if (bias.ndim == 3) step_bias = bias.strides[0], mbias.row = bias.strides[1];
-  }
-  // A batch that shares B is one product.
-  if (matrices > 1 && step_b == 0 && step_a == m * ma.row && step_c == m * mc.row &&
-      step_bias == m * mbias.row) {
-    m *= matrices;
-    matrices = 1;
-  }
-  // Vectors run along the rows of C. Where only its columns have unit stride: C' = B' A'.
-  if ((mc.col != 1 && mc.row == 1 && m > 1) || (n == 1 && m > 1)) {
-    const Matrix<const T> t = ma.transposed();
-    ma = mb.transposed(), mb = t, mc = mc.transposed(), mbias = mbias.transposed();
+struct Problem {
+  std::int64_t matrices, m, n, k;
+  Matrix<const T> a, b, bias;
+  Matrix<T> c;
+  std::int64_t step_a, step_b, step_c, step_bias;  // from matrix to matrix
+  Activation activation;
+  bool elementwise;  // C or the bias is finished element by element
+
+  // C' = B' A'.
+  TS_INLINE void transpose() {
+    const Matrix<const T> t = a.transposed();
+    a = b.transposed(), b = t, c = c.transposed(), bias = bias.transposed();
     const std::int64_t s = step_a, length = m;
     step_a = step_b, step_b = s, m = n, n = length;
   }
-  const bool elementwise = (mc.col != 1 && n > 1) || (mbias.p && mbias.col != 0 && mbias.col != 1 && n > 1);
-  if (n == 1 && mbias.p) mbias.col = 1;
 
-  const Cut parts = cut(matrices, m, n, k);
-  const std::int64_t height = (m + parts.rows - 1) / parts.rows;
-  const std::int64_t width = ((n + parts.columns - 1) / parts.columns + 31) / 32 * 32;
-  parallel_for(parts.pieces(), [&](std::int64_t piece) {
-    const std::int64_t i = piece % parts.rows * height;
-    const std::int64_t j = piece / parts.rows % parts.columns * width;
-    const std::int64_t first = piece / (parts.rows * parts.columns) * parts.together;
-    const std::int64_t end = first + parts.together < matrices ? first + parts.together : matrices;
-    Product<T> p{
-        height < m - i ? height : m - i, width < n - j ? width : n - j, k, {}, {}, {}, {}, false, false};
-    if (p.m <= 0 || p.n <= 0) return;
-    p.a = ma.at(i, 0), p.b = mb.at(0, j);
-    p.pack_a = worth_packing_a(p), p.pack_b = worth_packing_b(p);
-    for (std::int64_t matrix = first; matrix < end; ++matrix) {
-      p.a.p = ma.at(i, 0).p + matrix * step_a;
-      p.b.p = mb.at(0, j).p + matrix * step_b;
-      const Matrix<T> target{mc.at(i, j).p + matrix * step_c, mc.row, mc.col};
-      const Finish<T> finish{
-          mbias.p ? Matrix<const T>{mbias.at(i, j).p + matrix * step_bias, mbias.row, mbias.col} : mbias,
-          activation};
-      if (!elementwise) {
-        p.c = target, p.finish = finish;
-        multiply(p);
-      } else {
-        T* const sums = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 2;
-        p.c = {sums, p.n, 1};
-        multiply(p);
-        finish_elements<T>(p.m, p.n, {sums, p.n, 1}, finish, target);
-      }
+  // C's rows [i, i + height) and columns [j, j + width) of one matrix; `a_packed` as in Product.
+  void piece(std::int64_t matrix, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width,
+             const T* a_packed) const {
+    Product<T> p{height,   width, k,    a.at(i, 0), b.at(0, j), c.at(i, j), {bias, activation},
+                 a_packed, false, false};
+    p.a.p += matrix * step_a, p.b.p += matrix * step_b, p.c.p += matrix * step_c;
+    if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
+    p.pack_b = worth_packing_b(p.b, height, width, k);
+    p.prefetch = (m + n) * k * static_cast<std::int64_t>(sizeof(T)) > kBeyondL2;
+    if (!elementwise) return multiply(p);
+    T* const sums = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 2;
+    const Finish<T> finish = p.finish;
+    const Matrix<T> target = p.c;
+    p.c = {sums, width, 1}, p.finish = {{}, Activation::none};
+    multiply(p);
+    finish_elements<T>(height, width, {sums, width, 1}, finish, target);
+  }
+
+  void run() const {
+    const Cut parts = cut(matrices, m, n, k);
+    const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
+    const auto each = [&](std::int64_t matrix, std::int64_t row0, std::int64_t rows, std::int64_t count,
+                          std::int64_t index, const T* a_packed) {
+      const Panels down(rows, (rows + count - 1) / count, 1);
+      const std::int64_t q = index / down.count, r = index % down.count;
+      piece(matrix, row0 + down.first(r), down.width_of(r), across.first(q), across.lanes(q), a_packed);
+    };
+    if (!worth_packing_a(a, m, n, k)) {
+      const Panels down(m, (m + parts.rows - 1) / parts.rows, 1);
+      const std::int64_t cuts = down.count * across.count;
+      parallel_for((matrices + parts.together - 1) / parts.together * cuts, [&](std::int64_t index) {
+        const std::int64_t first = index / cuts * parts.together;
+        const std::int64_t end = first + parts.together < matrices ? first + parts.together : matrices;
+        for (std::int64_t matrix = first; matrix < end; ++matrix)
+          each(matrix, 0, m, parts.rows, index % cuts, nullptr);
+      });
+      return;
     }
-  });
+    // A is packed once, for all pieces, some MiB of it at a time.
+    T* const packed = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 4;
+    const Blocks blocks(k, kBlock<T>);
+    std::int64_t most = kPackedA / sizeof(T) / k / kMaxRows * kMaxRows;
+    if (most < kMaxRows) most = kMaxRows;
+    const Panels chunks(m, most, 1);
+    for (std::int64_t matrix = 0; matrix < matrices; ++matrix)
+      for (std::int64_t chunk = 0; chunk < chunks.count; ++chunk) {
+        const std::int64_t row0 = chunks.first(chunk), rows = chunks.width_of(chunk);
+        Matrix<const T> here = a.at(row0, 0);
+        here.p += matrix * step_a;
+        const std::int64_t groups = (Panels(rows, kMaxRows, 1).count + kPanelsOfA - 1) / kPanelsOfA;
+        parallel_for(blocks.count * groups, [&](std::int64_t index) {
+          pack_a<T>(packed, here, rows, k, index / groups, index % groups * kPanelsOfA);
+        });
+        parallel_for(across.count, [&](std::int64_t index) { each(matrix, row0, rows, 1, index, packed); });
+      }
+  }
+};
+
+template <class T>
+void gemm_floating(In a, In b, In bias, Out c, Activation activation) {
+  Problem<T> p;
+  p.matrices = c.shape[0], p.m = c.shape[1], p.n = c.shape[2], p.k = a.shape[2];
+  if (p.matrices == 0 || p.m == 0 || p.n == 0) return;
+  p.a = {a.as<T>(), a.strides[1], a.strides[2]}, p.b = {b.as<T>(), b.strides[1], b.strides[2]};
+  p.c = {c.as<T>(), c.strides[1], c.strides[2]}, p.bias = {bias.as<T>(), 0, 0};
+  p.step_a = a.strides[0], p.step_b = b.strides[0], p.step_c = c.strides[0], p.step_bias = 0;
+  p.activation = activation;
+  if (bias) {
+    p.bias.col = bias.strides[bias.ndim - 1];
+    if (bias.ndim == 3) p.step_bias = bias.strides[0], p.bias.row = bias.strides[1];
+  }
+  // A batch that shares B is one product.
+  if (p.matrices > 1 && p.step_b == 0 && p.step_a == p.m * p.a.row && p.step_c == p.m * p.c.row &&
+      p.step_bias == p.m * p.bias.row) {
+    p.m *= p.matrices;
+    p.matrices = 1;
+  }
+  // Vectors run along the rows of C; where only its columns have unit stride, along those.
+  if ((p.c.col != 1 && p.c.row == 1 && p.m > 1) || (p.n == 1 && p.m > 1)) p.transpose();
+  p.elementwise = (p.c.col != 1 && p.n > 1) || (p.bias.p && p.bias.col != 0 && p.bias.col != 1 && p.n > 1);
+  if (p.n == 1) p.bias.col = 1;
+  p.run();
 }
 
 // Integers wrap around. One row of C at a time, a block of its columns at a time.

@@ -140,35 +140,38 @@ struct Panels {
   }
 };
 
-// Elements that `pack` writes for `lanes` lanes, the overhang of its last vector included.
-template <class T>
-constexpr std::int64_t packed_size(std::int64_t lanes, std::int64_t depth) {
-  return (lanes + 2 * Vec<T>::width) * depth + Vec<T>::width;
-}
-
-// Panel p begins at dst + panels.first(p) * depth. Lanes beyond the last get copies of it (their products are
-// discarded); whole vectors are stored in ascending order, each overhang overwritten by what belongs there.
+// Panel p begins at dst + panels.first(p) * depth. Lanes beyond the last get copies of it or zeros (their
+// products are discarded). Whole vectors are stored, each overhang overwritten by what belongs there; nothing
+// beyond the last panel is written.
 template <class T>
 [[gnu::noinline]] void pack(T* dst, const Panels& panels, std::int64_t depth, const T* src,
                             std::int64_t lane_stride, std::int64_t depth_stride) {
   constexpr std::int64_t W = Vec<T>::width;
   if (lane_stride == 1) {
-    // Row by row where rows are long, so that the source is read in order.
-    for (std::int64_t k = 0; k < depth; ++k)
+    // A few rows at a time: the source is read along its rows, and panels, whose distance is often a power of
+    // two, are written in turn rather than at once.
+    constexpr std::int64_t kRows = 16;
+    for (std::int64_t k0 = 0; k0 < depth; k0 += kRows) {
+      const std::int64_t k1 = k0 + kRows < depth ? k0 + kRows : depth;
       for (std::int64_t p = 0; p < panels.count; ++p) {
         const std::int64_t first = panels.first(p), w = panels.width_of(p), lanes = panels.lanes(p);
-        const T* s = src + k * depth_stride + first;
-        T* d = dst + first * depth + k * w;
-        std::int64_t x = 0;
-        for (; x + W <= lanes && x + W <= w; x += W) Vec<T>::load(s + x).store(d + x);
-        if (x < w) {
-          const Vec<T> last = load_lanes(s + x, Lanes<T>(lanes - x));
-          if (x + W <= w || k + 1 < depth)
-            last.store(d + x);
-          else
-            store_lanes(d + x, last, Lanes<T>(w - x));
+        const std::int64_t whole = lanes / W * W;
+        const Lanes<T> rest(lanes - whole);
+        for (std::int64_t k = k0; k < k1; ++k) {
+          const T* s = src + k * depth_stride + first;
+          T* d = dst + first * depth + k * w;
+          if (panels.count > 1) __builtin_prefetch(s + kRows * depth_stride, 0, 2);
+          for (std::int64_t x = 0; x < whole; x += W) Vec<T>::load(s + x).store(d + x);
+          if (whole < w) {
+            const Vec<T> last = load_lanes(s + whole, rest);
+            if (whole + W <= w || k + 1 < depth)
+              last.store(d + whole);
+            else
+              store_lanes(d + whole, last, rest);
+          }
         }
       }
+    }
     return;
   }
   for (std::int64_t p = 0; p < panels.count; ++p) {
@@ -182,6 +185,8 @@ template <class T>
         for (int i = 0; i < W; ++i) row[i] = s + (x + i < lanes ? x + i : lanes - 1) * lane_stride;
         for (std::int64_t k = 0; k < depth; k += W) {
           const std::int64_t steps = depth - k < W ? depth - k : W;
+          if (p + 1 < panels.count)  // the next panel, on its way while this one is turned
+            unroll<W>([&]<int i>() TS_LAMBDA { __builtin_prefetch(row[i] + w * lane_stride + k, 0, 2); });
           Vec<T> r[W];
           if (steps == W)
             unroll<W>([&]<int i>() TS_LAMBDA { r[i] = Vec<T>::load(row[i] + k); });
@@ -189,11 +194,14 @@ template <class T>
             unroll<W>([&]<int i>() TS_LAMBDA { r[i] = load_lanes(row[i] + k, Lanes<T>(steps)); });
           transpose<T>(r);
           T* to = d + k * w + x;
-          if (steps == W)
+          if (k + W < depth || (steps == W && x + W <= w))
             unroll<W>([&]<int i>() TS_LAMBDA { r[i].store(to + i * w); });
           else
             unroll<W>([&]<int i>() TS_LAMBDA {
-              if (i < steps) r[i].store(to + i * w);
+              if (i + 1 < steps || (i + 1 == steps && x + W <= w))
+                r[i].store(to + i * w);
+              else if (i + 1 == steps)
+                store_lanes(to + i * w, r[i], Lanes<T>(w - x));
             });
         }
       }

@@ -59,7 +59,7 @@ void arange_of(const T* start_step, Out y) {
 
 void cast(In x, Out y) {
   with_any(x.dtype, [&]<class From>(Type<From>) {
-    with_any(y.dtype, [&]<class To>(Type<To>) { map({cast_loop<To, From>, kLightGrain}, y, x); });
+    with_any(y.dtype, [&]<class To>(Type<To>) { map({cast_loop<To, From>, kLightGrain, !std::is_same_v<To, From>}, y, x); });
   });
 }
 

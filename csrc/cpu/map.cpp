@@ -12,6 +12,7 @@ namespace {
 constexpr int kMaxDims = 64;
 constexpr std::int64_t kTile = 1024;                         // elements of a tile's buffer
 constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;  // results beyond it bypass the caches
+constexpr std::int64_t kStreamRun = 256;                       // elements computed before they are streamed
 
 struct Operand {
   char* data;
@@ -126,7 +127,7 @@ void run_flat(const Plan& plan) {
     if (!step[k]) replicate(x.data, x.item, constant[k]);
     in_place |= x.data == y.data;
   }
-  const bool streams = n * y.item >= kStreamBytes && !in_place;
+  const bool streams = plan.job.streams && n * y.item >= kStreamBytes && !in_place;
   parallel_ranges(n, plan.job.grain, [&](std::int64_t begin, std::int64_t end) {
     const void* in[kMaxInputs];
     const auto at = [&](std::int64_t i) {
@@ -134,17 +135,17 @@ void run_flat(const Plan& plan) {
         in[k] = step[k] ? plan.operand[k + 1].data + i * plan.operand[k + 1].item : constant[k];
     };
     if (streams) {
-      alignas(64) char buffer[kTile * 8];
+      alignas(64) char buffer[kStreamRun * 8];
       const std::int64_t head = -(reinterpret_cast<std::intptr_t>(y.data + begin * y.item)) & 63;
       if (head % y.item == 0) {
         const std::int64_t first = head / y.item;
         at(begin);
         plan.job.loop(in, step, y.data + begin * y.item, first);
         begin += first;
-        for (; begin + kTile <= end; begin += kTile) {
+        for (; begin + kStreamRun <= end; begin += kStreamRun) {
           at(begin);
-          plan.job.loop(in, step, buffer, kTile);
-          stream(y.data + begin * y.item, buffer, kTile * y.item);
+          plan.job.loop(in, step, buffer, kStreamRun);
+          stream(y.data + begin * y.item, buffer, kStreamRun * y.item);
         }
         _mm_sfence();
       }
@@ -198,9 +199,9 @@ Tiling tile(Plan& plan) {
     t.columns = plan.size[0] < 64 ? plan.size[0] : 64;
     t.rows = plan.size[1] < 16 ? plan.size[1] : 16;
   } else {
-    t.rows = 1;
     const std::int64_t longest = direct ? plan.job.grain : kTile;
     t.columns = plan.size[0] < longest ? plan.size[0] : longest;
+    t.rows = longest / t.columns < plan.size[1] ? longest / t.columns : plan.size[1];
   }
   t.across = (plan.size[0] + t.columns - 1) / t.columns;
   t.down = (plan.size[1] + t.rows - 1) / t.rows;

@@ -20,6 +20,7 @@ constexpr std::int64_t kLightGrain = 32768, kHeavyGrain = 8192;  // elements per
 struct Job {
   Loop loop;
   std::int64_t grain;
+  bool streams = true;  // large results may go past the caches; a plain copy is faster by memmove
 };
 
 void map_strided(Job job, const View& y, const View* const* x, int inputs);

@@ -1,19 +1,68 @@
 // Gathering and scattering of tiles; see transpose.h.
 #include "cpu/transpose.h"
 
+#include <utility>
+
 namespace ts::cpu::TS_ISA {
 namespace {
+
+// N x N elements in N registers: log2 N rounds of interleaving register i with register i + N/2.
+template <class T>
+struct Square {
+  static constexpr int N = sizeof(T) >= 4 ? kVectorBytes / static_cast<int>(sizeof(T)) : 16 / static_cast<int>(sizeof(T));
+  typedef T Row __attribute__((vector_size(N * sizeof(T))));
+
+  // a[k], b[k], a[k + 1], ... from k = first on
+  template <int first, int... I>
+  TS_INLINE static Row interleave(Row a, Row b, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (I % 2 * N + first + I / 2)...);
+#else
+    typedef IntOf<T> Index __attribute__((vector_size(N * sizeof(T))));
+    return __builtin_shuffle(a, b, Index{static_cast<IntOf<T>>(I % 2 * N + first + I / 2)...});
+#endif
+  }
+  // to[r * to_stride + c] = from[c, r], columns of `from` contiguous and `from_stride` bytes apart
+  TS_INLINE static void transpose(T* to, std::int64_t to_stride, const char* from, std::int64_t from_stride) {
+    Row a[N], b[N];
+    for (int i = 0; i < N; ++i) std::memcpy(&a[i], from + i * from_stride, sizeof(Row));
+    for (int round = 1; round < N; round *= 2) {
+      for (int i = 0; i < N / 2; ++i) {
+        b[2 * i] = interleave<0>(a[i], a[i + N / 2], std::make_integer_sequence<int, N>{});
+        b[2 * i + 1] = interleave<N / 2>(a[i], a[i + N / 2], std::make_integer_sequence<int, N>{});
+      }
+      for (int i = 0; i < N; ++i) a[i] = b[i];
+    }
+    for (int i = 0; i < N; ++i) std::memcpy(to + i * to_stride, &a[i], sizeof(Row));
+  }
+};
 
 template <class T>
 void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1, std::int64_t columns,
                std::int64_t rows) {
+  constexpr std::int64_t item = sizeof(T), N = Square<T>::N;
   T* to = reinterpret_cast<T*>(buffer);
-  for (std::int64_t r = 0; r < rows; ++r, to += columns, from += s1) {
-    if (s0 == static_cast<std::int64_t>(sizeof(T))) {
-      std::memcpy(to, from, static_cast<std::size_t>(columns) * sizeof(T));
+  std::int64_t r = 0;
+  if (s1 == item && s0 != item) {
+    for (; r + N <= rows; r += N) {
+      std::int64_t c = 0;
+      for (; c + N <= columns; c += N) Square<T>::transpose(to + r * columns + c, columns, from + c * s0 + r * item, s0);
+      for (; c < columns; ++c)
+        for (std::int64_t i = 0; i < N; ++i) std::memcpy(to + (r + i) * columns + c, from + c * s0 + (r + i) * item, item);
+    }
+  }
+  for (; r < rows; ++r) {
+    T* row = to + r * columns;
+    if (s1 == 0 && r > 0) {  // the same row again: copies of all rows so far
+      const std::int64_t count = r < rows - r ? r : rows - r;
+      std::memcpy(row, to, static_cast<std::size_t>(count * columns) * sizeof(T));
+      r += count - 1;
       continue;
     }
-    for (std::int64_t c = 0; c < columns; ++c) std::memcpy(to + c, from + c * s0, sizeof(T));
+    const char* p = from + r * s1;
+    if (s0 == item) std::memcpy(row, p, static_cast<std::size_t>(columns) * sizeof(T));
+    else
+      for (std::int64_t c = 0; c < columns; ++c) std::memcpy(row + c, p + c * s0, item);
   }
 }
 template <class T>

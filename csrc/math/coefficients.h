@@ -23,7 +23,7 @@ struct Coefficients<float> {
   static constexpr T epsilon = 0x1p-24f;
   static constexpr T magic = 0x1.8p23f;
   // exp: inputs beyond these give 0 and inf
-  static constexpr T exp_lowest = -105, exp_highest = 90, exp2_lowest = -152, exp2_highest = 130, exponent_lowest = -126;
+  static constexpr T exp_lowest = -105, exp_highest = 90, exp2_lowest = -152, exp2_highest = 130, exponent_lowest = -126, logistic_bound = 30;
   static constexpr T expm1_lowest = -18, expm1_highest = 89, tanh_highest = 10;
   static constexpr T tail_highest = 15;  // the normal distribution's tail times x is 0 beyond it
 
@@ -70,7 +70,7 @@ struct Coefficients<double> {
   static constexpr T subnormal_shift = 54, subnormal_scale = 0x1p54;
   static constexpr T epsilon = 0x1p-53;
   static constexpr T magic = 0x1.8p52;
-  static constexpr T exp_lowest = -747, exp_highest = 712, exp2_lowest = -1077, exp2_highest = 1026, exponent_lowest = -1022;
+  static constexpr T exp_lowest = -747, exp_highest = 712, exp2_lowest = -1077, exp2_highest = 1026, exponent_lowest = -1022, logistic_bound = 80;
   static constexpr T expm1_lowest = -40, expm1_highest = 710, tanh_highest = 20;
   static constexpr T tail_highest = 39.5;
 

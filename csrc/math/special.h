@@ -6,23 +6,19 @@
 namespace ts::TS_MATH {
 namespace vmath {
 
-// factor / (1 + e^-w) for w = w.high + w.low. With e = e^-|w| the result is factor e / (1 + e) for w < 0; its power of
-// two is applied last, so that it is 0 only where the result is, not where e is.
+// factor / (1 + e^-w) for w = w.high + w.low. With e^-w = p 2^n it is factor / (2^-n + p) times 2^-n, which comes last:
+// the result is 0 or subnormal only where it should be.
 template <class V>
 TS_INLINE V logistic(V factor, Pair<V> w) {
   using T = typename V::Element;
-  const V zero(T(0)), one(T(1));
-  const auto negative = w.high < zero;
-  const V lowest(C<V>::exp_lowest - T(10));
-  const V a = max(lowest, -abs(w.high));
-  const Exponential<V> e = exponential(a, select(a == lowest, zero, select(negative, w.low, -w.low)));
-  const V s = pow2(max(V(C<V>::exponent_lowest), e.n));  // beyond it, 1 + e is 1
-  const Pair<V> denominator = fast_two_sum(one, e.high * s);
-  Pair<V> numerator = two_product(factor, e.high);
-  numerator.low = numerator.low + factor * e.low;
-  const V q = divide(Pair<V>{select(negative, numerator.high, factor), select(negative, numerator.low, zero)},
-                     Pair<V>{denominator.high, denominator.low + e.low * s});
-  return scale(q, select(negative, e.n, zero));
+  const V one(T(1)), bound(C<V>::logistic_bound);
+  const V x = min(V(-C<V>::exp_lowest + T(12)), max(-bound, -w.high));
+  const V n = round(x * V(C<V>::log2e));
+  V r = fma(n, V(-C<V>::ln2_cut.high), x);
+  r = fma(n, V(-C<V>::ln2_cut.low), r) - w.low;
+  const V e = fma(r * r, polynomial(r, C<V>::exp), r);  // p - 1, less than 1
+  const V t = one + pow2(max(V(C<V>::exponent_lowest), -n)), d = t + e;
+  return scale(divide(Pair<V>{factor, V(T(0))}, Pair<V>{d, (t - d) + e}), -n);
 }
 
 template <class V>

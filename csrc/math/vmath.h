@@ -123,7 +123,7 @@ template <class V>
 TS_INLINE V tanh(V x) {
   const V a = min(V(C<V>::tanh_highest), abs(x));
   const Pair<V> half = half_expm1(a + a), e = fast_two_sum(half.high, half.low);
-  const Pair<V> d = two_sum(V(1), e.high);
+  const Pair<V> d = fast_two_sum(V(1), e.high);  // near enough where e is above 1
   return copysign(divide(e, Pair<V>{d.high, d.low + e.low}), x);
 }
 

@@ -2,8 +2,8 @@
 
 Operands broadcast and promote as in NumPy; a Python number takes the dtype of the tensor it meets. A
 floating operation makes the default float of integers and bools. Elementary functions are within 2 units in
-the last place of the exact value everywhere (docs/kernels/pointwise.md), with the same bits at every position,
-length, layout and thread count.
+the last place of the exact value everywhere (docs/kernels/pointwise.md), with the same bits at every
+position, length, layout and thread count.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ namespace ts {
 
 class Array {
  public:
-  Array() = default;  // no array: an optional operand that was not given
+  Array() {}  // no array: an optional operand that was not given
   Array(StorageRef storage, DType dtype, Shape shape, Shape strides, std::int64_t offset = 0)
       : storage_(std::move(storage)),
         shape_(std::move(shape)),

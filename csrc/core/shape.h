@@ -13,7 +13,7 @@ constexpr int kMaxRank = 64;
 // Used for shapes, strides and lists of axes alike.
 class Shape {
  public:
-  Shape() = default;
+  Shape() {}  // not defaulted: value-initialisation would clear the inline values
   explicit Shape(int rank, std::int64_t fill = 0) {
     resize(rank);
     for (int i = 0; i < rank; ++i) data()[i] = fill;

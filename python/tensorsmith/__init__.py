@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import math as _math
-from importlib.metadata import PackageNotFoundError as _NotFound
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from tensorsmith import _core
@@ -40,16 +38,13 @@ from tensorsmith.autograd import enable_grad, grad, is_grad_enabled, no_grad, se
 from tensorsmith.ops import *  # noqa: F403
 from tensorsmith import autograd, ops, random
 from tensorsmith.random import manual_seed
-from tensorsmith.config import config
-from tensorsmith.serialize import load, save
 
 if TYPE_CHECKING:
     from tensorsmith import data, nn, optim, utils
+    from tensorsmith.environment import config
+    from tensorsmith.serialize import load, load_checkpoint, save, save_checkpoint
 
-try:
-    __version__ = _version("tensorsmith")
-except _NotFound:  # run from a source tree
-    __version__ = "0+source"
+__version__ = "0.1.0"
 
 e = _math.e
 inf = _math.inf
@@ -76,17 +71,28 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     return result
 
 
-_LAZY = ("nn", "optim", "utils", "data", "bench", "cli", "train")
+_MODULES = ("nn", "optim", "utils", "data", "bench", "cli", "train", "serialize")
+_MEMBERS = {
+    "config": "environment",
+    "load": "serialize",
+    "load_checkpoint": "serialize",
+    "save": "serialize",
+    "save_checkpoint": "serialize",
+}
 
 
 def __getattr__(name: str) -> Any:
     """`ts.nn`, `ts.optim`, … are imported at their first use, so that `import tensorsmith` stays quick."""
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _MEMBERS:
+        value = getattr(importlib.import_module(f"tensorsmith.{_MEMBERS[name]}"), name)
+        globals()[name] = value  # over the submodule of the same name
+        return value
+    if name in _MODULES:
         return importlib.import_module(f"tensorsmith.{name}")
     raise AttributeError(f"module 'tensorsmith' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_MODULES, *_MEMBERS})

@@ -6,7 +6,6 @@ gradient; its rule says what backward needs by the names of its parameters.
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 def _sources(op: _core.Op, rule: Callable[..., Any]) -> tuple[tuple[str, int], ...]:
     parameters, outputs = op._parameters, op._outputs
     sources: list[tuple[str, int]] = []
-    for name in inspect.signature(rule).parameters:
+    code = rule.__code__
+    for name in code.co_varnames[: code.co_argcount]:
         if name in parameters:
             sources.append(("parameter", parameters.index(name)))
         elif name in outputs:

@@ -213,7 +213,7 @@ def _reporter(settings: Settings) -> Reporter:
             f"{settings.dataset}: {len(parts.train)} training, {len(parts.validation)} validation and "
             f"{len(parts.test)} held-out test images, {height}x{width}, {len(parts.dataset.classes)} classes"
         )
-        count = sum(p.numpy().size for p in model.parameters())
+        count = sum(p.size for p in model.parameters())
         level, threads = ts.config()["simd"]["level"], ts.get_num_threads()
         print(
             f"{settings.model}: {count:,} parameters; AdamW, one cycle up to lr {settings.lr:g}, batches of "
@@ -268,7 +268,7 @@ def confusion_table(confusion: np.ndarray, classes: Sequence[str]) -> str:
 def _info(options: argparse.Namespace) -> None:
     import json
 
-    from tensorsmith.config import config, describe
+    from tensorsmith.environment import config, describe
 
     print(json.dumps(config(), indent=2) if options.json else describe())
 

@@ -51,6 +51,41 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
     return static_cast<T*>(v.data) + n * v.strides[0] + c * v.strides[1] + s * v.strides[2];
   };
   if (channels_last(y)) {
+    constexpr std::int64_t W = Vec<T>::width;
+    // Rows of C numbers that follow one another are one long row, in which what f needs repeats after `span`.
+    bool adjacent = true;
+    const auto is_adjacent = [&](const View& v) {
+      return (S == 1 || v.strides[2] == C) && (N == 1 || v.strides[0] == S * C);
+    };
+    for (int k = 0; k < Inputs; ++k) adjacent &= is_adjacent(*inputs[k]);
+    std::int64_t repeat = 1;
+    while (repeat * C % W != 0) repeat *= 2;
+    const std::int64_t span = repeat * C;
+    if (adjacent && is_adjacent(y) && span <= 1024 && 4 * span <= N * S * C) {
+      const auto of_lanes = [&](std::int64_t i) {
+        return numbers([&](const T* p) {
+          T lanes[W];
+          for (std::int64_t k = 0; k < W; ++k) lanes[k] = p[(i + k) % C];
+          return Vec<T>::load(lanes);
+        });
+      };
+      using Of = decltype(of_lanes(0));
+      Of* const table = static_cast<Of*>(scratch());
+      for (std::int64_t i = 0; i < span; i += W) table[i / W] = of_lanes(i);
+      parallel_ranges(N * S * C, (kGrain / span + 1) * span, [&](std::int64_t begin, std::int64_t end) {
+        const auto element = [&](std::int64_t i, const Of& of, auto part) {
+          Vec<T> x[Inputs];
+          for (int k = 0; k < Inputs; ++k) x[k] = get(static_cast<const T*>(inputs[k]->data) + i, part);
+          put(static_cast<T*>(y.data) + i, f(x, of), part);
+        };
+        for (std::int64_t i = begin; i < end; i += span) {
+          const std::int64_t n = end - i < span ? end - i : span;
+          const Of* of = table;
+          each<T>(i, i + n, [&](std::int64_t j, auto part) { element(j, *of++, part); });
+        }
+      });
+      return;
+    }
     const std::int64_t grain = C >= kGrain ? 1 : kGrain / C;
     parallel_ranges(N * S, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {

@@ -19,29 +19,33 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
     const Line<T> losses(loss), lses(logsumexp);
     const T* const w = weight.as<T>();
     const T uniform = static_cast<T>(smoothing / static_cast<double>(C)), rest = static_cast<T>(1 - smoothing);
-    for_rows<T>(N, C, [&](const auto& threads, std::int64_t r) {
+    const auto row_loss = [&](const auto& threads, std::int64_t r, T lse) {
       const T* const row = xs[r];
-      const T m = row_max(threads, row, C);
-      const Vec<T> shift(m - m == T(0) ? m : T(0));
-      const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
-        return only(vmath::exp(get(row + i, part) - shift), Vec<T>(T(0)), part);
-      });
-      const T lse = (shift + vmath::log(Vec<T>(sum)))[0];
-      lses[r] = lse;
       const std::int64_t t = targets[r];
-      if (t == ignore_index) {
-        losses[r] = T(0);
-        return;
+      if (t == ignore_index) return T(0);
+      const T own = rest * (w ? w[t] : T(1)) * (lse - row[t]);
+      if (smoothing == 0) return own;
+      const Vec<T> l(lse), none(T(0));
+      return own + uniform * row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+               const Vec<T> cost = l - get(row + i, part);
+               return only(w ? cost * get(w + i, part) : cost, none, part);
+             });
+    };
+    for_row_groups<T>(N, C, [&](const auto& threads, std::int64_t first, int count) {
+      T shift[Vec<T>::width] = {}, sum[Vec<T>::width] = {};
+      for (int k = 0; k < count; ++k) {
+        const T* const row = xs[first + k];
+        const T m = row_max(threads, row, C);
+        const Vec<T> s(shift[k] = m - m == T(0) ? m : T(0));
+        sum[k] = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+          return only(vmath::exp(get(row + i, part) - s), Vec<T>(T(0)), part);
+        });
       }
-      T value = rest * (w ? w[t] : T(1)) * (lse - row[t]);
-      if (smoothing != 0) {
-        const Vec<T> l(lse), none(T(0));
-        value += uniform * row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
-                   const Vec<T> cost = l - get(row + i, part);
-                   return only(w ? cost * get(w + i, part) : cost, none, part);
-                 });
+      (Vec<T>::load(shift) + vmath::log(Vec<T>::load(sum))).store(sum);
+      for (int k = 0; k < count; ++k) {
+        lses[first + k] = sum[k];
+        losses[first + k] = row_loss(threads, first + k, sum[k]);
       }
-      losses[r] = value;
     });
   });
 }

@@ -233,6 +233,8 @@ struct Reduction {
     for (; c + V * W <= end; c += V * W) body(c, std::integral_constant<int, V>{}, All{});
     if (c == end) return;
     if (end - begin >= V * W && o.params[0] != o.y[0]) return body(end - V * W, std::integral_constant<int, V>{}, All{});
+    if constexpr (V > 2)
+      for (; c + 2 * W <= end; c += 2 * W) body(c, std::integral_constant<int, 2>{}, All{});
     for (; c + W <= end; c += W) body(c, std::integral_constant<int, 1>{}, All{});
     if (c < end) body(c, std::integral_constant<int, 1>{}, First{end - c});
   }

@@ -42,6 +42,25 @@ void for_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
   });
 }
 
+// Calls rows(threads, first, count) for groups of at most a register's width of rows, for work that is done once for all
+// of them (a logarithm each); a group of rows stays in cache.
+template <class T, class Body>
+void for_row_groups(std::int64_t rows, std::int64_t columns, const Body& body) {
+  constexpr std::int64_t kGroupBytes = 1 << 15;
+  constexpr int W = Vec<T>::width;
+  if (columns >= 2 * kChunk<T>) {
+    for (std::int64_t r = 0; r < rows; ++r) body(AllThreads{}, r, 1);
+    return;
+  }
+  std::int64_t most = kGroupBytes / static_cast<std::int64_t>(sizeof(T)) / (columns + 1) + 1;
+  if (most > W) most = W;
+  const std::int64_t grain = columns >= kRowGrain ? 1 : (kRowGrain / (columns + 8) + most - 1) / most * most;
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; r += most)
+      body(OneThread{}, r, static_cast<int>(end - r < most ? end - r : most));
+  });
+}
+
 // The hardware's maximum: the second operand where either is NaN.
 struct Larger {
   template <class T>

@@ -35,13 +35,15 @@ TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_
   }
 }
 
-// y = x - m - log sum exp(x - m)
+// y = x - m - log sum exp(x - m). Short rows are taken a register at a time, so that one logarithm serves them all.
 template <class T, class Threads>
-TS_INLINE void log_softmax_row(const Threads& threads, const T* x, T* y, std::int64_t C) {
-  const Vec<T> m(row_max(threads, x, C));
-  const T sum = row_sum<T>(
-      threads, C, [&](std::int64_t i, auto part) { return only(vmath::exp(get(x + i, part) - m), Vec<T>(T(0)), part); });
-  const Vec<T> log_sum = vmath::log(Vec<T>{sum});
+TS_INLINE T sum_of_exp(const Threads& threads, const T* x, Vec<T> m, std::int64_t C) {
+  return row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+    return only(vmath::exp(get(x + i, part) - m), Vec<T>(T(0)), part);
+  });
+}
+template <class T, class Threads>
+TS_INLINE void subtract(const Threads& threads, const T* x, T* y, Vec<T> m, Vec<T> log_sum, std::int64_t C) {
   threads.template each_of<T>(
       C, [&](std::int64_t i, auto part) { put(y + i, get(x + i, part) - m - log_sum, part); });
 }
@@ -83,7 +85,16 @@ void log_softmax(In x, Out y) {
     if (C == 0) return;
     const Rows<const T> xs(x);
     const Rows<T> ys(y);
-    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) { log_softmax_row(threads, xs[r], ys[r], C); });
+    for_row_groups<T>(R, C, [&](const auto& threads, std::int64_t first, int count) {
+      T m[Vec<T>::width] = {}, sum[Vec<T>::width] = {};
+      for (int k = 0; k < count; ++k) {
+        m[k] = row_max(threads, xs[first + k], C);
+        sum[k] = sum_of_exp(threads, xs[first + k], Vec<T>(m[k]), C);
+      }
+      vmath::log(Vec<T>::load(sum)).store(sum);
+      for (int k = 0; k < count; ++k)
+        subtract(threads, xs[first + k], ys[first + k], Vec<T>(m[k]), Vec<T>(sum[k]), C);
+    });
   });
 }
 

@@ -366,7 +366,7 @@ def parameters_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.detach().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -90,9 +90,8 @@ struct BoxMuller {
     constexpr int kBits = 8 * sizeof(T);
     const Vec<T> r = radius(a);
     // 2πv = π/2 (quarter + t), quarter the nearest integer, |t| <= 1/2
-    const Vec<I> v = bit_cast<I>(b);
-    const Vec<I> quarter = (v + Vec<I>(I(1) << (kBits - 3))) >> (kBits - 2);
-    const Vec<I> rest = v - (quarter << (kBits - 2));
+    const Vec<Word> quarter = (b + Vec<Word>(Word{1} << (kBits - 3))) >> (kBits - 2);
+    const Vec<I> rest = bit_cast<I>(b - (quarter << (kBits - 2)));
     Vec<T> t;
     if constexpr (sizeof(T) == 4) {
       t = convert<T>(rest) * Vec<T>(T(0x1p-30));
@@ -102,11 +101,13 @@ struct BoxMuller {
     }
     const Vec<T> z = t * t;
     const Vec<T> sine = horner(BoxMullerTable<T>::sine, z) * t, cosine = horner(BoxMullerTable<T>::cosine, z);
-    const Mask<I> odd = (quarter & Vec<I>(I(1))) != Vec<I>(I(0));
+    const Mask<I> odd = (bit_cast<I>(quarter) & Vec<I>(I(1))) != Vec<I>(I(0));
     const Vec<I> s = bit_cast<I>(sine), c = bit_cast<I>(cosine);
-    const Vec<I> sign(static_cast<I>(I(1) << (kBits - 1)));
-    z0 = bit_cast<T>(select(odd, s, c) ^ (((quarter + Vec<I>(I(1))) << (kBits - 2)) & sign)) * r;
-    z1 = bit_cast<T>(select(odd, c, s) ^ ((quarter << (kBits - 2)) & sign)) * r;
+    const Vec<Word> sign(Word{1} << (kBits - 1));
+    const Vec<Word> sign0 = ((quarter + Vec<Word>(Word{1})) << (kBits - 2)) & sign;
+    const Vec<Word> sign1 = (quarter << (kBits - 2)) & sign;
+    z0 = bit_cast<T>(select(odd, s, c) ^ bit_cast<I>(sign0)) * r;
+    z1 = bit_cast<T>(select(odd, c, s) ^ bit_cast<I>(sign1)) * r;
   }
 };
 

@@ -6,19 +6,27 @@
 namespace ts::TS_MATH {
 namespace vmath {
 
-// |x|^y for a float's x and y in double precision, to 2^-30: short polynomials do.
+// A float's log2 x = k + log2(1 + f) and y log2 x in double precision, to 2^-30: a short polynomial does.
 constexpr double kShortLog[] = {0.6666666564175492, 0.40000336169557277, 0.2853723944273403, 0.23583571026835937};
-constexpr double kShortExp[] = {0.5000000044371429,   0.16666666365922184,   0.04166635984409908,
-                                0.008333390144213103, 0.0013940720429539142, 0.000198456149865989};
 template <class D>
-TS_INLINE D power_magnitude_short(D x, D y) {
-  const LogParts<D> p = log_parts(x);
-  const D s = p.f / (D(2.0) + p.f), z = s * s;
-  const D log2 = fma(fma(s, z * polynomial(z, kShortLog), s + s), D(1.4426950408889634), p.k);
-  const D finite = select(x == D(0.0), D(-__builtin_inf()), select(x < D(__builtin_inf()), log2, x));
-  const D w = min(D(200.0), max(D(-200.0), y * finite));
-  const D n = round(w), r = (w - n) * D(0.6931471805599453);
-  return scale(D(1.0) + fma(r * r, polynomial(r, kShortExp), r), n);
+TS_INLINE D short_power(D k, D f, D y) {
+  const D s = f / (D(2.0) + f), z = s * s;
+  return y * fma(fma(s, z * polynomial(z, kShortLog), s + s), D(1.4426950408889634), k);
+}
+// |x|^y: the exponent in double, what remains of it in float again.
+template <class V>
+TS_INLINE V power_magnitude_short(V x, V y) {
+  const LogParts<V> p = log_parts(x);
+  const auto k = widen(p.k), f = widen(p.f), wide = widen(y);
+  using D = decltype(k.low);
+  const D w = short_power(k.low, f.low, wide.low), v = short_power(k.high, f.high, wide.high);
+  const D bound(200.0);
+  const D w_bounded = min(bound, max(-bound, w)), v_bounded = min(bound, max(-bound, v));
+  const D w_whole = round(w_bounded), v_whole = round(v_bounded);
+  const D ln2(0.6931471805599453);
+  const V n = narrow({w_whole, v_whole});
+  const V r = narrow({(w_bounded - w_whole) * ln2, (v_bounded - v_whole) * ln2});
+  return scale(V(1) + fma(r * r, polynomial(r, C<V>::exp), r), n);
 }
 
 // log2 x to 2^-64, x positive and finite: log(1 + f) = 2 s + s z (2/3 + z p(z)), s = f / (2 + f), z = s^2, in pairs.
@@ -47,15 +55,12 @@ TS_INLINE Pair<D> log2_pair(D x) {
 }
 template <class D>
 TS_INLINE D power_magnitude(D x, D y) {
-  const D infinity(__builtin_inf()), zero(0.0);
+  const D zero(0.0);
   const Pair<D> log2 = log2_pair(x);
   Pair<D> w = two_product(y, log2.high);
-  const D extreme = y * select(x == zero, -infinity, select(x < infinity, log2.high, x));
   const D bound(1100.0);
-  const auto inside = abs(extreme) < bound;
-  w.low = select(inside, fma(y, log2.low, w.low), zero);
-  w.high = min(bound, max(-bound, extreme));
-  w.high = select(extreme != extreme, extreme, w.high);
+  w.low = select(abs(w.high) < bound, fma(y, log2.low, w.low), zero);
+  w.high = min(bound, max(-bound, w.high));
   const D n = round(w.high), fraction = w.high - n;
   Pair<D> r = two_product(fraction, D(C<D>::ln2.high));
   r.low = r.low + fma(fraction, D(C<D>::ln2.low), w.low * D(C<D>::ln2.high));
@@ -64,26 +69,33 @@ TS_INLINE D power_magnitude(D x, D y) {
   return scale(p.high + fma(r.low, p.high, p.low), n);
 }
 
+// Where an operand is not positive and finite. `magnitude` is that of |x|^y for finite x that are not 0.
+template <class V>
+TS_INLINE V power_edges(V x, V y, V magnitude) {
+  using T = typename V::Element;
+  const V zero(T(0)), one(T(1)), infinity(C<V>::infinity);
+  const V a = abs(x);
+  const auto grows = (a > one) ^ (y < zero);  // |x|^|y| large and y positive, or neither
+  magnitude = select((a == zero) | (a == infinity) | (abs(y) == infinity), select(grows, infinity, zero), magnitude);
+  const auto integral = trunc(y) == y;
+  const V half_y = y * V(T(0.5));
+  const auto odd = integral & (trunc(half_y) != half_y);
+  V result = select(odd, copysign(magnitude, x), magnitude);
+  result = select((x < zero) & ~integral & (a < infinity), V(C<V>::nan), result);
+  result = select((a == one) & (abs(y) == infinity), one, result);
+  result = select((x != x) | (y != y), x + y, result);
+  return select((y == zero) | (x == one), one, result);
+}
 template <class V>
 TS_INLINE V pow(V x, V y) {
   using T = typename V::Element;
-  const V zero(T(0)), one(T(1)), half(T(0.5));
-  const V a = abs(x);
   V magnitude;
-  if constexpr (sizeof(T) == 4) {
-    const auto x2 = widen(a), y2 = widen(y);
-    magnitude = narrow({power_magnitude_short(x2.low, y2.low), power_magnitude_short(x2.high, y2.high)});
-  } else {
-    magnitude = power_magnitude(a, y);
-  }
-  const auto integral = trunc(y) == y;
-  const V half_y = y * half;
-  const auto odd = integral & (trunc(half_y) != half_y);
-  V result = select(odd, copysign(magnitude, x), magnitude);
-  result = select((x < zero) & ~integral & (a < V(C<V>::infinity)), V(C<V>::nan), result);
-  result = select((a == one) & (abs(y) == V(C<V>::infinity)), one, result);
-  result = select((x != x) | (y != y), x + y, result);
-  return select((y == zero) | (x == one), one, result);
+  if constexpr (sizeof(T) == 4) magnitude = power_magnitude_short(abs(x), y);
+  else magnitude = power_magnitude(abs(x), y);
+  const V infinity(C<V>::infinity);
+  const auto plain = (x > V(T(0))) & (x < infinity) & (abs(y) < infinity);
+  if (!any(~plain)) return magnitude;
+  return power_edges(x, y, magnitude);
 }
 
 }  // namespace vmath

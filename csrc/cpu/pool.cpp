@@ -139,18 +139,19 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x,
 
   const std::int64_t q_first = s.w.first_whole(), q_end = s.w.end_whole();
   if (x.c == 1 && y.c == 1 && pool.channels_last() && s.C > 1) {
-    const bool whole = s.h.first_whole() == 0 && s.h.end_whole() == P && q_first == 0 && q_end == Q;
-    const bool two = whole && s.h.kernel == 2 && s.w.kernel == 2,
-               three = whole && s.h.kernel == 3 && s.w.kernel == 3;
+    const bool two = s.h.kernel == 2 && s.w.kernel == 2, three = s.h.kernel == 3 && s.w.kernel == 3;
+    const std::int64_t p_first = s.h.first_whole(), p_end = s.h.end_whole();
     const std::int64_t grain = 1 + kPiece / (Q * s.C * taps);
     parallel_ranges(s.N * P, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t n = row / P, p = row % P;
+        const bool row_whole = p >= p_first && p < p_end;
         for (std::int64_t q = 0; q < Q; ++q) {
           T* to = y.at(n, 0, p, q);
-          if (two)
+          const bool whole = row_whole && q >= q_first && q < q_end;
+          if (whole && two)
             pool_channels<2>(pool, s, x, to, n, p, q, divisor(p, q));
-          else if (three)
+          else if (whole && three)
             pool_channels<3>(pool, s, x, to, n, p, q, divisor(p, q));
           else
             pool_channels<0>(pool, s, x, to, n, p, q, divisor(p, q));

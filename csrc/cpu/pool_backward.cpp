@@ -15,23 +15,52 @@ namespace {
 
 constexpr std::int64_t kPiece = std::int64_t{1} << 16;  // inputs of one piece, about
 
-// What a window hands to one of its inputs.
+// What a window hands to its inputs. `load` reads a window's values for some neighbouring channels once,
+// `share` says what tap `tap` gets of them; `scatter` adds to all inputs of one window of a plane.
 template <class T, class Index>
 struct MaxShare {
   Plane<const T> dy;
   Plane<const Index> index;
-  TS_INLINE Vec<T> lanes(std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q, std::int64_t tap,
-                         std::int64_t count) const {
-    const auto taps = IndexLanes<T, Index>::load(index.at(n, c, p, q), count);
-    const auto here = taps == static_cast<IntOf<T>>(tap);
-    return Vec<T>(here ? load_lanes(dy.at(n, c, p, q), count).r : typename Vec<T>::Reg{});
+
+  struct Window {
+    const T* dy;
+    const Index* index;
+    std::int64_t tap;
+  };
+  struct Loaded {
+    Vec<T> dy;
+    typename Vec<T>::MaskReg taps;
+  };
+  TS_INLINE Window window(std::int64_t n, std::int64_t p, std::int64_t q, std::int64_t tap) const {
+    return {dy.at(n, 0, p, q), index.at(n, 0, p, q), tap};
   }
-  TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, std::int64_t n, std::int64_t c,
-                         std::int64_t p, std::int64_t q) const {
+  TS_INLINE Loaded load(const Window& w, std::int64_t c, std::int64_t count) const {
+    return {load_lanes(w.dy + c, count), IndexLanes<T, Index>::load(w.index + c, count)};
+  }
+  TS_INLINE static Vec<T> share(const Loaded& l, std::int64_t tap) {
+    const auto here = l.taps == static_cast<IntOf<T>>(tap);
+    return Vec<T>(here ? l.dy.r : typename Vec<T>::Reg{});
+  }
+  // Offsets of the taps from the window's first, for windows that lie wholly inside.
+  struct Offsets {
+    std::int64_t of[256];
+    Offsets(const PoolShape& s, const Plane<T>& dx) {
+      for (std::int64_t t = 0; t < 256 && t < s.h.kernel * s.w.kernel; ++t)
+        of[t] = t / s.w.kernel * s.h.dilation * dx.h + t % s.w.kernel * s.w.dilation * dx.w;
+    }
+  };
+  TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, const Offsets& offsets, bool whole,
+                         std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q) const {
     const std::int64_t tap = *index.at(n, c, p, q);
+    const T share = *dy.at(n, c, p, q);
+    if (whole && tap < 256) {
+      if (tap < s.h.kernel * s.w.kernel)
+        *(dx.at(n, c, s.h.start(p), s.w.start(q)) + offsets.of[tap]) += share;
+      return;
+    }
     const std::int64_t h = s.h.start(p) + tap / s.w.kernel * s.h.dilation;
     const std::int64_t w = s.w.start(q) + tap % s.w.kernel * s.w.dilation;
-    if (h >= 0 && h < s.h.inputs && w >= 0 && w < s.w.inputs) *dx.at(n, c, h, w) += *dy.at(n, c, p, q);
+    if (h >= 0 && h < s.h.inputs && w >= 0 && w < s.w.inputs) *dx.at(n, c, h, w) += share;
   }
   bool channels_last() const { return dy.c == 1 && index.c == 1; }
   bool rows() const { return dy.w == 1 && index.w == 1; }
@@ -42,19 +71,37 @@ struct AvgShare {
   Plane<const T> dy;
   const PoolShape& shape;
   const Pool2d& pool;
-  TS_INLINE Vec<T> lanes(std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q, std::int64_t,
-                         std::int64_t count) const {
+
+  struct Window {
+    const T* dy;
+    T divisor;
+    std::int64_t tap;
+  };
+  struct Loaded {
+    Vec<T> share;
+  };
+  TS_INLINE T divisor(std::int64_t p, std::int64_t q) const {
     const std::int64_t divisor = shape.divisor(p, q, pool);
-    return load_lanes(dy.at(n, c, p, q), count) / Vec<T>(static_cast<T>(divisor ? divisor : 1));
+    return static_cast<T>(divisor ? divisor : 1);
   }
-  TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, std::int64_t n, std::int64_t c,
-                         std::int64_t p, std::int64_t q) const {
-    const std::int64_t divisor = s.divisor(p, q, pool);
-    if (divisor == 0) return;
-    const T share = *dy.at(n, c, p, q) / static_cast<T>(divisor);
-    for (std::int64_t i = s.h.low(p); i < s.h.high(p); ++i)
-      for (std::int64_t j = s.w.low(q); j < s.w.high(q); ++j)
-        *dx.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q) + j * s.w.dilation) += share;
+  TS_INLINE Window window(std::int64_t n, std::int64_t p, std::int64_t q, std::int64_t tap) const {
+    return {dy.at(n, 0, p, q), divisor(p, q), tap};
+  }
+  TS_INLINE Loaded load(const Window& w, std::int64_t c, std::int64_t count) const {
+    return {load_lanes(w.dy + c, count) / Vec<T>(w.divisor)};
+  }
+  TS_INLINE static Vec<T> share(const Loaded& l, std::int64_t) { return l.share; }
+  struct Offsets {
+    Offsets(const PoolShape&, const Plane<T>&) {}
+  };
+  TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, const Offsets&, bool, std::int64_t n,
+                         std::int64_t c, std::int64_t p, std::int64_t q) const {
+    const T share = *dy.at(n, c, p, q) / divisor(p, q);
+    const std::int64_t i1 = s.h.high(p), j0 = s.w.low(q), j1 = s.w.high(q);
+    for (std::int64_t i = s.h.low(p); i < i1; ++i) {
+      T* to = dx.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q));
+      for (std::int64_t j = j0; j < j1; ++j) to[j * s.w.dilation * dx.w] += share;
+    }
   }
   bool channels_last() const { return dy.c == 1; }
   bool rows() const { return false; }
@@ -71,14 +118,20 @@ void write_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
   parallel_ranges(s.N * P, 1 + kPiece / (KH * s.w.inputs * s.C), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t n = row / P, p = row % P;
-      for (std::int64_t q = 0; q < Q; ++q)
+      for (std::int64_t q = 0; q < Q; ++q) {
+        const auto window = share.window(n, p, q, 0);
+        T* const corner = dx.at(n, 0, p * KH, q * KW);
         for (std::int64_t c = 0; c < s.C; c += W) {
           const std::int64_t count = s.C - c < W ? s.C - c : W;
-          for (std::int64_t i = 0; i < KH; ++i)
-            for (std::int64_t j = 0; j < KW; ++j)
-              store_lanes(share.lanes(n, c, p, q, i * KW + j, count), dx.at(n, c, p * KH + i, q * KW + j),
-                          count);
+          const auto loaded = share.load(window, c, count);
+          std::int64_t tap = 0;
+          for (std::int64_t i = 0; i < KH; ++i) {
+            T* to = corner + c + i * dx.h;
+            for (std::int64_t j = 0; j < KW; ++j, to += dx.w)
+              store_lanes(share.share(loaded, tap++), to, count);
+          }
         }
+      }
       for (std::int64_t h = p * KH; h < (p + 1) * KH; ++h)
         for (std::int64_t w = Q * KW; w < s.w.inputs; ++w) clear(n, h, w);
       if (p + 1 == P)
@@ -88,10 +141,11 @@ void write_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
   });
 }
 
-// Channels last: every input adds what its windows hand it.
+// Channels last: every input adds what its windows hand it, found once for all channels, some windows at a
+// time.
 template <class T, class Share>
 void gather_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
-  constexpr int W = Vec<T>::width;
+  constexpr int W = Vec<T>::width, kWindows = 32;
   parallel_ranges(s.N * s.h.inputs, 1 + kPiece / (s.w.inputs * s.C),
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t row = begin; row < end; ++row) {
@@ -99,22 +153,33 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) 
                       const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
                       for (std::int64_t w = 0; w < s.w.inputs; ++w) {
                         const std::int64_t q0 = s.w.first_window(w), q1 = s.w.end_window(w);
-                        for (std::int64_t c = 0; c < s.C; c += W) {
-                          const std::int64_t count = s.C - c < W ? s.C - c : W;
-                          Vec<T> sum(T(0));
-                          for (std::int64_t p = p0; p < p1; ++p) {
-                            const std::int64_t down = h - s.h.start(p);
-                            if (s.h.dilation > 1 && down % s.h.dilation != 0) continue;
-                            const std::int64_t i = s.h.dilation > 1 ? down / s.h.dilation : down;
-                            for (std::int64_t q = q0; q < q1; ++q) {
-                              const std::int64_t right = w - s.w.start(q);
-                              if (s.w.dilation > 1 && right % s.w.dilation != 0) continue;
-                              const std::int64_t j = s.w.dilation > 1 ? right / s.w.dilation : right;
-                              sum = sum + share.lanes(n, c, p, q, i * s.w.kernel + j, count);
-                            }
+                        T* const to = dx.at(n, 0, h, w);
+                        typename Share::Window windows[kWindows];
+                        int found = 0;
+                        bool first = true;
+                        const auto add = [&] {
+                          for (std::int64_t c = 0; c < s.C; c += W) {
+                            const std::int64_t count = s.C - c < W ? s.C - c : W;
+                            Vec<T> sum = first ? Vec<T>(T(0)) : load_lanes(to + c, count);
+                            for (int i = 0; i < found; ++i)
+                              sum = sum + share.share(share.load(windows[i], c, count), windows[i].tap);
+                            store_lanes(sum, to + c, count);
                           }
-                          store_lanes(sum, dx.at(n, c, h, w), count);
+                          found = 0, first = false;
+                        };
+                        for (std::int64_t p = p0; p < p1; ++p) {
+                          const std::int64_t down = h - s.h.start(p);
+                          if (s.h.dilation > 1 && down % s.h.dilation != 0) continue;
+                          const std::int64_t i = s.h.dilation > 1 ? down / s.h.dilation : down;
+                          for (std::int64_t q = q0; q < q1; ++q) {
+                            const std::int64_t right = w - s.w.start(q);
+                            if (s.w.dilation > 1 && right % s.w.dilation != 0) continue;
+                            const std::int64_t j = s.w.dilation > 1 ? right / s.w.dilation : right;
+                            windows[found++] = share.window(n, p, q, i * s.w.kernel + j);
+                            if (found == kWindows) add();
+                          }
                         }
+                        if (found > 0 || first) add();
                       }
                     }
                   });
@@ -124,13 +189,19 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) 
 template <class T, class Share>
 void scatter_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
   const std::int64_t size = s.h.inputs * s.w.inputs;
+  const std::int64_t p_first = s.h.first_whole(), p_end = s.h.end_whole();
+  const std::int64_t q_first = s.w.first_whole(), q_end = s.w.end_whole();
+  const typename Share::Offsets offsets(s, dx);
   parallel_ranges(s.N * s.C, 1 + kPiece / size, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t at = begin; at < end; ++at) {
       const std::int64_t n = at / s.C, c = at % s.C;
       for (std::int64_t h = 0; h < s.h.inputs; ++h)
         for (std::int64_t w = 0; w < s.w.inputs; ++w) *dx.at(n, c, h, w) = T(0);
-      for (std::int64_t p = 0; p < s.h.outputs; ++p)
-        for (std::int64_t q = 0; q < s.w.outputs; ++q) share.scatter(s, dx, n, c, p, q);
+      for (std::int64_t p = 0; p < s.h.outputs; ++p) {
+        const bool row_whole = p >= p_first && p < p_end;
+        for (std::int64_t q = 0; q < s.w.outputs; ++q)
+          share.scatter(s, dx, offsets, row_whole && q >= q_first && q < q_end, n, c, p, q);
+      }
     }
   });
 }

@@ -31,7 +31,7 @@ struct PoolAxis {
   TS_INLINE std::int64_t padded(std::int64_t out) const {
     const std::int64_t room = inputs + padding - start(out);
     if (room <= 0) return 0;
-    const std::int64_t taps = (room + dilation - 1) / dilation;
+    const std::int64_t taps = dilation == 1 ? room : (room + dilation - 1) / dilation;
     return taps < kernel ? taps : kernel;
   }
   // The outputs [first_whole, end_whole) whose taps all lie inside the image.
@@ -97,25 +97,59 @@ TS_INLINE Plane<T> plane(const Out& v) {
   return {v.as<T>(), v.strides[0], v.strides[1], v.strides[2], v.strides[3]};
 }
 
-// Tap numbers as lanes of T's size, in memory as uint8 or int32.
+// Tap numbers as lanes of T's size, in memory as uint8 or int32. (GCC 12 widens vectors of bytes lane by
+// lane, so the common widths are spelled out.)
 template <class T, class Index>
 struct IndexLanes {
   static constexpr int width = Vec<T>::width;
   typedef Index Narrow __attribute__((vector_size(width * sizeof(Index))));
   using Lanes = typename Vec<T>::MaskReg;
+
   TS_INLINE static void store(Lanes lanes, Index* p, std::int64_t n) {
-    const Narrow narrow = __builtin_convertvector(lanes, Narrow);
+    const Narrow narrow = narrowed(lanes);
     if (n == width)
       std::memcpy(p, &narrow, sizeof narrow);
     else
       for (std::int64_t i = 0; i < n; ++i) p[i] = narrow[i];
   }
   TS_INLINE static Lanes load(const Index* p, std::int64_t n) {
+    if (n == width) return widened(p);
     Narrow narrow{};
-    if (n == width)
-      std::memcpy(&narrow, p, sizeof narrow);
-    else
-      std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Index));
+    std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Index));
+    return widened(reinterpret_cast<const Index*>(&narrow));
+  }
+
+ private:
+  TS_INLINE static Narrow narrowed(Lanes lanes) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4 && sizeof(Index) == 1) {
+      const __m256i v = __m256i(lanes);
+      const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+      const std::int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
+      Narrow narrow;
+      std::memcpy(&narrow, &bytes, sizeof narrow);
+      return narrow;
+    }
+#endif
+    return __builtin_convertvector(lanes, Narrow);
+  }
+  TS_INLINE static Lanes widened(const Index* p) {
+    if constexpr (sizeof(Index) == sizeof(T)) {
+      Lanes lanes;
+      std::memcpy(&lanes, p, sizeof lanes);
+      return lanes;
+    }
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Index) == 1 && sizeof(T) == 4)
+      return Lanes(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+    if constexpr (sizeof(Index) == 1 && sizeof(T) == 8)
+      return Lanes(_mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(Index) == 1 && sizeof(T) == 4)
+      return Lanes(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#endif
+    Narrow narrow;
+    std::memcpy(&narrow, p, sizeof narrow);
     return __builtin_convertvector(narrow, Lanes);
   }
 };

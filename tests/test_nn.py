@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import math
+import pickle
 import sys
 import weakref
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorsmith as ts
-from tensorsmith import nn
+from tensorsmith import _core, nn
 from tensorsmith.nn import functional as F
 
 Array = np.ndarray[Any, Any]
@@ -202,6 +203,9 @@ def test_deepcopy_and_collection() -> None:
     assert twin.head.weight is twin._modules["head"]._parameters["weight"]
     x = tensor(random(5, 4), ts.float32)
     close(twin.eval()(x), net.eval()(x).detach().numpy(), 0)
+    twin = pickle.loads(pickle.dumps(net))
+    assert type(twin.head.weight) is nn.Parameter
+    assert bits(twin) == bits(net)
     alive = weakref.ref(net)
     net.register_forward_hook(lambda *_: None)
     del net
@@ -311,6 +315,26 @@ def test_load_is_all_or_nothing(key: str, value: Any, message: str) -> None:
     assert "norm.bias: shape (7,)" in str(error.value)
     assert "nothing was changed" in str(error.value)
     assert bits(net) == before
+
+
+@pytest.mark.parametrize(
+    "change", [lambda net, state: net.load_state_dict(state), lambda net, state: net.double()]
+)
+def test_memory_may_run_out_anywhere(change: Any) -> None:
+    net = Net()
+    state = {name: np.ones(v.shape) for name, v in net.state_dict().items()}
+    before = bits(net)
+    for n in range(1, 100):
+        _core.fail_allocation(n)
+        try:
+            change(net, state)
+            break
+        except MemoryError:
+            assert bits(net) == before
+        finally:
+            _core.fail_allocation(0)
+    assert 3 < n < 99
+    assert bits(net) != before
 
 
 def test_load_not_strict() -> None:
@@ -465,6 +489,31 @@ def test_sequential() -> None:
         nn.Sequential(lambda x: x)
 
 
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_relu_with_its_layer_has_the_same_bits(padding: Any) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=padding),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 7),
+        nn.ReLU(),
+        nn.Linear(7, 3),
+    )
+    x = tensor(random(5, 2, 4, 4), ts.float32)
+    results = []
+    for hooks in (False, True):
+        calls: list[Any] = []
+        if hooks:
+            for module in net:
+                module.register_forward_hook(lambda m, args, y, calls=calls: calls.append(m))
+        net.zero_grad()
+        y = net(x)
+        y.sum().backward()
+        assert calls == (list(net) if hooks else [])
+        results.append([y.detach().numpy().tobytes(), *(p.grad.numpy().tobytes() for p in net.parameters())])
+    assert results[0] == results[1]
+
+
 def test_module_list_and_dict() -> None:
     layers = nn.ModuleList([nn.Linear(1, 1)])
     layers += [nn.Linear(1, 1)]
@@ -473,7 +522,7 @@ def test_module_list_and_dict() -> None:
     assert [type(m).__name__ for m in layers] == ["Tanh", "Linear", "Linear", "ReLU"]
     assert isinstance(layers[1:3], nn.ModuleList)
     assert list(layers.state_dict()) == ["1.weight", "1.bias", "2.weight", "2.bias"]
-    assert len(layers + [nn.ReLU()]) == 5  # noqa: RUF005
+    assert len(layers + [nn.ReLU()]) == 5
     table = nn.ModuleDict({"a": nn.Linear(1, 1)})
     table["b"] = nn.ReLU()
     table.update([("c", nn.Tanh())])

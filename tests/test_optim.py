@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorsmith as ts
-from tensorsmith import nn, optim
+from tensorsmith import _core, nn, optim
 from tensorsmith.optim import lr_scheduler
 
 Array = np.ndarray[Any, Any]
@@ -290,6 +292,50 @@ def test_load_is_all_or_nothing(how: str) -> None:
     assert snapshot() == before
     optimizer.load_state_dict(other.state_dict())
     assert snapshot() != before
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_lives_its_own_life(copied: Any) -> None:
+    params = parameters()
+    optimizer = optim.AdamW(params)
+    run(optimizer, params, np.random.default_rng(1), 2)
+    twins, twin = copied((params, optimizer))
+    assert twin.param_groups[0]["params"][0] is twins[0]
+    for o, ps in ((optimizer, params), (twin, twins)):
+        o.param_groups[0]["lr"] = 0.5
+        run(o, ps, np.random.default_rng(2), 2)
+    for p, q in zip(params, twins, strict=True):
+        assert p.detach().numpy().tobytes() == q.detach().numpy().tobytes()
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW, optim.RMSprop])
+def test_memory_may_run_out_anywhere(cls: Any) -> None:
+    params = parameters()
+    for p in params:
+        p.grad = ts.ones_like(p)
+    source = cls(params, momentum=0.9) if cls is not optim.AdamW else cls(params)
+    source.step()
+    state = source.state_dict()
+    target = cls(params)
+    before = [p.detach().numpy().tobytes() for p in params]
+
+    def until_it_works(action: Callable[[], Any], unchanged: Callable[[], bool]) -> None:
+        for n in range(1, 200):
+            _core.fail_allocation(n)
+            try:
+                action()
+                return
+            except MemoryError:
+                assert unchanged()
+            finally:
+                _core.fail_allocation(0)
+        raise AssertionError("never enough memory")
+
+    until_it_works(lambda: target.load_state_dict(state), lambda: target.state_dict()["state"] == {})
+    assert len(target.state_dict()["state"]) == len(params)
+    fresh = cls(params, lr=0.1)
+    until_it_works(fresh.step, lambda: [p.detach().numpy().tobytes() for p in params] == before)
+    assert [p.detach().numpy().tobytes() for p in params] != before
 
 
 # --- bad arguments -------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ def as_tensor(key: str, value: Any) -> Tensor:
         if array.dtype == object:
             raise TypeError(f"{type(value).__name__} is not an array")
         return ts.asarray(array)
+    except MemoryError:
+        raise
     except Exception as error:
         raise TypeError(f"{key}: {type(value).__name__} cannot be read as a tensor ({error})") from error
 

@@ -8,7 +8,10 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
-from tensorsmith.nn.module import Module, _indent
+from tensorsmith.nn.activation import ReLU
+from tensorsmith.nn.conv import Conv2d
+from tensorsmith.nn.linear import Linear
+from tensorsmith.nn.module import Module, _indent, _note_path
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
 
@@ -73,10 +76,23 @@ class _Numbered(Module):
         return module
 
 
+# Layers whose kernels apply a ReLU as they write their result: the same bits, one pass over memory less.
+_TAKE_RELU = frozenset((Linear, Conv2d))
+
+
+def _with_relu(layer: Linear | Conv2d, input: Any) -> Any:
+    try:
+        return layer._forward_relu(input)
+    except Exception as error:
+        _note_path(error, layer, (input,))
+        raise
+
+
 class Sequential(_Numbered):
     """Modules applied one after the other.
 
-    `Sequential(a, b, c)`, or `Sequential(OrderedDict(first=a, second=b))` to name them.
+    `Sequential(a, b, c)`, or `Sequential(OrderedDict(first=a, second=b))` to name them. A `ReLU` right after
+    a `Linear` or `Conv2d` is computed together with it, unless one of them has hooks.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -89,9 +105,22 @@ class Sequential(_Numbered):
                 self.add_module(str(number), module)
 
     def forward(self, input: Any) -> Any:
+        held: Any = None  # a layer that waits to see whether a ReLU follows
         for module in self._modules.values():
-            input = module(input)
-        return input
+            if held is not None:
+                if (
+                    type(module) is ReLU
+                    and not (module._hooked or held._hooked)
+                    and "forward" not in held.__dict__
+                ):
+                    input, held = _with_relu(held, input), None
+                    continue
+                input, held = held(input), None
+            if type(module) in _TAKE_RELU:
+                held = module
+            else:
+                input = module(input)
+        return input if held is None else held(input)
 
     @overload
     def __getitem__(self, index: int) -> Module: ...

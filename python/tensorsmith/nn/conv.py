@@ -86,6 +86,14 @@ class Conv2d(Module):
             )
         return ops.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
+    def _forward_relu(self, input: Tensor) -> Tensor:
+        padding = self.padding
+        if isinstance(padding, str):
+            return ops.relu(self.forward(input))
+        return ops.conv2d_relu(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
     def extra_repr(self) -> str:
         text = (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

@@ -79,9 +79,9 @@ def trunc_normal_(
     draw = ts.empty_like(tensor, dtype=ts.float64).detach()
     chance = ts.empty_like(draw)
     with ts.no_grad():
-        value: Tensor | None = None
-        missing: Tensor | None = None
-        while missing is None or bool(ops.any(missing)):
+        value = ts.zeros_like(draw)
+        missing = ops.isfinite(value)  # everywhere, to begin with
+        while bool(ops.any(missing)):
             if mass > 0.2:
                 draw.normal_(0.0, 1.0, generator=generator)
                 accepted = ops.logical_and(draw >= low, draw <= high)
@@ -89,11 +89,8 @@ def trunc_normal_(
                 draw.uniform_(low, high, generator=generator)
                 chance.uniform_(0.0, 1.0, generator=generator)
                 accepted = chance <= ops.exp((peak * peak - draw * draw) * 0.5)
-            if value is None or missing is None:
-                value, missing = draw.copy(), ops.logical_not(accepted)
-            else:
-                value = ops.where(missing, draw, value)
-                missing = ops.logical_and(missing, ops.logical_not(accepted))
+            value = ops.where(missing, draw, value)
+            missing = ops.logical_and(missing, ops.logical_not(accepted))
         tensor.copy_(ops.clip(value * std + mean, a, b).astype(tensor.dtype))
     return tensor
 

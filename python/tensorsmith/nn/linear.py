@@ -61,6 +61,9 @@ class Linear(Module):
     def forward(self, input: Tensor) -> Tensor:
         return ops.linear(input, self.weight, self.bias)
 
+    def _forward_relu(self, input: Tensor) -> Tensor:
+        return ops.linear_relu(input, self.weight, self.bias)
+
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

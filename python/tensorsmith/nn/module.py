@@ -482,12 +482,14 @@ class Module:
             return self
         if not ts.isdtype(dtype, "real floating"):
             raise TypeError(f"Module.to: dtype must be a floating-point type, got {dtype}")
+        casts: list[tuple[Tensor, Tensor, Tensor | None]] = []  # all before the first change
         for tensor in [*self.parameters(), *self.buffers()]:
             if ts.isdtype(tensor.dtype, "real floating") and tensor.dtype != dtype:
-                grad = tensor.grad
-                tensor._share(tensor.detach().astype(dtype))
-                if grad is not None:
-                    tensor.grad = grad.detach().astype(dtype)
+                grad = None if tensor.grad is None else tensor.grad.detach().astype(dtype)
+                casts.append((tensor, tensor.detach().astype(dtype), grad))
+        for tensor, value, grad in casts:
+            tensor._share(value)
+            tensor.grad = grad
         return self
 
     def float(self: M) -> M:

@@ -80,7 +80,7 @@ def clip_grad_value_(
     clip_value = _checks.at_least("clip_grad_value_", "clip_value", float(clip_value))
     with ts.no_grad():
         for gradient in _gradients(parameters):
-            gradient.copy_(ops.clip(gradient, -clip_value, clip_value))
+            gradient.clamp_(-clip_value, clip_value)
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

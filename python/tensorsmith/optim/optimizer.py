@@ -38,6 +38,14 @@ class Bucket:
         self.values: tuple[float, ...] = ()
         self.state: dict[str, Tensor] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "hyper_view"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.hyper_view = self.hyper.numpy()  # a copy needs a view of its own memory
+
     def set_hyper(self, values: tuple[float, ...]) -> None:
         """Rewrite the numbers that the kernel reads."""
         self.hyper_view[:] = values
@@ -153,11 +161,11 @@ class Optimizer:
             by_dtype: dict[Any, list[Tensor]] = {}
             for parameter in group["params"]:
                 by_dtype.setdefault(parameter.dtype, []).append(parameter)
-            for params in by_dtype.values():
-                bucket = Bucket(group, params, self._slots)
+            buckets = [Bucket(group, params, self._slots) for params in by_dtype.values()]
+            for bucket in buckets:
                 for name, fill in self._names(group).items():
                     bucket.flat(name, fill)
-                self._buckets.append(bucket)
+            self._buckets += buckets  # only now: memory may have run out above
             self._groups_ready += 1
         return self._buckets
 

@@ -97,10 +97,13 @@ class RandomSampler(Sampler[int]):
         n, epoch = len(self.data_source), self.epoch
         self.epoch = epoch + 1
         if self.replacement:
+            if n == 0:
+                raise ValueError("RandomSampler: nothing to draw from: data_source is empty")
             raw = np.random.Philox(key=np.array([self.seed, epoch & _MASK], np.uint64)).random_raw(
                 self.num_samples
             )
-            return (raw % np.uint64(n)).astype(np.int64)  # biased by less than n / 2^64
+            draws: Indices = (raw % np.uint64(n)).astype(np.int64)  # biased by less than n / 2^64
+            return draws
         rounds = -(-self.num_samples // n) if n else 0
         orders = [permutation(n, self.seed, epoch + (part << 32)) for part in range(rounds)]
         return np.concatenate(orders)[: self.num_samples] if orders else np.empty(0, np.int64)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tensorsmith as ts
 
 
@@ -135,7 +134,7 @@ def test_gradients_of_leaves_and_others() -> None:
     z = y * y
     gx, gy = ts.autograd.gradients(z, [x, y])
     assert gx.item() == 4 * 27 and gy.item() == 18 and x.grad is None
-    with pytest.raises(RuntimeError, match="does not depend|do not depend"):
+    with pytest.raises(RuntimeError, match="do not depend"):
         ts.autograd.gradients((x * 1).sum(), [leaf(1)])
 
 

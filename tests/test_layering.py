@@ -1,5 +1,5 @@
-"""Who may include or import whom: nn, optim -> ops -> autograd, tensor -> _core -> csrc/python -> csrc/ops -> csrc/core,
-and the kernels know of core's plain headers and math alone."""
+"""Who may include or import whom: nn, optim -> ops -> autograd, tensor -> _core -> csrc/python -> csrc/ops ->
+csrc/core; and the kernels know of core's plain headers and math alone."""
 
 from __future__ import annotations
 

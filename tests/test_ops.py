@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import tensorsmith as ts
 from cases import Case, load, make_inputs
 
@@ -118,7 +117,9 @@ def test_gradient(case: Case) -> None:
     for i in floats(arrays):
         assert inputs[i].grad is not None, f"no gradient for input {i}"
         expected = numerical(value, arrays, i)
-        np.testing.assert_allclose(inputs[i].grad.numpy(), expected, rtol=1e-5, atol=1e-7 * max(1, np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(
+            inputs[i].grad.numpy(), expected, rtol=1e-5, atol=1e-7 * max(1, np.abs(expected).max(initial=0))
+        )
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.gradient and c.second], ids=str)
@@ -131,7 +132,9 @@ def test_second_derivative(case: Case) -> None:
         gs = ts.autograd.gradients(
             weighted(case.op(*inputs)), [inputs[i] for i in places], create_graph=True, allow_unused=True
         )
-        total = sum((weighted(g, 2 + k) for k, g in enumerate(gs) if g is not None), ts.array(0.0, dtype="float64"))
+        total = sum(
+            (weighted(g, 2 + k) for k, g in enumerate(gs) if g is not None), ts.array(0.0, dtype="float64")
+        )
         return total, inputs
 
     total, inputs = gradient_sum(arrays)
@@ -144,7 +147,9 @@ def test_second_derivative(case: Case) -> None:
     for g, i in zip(gs, places):
         expected = numerical(lambda xs: float(gradient_sum(xs)[0].detach()), arrays, i)
         got = np.zeros_like(expected) if g is None else g.numpy()
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6 * max(1, np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(
+            got, expected, rtol=1e-4, atol=1e-6 * max(1, np.abs(expected).max(initial=0))
+        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

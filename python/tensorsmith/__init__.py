@@ -34,8 +34,16 @@ from tensorsmith.dtypes import (
 )
 from tensorsmith.errors import FileFormatError
 from tensorsmith.tensor import Tensor
-from tensorsmith.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled, value_and_grad, vjp
-from tensorsmith.ops import *  # noqa: F403
+from tensorsmith.autograd import (
+    enable_grad,
+    grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    value_and_grad,
+    vjp,
+)
+from tensorsmith.ops import *
 from tensorsmith import autograd, ops, random
 from tensorsmith.random import manual_seed
 

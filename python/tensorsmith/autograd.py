@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tensorsmith import _core
 
@@ -37,12 +37,20 @@ def _sources(op: _core.Op, rule: Callable[..., Any]) -> tuple[tuple[str, int], .
         elif name.endswith("_shape") and name[:-6] in parameters:
             sources.append(("shape", parameters.index(name[:-6])))
         else:
-            raise TypeError(f"the gradient rule of {op.__name__} asks for {name}, which is neither dy nor one of its names")
+            raise TypeError(
+                f"the gradient rule of {op.__name__} asks for {name}, which is neither dy nor one of its names"
+            )
     return tuple(sources)
 
 
 def define(
-    op: _core.Op, doc: str = "", /, *, wrt: str = "", vjp: Callable[..., Any] | None = None, **rules: Callable[..., Any]
+    op: _core.Op,
+    doc: str = "",
+    /,
+    *,
+    wrt: str = "",
+    vjp: Callable[..., Any] | None = None,
+    **rules: Callable[..., Any],
 ) -> _core.Op:
     """Gives an operation of the core its docstring and its gradient rules; returns the operation.
 
@@ -161,8 +169,10 @@ def gradients(
     result = _core.backward(roots, seeds, wanted, retain, create_graph)
     if not allow_unused and any(g is None for g in result):
         missing = [i for i, g in enumerate(result) if g is None]
-        raise RuntimeError(f"grad: the outputs do not depend on input {missing[0]}; pass allow_unused=True to get None")
-    return result  # type: ignore[no-any-return]
+        raise RuntimeError(
+            f"grad: the outputs do not depend on input {missing[0]}; pass allow_unused=True to get None"
+        )
+    return result
 
 
 # --- transforms -----------------------------------------------------------------------------------
@@ -171,7 +181,7 @@ def gradients(
 def _leaf(x: Any) -> Tensor:
     from tensorsmith.ops import asarray
 
-    return asarray(x).detach().requires_grad_()  # type: ignore[no-any-return]
+    return asarray(x).detach().requires_grad_()
 
 
 def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
@@ -198,7 +208,9 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     return value, pullback
 
 
-def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0
+) -> Callable[..., tuple[Any, Any]]:
     """A function that returns (value, gradient) of `function`, whose value must have one element.
 
     argnums: which arguments to differentiate; the gradient is a tensor for an int, a tuple for a sequence.
@@ -216,7 +228,11 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
             with enable_grad():
                 full = list(args)
                 for n in places:
-                    full[n] = args[n].reshape(args[n].shape) if getattr(args[n], "requires_grad", False) else _leaf(args[n])
+                    full[n] = (
+                        args[n].reshape(args[n].shape)
+                        if getattr(args[n], "requires_grad", False)
+                        else _leaf(args[n])
+                    )
                 value = function(*full, **kwargs)
                 gs = gradients(value, [full[n] for n in places], create_graph=nested)
         finally:
@@ -262,7 +278,8 @@ class Context:
         for i, (t, version) in enumerate(self._saved):
             if t is not None and t._version != version:
                 raise RuntimeError(
-                    f"backward: saved tensor {i} was modified in place: it is at version {t._version}, expected {version}"
+                    f"backward: saved tensor {i} was modified in place: it is at version {t._version}, "
+                    f"expected {version}"
                 )
         return tuple(t for t, _ in self._saved)
 
@@ -274,7 +291,7 @@ class Function:
     one gradient (or None) for each argument of forward.
     """
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
         raise TypeError(f"{type(self).__name__} is not instantiated: call {type(self).__name__}.apply(...)")
 
     @staticmethod
@@ -298,7 +315,9 @@ class Function:
         def run(*dys: Tensor) -> tuple[Any, ...]:
             gs = _tuple(cls.backward(ctx, *dys))
             if len(gs) != len(args):
-                raise ValueError(f"{cls.__name__}.backward returned {len(gs)} gradients for {len(args)} arguments")
+                raise ValueError(
+                    f"{cls.__name__}.backward returned {len(gs)} gradients for {len(args)} arguments"
+                )
             return gs
 
         _core.record(cls.__name__, run, args, outputs)

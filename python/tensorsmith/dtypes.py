@@ -57,8 +57,21 @@ class DType:
 ALL = tuple(DType(*description) for description in _core.dtypes())
 _BY_NAME = {d.name: d for d in ALL}
 
-globals().update({d.name: d for d in ALL if d.name != "bool"})
 bool_ = _BY_NAME["bool"]
+uint8 = _BY_NAME["uint8"]
+uint16 = _BY_NAME["uint16"]
+uint32 = _BY_NAME["uint32"]
+uint64 = _BY_NAME["uint64"]
+int8 = _BY_NAME["int8"]
+int16 = _BY_NAME["int16"]
+int32 = _BY_NAME["int32"]
+int64 = _BY_NAME["int64"]
+float16 = _BY_NAME["float16"]
+bfloat16 = _BY_NAME["bfloat16"]
+float32 = _BY_NAME["float32"]
+float64 = _BY_NAME["float64"]
+complex64 = _BY_NAME["complex64"]
+complex128 = _BY_NAME["complex128"]
 
 
 def as_dtype(x: Any) -> DType:

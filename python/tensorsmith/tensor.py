@@ -123,7 +123,9 @@ class Tensor(_core.TensorBase):
         RuntimeError if the tensor carries a gradient, which NumPy would lose: use `.detach().numpy()`.
         """
         if self.requires_grad and _core.is_grad_enabled():
-            raise RuntimeError("numpy: the tensor carries a gradient, which NumPy would lose; use .detach().numpy()")
+            raise RuntimeError(
+                "numpy: the tensor carries a gradient, which NumPy would lose; use .detach().numpy()"
+            )
         return _plain(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -140,10 +142,12 @@ class Tensor(_core.TensorBase):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
-            raise RuntimeError("deepcopy: only leaf tensors can be copied with their gradient state; use .detach()")
+            raise RuntimeError(
+                "deepcopy: only leaf tensors can be copied with their gradient state; use .detach()"
+            )
         if id(self) not in memo:
             memo[id(self)] = core.copy(self.detach()).requires_grad_(self.requires_grad)
-        return memo[id(self)]  # type: ignore[no-any-return]
+        return memo[id(self)]
 
     def __reduce__(self) -> Any:
         return _rebuild, (_plain(self), self.requires_grad and self.is_leaf)
@@ -286,16 +290,16 @@ def _plain(x: Tensor) -> np.ndarray[Any, Any]:
     x = x.detach()
     if x.dtype == "bfloat16":
         raise TypeError("NumPy has no bfloat16; convert with .astype(ts.float32) first")
-    return np.asarray(memoryview(x))  # type: ignore[arg-type]
+    return np.asarray(memoryview(x))
 
 
 def _rebuild(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
-    return Tensor(array).requires_grad_(requires_grad)  # type: ignore[no-any-return]
+    return Tensor(array).requires_grad_(requires_grad)
 
 
 _core.install(Tensor, dtypes.ALL, dtypes.as_dtype)
 
-from tensorsmith.ops.getitem import _getitem_arrays, _setitem_arrays  # noqa: E402  needs the class installed
+from tensorsmith.ops.getitem import _getitem_arrays, _setitem_arrays
 
 Tensor._getitem_arrays = _getitem_arrays  # type: ignore[attr-defined]
 Tensor._setitem_arrays = _setitem_arrays  # type: ignore[attr-defined]

@@ -35,7 +35,9 @@ def ones(*shape: Any, dtype: Any = None) -> Any:
     return core.ones(_extents(shape), dtype)
 
 
-full = define(core.full, "A tensor of `shape` with every element `value`, whose dtype it takes unless one is given.")
+full = define(
+    core.full, "A tensor of `shape` with every element `value`, whose dtype it takes unless one is given."
+)
 empty_like = define(core.empty_like, "A tensor with the shape and memory order of x, contents undefined.")
 zeros_like = define(core.zeros_like, "Zeros with the shape, dtype and memory order of x.")
 ones_like = define(core.ones_like, "Ones with the shape, dtype and memory order of x.")
@@ -46,7 +48,9 @@ arange = define(
 
     int64 for integers, float32 as soon as one bound or the step is a float. ValueError if step is 0.""",
 )
-eye = define(core.eye, "Ones on the k-th diagonal of a (rows, columns) matrix of zeros; columns defaults to rows.")
+eye = define(
+    core.eye, "Ones on the k-th diagonal of a (rows, columns) matrix of zeros; columns defaults to rows."
+)
 tril = define(
     core.tril,
     "The lower triangle of the last two axes: elements above the k-th diagonal are 0.",
@@ -102,7 +106,9 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
             raise ValueError(f"asarray: dtype {data.dtype} becomes {dtype} only by a copy")
         return core.astype(data, dtype or data.dtype, bool(copy))
     shared = core._from_object(data)
-    if copy is False and not (hasattr(data, "__array_interface__") or isinstance(data, (bytes, bytearray, memoryview))):
+    if copy is False and not (
+        hasattr(data, "__array_interface__") or isinstance(data, (bytes, bytearray, memoryview))
+    ):
         raise ValueError(f"asarray: a {type(data).__name__} becomes a tensor only by a copy")
     if dtype is not None and shared.dtype != dtype:
         if copy is False:
@@ -130,6 +136,7 @@ def from_numpy(array: Any) -> Any:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a NumPy array, got {type(array).__name__}")
     if array.itemsize and any(s % array.itemsize for s in array.strides):
-        raise ValueError(f"from_numpy: strides {array.strides} are not multiples of the item size {array.itemsize}")
+        raise ValueError(
+            f"from_numpy: strides {array.strides} are not multiples of the item size {array.itemsize}"
+        )
     return core._from_object(array)
-

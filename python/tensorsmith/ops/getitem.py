@@ -20,7 +20,9 @@ getitem = define(
     "x[key] for integers, slices, None and Ellipsis: a view.",
     x=lambda dy, key, x_shape: core.getitem_backward(dy, key, x_shape),
 )
-define(core.getitem_backward, "Zeros of `shape` with dy at `key`.", dy=lambda ddx, key: core.getitem(ddx, key))
+define(
+    core.getitem_backward, "Zeros of `shape` with dy at `key`.", dy=lambda ddx, key: core.getitem(ddx, key)
+)
 define(
     core.setitem,
     "A copy of x with x[key] replaced by value.",
@@ -62,10 +64,16 @@ class _Plan:
         arrays = {
             i: _as_index(item, x)
             for i, item in enumerate(items)
-            if not (item is None or item is Ellipsis or isinstance(item, (slice, int)) and not isinstance(item, bool))
+            if not (
+                item is None
+                or item is Ellipsis
+                or (isinstance(item, (slice, int)) and not isinstance(item, bool))
+            )
         }
         consumed = sum(
-            arrays[i].ndim if i in arrays and arrays[i].dtype.kind == "bool" else item not in (None, Ellipsis)
+            arrays[i].ndim
+            if i in arrays and arrays[i].dtype.kind == "bool"
+            else item not in (None, Ellipsis)
             if i not in arrays
             else 1
             for i, item in enumerate(items)
@@ -120,7 +128,9 @@ class _Plan:
                 low, high = int(core.min(index)), int(core.max(index))
                 if low < -extent or high >= extent:
                     bad = low if low < -extent else high
-                    raise IndexError(f"getitem: index {bad} is out of range for axis {axis} of extent {extent}")
+                    raise IndexError(
+                        f"getitem: index {bad} is out of range for axis {axis} of extent {extent}"
+                    )
                 if low < 0:
                     index = core.where(core.less(index, 0), core.add(index, extent), index)
             flat = index if flat is None else core.add(core.multiply(flat, extent), index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -68,14 +69,18 @@ squeeze = define(
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
 # The engine sums a gradient of the broadcast shape back to the operand's.
-broadcast_to = define(core.broadcast_to, "A view with extents of 1 repeated to give `shape`.", x=lambda dy: dy)
+broadcast_to = define(
+    core.broadcast_to, "A view with extents of 1 repeated to give `shape`.", x=lambda dy: dy
+)
 expand = define(core.expand, "broadcast_to, with -1 for an extent to keep.", x=lambda dy: dy)
 sum_to = define(
     core.sum_to,
     "The sum over the axes that broadcasting `shape` to x's shape added or repeated.",
     x=lambda dy, x_shape: core.broadcast_to(dy, x_shape),
 )
-flip = define(core.flip, "A view with the given axes (all if None) reversed.", x=lambda dy, axis: core.flip(dy, axis))
+flip = define(
+    core.flip, "A view with the given axes (all if None) reversed.", x=lambda dy, axis: core.flip(dy, axis)
+)
 as_strided = define(
     core.as_strided,
     """A view of x's memory with any shape and strides (in elements) that stay inside it, else ValueError.
@@ -133,11 +138,13 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tu
     if isinstance(indices_or_sections, int):
         count = indices_or_sections
         if count < 1 or extent % count:
-            raise ValueError(f"split: {count} equal sections of axis {axis}, whose extent is {extent}, do not exist")
+            raise ValueError(
+                f"split: {count} equal sections of axis {axis}, whose extent is {extent}, do not exist"
+            )
         sizes = [extent // count] * count
     else:
         cuts = [0, *(min(i, extent) for i in indices_or_sections), extent]
-        sizes = [max(b - a, 0) for a, b in zip(cuts, cuts[1:])]
+        sizes = [max(b - a, 0) for a, b in pairwise(cuts)]
     return core.split(x, sizes, axis)
 
 
@@ -153,7 +160,9 @@ def tile(x: Any, repetitions: int | Sequence[int]) -> Any:
     counts = [1] * (len(shape) - len(counts)) + counts
     interleaved = [n for pair in zip([1] * len(shape), shape) for n in pair]
     wide = [n for pair in zip(counts, shape) for n in pair]
-    return core.reshape(core.broadcast_to(core.reshape(x, interleaved), wide), [c * n for c, n in zip(counts, shape)])
+    return core.reshape(
+        core.broadcast_to(core.reshape(x, interleaved), wide), [c * n for c, n in zip(counts, shape)]
+    )
 
 
 def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
@@ -189,7 +198,9 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     for s in shapes:
         for i, n in enumerate(s, rank - len(s)):
             if n != 1 and result[i] not in (1, n):
-                raise ValueError(f"broadcast_shapes: shapes {', '.join(str(tuple(t)) for t in shapes)} do not agree")
+                raise ValueError(
+                    f"broadcast_shapes: shapes {', '.join(str(tuple(t)) for t in shapes)} do not agree"
+                )
             result[i] = n if result[i] == 1 else result[i]
     return tuple(result)
 

@@ -1,8 +1,9 @@
-// argmax and argmin over the last `reduced` axes: the first position of the extreme, or of the first NaN, counted along
-// the reduced axes.
+// argmax and argmin over the last `reduced` axes: the first position of the extreme, or of the first NaN,
+// counted along the reduced axes.
 //
-// Along rows: the extreme of each leaf, then the place of the first equal in the first leaf that has it; reads x once
-// and one leaf again. Across columns: a register of candidates and one of their positions; reads x once.
+// Along rows: the extreme of each leaf, then the place of the first equal in the first leaf that has it;
+// reads x once and one leaf again. Across columns: a register of candidates and one of their positions; reads
+// x once.
 #include "cpu/kernels.h"
 #include "cpu/reduction.h"
 #include "cpu/types.h"
@@ -24,8 +25,10 @@ TS_INLINE std::int64_t first_place(const T* p, std::int64_t n, T best) {
   constexpr std::int64_t W = Vec<T>::width;
   const Vec<T> wanted{Lane<T>(best)};
   const auto found = [&](Vec<T> v) {
-    if constexpr (std::is_floating_point_v<T>) return lane_bits((v == wanted) | (v != v));
-    else return lane_bits(v == wanted);
+    if constexpr (std::is_floating_point_v<T>)
+      return lane_bits((v == wanted) | (v != v));
+    else
+      return lane_bits(v == wanted);
   };
   for (std::int64_t i = 0; i < n; i += W) {
     const std::int64_t left = n - i;
@@ -42,9 +45,12 @@ std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::i
   alignas(64) T buffer[kLeaf<T>];
   const auto extreme = [&](const T* p, std::int64_t n) {
     T result;
-    leaf<Op, T, 1>(0, n, [&](Vec<T>* s, std::int64_t i, auto part) {
-      s[0] = Op::apply(s[0], only(get(p + i, part), Vec<T>(Lane<T>(Op::template identity<T>)), part));
-    }, &result);
+    leaf<Op, T, 1>(
+        0, n,
+        [&](Vec<T>* s, std::int64_t i, auto part) {
+          s[0] = Op::apply(s[0], only(get(p + i, part), Vec<T>(Lane<T>(Op::template identity<T>)), part));
+        },
+        &result);
     return result;
   };
   std::int64_t where = begin;
@@ -60,8 +66,8 @@ std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::i
   return where + first_place(p, n, best);
 }
 
-// Columns [first, first + V registers or `part` of one) of K rows. Positions are counted in integers as wide as T, so
-// in blocks that they can hold.
+// Columns [first, first + V registers or `part` of one) of K rows. Positions are counted in integers as wide
+// as T, so in blocks that they can hold.
 template <class Op, int V, class T, class Part>
 TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std::int64_t stride, Part part) {
   using I = IntOf<T>;
@@ -86,7 +92,8 @@ TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std:
         for (int v = 0; v < V; ++v) {
           const Vec<T> candidate = get(p + v * W, part);
           Mask<T> wins = std::is_same_v<Op, Max> ? candidate > top[v] : candidate < top[v];
-          if constexpr (std::is_floating_point_v<T>) wins = wins | ((candidate != candidate) & (top[v] == top[v]));
+          if constexpr (std::is_floating_point_v<T>)
+            wins = wins | ((candidate != candidate) & (top[v] == top[v]));
           top[v] = select(wins, candidate, top[v]);
           place[v] = select(Mask<I>(wins.r), now, place[v]);
         }
@@ -112,22 +119,24 @@ void extreme_columns(const Axes& a, const T* x, std::int64_t* index) {
   const int last = a.kept - 1;
   const std::int64_t width = a.kept_shape[last], outer = a.outputs / width, stride = a.kept_y[last];
   const std::int64_t tiles = (width + kTile - 1) / kTile;
-  parallel_ranges(outer * tiles, kReduceGrain / (kTile * a.length) + 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Offsets at = output_offsets(a, i / tiles, last);
-      std::int64_t c = i % tiles * kTile;
-      const std::int64_t stop = width - c < kTile ? width : c + kTile;
-      const T* const row = x + at.x;
-      std::int64_t* const out = index + at.y;
-      if (stop - c == kTile) {
-        extreme_tile<Op, V>(a, row + c, out + c * stride, stride, All{});
-        continue;
-      }
-      for (; c + Vec<T>::width <= stop; c += Vec<T>::width)
-        extreme_tile<Op, 1>(a, row + c, out + c * stride, stride, All{});
-      if (c < stop) extreme_tile<Op, 1>(a, row + c, out + c * stride, stride, First{stop - c});
-    }
-  });
+  parallel_ranges(outer * tiles, kReduceGrain / (kTile * a.length) + 1,
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t i = begin; i < end; ++i) {
+                      const Offsets at = output_offsets(a, i / tiles, last);
+                      std::int64_t c = i % tiles * kTile;
+                      const std::int64_t stop = width - c < kTile ? width : c + kTile;
+                      const T* const row = x + at.x;
+                      std::int64_t* const out = index + at.y;
+                      if (stop - c == kTile) {
+                        extreme_tile<Op, V>(a, row + c, out + c * stride, stride, All{});
+                        continue;
+                      }
+                      for (; c + Vec<T>::width <= stop; c += Vec<T>::width)
+                        extreme_tile<Op, 1>(a, row + c, out + c * stride, stride, All{});
+                      if (c < stop)
+                        extreme_tile<Op, 1>(a, row + c, out + c * stride, stride, First{stop - c});
+                    }
+                  });
 }
 
 template <class Op, class T>

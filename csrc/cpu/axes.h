@@ -33,12 +33,14 @@ inline void find_axes(const View& x, const View* x2, const View& y, int reduced,
     a.outputs *= x.shape[i];
     if (x.shape[i] == 1) continue;
     int at = n++;
-    for (; at > 0 && size_of(x.strides[order[at - 1]]) < size_of(x.strides[i]); --at) order[at] = order[at - 1];
+    for (; at > 0 && size_of(x.strides[order[at - 1]]) < size_of(x.strides[i]); --at)
+      order[at] = order[at - 1];
     order[at] = i;
   }
   for (int q = 0; q < n; ++q) {
     const int i = order[q];
-    const std::int64_t extent = x.shape[i], sx = x.strides[i], sx2 = x2 ? x2->strides[i] : sx, sy = y.strides[i];
+    const std::int64_t extent = x.shape[i], sx = x.strides[i], sx2 = x2 ? x2->strides[i] : sx,
+                       sy = y.strides[i];
     if (a.kept > 0) {
       const int last = a.kept - 1;
       if (a.kept_x[last] == sx * extent && a.kept_x2[last] == sx2 * extent && a.kept_y[last] == sy * extent) {
@@ -117,10 +119,11 @@ struct Runs {
   }
 };
 
-// Elements [begin, begin + n) of one output's reduction, side by side: where they lie, or copied into `buffer`.
+// Elements [begin, begin + n) of one output's reduction, side by side: where they lie, or copied into
+// `buffer`.
 template <class T, class U, class Load>
-inline void gather(const Axes& a, const std::int64_t* strides, const T* base, std::int64_t begin, std::int64_t n,
-                   U* buffer, const Load& load) {
+inline void gather(const Axes& a, const std::int64_t* strides, const T* base, std::int64_t begin,
+                   std::int64_t n, U* buffer, const Load& load) {
   Runs runs(a, strides, begin);
   const std::int64_t step = a.reduced ? strides[a.reduced - 1] : 1;
   while (n > 0) {

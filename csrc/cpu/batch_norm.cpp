@@ -2,9 +2,9 @@
 //
 // x (N, C, S); M = N S numbers a channel; h = (x - mean) rstd.
 //   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
-// Channels last (C has stride 1) or first (S has stride 1); every operand of a call is of one kind. The statistics are
-// sums by the tree of reduce.h over (N, S), so both layouts give the same bits. Forward reads x three times, backward
-// reads dy and x twice; each writes its result once.
+// Channels last (C has stride 1) or first (S has stride 1); every operand of a call is of one kind. The
+// statistics are sums by the tree of reduce.h over (N, S), so both layouts give the same bits. Forward reads
+// x three times, backward reads dy and x twice; each writes its result once.
 #include <cmath>
 
 #include "cpu/kernels.h"
@@ -21,7 +21,9 @@ struct ByChannel {
   std::int64_t shape[3], strides[3];
   View view;
   explicit ByChannel(const View& x)
-      : shape{x.shape[1], x.shape[0], x.shape[2]}, strides{x.strides[1], x.strides[0], x.strides[2]}, view(x) {
+      : shape{x.shape[1], x.shape[0], x.shape[2]},
+        strides{x.strides[1], x.strides[0], x.strides[2]},
+        view(x) {
     view.shape = shape;
     view.strides = strides;
   }
@@ -39,10 +41,12 @@ struct GradientSums {  // params: mean, rstd
   TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0], y[1] = s[1]; }
 };
 
-bool channels_last(const View& x) { return x.strides[1] == 1 && (x.shape[1] > 1 || x.strides[2] != 1) && x.shape[2] * x.shape[0] > 0; }
+bool channels_last(const View& x) {
+  return x.strides[1] == 1 && (x.shape[1] > 1 || x.strides[2] != 1) && x.shape[2] * x.shape[0] > 0;
+}
 
-// Writes y = f(i-th inputs, channel numbers) over the whole of y. `numbers(c, get)` returns what f needs of channel c
-// as registers, get(p) being p's numbers for them: neighbouring channels, or one channel broadcast.
+// Writes y = f(i-th inputs, channel numbers) over the whole of y. `numbers(c, get)` returns what f needs of
+// channel c as registers, get(p) being p's numbers for them: neighbouring channels, or one channel broadcast.
 template <class T, int Inputs, class Numbers, class F>
 void map_channels(const View* const* inputs, const View& y, const Numbers& numbers, const F& f) {
   const std::int64_t N = y.shape[0], C = y.shape[1], S = y.shape[2];

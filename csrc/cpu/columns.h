@@ -1,8 +1,8 @@
 // The reduction tree across neighbouring outputs: a register holds the same element of many reductions.
 //
-// K rows of w outputs. The additions are those of reduce.h: for each of the L lanes the four chains are summed side
-// by side, a row of every chain at a time, and the lanes are folded in bit-reversed order, which needs a stack of
-// log2 L registers. Reads x once.
+// K rows of w outputs. The additions are those of reduce.h: for each of the L lanes the four chains are
+// summed side by side, a row of every chain at a time, and the lanes are folded in bit-reversed order, which
+// needs a stack of log2 L registers. Reads x once.
 #pragma once
 
 #include "cpu/axes.h"
@@ -72,7 +72,8 @@ TS_INLINE Tile<T, N, V> leaf_columns(std::int64_t n, const Take& take) {
   return stack[0];
 }
 
-// Rows [begin, end), begin a multiple of the leaf. rows(begin, end) prepares what `take` reads and returns it.
+// Rows [begin, end), begin a multiple of the leaf. rows(begin, end) prepares what `take` reads and returns
+// it.
 template <class Op, class T, int N, int V, class Rows>
 inline Tile<T, N, V> tree_columns(std::int64_t begin, std::int64_t end, const Rows& rows) {
   Tile<T, N, V> stack[48];

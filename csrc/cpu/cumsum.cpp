@@ -1,7 +1,8 @@
 // cumsum along rows: y_c = x_0 + ... + x_c.
 //
-// R rows, C columns. Blocks of 256: within a block, groups of 16 bytes are scanned in a register and carried to the
-// next one; a block starts from the sum of the blocks before it, kept in float64. Reads x once, writes y once.
+// R rows, C columns. Blocks of 256: within a block, groups of 16 bytes are scanned in a register and carried
+// to the next one; a block starts from the sum of the blocks before it, kept in float64. Reads x once, writes
+// y once.
 #include <cstring>
 
 #include "cpu/kernels.h"
@@ -67,11 +68,16 @@ void cumsum(In x, Out y) {
     });
   };
   switch (x.dtype) {  // integers wrap: as unsigned numbers
-    case DType::float32: return scan(Type<float>{});
-    case DType::float64: return scan(Type<double>{});
-    case DType::int32: return scan(Type<std::uint32_t>{});
-    case DType::int64: return scan(Type<std::uint64_t>{});
-    default: return scan(Type<std::uint8_t>{});
+    case DType::float32:
+      return scan(Type<float>{});
+    case DType::float64:
+      return scan(Type<double>{});
+    case DType::int32:
+      return scan(Type<std::uint32_t>{});
+    case DType::int64:
+      return scan(Type<std::uint64_t>{});
+    default:
+      return scan(Type<std::uint8_t>{});
   }
 }
 

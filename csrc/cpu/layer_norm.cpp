@@ -1,8 +1,10 @@
-// Layer norm along rows: y = (x - mean) rstd w + b, mean and variance of the row (biased), rstd = 1/sqrt(var + eps).
+// Layer norm along rows: y = (x - mean) rstd w + b, mean and variance of the row (biased), rstd = 1/sqrt(var
+// + eps).
 //
 // R rows, C columns. With g = dy w and h = (x - mean) rstd:
 //   dx = rstd (g - avg g - h avg(g h)),  dw = sum_r dy h,  db = sum_r dy.
-// A row stays in cache between its passes: forward reads x and writes y once; backward reads dy and x and writes dx once.
+// A row stays in cache between its passes: forward reads x and writes y once; backward reads dy and x and
+// writes dx once.
 #include <cmath>
 #include <cstring>
 
@@ -14,13 +16,16 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 template <class T, class Threads>
-TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, const T* b, T* y, std::int64_t C,
-                              double eps, T* mean_out, T* rstd_out) {
-  const T mean = row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(x + i, part); }) / static_cast<T>(C);
+TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, const T* b, T* y,
+                              std::int64_t C, double eps, T* mean_out, T* rstd_out) {
+  const T mean =
+      row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(x + i, part); }) / static_cast<T>(C);
   const Vec<T> m(mean), none(T(0));
-  const T var = row_dot<T>(threads, C, [&](std::int64_t i, auto part, Vec<T>& p, Vec<T>& q) {
-                  p = q = only(get(x + i, part) - m, none, part);
-                }) / static_cast<T>(C);
+  const T var = row_dot<T>(threads, C,
+                           [&](std::int64_t i, auto part, Vec<T>& p, Vec<T>& q) {
+                             p = q = only(get(x + i, part) - m, none, part);
+                           }) /
+                static_cast<T>(C);
   const T rstd = T(1) / std::sqrt(var + static_cast<T>(eps));
   const Vec<T> s(rstd);
   if (w && b)
@@ -40,7 +45,8 @@ TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, co
 
 template <class T>
 struct LayerNormGradients {
-  static constexpr int kGroup = 4;  // rows whose dx, dw and db are made together: dw and db are loaded once for all
+  static constexpr int kGroup =
+      4;  // rows whose dx, dw and db are made together: dw and db are loaded once for all
 
   Rows<const T> dy, x;
   const T* w;
@@ -93,7 +99,8 @@ struct LayerNormGradients {
       if (db) put(db + i, dbias, part);
     });
   }
-  TS_INLINE void finish(const Row* rows, int count, T* dw, T* db, std::int64_t begin, std::int64_t end) const {
+  TS_INLINE void finish(const Row* rows, int count, T* dw, T* db, std::int64_t begin,
+                        std::int64_t end) const {
     if (count == kGroup) return finish<kGroup>(rows, dw, db, begin, end);
     for (int k = 0; k < count; ++k) finish<1>(rows + k, dw, db, begin, end);
   }
@@ -107,11 +114,13 @@ TS_INLINE void clear(T* p, std::int64_t n) {
 }
 template <class T>
 TS_INLINE void accumulate(T* into, const T* p, std::int64_t n) {
-  if (into) each<T>(0, n, [&](std::int64_t i, auto part) { put(into + i, get(into + i, part) + get(p + i, part), part); });
+  if (into)
+    each<T>(0, n,
+            [&](std::int64_t i, auto part) { put(into + i, get(into + i, part) + get(p + i, part), part); });
 }
 
-// dx row by row; dw and db as sums over blocks of 64 rows, blocks within a piece, then pieces, each in order. The cut
-// depends on R and C alone.
+// dx row by row; dw and db as sums over blocks of 64 rows, blocks within a piece, then pieces, each in order.
+// The cut depends on R and C alone.
 template <class T>
 void layer_norm_gradients(const LayerNormGradients<T>& rows, std::int64_t R, T* dw, T* db) {
   using Row = typename LayerNormGradients<T>::Row;
@@ -137,7 +146,8 @@ void layer_norm_gradients(const LayerNormGradients<T>& rows, std::int64_t R, T* 
   const std::int64_t pitch = C + 16;  // apart from each other modulo a page
   parallel_for(pieces, [&](std::int64_t piece) {
     T* const base = sums + piece * 2 * pitch;
-    T* const own = static_cast<T*>(scratch()) + (std::int64_t{56} << 20) / static_cast<std::int64_t>(sizeof(T));
+    T* const own =
+        static_cast<T*>(scratch()) + (std::int64_t{56} << 20) / static_cast<std::int64_t>(sizeof(T));
     T *const piece_dw = dw ? base : nullptr, *const piece_db = db ? base + pitch : nullptr;
     T *const block_dw = dw ? own : nullptr, *const block_db = db ? own + pitch : nullptr;
     clear(piece_dw, C), clear(piece_db, C);
@@ -178,8 +188,9 @@ void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps)
 
 void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const LayerNormGradients<T> rows{Rows<const T>(dy), Rows<const T>(x),    weight.as<T>(), Line<const T>(mean),
-                                     Line<const T>(rstd), Rows<T>(dx), x.shape[1]};
+    const LayerNormGradients<T> rows{Rows<const T>(dy),   Rows<const T>(x),    weight.as<T>(),
+                                     Line<const T>(mean), Line<const T>(rstd), Rows<T>(dx),
+                                     x.shape[1]};
     layer_norm_gradients(rows, x.shape[0], dweight.as<T>(), dbias.as<T>());
   });
 }

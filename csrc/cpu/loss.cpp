@@ -1,6 +1,7 @@
 // Cross-entropy of rows of logits against class indices, without ever writing the log-softmax.
 //
-// N rows, C classes, t the row's target, w the class weights (1 if absent), s the smoothing, l = logsumexp(x):
+// N rows, C classes, t the row's target, w the class weights (1 if absent), s the smoothing, l =
+// logsumexp(x):
 //   loss = (1 - s) w_t (l - x_t) + s/C sum_c w_c (l - x_c)                   0 where t is ignored
 //   dx_c = dloss [ (a + b W) exp(x_c - l) - a 1[c = t] - b w_c ],  a = (1 - s) w_t,  b = s/C,  W = sum_c w_c
 // Forward reads x once and writes two numbers a row; backward reads x once and writes dx once.
@@ -11,14 +12,16 @@
 
 namespace ts::cpu::TS_ISA {
 
-void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int64_t ignore_index, double smoothing) {
+void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int64_t ignore_index,
+                   double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const std::int64_t N = x.shape[0], C = x.shape[1];
     const Rows<const T> xs(x);
     const Line<const std::int64_t> targets(target);
     const Line<T> losses(loss), lses(logsumexp);
     const T* const w = weight.as<T>();
-    const T uniform = static_cast<T>(smoothing / static_cast<double>(C)), rest = static_cast<T>(1 - smoothing);
+    const T uniform = static_cast<T>(smoothing / static_cast<double>(C)),
+            rest = static_cast<T>(1 - smoothing);
     const auto row_loss = [&](const auto& threads, std::int64_t r, T lse) {
       const T* const row = xs[r];
       const std::int64_t t = targets[r];
@@ -27,9 +30,9 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
       if (smoothing == 0) return own;
       const Vec<T> l(lse), none(T(0));
       return own + uniform * row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
-               const Vec<T> cost = l - get(row + i, part);
-               return only(w ? cost * get(w + i, part) : cost, none, part);
-             });
+                     const Vec<T> cost = l - get(row + i, part);
+                     return only(w ? cost * get(w + i, part) : cost, none, part);
+                   });
     };
     for_row_groups<T>(N, C, [&](const auto& threads, std::int64_t first, int count) {
       T shift[Vec<T>::width] = {}, sum[Vec<T>::width] = {};
@@ -63,8 +66,8 @@ void class_weight_sum(In target, In weight, Out total, std::int64_t ignore_index
   });
 }
 
-void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx, std::int64_t ignore_index,
-                            double smoothing) {
+void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx,
+                            std::int64_t ignore_index, double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const std::int64_t N = x.shape[0], C = x.shape[1];
     const Rows<const T> xs(x);
@@ -72,10 +75,12 @@ void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, 
     const Line<const std::int64_t> targets(target);
     const Line<const T> lses(logsumexp), dlosses(dloss);
     const T* const w = weight.as<T>();
-    const T uniform = static_cast<T>(smoothing / static_cast<double>(C)), rest = static_cast<T>(1 - smoothing);
-    const T total = !w || smoothing == 0
-                        ? static_cast<T>(C)
-                        : row_sum<T>(OneThread{}, C, [&](std::int64_t i, auto part) { return get(w + i, part); });
+    const T uniform = static_cast<T>(smoothing / static_cast<double>(C)),
+            rest = static_cast<T>(1 - smoothing);
+    const T total =
+        !w || smoothing == 0
+            ? static_cast<T>(C)
+            : row_sum<T>(OneThread{}, C, [&](std::int64_t i, auto part) { return get(w + i, part); });
     for_rows<T>(N, C, [&](const auto& threads, std::int64_t r) {
       const T* const row = xs[r];
       T* const out = dxs[r];
@@ -87,8 +92,9 @@ void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, 
       const T g = dlosses[r], own = g * rest * (w ? w[t] : T(1)), share = g * uniform;
       const Vec<T> l(lses[r]), scale(smoothing == 0 ? own : own + share * total), shares(share);
       if (smoothing == 0)
-        threads.template each_of<T>(
-            C, [&](std::int64_t i, auto part) { put(out + i, vmath::exp(get(row + i, part) - l) * scale, part); });
+        threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
+          put(out + i, vmath::exp(get(row + i, part) - l) * scale, part);
+        });
       else
         threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
           const Vec<T> p = vmath::exp(get(row + i, part) - l) * scale;

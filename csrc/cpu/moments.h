@@ -11,7 +11,9 @@ struct Mean {
   static constexpr int kSums = 1, kInputs = 1, kParams = 0, kOutputs = 1;
   T count;
   template <class Part>
-  TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T>, const Vec<T>*, Part) const { s[0] = s[0] + x; }
+  TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T>, const Vec<T>*, Part) const {
+    s[0] = s[0] + x;
+  }
   TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0] / Vec<T>(count); }
 };
 
@@ -42,7 +44,8 @@ void reduce_view(const View& x, const View& y, int reduced, const Term& term) {
 
 // `second` with the results of `first`, which lie as its own do, as its parameter.
 template <class T, class One, class Two>
-void reduce_view_twice(const View& x, const View& y, const One& first, const View& y2, const Two& second, int reduced) {
+void reduce_view_twice(const View& x, const View& y, const One& first, const View& y2, const Two& second,
+                       int reduced) {
   Axes axes;
   find_axes(x, nullptr, y, reduced, axes);
   Operands<T> o;
@@ -60,8 +63,8 @@ template <class T>
 void moments(const View& x, const View& mean, const View& variance, int reduced, double divisor) {
   double count = 1;
   for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= static_cast<double>(x.shape[i]);
-  reduce_view_twice<T>(x, mean, Mean<T>{static_cast<T>(count)}, variance, SquaredDeviation<T>{static_cast<T>(divisor)},
-                       reduced);
+  reduce_view_twice<T>(x, mean, Mean<T>{static_cast<T>(count)}, variance,
+                       SquaredDeviation<T>{static_cast<T>(divisor)}, reduced);
 }
 
 }  // namespace ts::cpu::TS_ISA

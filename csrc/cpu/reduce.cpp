@@ -1,4 +1,5 @@
-// Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of reduce.h.
+// Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of
+// reduce.h.
 //
 // Each reads x once (variance and logsumexp twice) and writes y once.
 #include "cpu/kernels.h"
@@ -40,11 +41,14 @@ struct Plain {  // y = Op over x
     s[0] = Op::apply(s[0], only(x, Vec<T>(Lane<T>(Op::template identity<T>)), part));
   }
   template <class T>
-  TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0]; }
+  TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const {
+    y[0] = s[0];
+  }
 };
 
 template <class T>
-struct ShiftedExp {  // param: the maximum; an infinite or NaN maximum shifts by 0, and exp and log do what is due
+struct ShiftedExp {  // param: the maximum; an infinite or NaN maximum shifts by 0, and exp and log do what is
+                     // due
   using Op = Add;
   static constexpr int kSums = 1, kInputs = 1, kParams = 1, kOutputs = 1;
   TS_INLINE static Vec<T> shift(Vec<T> m) {
@@ -55,7 +59,9 @@ struct ShiftedExp {  // param: the maximum; an infinite or NaN maximum shifts by
   TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T>, const Vec<T>* m, Part part) const {
     s[0] = s[0] + only(vmath::exp(x - shift(m[0])), Vec<T>(T(0)), part);
   }
-  TS_INLINE void finish(const Vec<T>* s, const Vec<T>* m, Vec<T>* y) const { y[0] = shift(m[0]) + vmath::log(s[0]); }
+  TS_INLINE void finish(const Vec<T>* s, const Vec<T>* m, Vec<T>* y) const {
+    y[0] = shift(m[0]) + vmath::log(s[0]);
+  }
 };
 
 // --- any, all: of x != 0, as bytes ---------------------------------------------------------------

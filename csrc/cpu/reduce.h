@@ -1,13 +1,15 @@
-// The reduction tree: in which order K numbers are added, the same on every machine, for every layout and thread count.
+// The reduction tree: in which order K numbers are added, the same on every machine, for every layout and
+// thread count.
 //
-//   stripe  4 chains of 64 bytes: element p of a leaf belongs to chain (p / L) % 4, lane p % L, with L = 64 / sizeof(T)
-//   leaf    32 stripes (8 KiB), added one after another into the 4 L running sums
-//   fold    (chain 0 + chain 1) + (chain 2 + chain 3), then lane i + lane i + L/2, + L/4, ... + 1
-//   above   leaves are added pairwise: ((0 + 1) + (2 + 3)) + ..., as a binary counter carries
+//   stripe  4 chains of 64 bytes: element p of a leaf belongs to chain (p / L) % 4, lane p % L, with L = 64 /
+//   sizeof(T) leaf    32 stripes (8 KiB), added one after another into the 4 L running sums fold    (chain 0
+//   + chain 1) + (chain 2 + chain 3), then lane i + lane i + L/2, + L/4, ... + 1 above   leaves are added
+//   pairwise: ((0 + 1) + (2 + 3)) + ..., as a binary counter carries
 //
-// The order depends on K alone. Along a contiguous axis a register holds lanes; along any other axis a register holds
-// neighbouring outputs and the same additions are made one after another (columns.h). At most 32 + 2 + log2(L) +
-// log2(K / leaf) roundings lie between an element and the result: within 2 sqrt(K) eps of the sum of magnitudes.
+// The order depends on K alone. Along a contiguous axis a register holds lanes; along any other axis a
+// register holds neighbouring outputs and the same additions are made one after another (columns.h). At most
+// 32 + 2 + log2(L) + log2(K / leaf) roundings lie between an element and the result: within 2 sqrt(K) eps of
+// the sum of magnitudes.
 #pragma once
 
 #include <limits>
@@ -19,7 +21,7 @@
 
 namespace ts::cpu::TS_ISA {
 
-constexpr int kTreeBytes = 64;                        // a logical register, whatever the hardware's
+constexpr int kTreeBytes = 64;  // a logical register, whatever the hardware's
 constexpr int kTreeChains = 4;
 constexpr int kTreeParts = kTreeBytes / kVectorBytes;  // hardware registers in it
 template <class T>
@@ -29,7 +31,8 @@ constexpr std::int64_t kStripe = kTreeChains * kTreeLanes<T>;
 template <class T>
 constexpr std::int64_t kLeaf = 32 * kStripe<T>;
 template <class T>
-constexpr std::int64_t kChunk = 64 * kLeaf<T>;  // 512 KiB: what one piece takes of a long reduction; a complete subtree
+constexpr std::int64_t kChunk =
+    64 * kLeaf<T>;  // 512 KiB: what one piece takes of a long reduction; a complete subtree
 
 // --- part of a register: the last elements of a row ----------------------------------------------
 
@@ -39,13 +42,21 @@ struct First {
 };
 
 template <class T>
-TS_INLINE Vec<T> get(const T* p, All) { return Vec<T>::load(p); }
+TS_INLINE Vec<T> get(const T* p, All) {
+  return Vec<T>::load(p);
+}
 template <class T>
-TS_INLINE Vec<T> get(const T* p, First part) { return Vec<T>::load_partial(p, part.n); }
+TS_INLINE Vec<T> get(const T* p, First part) {
+  return Vec<T>::load_partial(p, part.n);
+}
 template <class T>
-TS_INLINE void put(T* p, Vec<T> v, All) { v.store(p); }
+TS_INLINE void put(T* p, Vec<T> v, All) {
+  v.store(p);
+}
 template <class T>
-TS_INLINE void put(T* p, Vec<T> v, First part) { v.store_partial(p, part.n); }
+TS_INLINE void put(T* p, Vec<T> v, First part) {
+  v.store_partial(p, part.n);
+}
 
 template <class T, int... I>
 TS_INLINE Vec<IntOf<T>> indices(std::integer_sequence<int, I...>) {
@@ -54,10 +65,13 @@ TS_INLINE Vec<IntOf<T>> indices(std::integer_sequence<int, I...>) {
 }
 // v where the lane is part of the row, `other` beyond it.
 template <class T>
-TS_INLINE Vec<T> only(Vec<T> v, Vec<T>, All) { return v; }
+TS_INLINE Vec<T> only(Vec<T> v, Vec<T>, All) {
+  return v;
+}
 template <class T>
 TS_INLINE Vec<T> only(Vec<T> v, Vec<T> other, First part) {
-  const auto inside = indices<T>(std::make_integer_sequence<int, Vec<T>::width>{}) < Vec<IntOf<T>>(static_cast<IntOf<T>>(part.n));
+  const auto inside = indices<T>(std::make_integer_sequence<int, Vec<T>::width>{}) <
+                      Vec<IntOf<T>>(static_cast<IntOf<T>>(part.n));
   return select(Mask<T>(inside.r), v, other);
 }
 
@@ -101,25 +115,34 @@ struct Add {
   template <class T>
   static constexpr T identity = T(0);
   template <class V>
-  TS_INLINE static V apply(V a, V b) { return V(a + b); }
+  TS_INLINE static V apply(V a, V b) {
+    return V(a + b);
+  }
 };
 struct Multiply {
   template <class T>
   static constexpr T identity = T(1);
   template <class V>
-  TS_INLINE static V apply(V a, V b) { return V(a * b); }
+  TS_INLINE static V apply(V a, V b) {
+    return V(a * b);
+  }
 };
-// NaN propagates; of equals (+0 and -0) the first. max and min of simd.h give the second operand where either is NaN.
+// NaN propagates; of equals (+0 and -0) the first. max and min of simd.h give the second operand where either
+// is NaN.
 struct Max {
   template <class T>
   static constexpr T identity =
       std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
   template <class T>
-  TS_INLINE static T apply(T a, T b) { return (b > a || b != b) ? b : a; }
+  TS_INLINE static T apply(T a, T b) {
+    return (b > a || b != b) ? b : a;
+  }
   template <class T>
   TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) {
-    if constexpr (std::is_floating_point_v<T>) return select(b != b, b, max(b, a));
-    else return max(b, a);
+    if constexpr (std::is_floating_point_v<T>)
+      return select(b != b, b, max(b, a));
+    else
+      return max(b, a);
   }
 };
 struct Min {
@@ -127,11 +150,15 @@ struct Min {
   static constexpr T identity =
       std::is_floating_point_v<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
   template <class T>
-  TS_INLINE static T apply(T a, T b) { return (b < a || b != b) ? b : a; }
+  TS_INLINE static T apply(T a, T b) {
+    return (b < a || b != b) ? b : a;
+  }
   template <class T>
   TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) {
-    if constexpr (std::is_floating_point_v<T>) return select(b != b, b, min(b, a));
-    else return min(b, a);
+    if constexpr (std::is_floating_point_v<T>)
+      return select(b != b, b, min(b, a));
+    else
+      return min(b, a);
   }
 };
 
@@ -158,7 +185,8 @@ TS_INLINE T fold(Vec<T> v) {
 
 // --- the tree along a row ------------------------------------------------------------------------
 //
-// N results at once, of one Op. step(sums, i, part) takes the elements [i, i + width) into the registers sums[0..N).
+// N results at once, of one Op. step(sums, i, part) takes the elements [i, i + width) into the registers
+// sums[0..N).
 
 // The part of the tree above the leaves: push() adds a leaf's results, finish() returns the whole.
 template <class Op, class T, int N>
@@ -216,8 +244,10 @@ TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* o
   if (end - begin <= W) {  // the other chains are the identity
     Vec<T> sum[N];
     for (int k = 0; k < N; ++k) sum[k] = none;
-    if (end - begin == W) step(sum, begin, All{});
-    else if (end > begin) step(sum, begin, First{end - begin});
+    if (end - begin == W)
+      step(sum, begin, All{});
+    else if (end > begin)
+      step(sum, begin, First{end - begin});
     for (int k = 0; k < N; ++k) out[k] = fold<Op, T>(sum[k]);
     return;
   }
@@ -258,8 +288,8 @@ TS_INLINE void tree(std::int64_t begin, std::int64_t end, const Step& step, T* o
   above.finish(out);
 }
 
-// How the work inside one row is done: by the thread that has the row, or, for long rows, in chunks by all of them.
-// Both make the same additions.
+// How the work inside one row is done: by the thread that has the row, or, for long rows, in chunks by all of
+// them. Both make the same additions.
 struct OneThread {
   template <class Op, class T, int N, class Step>
   TS_INLINE void reduce(std::int64_t n, const Step& step, T* out) const {
@@ -283,7 +313,8 @@ struct AllThreads {
   }
   template <class T, class Body>
   void each_of(std::int64_t n, const Body& body) const {
-    parallel_ranges(n, kChunk<T> / 4, [&](std::int64_t begin, std::int64_t end) { each<T>(begin, end, body); });
+    parallel_ranges(n, kChunk<T> / 4,
+                    [&](std::int64_t begin, std::int64_t end) { each<T>(begin, end, body); });
   }
 };
 

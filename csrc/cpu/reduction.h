@@ -1,5 +1,5 @@
-// Any reduction by the tree over any axes: reduce(axes, operands, term) takes each output along the axis that memory
-// favours. Reads every input once.
+// Any reduction by the tree over any axes: reduce(axes, operands, term) takes each output along the axis that
+// memory favours. Reads every input once.
 //
 // A Term says what is added up and what becomes of the total:
 //   using Op; kSums, kInputs (1 or 2), kParams (per-output numbers that step or finish need), kOutputs
@@ -46,7 +46,8 @@ TS_INLINE void put_strided(T* p, std::int64_t stride, Vec<T> v, Part part) {
   for (std::int64_t i = 0; i < n; ++i) p[i * stride] = lanes[i];
 }
 
-// What may follow a reduction while its elements are still in cache: another one of the same elements, or nothing.
+// What may follow a reduction while its elements are still in cache: another one of the same elements, or
+// nothing.
 struct Nothing {
   TS_INLINE void row(Offsets) const {}
   template <int Vs, class Part>
@@ -77,9 +78,11 @@ struct Reduction {
     for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][at.y]));
     const T* x = o.x + at.x;
     const T* x2 = Term::kInputs == 2 ? o.x2 + at.x2 : x;
-    const bool in_place = a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1 && (Term::kInputs == 1 || a.x2[0] == 1));
+    const bool in_place =
+        a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1 && (Term::kInputs == 1 || a.x2[0] == 1));
     const auto step = [&](Vec<T>* s, std::int64_t i, auto part) {
-      term.step(s, get(x + i, part), Term::kInputs == 2 ? get(x2 + i, part) : Vec<T>(Lane<T>(0)), params, part);
+      term.step(s, get(x + i, part), Term::kInputs == 2 ? get(x2 + i, part) : Vec<T>(Lane<T>(0)), params,
+                part);
     };
     if (in_place) return tree<Op, T, N>(begin, end, step, sums);
     const T* const base = x;
@@ -106,8 +109,8 @@ struct Reduction {
     }
     above.finish(sums);
   }
-  TS_INLINE void leaf_of_runs(const T* x, const T* x2, std::int64_t begin, std::int64_t n, const Vec<T>* params,
-                              T* sums) const {
+  TS_INLINE void leaf_of_runs(const T* x, const T* x2, std::int64_t begin, std::int64_t n,
+                              const Vec<T>* params, T* sums) const {
     constexpr int R = kTreeChains * kTreeParts;
     Vec<T> sum[R][N];
 #pragma GCC unroll 16
@@ -188,14 +191,18 @@ struct Reduction {
     if (a.reduced == 1)
       return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t) {
         return [&, px = x + first * a.x[0], px2 = x2 + (Term::kInputs == 2 ? first * a.x2[0] : 0)](
-                   Vec<T>* sums, std::int64_t row, int v) { take(sums, px + row * a.x[0], px2 + row * a.x2[0], v); };
+                   Vec<T>* sums, std::int64_t row, int v) {
+          take(sums, px + row * a.x[0], px2 + row * a.x2[0], v);
+        };
       });
     std::int64_t offsets[kLeaf<T>], offsets2[Term::kInputs == 2 ? kLeaf<T> : 1];
-    const auto list = [&](const std::int64_t* strides, std::int64_t first, std::int64_t n, std::int64_t* list) {
+    const auto list = [&](const std::int64_t* strides, std::int64_t first, std::int64_t n,
+                          std::int64_t* list) {
       Runs runs(a, strides, first);
       while (n > 0) {
         const std::int64_t run = runs.run(n);
-        for (std::int64_t i = 0; i < run; ++i) *list++ = runs.offset + (a.reduced ? i * strides[a.reduced - 1] : 0);
+        for (std::int64_t i = 0; i < run; ++i)
+          *list++ = runs.offset + (a.reduced ? i * strides[a.reduced - 1] : 0);
         runs.advance(run);
         n -= run;
       }
@@ -217,7 +224,8 @@ struct Reduction {
       for (int k = 0; k < Term::kParams; ++k)
         params[k] = get_strided(o.params[k] + y + v * W * stride, stride, part);
       term.finish(sums, params, results);
-      for (int k = 0; k < Term::kOutputs; ++k) put_strided(o.y[k] + y + v * W * stride, stride, results[k], part);
+      for (int k = 0; k < Term::kOutputs; ++k)
+        put_strided(o.y[k] + y + v * W * stride, stride, results[k], part);
     }
   }
   template <int Vs, class Part>
@@ -225,14 +233,16 @@ struct Reduction {
     finish_columns<Vs>(at.y, total_of_columns<Vs>(at, 0, a.length, part), part);
     next.template tile<Vs>(at, part);
   }
-  // Calls body(column, count of registers, part) for the register tiles of columns [begin, end). The last tile is moved
-  // back to end at `end`: a column summed twice gives the same bits, unless its parameter lay where its result went.
+  // Calls body(column, count of registers, part) for the register tiles of columns [begin, end). The last
+  // tile is moved back to end at `end`: a column summed twice gives the same bits, unless its parameter lay
+  // where its result went.
   template <class Body>
   TS_INLINE void each_tile(std::int64_t begin, std::int64_t end, const Body& body) const {
     std::int64_t c = begin;
     for (; c + V * W <= end; c += V * W) body(c, std::integral_constant<int, V>{}, All{});
     if (c == end) return;
-    if (end - begin >= V * W && o.params[0] != o.y[0]) return body(end - V * W, std::integral_constant<int, V>{}, All{});
+    if (end - begin >= V * W && o.params[0] != o.y[0])
+      return body(end - V * W, std::integral_constant<int, V>{}, All{});
     if constexpr (V > 2)
       for (; c + 2 * W <= end; c += 2 * W) body(c, std::integral_constant<int, 2>{}, All{});
     for (; c + W <= end; c += W) body(c, std::integral_constant<int, 1>{}, All{});
@@ -268,12 +278,14 @@ struct Reduction {
     }
     parallel_for(outer * chunks, [&](std::int64_t piece) {
       const Offsets at = output_offsets(a, piece / chunks, last);
-      const std::int64_t begin = piece % chunks * chunk, end = a.length - begin < chunk ? a.length : begin + chunk;
+      const std::int64_t begin = piece % chunks * chunk,
+                         end = a.length - begin < chunk ? a.length : begin + chunk;
       each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
         constexpr int Vs = decltype(count)::value;
         const auto total = total_of_columns<Vs>(offsets(at, c), begin, end, part);
         for (int k = 0; k < N; ++k)
-          for (int v = 0; v < Vs; ++v) put(o.partials + (piece * N + k) * width + c + v * W, total.v[k][v], part);
+          for (int v = 0; v < Vs; ++v)
+            put(o.partials + (piece * N + k) * width + c + v * W, total.v[k][v], part);
       });
     });
     for (std::int64_t i = 0; i < outer; ++i) {
@@ -307,10 +319,12 @@ struct Reduction {
       return next.run();
     }
     const int last = a.kept - 1;
-    const bool across = a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) &&
-                        a.inner_x() != 1;
-    if (across) columns();
-    else rows();
+    const bool across =
+        a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) && a.inner_x() != 1;
+    if (across)
+      columns();
+    else
+      rows();
   }
 };
 
@@ -320,10 +334,11 @@ void reduce(const Axes& a, const Operands<T>& o, const Term& term) {
   Reduction<T, Term>{a, o, term, nothing}.run();
 }
 
-// One reduction and then another of the same elements, which may need the first one's results: row by row, or tile by
-// tile, where they fit in cache.
+// One reduction and then another of the same elements, which may need the first one's results: row by row, or
+// tile by tile, where they fit in cache.
 template <class T, class One, class Two>
-void reduce_twice(const Axes& a, const Operands<T>& o, const One& first, const Operands<T>& o2, const Two& second) {
+void reduce_twice(const Axes& a, const Operands<T>& o, const One& first, const Operands<T>& o2,
+                  const Two& second) {
   const Nothing nothing;
   const Reduction<T, Two> then{a, o2, second, nothing};
   Reduction<T, One, Reduction<T, Two>>{a, o, first, then}.run();

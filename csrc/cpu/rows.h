@@ -1,5 +1,5 @@
-// Kernels over rows: R rows of C elements, the last stride 1. A row is work for one thread, or, when it is long, for
-// all of them; its result is the same either way and does not depend on R.
+// Kernels over rows: R rows of C elements, the last stride 1. A row is work for one thread, or, when it is
+// long, for all of them; its result is the same either way and does not depend on R.
 #pragma once
 
 #include "core/view.h"
@@ -42,8 +42,8 @@ void for_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
   });
 }
 
-// Calls rows(threads, first, count) for groups of at most a register's width of rows, for work that is done once for all
-// of them (a logarithm each); a group of rows stays in cache.
+// Calls rows(threads, first, count) for groups of at most a register's width of rows, for work that is done
+// once for all of them (a logarithm each); a group of rows stays in cache.
 template <class T, class Body>
 void for_row_groups(std::int64_t rows, std::int64_t columns, const Body& body) {
   constexpr std::int64_t kGroupBytes = 1 << 15;
@@ -66,9 +66,13 @@ struct Larger {
   template <class T>
   static constexpr T identity = -std::numeric_limits<T>::infinity();
   template <class T>
-  TS_INLINE static T apply(T a, T b) { return a > b ? a : b; }
+  TS_INLINE static T apply(T a, T b) {
+    return a > b ? a : b;
+  }
   template <class T>
-  TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) { return max(a, b); }
+  TS_INLINE static Vec<T> apply(Vec<T> a, Vec<T> b) {
+    return max(a, b);
+  }
 };
 
 // The largest of a row; NaN may or may not be seen (who takes exponentials of what remains will see it).

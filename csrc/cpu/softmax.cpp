@@ -1,4 +1,5 @@
-// softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their gradients.
+// softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their
+// gradients.
 //
 // R rows, C columns. A row stays in cache between its passes: x is read from memory once and y written once.
 #include <cmath>
@@ -11,9 +12,8 @@
 namespace ts::cpu::TS_ISA {
 namespace {
 
-
-// Three passes: the maximum; the exponentials and their sum; the scale. A long row takes the exponentials again
-// instead of reading them back. A NaN or +inf makes the row NaN, and so does a row of -inf.
+// Three passes: the maximum; the exponentials and their sum; the scale. A long row takes the exponentials
+// again instead of reading them back. A NaN or +inf makes the row NaN, and so does a row of -inf.
 template <class T, class Threads>
 TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_t C) {
   const Vec<T> m(row_max(threads, x, C));
@@ -25,17 +25,20 @@ TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_
       return only(e, zero, part);
     });
     const Vec<T> scale(T(1) / sum);
-    threads.template each_of<T>(C, [&](std::int64_t i, auto part) { put(y + i, get(y + i, part) * scale, part); });
+    threads.template each_of<T>(
+        C, [&](std::int64_t i, auto part) { put(y + i, get(y + i, part) * scale, part); });
   } else {
-    const T sum = row_sum<T>(
-        threads, C, [&](std::int64_t i, auto part) { return only(vmath::exp(get(x + i, part) - m), zero, part); });
+    const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+      return only(vmath::exp(get(x + i, part) - m), zero, part);
+    });
     const Vec<T> scale(T(1) / sum);
     threads.template each_of<T>(
         C, [&](std::int64_t i, auto part) { put(y + i, vmath::exp(get(x + i, part) - m) * scale, part); });
   }
 }
 
-// y = x - m - log sum exp(x - m). Short rows are taken a register at a time, so that one logarithm serves them all.
+// y = x - m - log sum exp(x - m). Short rows are taken a register at a time, so that one logarithm serves
+// them all.
 template <class T, class Threads>
 TS_INLINE T sum_of_exp(const Threads& threads, const T* x, Vec<T> m, std::int64_t C) {
   return row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
@@ -107,7 +110,8 @@ void log_softmax_backward(In dy, In y, Out dx) {
     for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
       const T *dyr = dys[r], *yr = ys[r];
       T* const dxr = dxs[r];
-      const Vec<T> total(row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(dyr + i, part); }));
+      const Vec<T> total(
+          row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(dyr + i, part); }));
       threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
         put(dxr + i, get(dyr + i, part) - vmath::exp(get(yr + i, part)) * total, part);
       });

@@ -13,8 +13,8 @@ struct Rows {
   Shape loss_shape;
   int axis;
 
-  Rows(const char* operation, const Array& logits, const Array& classes, const Array& w, std::int64_t ignore_index,
-       const std::string& reduction, double smoothing)
+  Rows(const char* operation, const Array& logits, const Array& classes, const Array& w,
+       std::int64_t ignore_index, const std::string& reduction, double smoothing)
       : axis(logits.ndim() == 1 ? 0 : 1) {
     if (reduction != "none" && reduction != "mean" && reduction != "sum")
       value_error(operation, ": reduction must be 'none', 'mean' or 'sum', got '", reduction, "'");
@@ -26,7 +26,8 @@ struct Rows {
     loss_shape = logits.shape();
     loss_shape.erase(axis);
     if (!is_integer(classes.dtype()))
-      type_error(operation, ": target is ", name(classes.dtype()), "; class indices of an integer dtype are needed");
+      type_error(operation, ": target is ", name(classes.dtype()),
+                 "; class indices of an integer dtype are needed");
     check_shape(operation, "target", classes, loss_shape);
     const std::int64_t C = logits.shape(axis), R = size_of(loss_shape);
     if (w) {
@@ -67,9 +68,11 @@ std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& targe
   const std::int64_t R = size_of(rows.loss_shape);
   Array loss = empty(operation, x.dtype(), Shape{R}), lse = empty(operation, x.dtype(), Shape{R});
   if (R)
-    launch<&Kernels::cross_entropy>(rows.x, rows.target, rows.weight, loss, lse, ignore_index, label_smoothing);
+    launch<&Kernels::cross_entropy>(rows.x, rows.target, rows.weight, loss, lse, ignore_index,
+                                    label_smoothing);
   Array total;
-  if (reduction == "none") return {*loss.view_as(rows.loss_shape), lse, empty(operation, x.dtype(), Shape{0})};
+  if (reduction == "none")
+    return {*loss.view_as(rows.loss_shape), lse, empty(operation, x.dtype(), Shape{0})};
   Array y = empty(operation, x.dtype(), Shape{});
   launch<&Kernels::sum>(loss, y, 1);
   if (reduction == "sum") return {y, lse, empty(operation, x.dtype(), Shape{0})};
@@ -107,11 +110,12 @@ Array cross_entropy_backward(const Array& dy, const Array& x, const Array& targe
   Array dx = empty(operation, x.dtype(), moved.shape());
   Array dx_rows = as_rows(dx);
   if (R)
-    launch<&Kernels::cross_entropy_backward>(rows.x, rows.target, rows.weight, lse, dloss, dx_rows, ignore_index,
-                                             label_smoothing);
+    launch<&Kernels::cross_entropy_backward>(rows.x, rows.target, rows.weight, lse, dloss, dx_rows,
+                                             ignore_index, label_smoothing);
   if (rows.axis == x.ndim() - 1) return dx;
   Shape order;  // the class axis back where it was
-  for (int i = 0; i < x.ndim(); ++i) order.push_back(i < rows.axis ? i : i == rows.axis ? x.ndim() - 1 : i - 1);
+  for (int i = 0; i < x.ndim(); ++i)
+    order.push_back(i < rows.axis ? i : i == rows.axis ? x.ndim() - 1 : i - 1);
   return dx.permute(order);
 }
 

@@ -8,8 +8,9 @@
 
 namespace ts::ops {
 
-// x (C), (N, C) or (N, C, ...), target the same without C, class indices; reduction "none", "mean" (over the targets'
-// weights) or "sum". Returns the loss, and for backward the log-sum-exp of each row and the total weight.
+// x (C), (N, C) or (N, C, ...), target the same without C, class indices; reduction "none", "mean" (over the
+// targets' weights) or "sum". Returns the loss, and for backward the log-sum-exp of each row and the total
+// weight.
 std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& target, const Array& weight,
                                               std::int64_t ignore_index, const std::string& reduction,
                                               double label_smoothing);

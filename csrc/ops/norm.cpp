@@ -7,7 +7,8 @@
 namespace ts::ops {
 namespace {
 
-Array vector(const char* operation, const char* argument, const Array& x, const Array& like, const Shape& shape) {
+Array vector(const char* operation, const char* argument, const Array& x, const Array& like,
+             const Shape& shape) {
   if (!x) return x;
   check_same_dtype(operation, argument, x, like.dtype());
   check_shape(operation, argument, x, shape);
@@ -15,7 +16,8 @@ Array vector(const char* operation, const char* argument, const Array& x, const 
 }
 
 // The same of an argument that must be there.
-Array statistic(const char* operation, const char* argument, const Array& x, const Array& like, const Shape& shape) {
+Array statistic(const char* operation, const char* argument, const Array& x, const Array& like,
+                const Shape& shape) {
   if (!x) type_error(operation, ": ", argument, " is missing");
   return vector(operation, argument, x, like, shape);
 }
@@ -31,7 +33,8 @@ struct Trailing {
     bool fits = count <= x.ndim();
     for (int i = 0; fits && i < count; ++i) fits = x.shape(x.ndim() - count + i) == shape[i];
     if (!fits)
-      value_error(operation, ": normalized_shape ", shape, " does not match the last axes of x, whose shape is ", x.shape());
+      value_error(operation, ": normalized_shape ", shape,
+                  " does not match the last axes of x, whose shape is ", x.shape());
     for (int i = 0; i < x.ndim(); ++i) (i < x.ndim() - count ? rows : columns) *= x.shape(i);
   }
 };
@@ -117,18 +120,22 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
   const Array m = statistic(operation, "mean", mean, x, Shape{t.rows});
   const Array r = statistic(operation, "rstd", rstd, x, Shape{t.rows});
   Array dx = empty(operation, x.dtype(), x.shape());
-  Array dweight = empty(operation, x.dtype(), normalized_shape), dbias = empty(operation, x.dtype(), normalized_shape);
+  Array dweight = empty(operation, x.dtype(), normalized_shape),
+        dbias = empty(operation, x.dtype(), normalized_shape);
   Array rows = as_rows(dx, t.count);
-  if (t.columns > 0) launch<&Kernels::layer_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, m, r, rows, dweight, dbias);
+  if (t.columns > 0)
+    launch<&Kernels::layer_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, m, r, rows, dweight,
+                                          dbias);
   return {dx, dweight, dbias};
 }
 
 std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,
-                                           const Array& running_mean, const Array& running_var, double momentum,
-                                           double eps) {
+                                           const Array& running_mean, const Array& running_var,
+                                           double momentum, double eps) {
   const char* operation = "batch_norm";
   const Channels c(operation, x);
-  const Array w = vector(operation, "weight", weight, x, c.channels), b = vector(operation, "bias", bias, x, c.channels);
+  const Array w = vector(operation, "weight", weight, x, c.channels),
+              b = vector(operation, "bias", bias, x, c.channels);
   Array running[2] = {running_mean, running_var};
   for (int i = 0; i < 2; ++i) {
     const char* argument = i == 0 ? "running_mean" : "running_var";
@@ -136,7 +143,8 @@ std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, 
     check_same_dtype(operation, argument, running[i], x.dtype());
     check_shape(operation, argument, running[i], c.channels);
     check_writable(operation, running[i]);
-    if (!running[i].is_contiguous()) value_error(operation, ": ", argument, " must be contiguous, got strides ", running[i].strides());
+    if (!running[i].is_contiguous())
+      value_error(operation, ": ", argument, " must be contiguous, got strides ", running[i].strides());
   }
   const std::int64_t count = c.x.shape(0) * c.x.shape(2);
   if (c.channels[0] > 0 && count < 2)
@@ -156,7 +164,8 @@ std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array
   check_same_dtype(operation, "gradient", dy, x.dtype());
   check_shape(operation, "gradient", dy, x.shape());
   const Array w = vector(operation, "weight", weight, x, c.channels);
-  const Array m = statistic(operation, "mean", mean, x, c.channels), r = statistic(operation, "rstd", rstd, x, c.channels);
+  const Array m = statistic(operation, "mean", mean, x, c.channels),
+              r = statistic(operation, "rstd", rstd, x, c.channels);
   Array dx = c.allocate(operation, x);
   Array dweight = empty(operation, x.dtype(), c.channels), dbias = empty(operation, x.dtype(), c.channels);
   Array view = *as_channels(dx, c.last);
@@ -168,7 +177,8 @@ std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array
 Array channel_affine(const Array& x, const Array& scale, const Array& shift) {
   const char* operation = "channel_affine";
   const Channels c(operation, x);
-  const Array s = vector(operation, "scale", scale, x, c.channels), t = vector(operation, "shift", shift, x, c.channels);
+  const Array s = vector(operation, "scale", scale, x, c.channels),
+              t = vector(operation, "shift", shift, x, c.channels);
   Array y = c.allocate(operation, x);
   Array view = *as_channels(y, c.last);
   if (x.size() > 0) launch<&Kernels::channel_affine>(c.x, s, t, view);

@@ -7,18 +7,19 @@
 
 namespace ts::ops {
 
-// x (..., *normalized_shape); weight and bias of that shape, or absent. Returns y and the rows' mean and 1/std.
+// x (..., *normalized_shape); weight and bias of that shape, or absent. Returns y and the rows' mean and
+// 1/std.
 std::tuple<Array, Array, Array> layer_norm(const Array& x, const Shape& normalized_shape, const Array& weight,
                                            const Array& bias, double eps);
 std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array& x, const Array& weight,
                                                     const Array& mean, const Array& rstd,
                                                     const Shape& normalized_shape);
 
-// x (N, C, ...), the rest (C) or absent; the running statistics are updated in place. Returns y and this batch's mean
-// and 1/std.
+// x (N, C, ...), the rest (C) or absent; the running statistics are updated in place. Returns y and this
+// batch's mean and 1/std.
 std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,
-                                           const Array& running_mean, const Array& running_var, double momentum,
-                                           double eps);
+                                           const Array& running_mean, const Array& running_var,
+                                           double momentum, double eps);
 std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array& x, const Array& weight,
                                                     const Array& mean, const Array& rstd);
 // y = x * scale + shift, channel by channel.

@@ -45,15 +45,16 @@ struct Plan {
   Array finish(Array&& y, bool keepdims) const { return keepdims ? *y.view_as(kept_dims) : std::move(y); }
 };
 
-Array run(const char* operation, Reduce kernel, const Array& x, const Axes& axis, DType result, bool keepdims) {
+Array run(const char* operation, Reduce kernel, const Array& x, const Axes& axis, DType result,
+          bool keepdims) {
   const Plan plan(operation, x, axis);
   Array y = plan.result(operation, result);
   launch(kernel, plan.x, y, plan.reduced);
   return plan.finish(std::move(y), keepdims);
 }
 
-Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axes& axis, std::optional<DType> dtype,
-                 bool keepdims) {
+Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axes& axis,
+                 std::optional<DType> dtype, bool keepdims) {
   check_domain(operation, "x", x.dtype(), Domain::any);
   const DType result = dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : DType::int64;
   check_domain(operation, "dtype", result, Domain::numeric);
@@ -67,12 +68,13 @@ DType mean_dtype(const char* operation, const Array& x, std::optional<DType> dty
   return result;
 }
 
-Array extreme(const char* operation, const char* what, Reduce kernel, const Array& x, const Axes& axis, DType result,
-              bool keepdims) {
+Array extreme(const char* operation, const char* what, Reduce kernel, const Array& x, const Axes& axis,
+              DType result, bool keepdims) {
   check_domain(operation, "x", x.dtype(), Domain::any);
   const Plan plan(operation, x, axis);
   if (plan.length == 0 && size_of(plan.kept) > 0)
-    value_error(operation, ": an empty input has no ", what, ": x of shape ", x.shape(), " has no elements along the axes reduced");
+    value_error(operation, ": an empty input has no ", what, ": x of shape ", x.shape(),
+                " has no elements along the axes reduced");
   Array y = plan.result(operation, result);
   launch(kernel, plan.x, y, plan.reduced);
   return plan.finish(std::move(y), keepdims);

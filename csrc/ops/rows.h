@@ -5,7 +5,8 @@
 
 namespace ts::ops {
 
-// x as (R, C) with C the product of its last `trailing` extents and stride 1; a copy where the strides do not allow it.
+// x as (R, C) with C the product of its last `trailing` extents and stride 1; a copy where the strides do not
+// allow it.
 inline Array as_rows(const Array& x, int trailing = 1) {
   std::int64_t columns = 1, rows = 1;
   for (int i = 0; i < x.ndim(); ++i) (i < x.ndim() - trailing ? rows : columns) *= x.shape(i);

@@ -44,7 +44,9 @@ Array backward(const char* operation, void (*Kernels::*kernel)(In, In, Out), con
 }  // namespace
 
 Array softmax(const Array& x, std::int64_t axis) { return forward("softmax", &Kernels::softmax, x, axis); }
-Array log_softmax(const Array& x, std::int64_t axis) { return forward("log_softmax", &Kernels::log_softmax, x, axis); }
+Array log_softmax(const Array& x, std::int64_t axis) {
+  return forward("log_softmax", &Kernels::log_softmax, x, axis);
+}
 Array softmax_backward(const Array& dy, const Array& y, std::int64_t axis) {
   return backward("softmax_backward", &Kernels::softmax_backward, dy, y, axis);
 }

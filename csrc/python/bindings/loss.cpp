@@ -10,7 +10,8 @@ void bind_loss(PyObject* m) {
          " -> y; lse, total",
          &ops::cross_entropy);
   add_op(m,
-         "cross_entropy_backward(gradient, x, target, weight=None, lse=None, total=None, ignore_index=-100, reduction='mean',"
+         "cross_entropy_backward(gradient, x, target, weight=None, lse=None, total=None, ignore_index=-100, "
+         "reduction='mean',"
          " label_smoothing=0.0)",
          &ops::cross_entropy_backward);
 }

@@ -5,14 +5,18 @@
 namespace ts::python {
 
 void bind_norm(PyObject* m) {
-  add_op(m, "layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5) -> y; mean, rstd", &ops::layer_norm);
-  add_op(m, "layer_norm_backward(gradient, x, weight=None, mean=None, rstd=None, normalized_shape=()) -> dx, dweight, dbias",
+  add_op(m, "layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5) -> y; mean, rstd",
+         &ops::layer_norm);
+  add_op(m,
+         "layer_norm_backward(gradient, x, weight=None, mean=None, rstd=None, normalized_shape=()) -> dx, "
+         "dweight, dbias",
          &ops::layer_norm_backward);
   add_op(m,
          "batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, momentum=0.1, eps=1e-5)"
          " -> y; mean, rstd",
          &ops::batch_norm);
-  add_op(m, "batch_norm_backward(gradient, x, weight=None, mean=None, rstd=None) -> dx, dweight, dbias", &ops::batch_norm_backward);
+  add_op(m, "batch_norm_backward(gradient, x, weight=None, mean=None, rstd=None) -> dx, dweight, dbias",
+         &ops::batch_norm_backward);
   add_op(m, "channel_affine(x, scale, shift=None)", &ops::channel_affine);
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
@@ -14,15 +14,17 @@ __all__ = ["cross_entropy", "nll_loss"]
 
 cross_entropy = define(
     core.cross_entropy,
-    """-w_t log softmax(x)_t over the class axis, without writing the log-softmax; as torch.nn.functional.cross_entropy.
+    """-w_t log softmax(x)_t over the class axis, without writing the log-softmax; as PyTorch's.
 
     x: (C,), (N, C) or (N, C, ...)    target: class indices, x's shape without C    weight: (C,) or None
     ignore_index: this target counts 0    label_smoothing: the share s of a uniform target, in [0, 1]
     reduction: "none" (target's shape), "sum", or "mean" over the targets' weights
 
     IndexError for a target that is neither a class nor ignore_index, ValueError where shapes do not fit.""",
-    x=lambda dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing: core.cross_entropy_backward(
-        dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing
+    x=lambda dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing: (
+        core.cross_entropy_backward(
+            dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing
+        )
     ),
 )
 
@@ -33,7 +35,18 @@ def _valid(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     return counts, core.where(counts, target, 0)
 
 
-def _second(dy, gradient, x, target, weight, lse, total, ignore_index, reduction, label_smoothing):
+def _second(
+    dy: Any,
+    gradient: Any,
+    x: Any,
+    target: Any,
+    weight: Any,
+    lse: Any,
+    total: Any,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Any:
     # dx = gradient (a softmax(x) - constants), a the row's weight (1 - s) w_t + s / C sum w.
     axis = 0 if x.ndim == 1 else 1
     options = (target, weight, lse, total, ignore_index, reduction, label_smoothing)
@@ -61,7 +74,7 @@ define(
 def nll_loss(
     x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """-w_t x_t for log probabilities x: cross_entropy without its log-softmax; the same shapes and reductions.
+    """-w_t x_t for log probabilities x: cross_entropy without its log-softmax; same shapes and reductions.
 
     IndexError for a target that is neither a class nor ignore_index, ValueError where shapes do not fit.
     """
@@ -77,12 +90,14 @@ def nll_loss(
     counts, target = _valid(target, ignore_index)
     if target.size and bool(core.any((target < 0) | (target >= classes))):
         wrong = int(core.max(target)) if int(core.max(target)) >= classes else int(core.min(target))
-        raise IndexError(f"nll_loss: target {wrong} is out of range for {classes} classes: valid are 0 to {classes - 1}")
+        raise IndexError(
+            f"nll_loss: target {wrong} is out of range for {classes} classes: valid are 0 to {classes - 1}"
+        )
     own = core.astype(counts, x.dtype)
     if weight is not None:
         own = own * core.take(weight, target, 0)
     picked = core.squeeze(core.take_along_axis(x, core.expand_dims(target, axis), axis), axis)
     loss = core.where(counts, -(own * picked), 0.0)
     if reduction == "none":
-        return loss  # type: ignore[no-any-return]
-    return core.sum(loss) if reduction == "sum" else core.sum(loss) / core.sum(own)  # type: ignore[no-any-return]
+        return loss
+    return core.sum(loss) if reduction == "sum" else core.sum(loss) / core.sum(own)

@@ -15,7 +15,7 @@ __all__ = ["batch_norm", "channel_affine", "layer_norm"]
 
 
 def _plain_backward(dy: Tensor, x: Tensor, weight: Tensor | None, rstd: Tensor, axes: Any, kept: Any) -> Any:
-    """What the fused backward kernels compute, in differentiable operations: dx, and dweight and dbias over `kept`."""
+    """The fused backward kernels in differentiable operations: dx, and dweight and dbias over `kept`."""
     d = x - core.mean(x, axes, None, True)
     var = core.mean(d * d, axes, None, True)
     # The eps of the forward pass follows from its rstd.
@@ -31,11 +31,16 @@ def _second(plain: Callable[..., Any], dys: Any, dy: Tensor, x: Tensor, weight: 
     """The gradients of a fused backward kernel: those of its definition."""
     inputs = (dy, x) if weight is None else (dy, x, weight)
     values, pull = vjp(lambda *inputs: plain(*inputs, *([None] if weight is None else [])), *inputs)
-    seeds = tuple(core.zeros(v.shape, dtype=v.dtype) if d is None else core.reshape(d, v.shape) for d, v in zip(dys, values))
+    seeds = tuple(
+        core.zeros(v.shape, dtype=v.dtype) if d is None else core.reshape(d, v.shape)
+        for d, v in zip(dys, values)
+    )
     return (*pull(seeds), None)[:3]
 
 
-def _layer_norm_gradients(dy, x, weight, mean, rstd, normalized_shape, needs):
+def _layer_norm_gradients(
+    dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, normalized_shape: Any, needs: Any
+) -> Any:
     return tuple(
         g if need else None
         for g, need in zip(core.layer_norm_backward(dy, x, weight, mean, rstd, normalized_shape), needs)
@@ -53,7 +58,7 @@ layer_norm = define(
 )
 
 
-def _layer_norm_second(dys, dy, x, weight, rstd, normalized_shape):
+def _layer_norm_second(dys: Any, dy: Any, x: Any, weight: Any, rstd: Any, normalized_shape: Any) -> Any:
     count = 1 if isinstance(normalized_shape, int) else len(normalized_shape)
     axes = tuple(range(x.ndim - count, x.ndim))
     rows = core.reshape(rstd, tuple(x.shape[: x.ndim - count]) + (1,) * count)
@@ -72,7 +77,7 @@ define(
 )
 
 
-def _batch_norm_gradients(dy, x, weight, mean, rstd, needs):
+def _batch_norm_gradients(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, needs: Any) -> Any:
     gradients = core.batch_norm_backward(dy, x, weight, mean, rstd)
     return tuple(g if need else None for g, need in zip(gradients, needs))
 
@@ -85,12 +90,14 @@ _batch_norm = define(
 )
 
 
-def _batch_norm_second(dys, gradient, x, weight, rstd):
+def _batch_norm_second(dys: Any, gradient: Any, x: Any, weight: Any, rstd: Any) -> Any:
     axes = (0, *range(2, x.ndim))
     lift = (1, -1) + (1,) * (x.ndim - 2)
     channels = core.reshape(rstd, lift)
     return _second(
-        lambda g, v, w: _plain_backward(g, v, None if w is None else core.reshape(w, lift), channels, axes, axes),
+        lambda g, v, w: _plain_backward(
+            g, v, None if w is None else core.reshape(w, lift), channels, axes, axes
+        ),
         dys,
         gradient,
         x,
@@ -107,12 +114,12 @@ define(
 
 
 def _over_batch(x: Tensor) -> Tensor:
-    return core.sum(x, (0, *range(2, x.ndim)))  # type: ignore[no-any-return]
+    return core.sum(x, (0, *range(2, x.ndim)))
 
 
 channel_affine = define(
     core.channel_affine,
-    """x scale + shift with one scale and one shift per channel: x (N, C, ...), scale (C,), shift (C,) or None.""",
+    """x scale + shift with one of each per channel: x (N, C, ...), scale (C,), shift (C,) or None.""",
     x=lambda dy, scale: core.channel_affine(dy, scale),
     scale=lambda dy, x: _over_batch(dy * x),
     shift=lambda dy: _over_batch(dy),
@@ -129,17 +136,17 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) weight + bias for each channel (Ioffe & Szegedy 2015); as torch's batch_norm.
+    """(x - mean) / sqrt(var + eps) weight + bias for each channel (Ioffe & Szegedy 2015); as PyTorch's.
 
-    x: (N, C, ...), float32 or float64, NCHW or NHWC in memory, and so is the result    the others: (C,) or None
-    training: mean and var are the batch's, and the running ones move towards them in place, by `momentum` and with the
-    unbiased variance. Otherwise they are the running ones.
+    x: (N, C, ...), float32 or float64, NCHW or NHWC in memory, and so is the result; the others: (C,)
+    training: mean and var are the batch's, and the running ones move towards them in place, by `momentum` and
+    with the unbiased variance. Otherwise they are the running ones.
 
     ValueError where shapes do not fit, for fewer than two values a channel in training, and without running
     statistics otherwise.
     """
     if training:
-        return core.batch_norm(x, weight, bias, running_mean, running_var, momentum, eps)  # type: ignore[no-any-return]
+        return core.batch_norm(x, weight, bias, running_mean, running_var, momentum, eps)
     if running_mean is None or running_var is None:
         raise ValueError("batch_norm: training=False needs running_mean and running_var")
     scale = core.rsqrt(running_var + eps)
@@ -148,4 +155,4 @@ def batch_norm(
     shift = -(running_mean * scale)
     if bias is not None:
         shift = shift + bias
-    return core.channel_affine(x, scale, shift)  # type: ignore[no-any-return]
+    return core.channel_affine(x, scale, shift)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "cumulative_sum", "logsumexp", "max",
-    "mean", "min", "prod", "std", "sum", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "cumulative_sum",
+    "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var",
 ]  # fmt: skip
 
 _AXES = """
@@ -32,8 +32,8 @@ sum = define(
     core.sum,
     """The sum along axes. bool and integers are summed in int64 and wrap; of nothing it is 0.
 
-    dtype: what x is converted to first. Floating sums go by a fixed tree: the same bits for every layout, thread count
-    and SIMD level (of one kind), within 2 sqrt(K) eps of the sum of magnitudes."""
+    dtype: what x is converted to first. Floating sums go by a fixed tree: the same bits for every layout and
+    thread count, avx2 or avx512, within 2 sqrt(K) eps of the sum of magnitudes."""
     + _AXES,
     x=lambda dy, x_shape, axis, keepdims: core.expand_reduced(dy, x_shape, axis, keepdims),
 )
@@ -61,7 +61,7 @@ prod = define(
 
 def _mean_gradient(dy: Tensor, x_shape: Sequence[int], axis: Any, keepdims: bool) -> Tensor:
     size = _size(x_shape)
-    return core.expand_reduced(dy * (_size(dy.shape) / size) if size else dy, x_shape, axis, keepdims)  # type: ignore[no-any-return]
+    return core.expand_reduced(dy * (_size(dy.shape) / size) if size else dy, x_shape, axis, keepdims)
 
 
 mean = define(
@@ -90,7 +90,9 @@ def _var_gradient(dy: Tensor, x: Tensor, axis: Any, correction: float, keepdims:
     return core.expand_reduced(dy * scale, x.shape, axis, keepdims) * centred
 
 
-_var = define(core.var, "sum (x - mean x)^2 / (K - correction) along axes, in two passes." + _AXES, x=_var_gradient)
+_var = define(
+    core.var, "sum (x - mean x)^2 / (K - correction) along axes, in two passes." + _AXES, x=_var_gradient
+)
 
 
 def var(
@@ -105,13 +107,13 @@ def var(
 ) -> Tensor:
     """The variance along axes: sum (x - mean x)^2 / (K - ddof), in two passes; NumPy's arguments.
 
-    correction: the Array API's word for ddof. Integers give the default floating dtype; K <= ddof gives inf or NaN.
+    correction: the Array API's word for ddof. Integers give the default float; K <= ddof gives inf or NaN.
     """
     if out is not None:
         raise ValueError("var: out is not supported; assign the result instead")
     if dtype is not None:
         x = core.astype(x, dtype)
-    return core.var(x, axis, float(ddof if correction is None else correction), keepdims)  # type: ignore[no-any-return]
+    return core.var(x, axis, float(ddof if correction is None else correction), keepdims)
 
 
 def std(
@@ -125,7 +127,7 @@ def std(
     correction: float | None = None,
 ) -> Tensor:
     """The standard deviation along axes: the square root of `var`, with the same arguments."""
-    return core.sqrt(var(x, axis, dtype, out, ddof, keepdims, correction=correction))  # type: ignore[no-any-return]
+    return core.sqrt(var(x, axis, dtype, out, ddof, keepdims, correction=correction))
 
 
 def _extreme_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, keepdims: bool) -> Tensor:
@@ -137,7 +139,7 @@ def _extreme_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, keepdims: boo
 
 _EXTREME = """
 
-    NaN propagates. The gradient is shared evenly among equals. ValueError if nothing is left to choose from."""
+    NaN propagates. The gradient is shared evenly among equals. ValueError for an empty choice."""
 max = define(core.max, "The largest element along axes." + _EXTREME + _AXES, x=_extreme_gradient)
 min = define(core.min, "The smallest element along axes." + _EXTREME + _AXES, x=_extreme_gradient)
 amax, amin = max, min
@@ -146,7 +148,7 @@ all = define(core.all, "Whether all elements along axes are not 0; of nothing, T
 
 _POSITION = """ as int64: the first of equals, or the first NaN.
 
-    axis: an integer, or None for the position in the flattened array. ValueError if nothing is left to choose from."""
+    axis: an integer, or None for the position in the flattened array. ValueError for an empty choice."""
 argmax = define(core.argmax, "The position of the largest element" + _POSITION)
 argmin = define(core.argmin, "The position of the smallest element" + _POSITION)
 
@@ -181,16 +183,18 @@ def cumulative_sum(
     """
     if axis is None:
         if x.ndim != 1:
-            raise ValueError(f"cumulative_sum: axis is needed for {x.ndim} dimensions (shape {tuple(x.shape)})")
+            raise ValueError(
+                f"cumulative_sum: axis is needed for {x.ndim} dimensions (shape {tuple(x.shape)})"
+            )
         axis = 0
     y = core.cumsum(x, axis, dtype)
     if include_initial:
         before = [0] * y.ndim
         before[axis] = 1
         y = core.pad_constant(y, before, [0] * y.ndim)
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 def count_nonzero(x: Tensor, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
     """How many elements along axes are not 0, as int64."""
-    return core.sum(core.not_equal(x, 0), axis, None, keepdims)  # type: ignore[no-any-return]
+    return core.sum(core.not_equal(x, 0), axis, None, keepdims)

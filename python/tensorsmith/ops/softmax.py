@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -17,7 +19,7 @@ softmax = define(
 )
 
 
-def _softmax_second(dy, gradient, y, axis):
+def _softmax_second(dy: Any, gradient: Any, y: Any, axis: int) -> Any:
     total = core.sum(gradient * y, axis, None, True)
     weighted = core.sum(dy * y, axis, None, True)
     return core.softmax_backward(dy, y, axis), dy * (gradient - total) - gradient * weighted
@@ -39,7 +41,7 @@ log_softmax = define(
 )
 
 
-def _log_softmax_second(dy, gradient, y, axis):
+def _log_softmax_second(dy: Any, gradient: Any, y: Any, axis: int) -> Any:
     p = core.exp(y)
     kept = core.sum(dy * p, axis, None, True)
     return dy - kept, -(dy * p) * core.sum(gradient, axis, None, True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorsmith as ts
 from tensorsmith import nn, optim
-from tensorsmith.serialize import MAX_HEADER
+from tensorsmith.serialize import MAX_HEADER, load_metadata
 
 
 def make_file(path, header, data=b"", length=None):
@@ -69,7 +69,7 @@ def test_nested_dicts_are_flattened(tmp_path):
 
 def test_metadata(tmp_path):
     ts.save({"x": np.ones(1, np.float32)}, tmp_path / "f", {"author": "Ærø ✓"})
-    assert ts.load_metadata(tmp_path / "f") == {"author": "Ærø ✓"}
+    assert load_metadata(tmp_path / "f") == {"author": "Ærø ✓"}
     with pytest.raises(TypeError, match="metadata must map str to str, got 'n': 3"):
         ts.save({}, tmp_path / "f", {"n": 3})
 
@@ -82,7 +82,7 @@ def test_reads_and_is_read_by_the_reference_implementation(tmp_path):
     reference.save_file(ARRAYS, tmp_path / "theirs", {"k": "v"})
     ours = ts.load(tmp_path / "theirs")
     assert {k: v.numpy().tobytes() for k, v in ours.items()} == {k: v.tobytes() for k, v in ARRAYS.items()}
-    assert ts.load_metadata(tmp_path / "theirs") == {"k": "v"}
+    assert load_metadata(tmp_path / "theirs") == {"k": "v"}
 
 
 @pytest.mark.parametrize("value", [3, "text", [1, 2], None])

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+
 from tensorsmith.errors import FileFormatError
 
 __all__ = ["Checkpoint", "load", "load_checkpoint", "load_metadata", "save", "save_checkpoint"]
@@ -92,7 +93,7 @@ def _read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 raise FileFormatError(
                     f"{path}: tensor {entry.name!r}: byte {raw.max()} is not a bool (0 or 1)"
                 )
-            arrays[entry.name] = array.astype(entry.dtype.newbyteorder("="), copy=False)
+            arrays[entry.name] = array
     return arrays, _user_metadata(metadata)
 
 
@@ -260,7 +261,7 @@ def _to_numpy(name: str, value: Any) -> np.ndarray:
     if not isinstance(value, (np.ndarray, np.generic)):
         value = value.detach().numpy()
     array = np.asarray(value)
-    dtype = array.dtype.newbyteorder("<")
+    dtype = array.dtype.newbyteorder("=")  # little-endian: the kernels are for x86-64
     if dtype not in _NAMES:
         raise TypeError(f"save: {name!r} has dtype {array.dtype}, which safetensors cannot hold")
     return np.asarray(array, dtype=dtype, order="C")

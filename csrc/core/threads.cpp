@@ -54,6 +54,9 @@ constinit thread_local std::atomic<bool> inside_region [[gnu::tls_model("initial
 constinit thread_local std::uint64_t own_number [[gnu::tls_model("initial-exec")]] = 0;
 constinit std::atomic<std::uint64_t> last_number{0};
 
+// When this thread, as a caller, is to look for interrupts; in Clock's ticks.
+constinit thread_local std::atomic<Clock::rep> next_poll [[gnu::tls_model("initial-exec")]] = 0;
+
 constinit ThreadHooks hooks{nullptr, nullptr, nullptr};
 
 void pause() {
@@ -94,13 +97,15 @@ class Caller {
     if (state_) outlive([&] { hooks.restore(state_); });
   }
 
+  // An operation may be many regions, each too short to give way in: so the time of the last poll is
+  // the thread's, not the region's.
   void between_pieces() {
     const auto now = Clock::now();
-    if (!asked_ && now - start_ > kReleaseAfter) release();
-    if (state_ && now - polled_ > kPollEvery) {
-      outlive([] { hooks.poll(); });
-      polled_ = Clock::now();
-    }
+    const bool poll_now = now.time_since_epoch().count() > next_poll.load(std::memory_order_relaxed);
+    if (!asked_ && (poll_now || now - start_ > kReleaseAfter)) release();
+    if (!poll_now) return;
+    next_poll.store((now + kPollEvery).time_since_epoch().count(), std::memory_order_relaxed);
+    if (state_) outlive([] { hooks.poll(); });
   }
   void release() {
     if (asked_) return;
@@ -121,7 +126,6 @@ class Caller {
   }
 
   const Clock::time_point start_ = Clock::now();
-  Clock::time_point polled_ = start_;
   void* state_ = nullptr;
   bool asked_ = false;
 };

@@ -33,10 +33,10 @@ void set_num_threads(int count);
 int default_num_threads(const char** reason);
 
 // What the language binding installs, before the first parallel_for. All three are called on the
-// thread that called parallel_for, outside of any piece, when a region of several pieces has lasted
-// 20 µs: `release` gives up the interpreter's lock and returns what `restore` needs to take it back
-// (null: this thread does not hold it, and neither of the others is called); `poll` is called every
-// 50 ms while the lock is released, and may throw to end the region.
+// thread that called parallel_for, outside of any piece. `release` gives up the interpreter's lock,
+// when a region of several pieces has lasted 20 µs, and returns what `restore` needs to take it back
+// (null: this thread does not hold it, and neither of the others is called). `poll` is called while
+// the lock is released, every 50 ms of a thread's regions, and may throw to end the region.
 struct ThreadHooks {
   void* (*release)();
   void (*restore)(void* state);

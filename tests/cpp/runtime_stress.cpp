@@ -128,6 +128,13 @@ void hooks() {
     } catch (const Thrown& error) {
       caught = error.piece == -1;
     }
+    CHECK(caught);
+    caught = false;
+    try {  // many short regions instead of a long one
+      for (int k = 0; k < 20000; ++k) parallel_for(2, [](std::int64_t) { usleep(10); });
+    } catch (const Thrown& error) {
+      caught = error.piece == -1;
+    }
     interrupt = false;
     CHECK(caught && releases == restores);
     check_sum(100);

@@ -1,6 +1,7 @@
 // Conversions between element types, strided copies, fills and ranges.
 //
-// float -> integer saturates and NaN -> 0 on every level; integer -> narrower integer wraps; anything -> bool is x != 0.
+// float -> integer saturates and NaN -> 0 on every level; integer -> narrower integer wraps; anything -> bool
+// is x != 0.
 #include <limits>
 
 #include "cpu/kernels.h"
@@ -59,7 +60,9 @@ void arange_of(const T* start_step, Out y) {
 
 void cast(In x, Out y) {
   with_any(x.dtype, [&]<class From>(Type<From>) {
-    with_any(y.dtype, [&]<class To>(Type<To>) { map({cast_loop<To, From>, kLightGrain, !std::is_same_v<To, From>}, y, x); });
+    with_any(y.dtype, [&]<class To>(Type<To>) {
+      map({cast_loop<To, From>, kLightGrain, !std::is_same_v<To, From>}, y, x);
+    });
   });
 }
 

@@ -10,13 +10,16 @@ namespace ts::cpu::TS_ISA {
 #define BINARY(name, domain)
 #define TERNARY(name, domain)
 #define REDUCE(name, domain)
-#define PREDICATE(name, domain)                                                                               \
-  void name(In x, Out y) {                                                                                    \
-    with_##domain(x.dtype, [&]<class T>(Type<T>) { map({unary_loop<formula::name, T, bool>, kLightGrain}, y, x); }); \
+#define PREDICATE(name, domain)                                                                             \
+  void name(In x, Out y) {                                                                                  \
+    with_##domain(x.dtype,                                                                                  \
+                  [&]<class T>(Type<T>) { map({unary_loop<formula::name, T, bool>, kLightGrain}, y, x); }); \
   }
-#define COMPARE(name, domain)                                                                                     \
-  void name(In a, In b, Out y) {                                                                                  \
-    with_##domain(a.dtype, [&]<class T>(Type<T>) { map({binary_loop<formula::name, T, bool>, kLightGrain}, y, a, b); }); \
+#define COMPARE(name, domain)                                           \
+  void name(In a, In b, Out y) {                                        \
+    with_##domain(a.dtype, [&]<class T>(Type<T>) {                      \
+      map({binary_loop<formula::name, T, bool>, kLightGrain}, y, a, b); \
+    });                                                                 \
   }
 #include "core/kernels.def"
 
@@ -33,7 +36,9 @@ void where_loop(const void* const* in, const std::int64_t* step, void* out, std:
   for_registers<formula::Light, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
     const bool* c = condition + i * sc;
     const Mask<T> mask = count >= Vec<T>::width ? load_mask<T>(c) : load_mask_partial<T>(c, count);
-    store_some(select(mask, load_some<Vec<T>>(a + i * sa, sa, count), load_some<Vec<T>>(b + i * sb, sb, count)), y + i, count);
+    store_some(
+        select(mask, load_some<Vec<T>>(a + i * sa, sa, count), load_some<Vec<T>>(b + i * sb, sb, count)),
+        y + i, count);
   });
 }
 
@@ -41,9 +46,12 @@ void where_loop(const void* const* in, const std::int64_t* step, void* out, std:
 
 void where(In condition, In a, In b, Out y) {
   switch (itemsize(y.dtype)) {
-    case 1: return map({where_loop<std::uint8_t>, kLightGrain}, y, condition, a, b);
-    case 4: return map({where_loop<std::int32_t>, kLightGrain}, y, condition, a, b);
-    default: return map({where_loop<std::int64_t>, kLightGrain}, y, condition, a, b);
+    case 1:
+      return map({where_loop<std::uint8_t>, kLightGrain}, y, condition, a, b);
+    case 4:
+      return map({where_loop<std::int32_t>, kLightGrain}, y, condition, a, b);
+    default:
+      return map({where_loop<std::int64_t>, kLightGrain}, y, condition, a, b);
   }
 }
 

@@ -1,8 +1,8 @@
 // The innermost loops: y[i] = f(x[i], ...) over n elements, one instance per formula and type.
 //
-// An operand either advances with i (step 1) or is one value, held in a register's worth of memory (step 0), so the
-// same loop serves arrays and scalars. The tail runs the same vector code on a masked register: an element's bits do
-// not depend on its position. Costs one read of each operand and one write.
+// An operand either advances with i (step 1) or is one value, held in a register's worth of memory (step 0),
+// so the same loop serves arrays and scalars. The tail runs the same vector code on a masked register: an
+// element's bits do not depend on its position. Costs one read of each operand and one write.
 #pragma once
 
 #include "cpu/map.h"
@@ -10,8 +10,8 @@
 
 namespace ts::cpu::TS_ISA {
 
-// Runs body(full, i, count) over [0, n). Short formulas get an unrolled loop of their own for full registers; long ones
-// are compiled once.
+// Runs body(full, i, count) over [0, n). Short formulas get an unrolled loop of their own for full registers;
+// long ones are compiled once.
 template <class Formula, int Width, class Body>
 TS_INLINE void for_registers(std::int64_t n, const Body& body) {
   std::int64_t i = 0;
@@ -28,7 +28,8 @@ TS_INLINE void for_registers(std::int64_t n, const Body& body) {
   }
 }
 
-// The register a formula runs on: two side by side where its chain is long and there are 32 registers to hold it.
+// The register a formula runs on: two side by side where its chain is long and there are 32 registers to hold
+// it.
 template <class F, class T>
 struct RegisterOf {
   static constexpr bool twin = kVectorBytes == 64 && F::twin && std::is_floating_point_v<T>;
@@ -44,13 +45,17 @@ TS_INLINE V load_some(const T* p, std::int64_t step, std::int64_t count) {
 }
 template <class V, class T>
 TS_INLINE void store_some(V y, T* p, std::int64_t count) {
-  if (count >= V::width) y.store(p);
-  else y.store_partial(p, count);
+  if (count >= V::width)
+    y.store(p);
+  else
+    y.store_partial(p, count);
 }
 template <class T>
 TS_INLINE void store_some(Mask<T> y, bool* p, std::int64_t count) {
-  if (count >= Vec<T>::width) store_mask(y, p);
-  else store_mask_partial(y, p, count);
+  if (count >= Vec<T>::width)
+    store_mask(y, p);
+  else
+    store_mask_partial(y, p, count);
 }
 
 template <class F, class T, class R>
@@ -72,7 +77,8 @@ void binary_loop(const void* const* in, const std::int64_t* step, void* out, std
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1];
   for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i, count);
+    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i,
+               count);
   });
 }
 
@@ -85,7 +91,8 @@ void ternary_loop(const void* const* in, const std::int64_t* step, void* out, st
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1], sc = step[2];
   for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count), load_some<V>(c + i * sc, sc, count)),
+    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count),
+                        load_some<V>(c + i * sc, sc, count)),
                y + i, count);
   });
 }

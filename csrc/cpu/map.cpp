@@ -10,13 +10,13 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr int kMaxDims = 64;
-constexpr std::int64_t kTile = 1024;                         // elements of a tile's buffer
+constexpr std::int64_t kTile = 1024;                           // elements of a tile's buffer
 constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;  // results beyond it bypass the caches
 constexpr std::int64_t kStreamRun = 256;                       // elements computed before they are streamed
 
 struct Operand {
   char* data;
-  std::int64_t item;  // bytes
+  std::int64_t item;              // bytes
   std::int64_t stride[kMaxDims];  // bytes
 };
 
@@ -80,7 +80,9 @@ bool make_plan(Plan& plan, const View& y, const View* const* x) {
 // One value, a register full of it.
 void replicate(const char* value, std::int64_t item, char* buffer) {
   switch (item) {
-    case 1: return Vec<std::uint8_t>(static_cast<std::uint8_t>(*value)).store(reinterpret_cast<std::uint8_t*>(buffer));
+    case 1:
+      return Vec<std::uint8_t>(static_cast<std::uint8_t>(*value))
+          .store(reinterpret_cast<std::uint8_t*>(buffer));
     case 2: {
       std::int16_t v;
       std::memcpy(&v, value, 2);
@@ -108,7 +110,8 @@ void stream(char* to, const char* from, std::int64_t bytes) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i),
                         _mm256_load_si256(reinterpret_cast<const __m256i*>(from + i)));
 #else
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm_load_si128(reinterpret_cast<const __m128i*>(from + i)));
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm_load_si128(reinterpret_cast<const __m128i*>(from + i)));
 #endif
   }
 }
@@ -157,13 +160,14 @@ void run_flat(const Plan& plan) {
 
 // How the tiles are cut.
 struct Tiling {
-  std::int64_t rows, columns;      // of a full tile
+  std::int64_t rows, columns;        // of a full tile
   std::int64_t across, down, total;  // tiles along axis 0, along axis 1, in all
-  bool joined;                     // a tile is one run of the loop, not one per row
+  bool joined;                       // a tile is one run of the loop, not one per row
 };
 
 Tiling tile(Plan& plan) {
-  // An operand whose nearest neighbours lie on another axis: bring that axis next to axis 0 and cut square tiles.
+  // An operand whose nearest neighbours lie on another axis: bring that axis next to axis 0 and cut square
+  // tiles.
   bool direct = true, transposed = false;
   for (int k = 0; k < plan.operands; ++k) {
     const Operand& o = plan.operand[k];
@@ -216,7 +220,8 @@ struct Cell {
 
 void run_tile(const Plan& plan, const Tiling& t, const Cell& cell) {
   alignas(64) char buffer[1 + kMaxInputs][kTile * 8];
-  const std::int64_t columns = cell.column + t.columns < plan.size[0] ? t.columns : plan.size[0] - cell.column;
+  const std::int64_t columns =
+      cell.column + t.columns < plan.size[0] ? t.columns : plan.size[0] - cell.column;
   const std::int64_t rows = cell.row + t.rows < plan.size[1] ? t.rows : plan.size[1] - cell.row;
   char* base[1 + kMaxInputs];
   std::int64_t down[1 + kMaxInputs], step[kMaxInputs];  // bytes from row to row
@@ -239,8 +244,10 @@ void run_tile(const Plan& plan, const Tiling& t, const Cell& cell) {
     }
     base[k] = buffer[k];
     down[k] = columns * o.item;
-    if (k == 0) scatters = true;
-    else gather(buffer[k], p, o.item, o.stride[0], o.stride[1], columns, rows);
+    if (k == 0)
+      scatters = true;
+    else
+      gather(buffer[k], p, o.item, o.stride[0], o.stride[1], columns, rows);
   }
   const std::int64_t runs = t.joined ? 1 : rows, length = t.joined ? rows * columns : columns;
   for (std::int64_t r = 0; r < runs; ++r) {
@@ -307,8 +314,10 @@ void map_strided(Job job, const View& y, const View* const* x, int inputs) {
       flat &= o.stride[0] == o.item || (k > 0 && o.stride[0] == 0);
     }
   }
-  if (flat) run_flat(plan);
-  else run_tiles(plan);
+  if (flat)
+    run_flat(plan);
+  else
+    run_tiles(plan);
 }
 
 }  // namespace ts::cpu::TS_ISA

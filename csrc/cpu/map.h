@@ -1,9 +1,9 @@
 // The iteration engine of the pointwise kernels: y[i] = f(x[i], ...) over any shape and strides.
 //
-// The kernel supplies a loop over contiguous elements (loops.h); everything else is here and compiled once. Axes are
-// sorted by the output's strides and joined where all operands allow. What is contiguous then goes straight to the loop;
-// anything else is gathered, in tiles that fit the first-level cache, into contiguous buffers, transposing in registers
-// where an operand's unit stride lies on another axis. No allocation.
+// The kernel supplies a loop over contiguous elements (loops.h); everything else is here and compiled once.
+// Axes are sorted by the output's strides and joined where all operands allow. What is contiguous then goes
+// straight to the loop; anything else is gathered, in tiles that fit the first-level cache, into contiguous
+// buffers, transposing in registers where an operand's unit stride lies on another axis. No allocation.
 #pragma once
 
 #include "core/view.h"
@@ -11,7 +11,8 @@
 
 namespace ts::cpu::TS_ISA {
 
-// y[i] = f(in[0][i * step[0]], ...), 0 <= i < n. A step is 1 or 0; with 0 there are kVectorBytes of the same value.
+// y[i] = f(in[0][i * step[0]], ...), 0 <= i < n. A step is 1 or 0; with 0 there are kVectorBytes of the same
+// value.
 using Loop = void (*)(const void* const* in, const std::int64_t* step, void* out, std::int64_t n);
 
 constexpr int kMaxInputs = 3;

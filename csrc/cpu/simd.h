@@ -1,8 +1,8 @@
 // Vec<T>: one hardware register of T, the same source for SSE2, AVX2 and AVX-512.
 //
-// Built on the compiler's vector extensions, so arithmetic, comparison, shifts and selection exist for every element
-// type; the few operations that they lack (fma, rounding, sqrt, partial loads) are spelled with intrinsics below.
-// Everything is inside the SIMD level's namespace: no code is shared between levels.
+// Built on the compiler's vector extensions, so arithmetic, comparison, shifts and selection exist for every
+// element type; the few operations that they lack (fma, rounding, sqrt, partial loads) are spelled with
+// intrinsics below. Everything is inside the SIMD level's namespace: no code is shared between levels.
 #pragma once
 
 #include <immintrin.h>
@@ -27,13 +27,21 @@ constexpr int kVectorBytes = 16;
 template <int Bytes>
 struct IntOfSize;
 template <>
-struct IntOfSize<1> { using type = std::int8_t; };
+struct IntOfSize<1> {
+  using type = std::int8_t;
+};
 template <>
-struct IntOfSize<2> { using type = std::int16_t; };
+struct IntOfSize<2> {
+  using type = std::int16_t;
+};
 template <>
-struct IntOfSize<4> { using type = std::int32_t; };
+struct IntOfSize<4> {
+  using type = std::int32_t;
+};
 template <>
-struct IntOfSize<8> { using type = std::int64_t; };
+struct IntOfSize<8> {
+  using type = std::int64_t;
+};
 template <class T>
 using IntOf = typename IntOfSize<sizeof(T)>::type;
 
@@ -99,20 +107,34 @@ struct Mask {
 };
 
 template <class T>
-TS_INLINE Mask<T> operator<(Vec<T> a, Vec<T> b) { return Mask<T>(a.r < b.r); }
+TS_INLINE Mask<T> operator<(Vec<T> a, Vec<T> b) {
+  return Mask<T>(a.r < b.r);
+}
 template <class T>
-TS_INLINE Mask<T> operator<=(Vec<T> a, Vec<T> b) { return Mask<T>(a.r <= b.r); }
+TS_INLINE Mask<T> operator<=(Vec<T> a, Vec<T> b) {
+  return Mask<T>(a.r <= b.r);
+}
 template <class T>
-TS_INLINE Mask<T> operator>(Vec<T> a, Vec<T> b) { return Mask<T>(a.r > b.r); }
+TS_INLINE Mask<T> operator>(Vec<T> a, Vec<T> b) {
+  return Mask<T>(a.r > b.r);
+}
 template <class T>
-TS_INLINE Mask<T> operator>=(Vec<T> a, Vec<T> b) { return Mask<T>(a.r >= b.r); }
+TS_INLINE Mask<T> operator>=(Vec<T> a, Vec<T> b) {
+  return Mask<T>(a.r >= b.r);
+}
 template <class T>
-TS_INLINE Mask<T> operator==(Vec<T> a, Vec<T> b) { return Mask<T>(a.r == b.r); }
+TS_INLINE Mask<T> operator==(Vec<T> a, Vec<T> b) {
+  return Mask<T>(a.r == b.r);
+}
 template <class T>
-TS_INLINE Mask<T> operator!=(Vec<T> a, Vec<T> b) { return Mask<T>(a.r != b.r); }
+TS_INLINE Mask<T> operator!=(Vec<T> a, Vec<T> b) {
+  return Mask<T>(a.r != b.r);
+}
 
 template <class T>
-TS_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) { return m.r ? a.r : b.r; }
+TS_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
+  return m.r ? a.r : b.r;
+}
 
 // A mask of another type of the same size.
 template <class U, class T>
@@ -136,9 +158,13 @@ TS_INLINE Vec<U> convert(Vec<T> a) {
 
 // Shifts of every lane; to the right arithmetic for signed types, logical for unsigned ones.
 template <class T>
-TS_INLINE Vec<T> operator<<(Vec<T> a, int n) { return a.r << n; }
+TS_INLINE Vec<T> operator<<(Vec<T> a, int n) {
+  return a.r << n;
+}
 template <class T>
-TS_INLINE Vec<T> operator>>(Vec<T> a, int n) { return a.r >> n; }
+TS_INLINE Vec<T> operator>>(Vec<T> a, int n) {
+  return a.r >> n;
+}
 
 // The product of the low halves of 64-bit lanes, all 64 bits of it.
 TS_INLINE Vec<std::uint64_t> multiply_low32(Vec<std::uint64_t> a, Vec<std::uint64_t> b) {
@@ -168,14 +194,20 @@ TS_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
 template <class T>
 TS_INLINE Vec<T> sqrt(Vec<T> a) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm512_sqrt_ps(a.r));
-  else return Vec<T>(_mm512_sqrt_pd(a.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm512_sqrt_ps(a.r));
+  else
+    return Vec<T>(_mm512_sqrt_pd(a.r));
 #elif defined(__AVX2__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm256_sqrt_ps(a.r));
-  else return Vec<T>(_mm256_sqrt_pd(a.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm256_sqrt_ps(a.r));
+  else
+    return Vec<T>(_mm256_sqrt_pd(a.r));
 #else
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm_sqrt_ps(a.r));
-  else return Vec<T>(_mm_sqrt_pd(a.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm_sqrt_ps(a.r));
+  else
+    return Vec<T>(_mm_sqrt_pd(a.r));
 #endif
 }
 
@@ -189,35 +221,49 @@ TS_INLINE Vec<T> abs(Vec<T> a) {
     return a;
 }
 
-// Lane by lane; the second operand where either is NaN (the hardware's rule). For NaN that propagates, see maximum
-// and minimum in math/pointwise.h.
+// Lane by lane; the second operand where either is NaN (the hardware's rule). For NaN that propagates, see
+// maximum and minimum in math/pointwise.h.
 template <class T>
 TS_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm512_max_ps(a.r, b.r));
-  else if constexpr (std::is_same_v<T, double>) return Vec<T>(_mm512_max_pd(a.r, b.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm512_max_ps(a.r, b.r));
+  else if constexpr (std::is_same_v<T, double>)
+    return Vec<T>(_mm512_max_pd(a.r, b.r));
 #elif defined(__AVX2__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm256_max_ps(a.r, b.r));
-  else if constexpr (std::is_same_v<T, double>) return Vec<T>(_mm256_max_pd(a.r, b.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm256_max_ps(a.r, b.r));
+  else if constexpr (std::is_same_v<T, double>)
+    return Vec<T>(_mm256_max_pd(a.r, b.r));
 #else
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm_max_ps(a.r, b.r));
-  else if constexpr (std::is_same_v<T, double>) return Vec<T>(_mm_max_pd(a.r, b.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm_max_ps(a.r, b.r));
+  else if constexpr (std::is_same_v<T, double>)
+    return Vec<T>(_mm_max_pd(a.r, b.r));
 #endif
-  else return select(a > b, a, b);
+  else
+    return select(a > b, a, b);
 }
 template <class T>
 TS_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm512_min_ps(a.r, b.r));
-  else if constexpr (std::is_same_v<T, double>) return Vec<T>(_mm512_min_pd(a.r, b.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm512_min_ps(a.r, b.r));
+  else if constexpr (std::is_same_v<T, double>)
+    return Vec<T>(_mm512_min_pd(a.r, b.r));
 #elif defined(__AVX2__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm256_min_ps(a.r, b.r));
-  else if constexpr (std::is_same_v<T, double>) return Vec<T>(_mm256_min_pd(a.r, b.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm256_min_ps(a.r, b.r));
+  else if constexpr (std::is_same_v<T, double>)
+    return Vec<T>(_mm256_min_pd(a.r, b.r));
 #else
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm_min_ps(a.r, b.r));
-  else if constexpr (std::is_same_v<T, double>) return Vec<T>(_mm_min_pd(a.r, b.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm_min_ps(a.r, b.r));
+  else if constexpr (std::is_same_v<T, double>)
+    return Vec<T>(_mm_min_pd(a.r, b.r));
 #endif
-  else return select(a < b, a, b);
+  else
+    return select(a < b, a, b);
 }
 
 // True in lanes 0 .. n-1.
@@ -232,9 +278,11 @@ template <class T>
 TS_INLINE Vec<T> Vec<T>::load_partial(const T* p, std::int64_t n) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4)
-    return Reg(_mm512_maskz_loadu_epi32(static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(n))), p));
+    return Reg(
+        _mm512_maskz_loadu_epi32(static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(n))), p));
   if constexpr (sizeof(T) == 8)
-    return Reg(_mm512_maskz_loadu_epi64(static_cast<__mmask8>(_bzhi_u32(0xffu, static_cast<unsigned>(n))), p));
+    return Reg(
+        _mm512_maskz_loadu_epi64(static_cast<__mmask8>(_bzhi_u32(0xffu, static_cast<unsigned>(n))), p));
   if constexpr (sizeof(T) == 1)
     return Reg(_mm512_maskz_loadu_epi8(_bzhi_u64(~0ull, static_cast<unsigned>(n)), p));
   if constexpr (sizeof(T) == 2)
@@ -256,9 +304,11 @@ template <class T>
 TS_INLINE void Vec<T>::store_partial(T* p, std::int64_t n) const {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4)
-    _mm512_mask_storeu_epi32(p, static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(n))), __m512i(r));
+    _mm512_mask_storeu_epi32(p, static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(n))),
+                             __m512i(r));
   if constexpr (sizeof(T) == 8)
-    _mm512_mask_storeu_epi64(p, static_cast<__mmask8>(_bzhi_u32(0xffu, static_cast<unsigned>(n))), __m512i(r));
+    _mm512_mask_storeu_epi64(p, static_cast<__mmask8>(_bzhi_u32(0xffu, static_cast<unsigned>(n))),
+                             __m512i(r));
   if constexpr (sizeof(T) == 1)
     _mm512_mask_storeu_epi8(p, _bzhi_u64(~0ull, static_cast<unsigned>(n)), __m512i(r));
   if constexpr (sizeof(T) == 2)
@@ -274,20 +324,24 @@ TS_INLINE void Vec<T>::store_partial(T* p, std::int64_t n) const {
 #endif
 }
 
-// --- rounding to an integral value, half to even ---------------------------------------------------------------
+// --- rounding to an integral value, half to even --------------------------------------------------
 #if defined(__AVX512F__)
-#define TS_ROUNDING(name, mode)                                                                      \
-  template <class T>                                                                                 \
-  TS_INLINE Vec<T> name(Vec<T> a) {                                                                  \
-    if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm512_roundscale_ps(a.r, mode));          \
-    else return Vec<T>(_mm512_roundscale_pd(a.r, mode));                                             \
+#define TS_ROUNDING(name, mode)                       \
+  template <class T>                                  \
+  TS_INLINE Vec<T> name(Vec<T> a) {                   \
+    if constexpr (std::is_same_v<T, float>)           \
+      return Vec<T>(_mm512_roundscale_ps(a.r, mode)); \
+    else                                              \
+      return Vec<T>(_mm512_roundscale_pd(a.r, mode)); \
   }
 #elif defined(__AVX2__)
-#define TS_ROUNDING(name, mode)                                                                      \
-  template <class T>                                                                                 \
-  TS_INLINE Vec<T> name(Vec<T> a) {                                                                  \
-    if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm256_round_ps(a.r, mode));               \
-    else return Vec<T>(_mm256_round_pd(a.r, mode));                                                  \
+#define TS_ROUNDING(name, mode)                  \
+  template <class T>                             \
+  TS_INLINE Vec<T> name(Vec<T> a) {              \
+    if constexpr (std::is_same_v<T, float>)      \
+      return Vec<T>(_mm256_round_ps(a.r, mode)); \
+    else                                         \
+      return Vec<T>(_mm256_round_pd(a.r, mode)); \
   }
 #endif
 #if defined(__AVX2__)
@@ -297,7 +351,8 @@ TS_ROUNDING(ceil, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)
 TS_ROUNDING(trunc, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)
 #undef TS_ROUNDING
 #else
-// SSE2 has no rounding instruction: adding and taking away 2^mantissa rounds; larger numbers are integers already.
+// SSE2 has no rounding instruction: adding and taking away 2^mantissa rounds; larger numbers are integers
+// already.
 template <class T>
 TS_INLINE Vec<T> round(Vec<T> a) {
   const Vec<T> big(sizeof(T) == 4 ? T(8388608) : T(4503599627370496)), size = abs(a);
@@ -321,7 +376,7 @@ TS_INLINE Vec<T> trunc(Vec<T> a) {
 }
 #endif
 
-// --- exponents -------------------------------------------------------------------------------------------------
+// --- exponents ------------------------------------------------------------------------------------
 // 2^n for an integral n in the exponent's range; anything but a trap elsewhere.
 template <class T>
 TS_INLINE Vec<T> pow2(Vec<T> n) {
@@ -330,20 +385,22 @@ TS_INLINE Vec<T> pow2(Vec<T> n) {
   const Vec<IntOf<T>> bits = bit_cast<IntOf<T>>(n + magic) << (f32 ? 23 : 52);
   return bit_cast<T>(bits + bit_cast<IntOf<T>>(Vec<T>(T(1))));
 }
-// x * 2^n, rounded once, for integral n with |n| < 1.9 * the largest exponent; also where the result overflows or is
-// subnormal.
+// x * 2^n, rounded once, for integral n with |n| < 1.9 * the largest exponent; also where the result
+// overflows or is subnormal.
 template <class T>
 TS_INLINE Vec<T> scale(Vec<T> x, Vec<T> n) {
 #if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return Vec<T>(_mm512_scalef_ps(x.r, n.r));
-  else return Vec<T>(_mm512_scalef_pd(x.r, n.r));
+  if constexpr (std::is_same_v<T, float>)
+    return Vec<T>(_mm512_scalef_ps(x.r, n.r));
+  else
+    return Vec<T>(_mm512_scalef_pd(x.r, n.r));
 #else
   const Vec<T> half = round(n * Vec<T>(T(0.5)));
   return x * pow2(half) * pow2(n - half);
 #endif
 }
 
-// --- masks in general registers and in memory ------------------------------------------------------------------
+// --- masks in general registers and in memory -----------------------------------------------------
 template <class T>
 TS_INLINE bool any(Mask<T> m) {
 #if defined(__AVX512F__)
@@ -355,7 +412,9 @@ TS_INLINE bool any(Mask<T> m) {
 #endif
 }
 template <class T>
-TS_INLINE bool all(Mask<T> m) { return !any(~m); }
+TS_INLINE bool all(Mask<T> m) {
+  return !any(~m);
+}
 
 template <class T>
 struct MaskBytes {  // one byte, 0 or 1, a lane
@@ -390,7 +449,8 @@ TS_INLINE void store_mask_partial(Mask<T> m, bool* p, std::int64_t n) {
 // The lanes whose byte is not 0.
 template <class T>
 TS_INLINE Mask<T> mask_of(typename MaskBytes<T>::type bytes) {
-  return Mask<T>(__builtin_convertvector(typename MaskBytes<T>::signed_type(bytes), typename Vec<T>::MaskReg) != 0);
+  return Mask<T>(
+      __builtin_convertvector(typename MaskBytes<T>::signed_type(bytes), typename Vec<T>::MaskReg) != 0);
 }
 template <class T>
 TS_INLINE Mask<T> load_mask(const bool* p) {
@@ -405,7 +465,7 @@ TS_INLINE Mask<T> load_mask_partial(const bool* p, std::int64_t n) {
   return mask_of<T>(bytes);
 }
 
-// --- float to double and back: a register of floats is two of doubles -------------------------------------------
+// --- float to double and back: a register of floats is two of doubles -----------------------------
 struct DoublePair {
   Vec<double> low, high;
 };
@@ -428,7 +488,8 @@ TS_INLINE Vec<float> narrow(DoublePair a) {
 #endif
 }
 
-// a * b + c rounded once on every level: where a formula stands or falls by it. (Without FMA: libm, lane by lane.)
+// a * b + c rounded once on every level: where a formula stands or falls by it. (Without FMA: libm, lane by
+// lane.)
 template <class T>
 TS_INLINE Vec<T> fma_exact(Vec<T> a, Vec<T> b, Vec<T> c) {
 #if defined(__FMA__)
@@ -436,8 +497,10 @@ TS_INLINE Vec<T> fma_exact(Vec<T> a, Vec<T> b, Vec<T> c) {
 #else
   Vec<T> y;
   for (int i = 0; i < Vec<T>::width; ++i) {
-    if constexpr (std::is_same_v<T, float>) y.r[i] = __builtin_fmaf(a[i], b[i], c[i]);
-    else y.r[i] = __builtin_fma(a[i], b[i], c[i]);
+    if constexpr (std::is_same_v<T, float>)
+      y.r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    else
+      y.r[i] = __builtin_fma(a[i], b[i], c[i]);
   }
   return y;
 #endif

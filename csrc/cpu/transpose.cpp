@@ -9,7 +9,8 @@ namespace {
 // N x N elements in N registers: log2 N rounds of interleaving register i with register i + N/2.
 template <class T>
 struct Square {
-  static constexpr int N = sizeof(T) >= 4 ? kVectorBytes / static_cast<int>(sizeof(T)) : 16 / static_cast<int>(sizeof(T));
+  static constexpr int N =
+      sizeof(T) >= 4 ? kVectorBytes / static_cast<int>(sizeof(T)) : 16 / static_cast<int>(sizeof(T));
   typedef T Row __attribute__((vector_size(N * sizeof(T))));
 
   // a[k], b[k], a[k + 1], ... from k = first on
@@ -19,7 +20,7 @@ struct Square {
     return __builtin_shufflevector(a, b, (I % 2 * N + first + I / 2)...);
 #else
     typedef IntOf<T> Index __attribute__((vector_size(N * sizeof(T))));
-    return __builtin_shuffle(a, b, Index{static_cast<IntOf<T>>(I % 2 * N + first + I / 2)...});
+    return __builtin_shuffle(a, b, Index{static_cast<IntOf<T> >(I % 2 * N + first + I / 2)...});
 #endif
   }
   // to[r * to_stride + c] = from[c, r], columns of `from` contiguous and `from_stride` bytes apart
@@ -46,9 +47,11 @@ void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1,
   if (s1 == item && s0 != item) {
     for (; r + N <= rows; r += N) {
       std::int64_t c = 0;
-      for (; c + N <= columns; c += N) Square<T>::transpose(to + r * columns + c, columns, from + c * s0 + r * item, s0);
+      for (; c + N <= columns; c += N)
+        Square<T>::transpose(to + r * columns + c, columns, from + c * s0 + r * item, s0);
       for (; c < columns; ++c)
-        for (std::int64_t i = 0; i < N; ++i) std::memcpy(to + (r + i) * columns + c, from + c * s0 + (r + i) * item, item);
+        for (std::int64_t i = 0; i < N; ++i)
+          std::memcpy(to + (r + i) * columns + c, from + c * s0 + (r + i) * item, item);
     }
   }
   for (; r < rows; ++r) {
@@ -60,7 +63,8 @@ void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1,
       continue;
     }
     const char* p = from + r * s1;
-    if (s0 == item) std::memcpy(row, p, static_cast<std::size_t>(columns) * sizeof(T));
+    if (s0 == item)
+      std::memcpy(row, p, static_cast<std::size_t>(columns) * sizeof(T));
     else
       for (std::int64_t c = 0; c < columns; ++c) std::memcpy(row + c, p + c * s0, item);
   }
@@ -80,22 +84,30 @@ void scatter_as(char* to, const char* buffer, std::int64_t s0, std::int64_t s1, 
 
 }  // namespace
 
-void gather(char* buffer, const char* from, std::int64_t item, std::int64_t s0, std::int64_t s1, std::int64_t columns,
-            std::int64_t rows) {
+void gather(char* buffer, const char* from, std::int64_t item, std::int64_t s0, std::int64_t s1,
+            std::int64_t columns, std::int64_t rows) {
   switch (item) {
-    case 1: return gather_as<std::uint8_t>(buffer, from, s0, s1, columns, rows);
-    case 2: return gather_as<std::uint16_t>(buffer, from, s0, s1, columns, rows);
-    case 4: return gather_as<std::uint32_t>(buffer, from, s0, s1, columns, rows);
-    default: return gather_as<std::uint64_t>(buffer, from, s0, s1, columns, rows);
+    case 1:
+      return gather_as<std::uint8_t>(buffer, from, s0, s1, columns, rows);
+    case 2:
+      return gather_as<std::uint16_t>(buffer, from, s0, s1, columns, rows);
+    case 4:
+      return gather_as<std::uint32_t>(buffer, from, s0, s1, columns, rows);
+    default:
+      return gather_as<std::uint64_t>(buffer, from, s0, s1, columns, rows);
   }
 }
-void scatter(char* to, const char* buffer, std::int64_t item, std::int64_t s0, std::int64_t s1, std::int64_t columns,
-             std::int64_t rows) {
+void scatter(char* to, const char* buffer, std::int64_t item, std::int64_t s0, std::int64_t s1,
+             std::int64_t columns, std::int64_t rows) {
   switch (item) {
-    case 1: return scatter_as<std::uint8_t>(to, buffer, s0, s1, columns, rows);
-    case 2: return scatter_as<std::uint16_t>(to, buffer, s0, s1, columns, rows);
-    case 4: return scatter_as<std::uint32_t>(to, buffer, s0, s1, columns, rows);
-    default: return scatter_as<std::uint64_t>(to, buffer, s0, s1, columns, rows);
+    case 1:
+      return scatter_as<std::uint8_t>(to, buffer, s0, s1, columns, rows);
+    case 2:
+      return scatter_as<std::uint16_t>(to, buffer, s0, s1, columns, rows);
+    case 4:
+      return scatter_as<std::uint32_t>(to, buffer, s0, s1, columns, rows);
+    default:
+      return scatter_as<std::uint64_t>(to, buffer, s0, s1, columns, rows);
   }
 }
 

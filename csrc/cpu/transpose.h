@@ -1,5 +1,5 @@
-// Tiles between strided memory and a contiguous buffer of rows; transposed in registers where the rows are the
-// contiguous direction.
+// Tiles between strided memory and a contiguous buffer of rows; transposed in registers where the rows are
+// the contiguous direction.
 #pragma once
 
 #include "cpu/simd.h"
@@ -7,10 +7,10 @@
 namespace ts::cpu::TS_ISA {
 
 // buffer[r * columns + c] = from[c * s0 + r * s1]; strides in bytes, `item` 1, 2, 4 or 8 bytes.
-void gather(char* buffer, const char* from, std::int64_t item, std::int64_t s0, std::int64_t s1, std::int64_t columns,
-            std::int64_t rows);
+void gather(char* buffer, const char* from, std::int64_t item, std::int64_t s0, std::int64_t s1,
+            std::int64_t columns, std::int64_t rows);
 // The reverse.
-void scatter(char* to, const char* buffer, std::int64_t item, std::int64_t s0, std::int64_t s1, std::int64_t columns,
-             std::int64_t rows);
+void scatter(char* to, const char* buffer, std::int64_t item, std::int64_t s0, std::int64_t s1,
+             std::int64_t columns, std::int64_t rows);
 
 }  // namespace ts::cpu::TS_ISA

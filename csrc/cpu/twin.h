@@ -1,7 +1,7 @@
 // Twin<T>: two registers worked on side by side.
 //
-// A long formula is one chain of dependent instructions; two of them fill the pipelines that one leaves idle. It has the
-// vocabulary of Vec<T>, so the same formulas serve it.
+// A long formula is one chain of dependent instructions; two of them fill the pipelines that one leaves idle.
+// It has the vocabulary of Vec<T>, so the same formulas serve it.
 #pragma once
 
 #include "cpu/simd.h"
@@ -38,8 +38,10 @@ struct Twin {
 
   TS_INLINE Lane<T> operator[](int i) const { return i < Vec<T>::width ? low[i] : high[i - Vec<T>::width]; }
   TS_INLINE void set(int i, Lane<T> x) {
-    if (i < Vec<T>::width) low.set(i, x);
-    else high.set(i - Vec<T>::width, x);
+    if (i < Vec<T>::width)
+      low.set(i, x);
+    else
+      high.set(i - Vec<T>::width, x);
   }
 
   TS_INLINE friend Twin operator+(Twin a, Twin b) { return {a.low + b.low, a.high + b.high}; }
@@ -64,10 +66,10 @@ struct TwinMask {
   TS_INLINE friend TwinMask operator~(TwinMask a) { return {~a.low, ~a.high}; }
 };
 
-#define TS_TWIN_COMPARE(op)                                    \
-  template <class T>                                           \
-  TS_INLINE TwinMask<T> operator op(Twin<T> a, Twin<T> b) {    \
-    return {a.low op b.low, a.high op b.high};                 \
+#define TS_TWIN_COMPARE(op)                                 \
+  template <class T>                                        \
+  TS_INLINE TwinMask<T> operator op(Twin<T> a, Twin<T> b) { \
+    return {a.low op b.low, a.high op b.high};              \
   }
 TS_TWIN_COMPARE(<)
 TS_TWIN_COMPARE(<=)
@@ -77,19 +79,19 @@ TS_TWIN_COMPARE(==)
 TS_TWIN_COMPARE(!=)
 #undef TS_TWIN_COMPARE
 
-#define TS_TWIN_1(f)                      \
-  template <class T>                      \
-  TS_INLINE Twin<T> f(Twin<T> a) {        \
-    return {f(a.low), f(a.high)};         \
+#define TS_TWIN_1(f)               \
+  template <class T>               \
+  TS_INLINE Twin<T> f(Twin<T> a) { \
+    return {f(a.low), f(a.high)};  \
   }
-#define TS_TWIN_2(f)                           \
-  template <class T>                           \
-  TS_INLINE Twin<T> f(Twin<T> a, Twin<T> b) {  \
+#define TS_TWIN_2(f)                             \
+  template <class T>                             \
+  TS_INLINE Twin<T> f(Twin<T> a, Twin<T> b) {    \
     return {f(a.low, b.low), f(a.high, b.high)}; \
   }
-#define TS_TWIN_3(f)                                          \
-  template <class T>                                          \
-  TS_INLINE Twin<T> f(Twin<T> a, Twin<T> b, Twin<T> c) {      \
+#define TS_TWIN_3(f)                                            \
+  template <class T>                                            \
+  TS_INLINE Twin<T> f(Twin<T> a, Twin<T> b, Twin<T> c) {        \
     return {f(a.low, b.low, c.low), f(a.high, b.high, c.high)}; \
   }
 TS_TWIN_1(abs)

@@ -2,8 +2,9 @@
 //
 //   struct name { template <class V> static V apply(V x); };
 //
-// The name is the one in kernels.def; the kernels are generated from there. `Heavy` marks formulas of more than a few
-// instructions: they are cut into smaller pieces for the threads. Comparisons and predicates return a mask.
+// The name is the one in kernels.def; the kernels are generated from there. `Heavy` marks formulas of more
+// than a few instructions: they are cut into smaller pieces for the threads. Comparisons and predicates
+// return a mask.
 #pragma once
 
 #include "math/vmath.h"
@@ -39,7 +40,7 @@ TS_INLINE auto is_nan(V x) {
   return x != x;
 }
 
-// --- unary -------------------------------------------------------------------------------------------------------
+// --- unary ----------------------------------------------------------------------------------------
 #define TS_UNARY(name, weight, expression) \
   struct name : weight {                   \
     template <class V>                     \
@@ -89,26 +90,32 @@ struct sign : Light {
   TS_INLINE static V apply(V x) {
     const V zero(0), one(1);
     const V positive = select(x > zero, one, select(x == zero, zero, x));  // NaN stays, -0 becomes 0
-    if constexpr (is_signed<V>) return select(x < zero, -one, positive);
-    else return positive;
+    if constexpr (is_signed<V>)
+      return select(x < zero, -one, positive);
+    else
+      return positive;
   }
 };
 struct bitwise_invert : Light {
   template <class V>
   TS_INLINE static V apply(V x) {
-    if constexpr (is_bool<V>) return x ^ V(1);
-    else return ~x;
+    if constexpr (is_bool<V>)
+      return x ^ V(1);
+    else
+      return ~x;
   }
 };
 
-// --- predicates --------------------------------------------------------------------------------------------------
-#define TS_PREDICATE(name, of_float, of_integer)     \
-  struct name : Light {                              \
-    template <class V>                               \
-    TS_INLINE static auto apply(V x) {               \
-      if constexpr (is_floating<V>) return of_float; \
-      else return of_integer;                        \
-    }                                                \
+// --- predicates -----------------------------------------------------------------------------------
+#define TS_PREDICATE(name, of_float, of_integer) \
+  struct name : Light {                          \
+    template <class V>                           \
+    TS_INLINE static auto apply(V x) {           \
+      if constexpr (is_floating<V>)              \
+        return of_float;                         \
+      else                                       \
+        return of_integer;                       \
+    }                                            \
   };
 TS_PREDICATE(logical_not, x == V(0), x == V(0))
 TS_PREDICATE(isnan, x != x, x != x)
@@ -117,7 +124,7 @@ TS_PREDICATE(isfinite, ts::TS_MATH::abs(x) < V(vmath::C<V>::infinity), x == x)
 TS_PREDICATE(signbit, as<T<V>>(bit_cast<IntOf<T<V>>>(x) < bit_cast<IntOf<T<V>>>(V(0))), x < V(0))
 #undef TS_PREDICATE
 
-// --- binary: arithmetic ------------------------------------------------------------------------------------------
+// --- binary: arithmetic ---------------------------------------------------------------------------
 #define TS_BINARY(name, weight, expression) \
   struct name : weight {                    \
     template <class V>                      \
@@ -129,15 +136,19 @@ TS_PREDICATE(signbit, as<T<V>>(bit_cast<IntOf<T<V>>>(x) < bit_cast<IntOf<T<V>>>(
 struct add : Light {
   template <class V>
   TS_INLINE static V apply(V a, V b) {
-    if constexpr (is_bool<V>) return a | b;
-    else return a + b;
+    if constexpr (is_bool<V>)
+      return a | b;
+    else
+      return a + b;
   }
 };
 struct multiply : Light {
   template <class V>
   TS_INLINE static V apply(V a, V b) {
-    if constexpr (is_bool<V>) return a & b;
-    else return a * b;
+    if constexpr (is_bool<V>)
+      return a & b;
+    else
+      return a * b;
   }
 };
 TS_BINARY(subtract, Light, a - b)
@@ -145,15 +156,19 @@ TS_BINARY(divide, Light, a / b)
 struct maximum : Light {
   template <class V>
   TS_INLINE static V apply(V a, V b) {
-    if constexpr (is_floating<V>) return select(is_nan(a), a, ts::TS_MATH::max(a, b));
-    else return ts::TS_MATH::max(a, b);
+    if constexpr (is_floating<V>)
+      return select(is_nan(a), a, ts::TS_MATH::max(a, b));
+    else
+      return ts::TS_MATH::max(a, b);
   }
 };
 struct minimum : Light {
   template <class V>
   TS_INLINE static V apply(V a, V b) {
-    if constexpr (is_floating<V>) return select(is_nan(a), a, ts::TS_MATH::min(a, b));
-    else return ts::TS_MATH::min(a, b);
+    if constexpr (is_floating<V>)
+      return select(is_nan(a), a, ts::TS_MATH::min(a, b));
+    else
+      return ts::TS_MATH::min(a, b);
   }
 };
 TS_BINARY(atan2, Heavy, vmath::atan2(a, b))
@@ -231,7 +246,7 @@ struct bitwise_right_shift : Light {
   }
 };
 
-// --- binary: activations and gradients -----------------------------------------------------------------------------
+// --- binary: activations and gradients ------------------------------------------------------------
 TS_BINARY(leaky_relu, Light, select(a > V(0), a, a* b))
 TS_BINARY(elu, Heavy, select(a > V(0), a, b* vmath::expm1(a)))
 TS_BINARY(relu_backward, Light, select(b > V(0), a, V(0)))
@@ -243,7 +258,7 @@ TS_BINARY(gelu_tanh_backward, Heavy, a* vmath::gelu_tanh_slope(b))
 TS_BINARY(softplus_backward, Heavy, a* vmath::sigmoid(b))
 #undef TS_BINARY
 
-// --- comparisons ---------------------------------------------------------------------------------------------------
+// --- comparisons ----------------------------------------------------------------------------------
 #define TS_COMPARE(name, expression)        \
   struct name : Light {                     \
     template <class V>                      \
@@ -262,7 +277,7 @@ TS_COMPARE(logical_or, (a != V(0)) | (b != V(0)))
 TS_COMPARE(logical_xor, (a != V(0)) ^ (b != V(0)))
 #undef TS_COMPARE
 
-// --- ternary ---------------------------------------------------------------------------------------------------------
+// --- ternary --------------------------------------------------------------------------------------
 struct clip : Light {
   template <class V>
   TS_INLINE static V apply(V x, V low, V high) {

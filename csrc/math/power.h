@@ -7,7 +7,8 @@ namespace ts::TS_MATH {
 namespace vmath {
 
 // A float's log2 x = k + log2(1 + f) and y log2 x in double precision, to 2^-30: a short polynomial does.
-constexpr double kShortLog[] = {0.6666666564175492, 0.40000336169557277, 0.2853723944273403, 0.23583571026835937};
+constexpr double kShortLog[] = {0.6666666564175492, 0.40000336169557277, 0.2853723944273403,
+                                0.23583571026835937};
 template <class D>
 TS_INLINE D short_power(D k, D f, D y) {
   const D s = f / (D(2.0) + f), z = s * s;
@@ -29,9 +30,11 @@ TS_INLINE V power_magnitude_short(V x, V y) {
   return scale(V(1) + fma(r * r, polynomial(r, C<V>::exp), r), n);
 }
 
-// log2 x to 2^-64, x positive and finite: log(1 + f) = 2 s + s z (2/3 + z p(z)), s = f / (2 + f), z = s^2, in pairs.
-constexpr double kPairLog[] = {0.40000000000000385, 0.2857142857086969,  0.22222222398447045, 0.18181793939110455,
-                               0.15386354831248383, 0.13265461360103087, 0.13121749469128383};
+// log2 x to 2^-64, x positive and finite: log(1 + f) = 2 s + s z (2/3 + z p(z)), s = f / (2 + f), z = s^2, in
+// pairs.
+constexpr double kPairLog[] = {0.40000000000000385, 0.2857142857086969,  0.22222222398447045,
+                               0.18181793939110455, 0.15386354831248383, 0.13265461360103087,
+                               0.13121749469128383};
 template <class D>
 TS_INLINE Pair<D> log2_pair(D x) {
   const LogParts<D> parts = log_parts(x);
@@ -76,7 +79,8 @@ TS_INLINE V power_edges(V x, V y, V magnitude) {
   const V zero(T(0)), one(T(1)), infinity(C<V>::infinity);
   const V a = abs(x);
   const auto grows = (a > one) ^ (y < zero);  // |x|^|y| large and y positive, or neither
-  magnitude = select((a == zero) | (a == infinity) | (abs(y) == infinity), select(grows, infinity, zero), magnitude);
+  magnitude =
+      select((a == zero) | (a == infinity) | (abs(y) == infinity), select(grows, infinity, zero), magnitude);
   const auto integral = trunc(y) == y;
   const V half_y = y * V(T(0.5));
   const auto odd = integral & (trunc(half_y) != half_y);
@@ -86,12 +90,15 @@ TS_INLINE V power_edges(V x, V y, V magnitude) {
   result = select((x != x) | (y != y), x + y, result);
   return select((y == zero) | (x == one), one, result);
 }
+// 1.0 / 0.8 ULP.
 template <class V>
 TS_INLINE V pow(V x, V y) {
   using T = typename V::Element;
   V magnitude;
-  if constexpr (sizeof(T) == 4) magnitude = power_magnitude_short(abs(x), y);
-  else magnitude = power_magnitude(abs(x), y);
+  if constexpr (sizeof(T) == 4)
+    magnitude = power_magnitude_short(abs(x), y);
+  else
+    magnitude = power_magnitude(abs(x), y);
   const V infinity(C<V>::infinity);
   const auto plain = (x > V(T(0))) & (x < infinity) & (abs(y) < infinity);
   if (!any(~plain)) return magnitude;

@@ -6,8 +6,8 @@
 namespace ts::TS_MATH {
 namespace vmath {
 
-// factor / (1 + e^-w) for w = w.high + w.low. With e^-w = p 2^n it is factor / (2^-n + p) times 2^-n, which comes last:
-// the result is 0 or subnormal only where it should be.
+// factor / (1 + e^-w) for w = w.high + w.low. With e^-w = p 2^n it is factor / (2^-n + p) times 2^-n, which
+// comes last: the result is 0 or subnormal only where it should be.
 template <class V>
 TS_INLINE V logistic(V factor, Pair<V> w) {
   using T = typename V::Element;
@@ -21,11 +21,12 @@ TS_INLINE V logistic(V factor, Pair<V> w) {
   return scale(divide(Pair<V>{factor, V(T(0))}, Pair<V>{d, (t - d) + e}), -n);
 }
 
+// 1.5 / 1.5 ULP.
 template <class V>
 TS_INLINE V sigmoid(V x) {
   return logistic(V(1), Pair<V>{x, V(typename V::Element(0))});
 }
-// x sigmoid(x)
+// x sigmoid(x): 1.5 / 1.5 ULP.
 template <class V>
 TS_INLINE V silu(V x) {
   const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest - 5), x));
@@ -33,17 +34,18 @@ TS_INLINE V silu(V x) {
   return select(x > bounded, x, y);
 }
 
-// log(1 + e^x) = max(x, 0) + log1p(e^-|x|)
+// log(1 + e^x) = max(x, 0) + log1p(e^-|x|): 1.6 / 1.5 ULP.
 template <class V>
 TS_INLINE V softplus(V x) {
   const V zero(typename V::Element(0));
   return max(zero, x) + log1p(exp(-abs(x)));
 }
+// 1.6 / 1.5 ULP.
 template <class V>
 TS_INLINE V log_sigmoid(V x) {
   return -softplus(-x);
 }
-// log(e^a + e^b)
+// log(e^a + e^b): 1.5 / 1.5 ULP where the result is not near 0, which cancels.
 template <class V>
 TS_INLINE V logaddexp(V a, V b) {
   using T = typename V::Element;
@@ -51,7 +53,8 @@ TS_INLINE V logaddexp(V a, V b) {
   return select(a != a, a, max(a, b)) + log1p(exp(-d));
 }
 
-// The normal distribution: P(N > x) = tail 2^n for x >= 0, both factors as pairs; x_low carries x^2's rounding.
+// The normal distribution: P(N > x) = tail 2^n for x >= 0, both factors as pairs; x_low carries x^2's
+// rounding.
 template <class V>
 struct Tail {
   Exponential<V> e;  // e^(-x^2/2)
@@ -64,7 +67,8 @@ TS_INLINE Tail<V> normal_tail(V x) {
   const Pair<V> square = two_product(x, x);
   const V d = x + four, v = one / d;
   const V v_low = v * (fma_exact(-v, d, one) - v * ((four - d) + x));
-  // u = (x - 4) v = 1 - 8 v; its low part enters through the polynomial's slope, of which three bits are enough
+  // u = (x - 4) v = 1 - 8 v; its low part enters through the polynomial's slope, of which three bits are
+  // enough
   const V t = V(T(8)) * v, u = one - t, u_low = (one - (u + t)) - V(T(8)) * v_low;
   const V slope = fma(fma(fma(V(T(0.24)), u, V(T(-0.56))), u, V(T(0.774))), u, V(T(-0.608)));
   const Pair<V> p = two_product(u, polynomial(u, C<V>::tail));
@@ -75,6 +79,7 @@ TS_INLINE Tail<V> normal_tail(V x) {
   return {exponential(-half * square.high, -half * square.low), mills};
 }
 
+// 1.8 / 1.3 ULP.
 template <class V>
 TS_INLINE V erf(V x) {
   using T = typename V::Element;
@@ -86,7 +91,7 @@ TS_INLINE V erf(V x) {
   return copysign(select(a < one, small, large), x);
 }
 
-// x P(N < x)
+// x P(N < x): 1.3 / 1.8 ULP.
 template <class V>
 TS_INLINE V gelu(V x) {
   using T = typename V::Element;
@@ -109,13 +114,15 @@ template <class V>
 TS_INLINE Pair<V> gelu_tanh_argument(V x) {
   const Pair<V> square = two_product(x, x);
   const Pair<V> cubic = two_product(square.high, V(C<V>::gelu_cubic.high));
-  const V cubic_low = fma(square.low, V(C<V>::gelu_cubic.high), fma(square.high, V(C<V>::gelu_cubic.low), cubic.low));
+  const V cubic_low =
+      fma(square.low, V(C<V>::gelu_cubic.high), fma(square.high, V(C<V>::gelu_cubic.low), cubic.low));
   Pair<V> slope = two_sum(V(C<V>::gelu_linear.high), cubic.high);
   slope.low = slope.low + (cubic_low + V(C<V>::gelu_linear.low));
   Pair<V> w = two_product(x, slope.high);
   w.low = fma(x, slope.low, w.low);
   return fast_two_sum(w.high, w.low);
 }
+// 1.7 / 1.3 ULP.
 template <class V>
 TS_INLINE V gelu_tanh(V x) {
   using T = typename V::Element;
@@ -123,7 +130,7 @@ TS_INLINE V gelu_tanh(V x) {
   return select(x > bounded, x, copysign(logistic(bounded, gelu_tanh_argument(bounded)), x));
 }
 
-// --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere -----------------------------
+// --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere ----------
 template <class V>
 TS_INLINE V silu_slope(V x) {
   const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), s = sigmoid(bounded), one(1);

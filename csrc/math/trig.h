@@ -14,14 +14,13 @@ struct Angle {
 
 // 0 and then the bits of 2/pi.
 constexpr std::uint64_t kTwoOverPi[20] = {
-    0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041,
-    0xfe5163abdebbc561, 0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e,
-    0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4, 0x9c845f8bbdf9283b,
-    0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7, 0x4f463f669e5fea2d,
-    0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
+    0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561,
+    0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41,
+    0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7,
+    0x4f463f669e5fea2d, 0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
 
-// Payne and Hanek's reduction of one huge number, 2^17 <= |x| < inf: of the product with 2/pi only the bits between the
-// multiples of 4 and what rounds away are computed, in integers.
+// Payne and Hanek's reduction of one huge number, 2^17 <= |x| < inf: of the product with 2/pi only the bits
+// between the multiples of 4 and what rounds away are computed, in integers.
 inline Angle<double> reduce_huge(double x) {
   std::uint64_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
@@ -34,10 +33,12 @@ inline Angle<double> reduce_huge(double x) {
   for (int i = 0; i < 3; ++i) w[i] = shift ? word[i] << shift | word[i + 1] >> (64 - shift) : word[i];
   // mantissa * w modulo 2^192, in units of 2^-190
   using Wide = unsigned __int128;
-  const Wide low = Wide(w[2]) * mantissa, middle = Wide(w[1]) * mantissa + static_cast<std::uint64_t>(low >> 64);
+  const Wide low = Wide(w[2]) * mantissa,
+             middle = Wide(w[1]) * mantissa + static_cast<std::uint64_t>(low >> 64);
   const std::uint64_t top = w[0] * mantissa + static_cast<std::uint64_t>(middle >> 64);
   std::uint64_t quadrant = top >> 62;
-  Wide fraction = ((Wide(top) << 64 | static_cast<std::uint64_t>(middle)) << 2) | static_cast<std::uint64_t>(low) >> 62;
+  Wide fraction =
+      ((Wide(top) << 64 | static_cast<std::uint64_t>(middle)) << 2) | static_cast<std::uint64_t>(low) >> 62;
   const bool up = static_cast<bool>(fraction >> 127);  // nearest quadrant: the rest is negative
   if (up) {
     quadrant += 1;
@@ -72,7 +73,8 @@ TS_INLINE Angle<V> reduce_angle(V x) {
     for (int i = 0; i < V::width; ++i) {
       if (!(__builtin_fabs(static_cast<double>(x[i])) >= static_cast<double>(C<V>::huge_angle))) continue;
       Angle<double> one = {__builtin_nan(""), 0, 0};
-      if (__builtin_fabs(static_cast<double>(x[i])) < __builtin_inf()) one = reduce_huge(static_cast<double>(x[i]));
+      if (__builtin_fabs(static_cast<double>(x[i])) < __builtin_inf())
+        one = reduce_huge(static_cast<double>(x[i]));
       angle.high.set(i, static_cast<T>(one.high));
       angle.low.set(i, static_cast<T>(one.high - static_cast<double>(angle.high[i]) + one.low));
       angle.quadrant.set(i, static_cast<T>(one.quadrant));
@@ -97,23 +99,26 @@ TS_INLINE V sine(V x, int turns) {
   const V y = select(as<T>((quadrant & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0))), sine, cosine);
   return y ^ bit_cast<T>((quadrant & Bits(IntOf<T>(2))) << sign_shift);
 }
+// 0.8 / 0.8 ULP.
 template <class V>
 TS_INLINE V sin(V x) {
   return select(abs(x) < V(C<V>::epsilon), x, sine(x, 0));
 }
+// 0.8 / 0.8 ULP.
 template <class V>
 TS_INLINE V cos(V x) {
   return sine(x, 1);
 }
 
-// In odd quadrants -1 / tan.
+// In odd quadrants -1 / tan. 1.5 / 1.2 ULP.
 template <class V>
 TS_INLINE V tan(V x) {
   using T = typename V::Element;
   const V zero(T(0)), one(T(1));
   const Angle<V> a = reduce_angle(x);
   using Bits = decltype(bit_cast<IntOf<T>>(x));
-  const auto even = (bit_cast<IntOf<T>>(a.quadrant + V(C<V>::magic)) & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0));
+  const auto even =
+      (bit_cast<IntOf<T>>(a.quadrant + V(C<V>::magic)) & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0));
   const V z = a.high * a.high;
   const V more = fma(a.high * z, polynomial(z, C<V>::tan), fma(a.low, z, a.low));
   const Pair<V> t = fast_two_sum(a.high, more);
@@ -121,7 +126,7 @@ TS_INLINE V tan(V x) {
   return select(abs(x) < V(C<V>::epsilon), x, select(as<T>(even), t.high, cotangent));
 }
 
-// --- inverses ----------------------------------------------------------------------------------------------------
+// --- inverses -------------------------------------------------------------------------------------
 // The angle of (x, y), both >= 0: offset + atan(t) with |t| <= tan(pi/8), offset 0, pi/4 or pi/2.
 template <class V>
 struct Octant {
@@ -138,6 +143,7 @@ TS_INLINE Octant<V> octant(V y, V x) {
   return {numerator / denominator, select(steep, quarter + quarter, select(flat, zero, quarter)),
           select(steep, quarter_low + quarter_low, select(flat, zero, quarter_low))};
 }
+// 1.9 / 1.9 ULP.
 template <class V>
 TS_INLINE V atan(V x) {
   const Octant<V> o = octant(abs(x), V(typename V::Element(1)));
@@ -146,6 +152,7 @@ TS_INLINE V atan(V x) {
   return copysign(y, x);
 }
 
+// 1.9 / 1.9 ULP.
 template <class V>
 TS_INLINE V atan2(V y, V x) {
   using T = typename V::Element;
@@ -160,7 +167,8 @@ TS_INLINE V atan2(V y, V x) {
   // x < 0: pi - (offset + atan t)
   const V pi(C<V>::half_pi.high * 2), pi_low(C<V>::half_pi.low * 2);
   const auto left = as<T>(bit_cast<IntOf<T>>(x) < bit_cast<IntOf<T>>(zero));
-  const V offset = select(left, pi - o.offset, o.offset), low = select(left, pi_low - o.offset_low, o.offset_low);
+  const V offset = select(left, pi - o.offset, o.offset),
+          low = select(left, pi_low - o.offset_low, o.offset_low);
   const V t = select(left, -o.t, o.t), more = select(left, -p, p);
   return select(x != x, x, select(y != y, y, copysign(offset + (t + (more + low)), y)));
 }
@@ -179,6 +187,7 @@ TS_INLINE HalfAngle<V> half_angle(V a) {
   const V s = select(small, a, sqrt(z));
   return {s, s * z * polynomial(z, C<V>::asin)};
 }
+// 1.1 / 1.1 ULP.
 template <class V>
 TS_INLINE V asin(V x) {
   using T = typename V::Element;
@@ -188,6 +197,7 @@ TS_INLINE V asin(V x) {
   const V large = rest.high + (rest.low + (V(C<V>::half_pi.low) - (h.more + h.more)));
   return copysign(select(a < V(T(0.5)), h.s + h.more, large), x);
 }
+// 1.1 / 1.1 ULP.
 template <class V>
 TS_INLINE V acos(V x) {
   using T = typename V::Element;
@@ -197,7 +207,8 @@ TS_INLINE V acos(V x) {
   const Pair<V> rest = fast_two_sum(V(C<V>::half_pi.high), -s);
   const V small = rest.high + (rest.low + (V(C<V>::half_pi.low) - more));
   const auto left = x < zero;
-  const V base = select(left, V(C<V>::half_pi.high * 2), zero), base_low = select(left, V(C<V>::half_pi.low * 2), zero);
+  const V base = select(left, V(C<V>::half_pi.high * 2), zero),
+          base_low = select(left, V(C<V>::half_pi.low * 2), zero);
   const V large = base + ((s + s) + (base_low + (more + more)));
   return select(a < V(T(0.5)), small, large);
 }

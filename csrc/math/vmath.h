@@ -1,9 +1,12 @@
-// Elementary functions of a vector register: exponentials and logarithms here, trig.h, special.h and power.h beside it.
+// Elementary functions of a vector register: exponentials and logarithms here, trig.h, special.h and power.h
+// beside it.
 //
-// V is a register type with an Element (float or double) and the vocabulary of cpu/simd.h: + - * /, comparisons,
-// select, fma, min, max, round, scale (x 2^n), bit_cast, fma_exact. One formula serves both precisions; what differs is
-// the table in coefficients.h. Bits do not depend on the register's width. Each function states its largest error in
-// units in the last place (ULP) as float / double over all inputs, subnormal and overflowing ones included.
+// V is a register type with an Element (float or double) and the vocabulary of cpu/simd.h: + - * /,
+// comparisons, select, fma, min, max, round, scale (x 2^n), bit_cast, fma_exact. One formula serves both
+// precisions; what differs is the table in coefficients.h. Bits do not depend on the register's width. Each
+// function states its largest error in units in the last place (ULP) as float / double over all inputs,
+// subnormal and overflowing ones included.
+// Without FMA (baseline) log2 and log10 reach 1.9.
 #pragma once
 
 #ifndef TS_MATH
@@ -23,8 +26,10 @@ using C = Coefficients<typename V::Element>;
 // c[0] + x c[1] + x^2 c[2] + ...
 template <int I = 0, class V, int N>
 TS_INLINE V polynomial(V x, const typename V::Element (&c)[N]) {
-  if constexpr (I == N - 1) return V(c[I]);
-  else return fma(polynomial<I + 1>(x, c), x, V(c[I]));
+  if constexpr (I == N - 1)
+    return V(c[I]);
+  else
+    return fma(polynomial<I + 1>(x, c), x, V(c[I]));
 }
 
 template <class V>
@@ -65,7 +70,7 @@ TS_INLINE V divide(Pair<V> a, Pair<V> b) {
   return fma(rest, inverse, q);
 }
 
-// --- exponentials ------------------------------------------------------------------------------------------------
+// --- exponentials ---------------------------------------------------------------------------------
 // e^(x.high + x.low) = (high + low) 2^n with 0.7 < high < 1.42; x within exp's range.
 template <class V>
 struct Exponential {
@@ -82,7 +87,7 @@ TS_INLINE Exponential<V> exponential(V x, V x_low) {
   return {high, (one - high) + e, n};
 }
 
-// 1 / 1 ULP
+// 1.0 / 1.0 ULP.
 template <class V>
 TS_INLINE V exp(V x) {
   x = min(V(C<V>::exp_highest), max(V(C<V>::exp_lowest), x));
@@ -92,6 +97,7 @@ TS_INLINE V exp(V x) {
   return scale(V(1) + fma(r * r, polynomial(r, C<V>::exp), r), n);
 }
 
+// 1.3 / 1.1 ULP.
 template <class V>
 TS_INLINE V exp2(V x) {
   x = min(V(C<V>::exp2_highest), max(V(C<V>::exp2_lowest), x));
@@ -111,6 +117,7 @@ TS_INLINE Pair<V> half_expm1(V x) {
   const V t = fma(s, r, base), t_low = fma(s, r, base - t);
   return {t, fma(s, fma(r * r, polynomial(r, C<V>::exp), r_low), t_low)};
 }
+// 1.1 / 1.1 ULP.
 template <class V>
 TS_INLINE V expm1(V x) {
   const V bounded = min(V(C<V>::expm1_highest), max(V(C<V>::expm1_lowest), x));
@@ -119,6 +126,7 @@ TS_INLINE V expm1(V x) {
   return select(abs(x) < V(C<V>::epsilon), x, sum + sum);
 }
 
+// 1.0 / 1.0 ULP.
 template <class V>
 TS_INLINE V tanh(V x) {
   const V a = min(V(C<V>::tanh_highest), abs(x));
@@ -127,6 +135,7 @@ TS_INLINE V tanh(V x) {
   return copysign(divide(e, Pair<V>{d.high, d.low + e.low}), x);
 }
 
+// 1.7 / 1.6 ULP.
 template <class V>
 TS_INLINE V sinh(V x) {
   using T = typename V::Element;
@@ -138,6 +147,7 @@ TS_INLINE V sinh(V x) {
   return copysign(select(a < V(T(1)), small, large), x);
 }
 
+// 1.5 / 1.5 ULP.
 template <class V>
 TS_INLINE V cosh(V x) {
   using T = typename V::Element;
@@ -146,7 +156,7 @@ TS_INLINE V cosh(V x) {
   return half + V(T(0.25)) / half;
 }
 
-// --- logarithms --------------------------------------------------------------------------------------------------
+// --- logarithms -----------------------------------------------------------------------------------
 // x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt 2, for positive finite x.
 template <class V>
 struct LogParts {
@@ -185,30 +195,34 @@ TS_INLINE V log_edges(V x, V y) {
 }
 // k log(2) + f log_b(e) + rest log_b(e); `exponent` splits log_b(2) so that k * high is exact.
 template <class V>
-TS_INLINE V log_sum(LogParts<V> x, V rest, Split<typename V::Element> exponent, Split<typename V::Element> unit) {
+TS_INLINE V log_sum(LogParts<V> x, V rest, Split<typename V::Element> exponent,
+                    Split<typename V::Element> unit) {
   const V f = x.f * V(unit.high), f_low = fma(x.f, V(unit.high), -f) + x.f * V(unit.low);
   const Pair<V> sum = fast_two_sum(x.k * V(exponent.high), f);
   return sum.high + (sum.low + fma(rest, V(unit.high), fma(x.k, V(exponent.low), f_low)));
 }
 
+// 0.9 / 0.9 ULP.
 template <class V>
 TS_INLINE V log(V x) {
   const LogParts<V> p = log_parts(x);
   const Pair<V> sum = fast_two_sum(p.k * V(C<V>::ln2_cut.high), p.f);
   return log_edges(x, sum.high + (sum.low + fma(p.k, V(C<V>::ln2_cut.low), log1p_rest(p.f))));
 }
+// 1.1 / 0.9 ULP.
 template <class V>
 TS_INLINE V log2(V x) {
   const LogParts<V> p = log_parts(x);
   return log_edges(x, log_sum(p, log1p_rest(p.f), {1, 0}, C<V>::log2_e));
 }
+// 1.0 / 0.9 ULP.
 template <class V>
 TS_INLINE V log10(V x) {
   const LogParts<V> p = log_parts(x);
   return log_edges(x, log_sum(p, log1p_rest(p.f), C<V>::log10_2_cut, C<V>::log10_e));
 }
 
-// log(1 + x): 1 + x is taken as the pair u + low, u = 2^k (1 + f), and low / 2^k joins f.
+// log(1 + x): 1 + x is taken as the pair u + low, u = 2^k (1 + f), and low / 2^k joins f. 1.0 / 0.9 ULP.
 template <class V>
 TS_INLINE V log1p(V x) {
   using T = typename V::Element;
@@ -220,13 +234,14 @@ TS_INLINE V log1p(V x) {
   return select(abs(x) < V(C<V>::epsilon), x, log_edges(u.high, y));
 }
 
-// --- roots -------------------------------------------------------------------------------------------------------
+// --- roots ---------------------------------------------------------------------------------------- 1.5
+// / 1.5 ULP.
 template <class V>
 TS_INLINE V rsqrt(V x) {
   return V(1) / sqrt(x);
 }
 
-// sqrt(x^2 + y^2) without overflow: both are scaled by the power of two of the larger.
+// sqrt(x^2 + y^2) without overflow: both are scaled by the power of two of the larger. 1.0 / 1.0 ULP.
 template <class V>
 TS_INLINE V hypot(V x, V y) {
   using T = typename V::Element;
@@ -242,12 +257,13 @@ TS_INLINE V hypot(V x, V y) {
   const Pair<V> sum = fast_two_sum(u2.high, v * v);
   const V y0 = sqrt(sum.high + (sum.low + u2.low)) * back;
   const V infinity(C<V>::infinity);
-  return select((abs(x) == infinity) | (abs(y) == infinity), infinity, select(x != x, x, select(y != y, y, y0)));
+  return select((abs(x) == infinity) | (abs(y) == infinity), infinity,
+                select(x != x, x, select(y != y, y, y0)));
 }
 
 }  // namespace vmath
 }  // namespace ts::TS_MATH
 
+#include "math/power.h"
 #include "math/special.h"
 #include "math/trig.h"
-#include "math/power.h"

@@ -271,6 +271,16 @@ def test_state_dict_shares_and_loads() -> None:
     assert other.head.weight.detach().numpy()[0, 0] != 9
 
 
+def test_a_module_can_swap_its_own_layers() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    a, b = (np.array(net[i].weight.detach().numpy()) for i in (0, 1))
+    state = net.state_dict()
+    state["0.weight"], state["1.weight"] = state["1.weight"], state["0.weight"]
+    net.load_state_dict(state)
+    np.testing.assert_array_equal(net[0].weight.detach().numpy(), b)
+    np.testing.assert_array_equal(net[1].weight.detach().numpy(), a)
+
+
 def test_state_dict_takes_arrays_and_casts() -> None:
     net = nn.Linear(2, 2)
     net.load_state_dict({"weight": np.arange(4.0).reshape(2, 2), "bias": [1, 2]})

@@ -248,6 +248,17 @@ def test_state_dict_has_pytorchs_layout() -> None:
     assert list(optim.Adagrad(params).state_dict()["state"]) == [0, 1, 2, 3, 4, 5]
 
 
+def test_load_of_its_own_state_changes_nothing() -> None:
+    params = parameters()
+    optimizer = optim.Adam(params)
+    run(optimizer, params, np.random.default_rng(1), 2)
+    before = [v.numpy().tobytes() for e in optimizer.state_dict()["state"].values() for v in e.values()]
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert [
+        v.numpy().tobytes() for e in optimizer.state_dict()["state"].values() for v in e.values()
+    ] == before
+
+
 def spoil(state: dict[str, Any], how: str) -> dict[str, Any]:
     bad = {
         "state": {i: dict(e) for i, e in state["state"].items()},

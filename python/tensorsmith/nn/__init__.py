@@ -3,7 +3,6 @@ its weights load.
 """
 
 from tensorsmith.nn import functional, init, utils
-from tensorsmith.nn._hooks import RemovableHandle
 from tensorsmith.nn.activation import (
     ELU,
     GELU,
@@ -69,7 +68,6 @@ __all__ = [
     "ParameterDict",
     "ParameterList",
     "ReLU",
-    "RemovableHandle",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -28,6 +28,19 @@ class Source:
             self.target.detach().copy_(self.value)
 
 
+def separate(sources: list[Source]) -> None:
+    """Copy every value that lies in another source's target, so that the order of writing does not matter."""
+    owners = {_address(source.target): source.target for source in sources}
+    for source in sources:
+        if owners.get(_address(source.value), source.target) is not source.target:
+            source.value = source.value.copy()
+
+
+def _address(tensor: Tensor) -> int:
+    address: int = np.asarray(memoryview(tensor.detach())).__array_interface__["data"][0]
+    return address
+
+
 def as_tensor(key: str, value: Any) -> Tensor:
     """`value` as a detached Tensor: ours, NumPy's, PyTorch's, a number. TypeError names `key`."""
     if isinstance(value, Tensor):

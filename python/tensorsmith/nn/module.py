@@ -25,7 +25,7 @@ from tensorsmith.dtypes import DType
 from tensorsmith.nn import _checks
 from tensorsmith.nn._backward_hooks import Watch
 from tensorsmith.nn._hooks import RemovableHandle
-from tensorsmith.nn._load import Source, checked_source
+from tensorsmith.nn._load import Source, checked_source, separate
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
 
@@ -398,9 +398,9 @@ class Module:
         """The modules directly below this one."""
         return (child for _, child in self.named_children())
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """Every module below and including this one."""
-        return (module for _, module in self.named_modules())
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def get_submodule(self, target: str) -> Module:
         """The module at a dotted path; "" is this one. AttributeError names the part that is missing."""
@@ -567,6 +567,7 @@ class Module:
                 f"load_state_dict: {type(self).__name__} cannot take this state_dict; nothing was "
                 "changed:\n  " + "\n  ".join(errors)
             )
+        separate(sources)
         for source in sources:
             source.write()
         return IncompatibleKeys(missing, unexpected)

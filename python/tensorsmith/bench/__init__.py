@@ -42,14 +42,12 @@ class Row:
     note: str = ""
 
     def share(self, limit: Limits) -> float | None:
-        """The larger of its shares of the FMA peak and of the copy bandwidth (which a cached array can
-        exceed).
-        """
+        """Of the FMA peak, or of the bandwidth of a copy that moves as many bytes."""
         if OWN not in self.seconds or not (self.flops or self.bytes):
             return None
         if self.flops:
             return self.flops / self.seconds[OWN] / limit.fma["float32"]
-        return self.bytes / self.seconds[OWN] / limit.copy
+        return self.bytes / self.seconds[OWN] / limit.bandwidth(self.bytes)
 
 
 def run(

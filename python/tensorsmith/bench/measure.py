@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 Thunk = Callable[[], object]
 FMA_LOOP_FLOPS = 3 << 22  # of one piece of fma_loop: csrc/cpu/roofline.cpp
 FMA_LOOP_PIECES = 64
-COPY_BYTES = 1 << 28  # more than any cache holds
+COPY_SIZES = tuple(1 << k for k in range(15, 30, 2))  # from the nearest cache to memory
 
 
 def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
@@ -58,15 +59,25 @@ class Limits:
     """What this machine can do with the given threads."""
 
     fma: dict[str, float]  # dtype -> FLOP/s
-    copy: float  # bytes read and written per second, beyond the caches
+    copy: dict[int, float]  # bytes moved by a copy (read and written) -> bytes per second
+
+    def bandwidth(self, nbytes: float) -> float:
+        """Of a copy that moves about as many bytes, and so lives in the same cache or in memory."""
+        nearest = min(self.copy, key=lambda size: abs(math.log(size / max(nbytes, 1))))
+        return self.copy[nearest]
 
     def __str__(self) -> str:
         fma = ", ".join(f"{dtype} {rate / 1e9:.0f}" for dtype, rate in self.fma.items())
-        return f"FMA peak {fma} GFLOP/s; copy {self.copy / 1e9:.1f} GB/s"
+        copy = ", ".join(f"{_size(size)} {rate / 1e9:.0f}" for size, rate in self.copy.items())
+        return f"FMA peak {fma} GFLOP/s\ncopy that moves {copy} GB/s"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes >> 20} MB" if nbytes >> 20 else f"{nbytes >> 10} KB"
 
 
 def limits(seconds: float = 0.5) -> Limits:
-    """Runs fused multiply-adds in registers, and a copy of memory that no cache holds; the best of a few."""
+    """Runs fused multiply-adds in registers, and copies of many sizes; the best of each."""
     import tensorsmith as ts
     from tensorsmith import _core
 
@@ -74,10 +85,13 @@ def limits(seconds: float = 0.5) -> Limits:
     for name in ("float32", "float64"):
         thunk = partial(_core.ops.fma_loop, FMA_LOOP_PIECES, getattr(ts, name))
         fma[name] = FMA_LOOP_PIECES * FMA_LOOP_FLOPS / _best(thunk, seconds)
-    source = ts.asarray(np.ones(COPY_BYTES // 4, np.float32))
-    target = ts.asarray(np.zeros(COPY_BYTES // 4, np.float32))
-    copies = [partial(_core.ops.copy_loop_, target, source, streaming) for streaming in (False, True)]
-    return Limits(fma, 2 * COPY_BYTES / min(_best(copy, seconds) for copy in copies))
+    copy = {}
+    for moved in COPY_SIZES:
+        source = ts.asarray(np.ones(moved // 8, np.float32))
+        target = ts.asarray(np.zeros(moved // 8, np.float32))
+        copies = [partial(_core.ops.copy_loop_, target, source, streaming) for streaming in (False, True)]
+        copy[moved] = moved / min(_best(thunk, seconds / len(COPY_SIZES)) for thunk in copies)
+    return Limits(fma, copy)
 
 
 def _best(thunk: Thunk, seconds: float) -> float:

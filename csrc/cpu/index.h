@@ -61,7 +61,7 @@ struct Replace {
 };
 
 // Steps through the positions of a shape in row-major order, run by run along the last axis, with the
-// offset of each of kOperands views. `skip` names an axis whose stride counts as 0 in operand 0.
+// offset of each of kOperands views.
 template <int kOperands>
 class Odometer {
  public:

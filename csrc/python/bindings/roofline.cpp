@@ -6,7 +6,7 @@ namespace ts::python {
 
 void bind_roofline(PyObject* m) {
   add_op(m, "fma_loop(pieces, dtype)", &ops::fma_loop).differentiable = false;
-  add_op(m, "copy_loop_(target, x, streaming=False)", &ops::copy_loop);
+  add_op(m, "copy_loop_(target, x, streaming=False)", &ops::copy_loop).differentiable = false;
 }
 
 }  // namespace ts::python

@@ -171,7 +171,7 @@ def test_a_killed_run_resumes_with_the_same_bits(tmp_path):
             break
     time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    victim.communicate()
     resumed = run("train", "--resume", tmp_path / "killed", "--threads", "1")
     assert resumed.returncode == 0, resumed.stderr
     assert parameters(resumed.stdout) == through

@@ -15,12 +15,11 @@ def misfit(p):
     return ((ts.exp(-decay * t) * ts.sin(frequency * t) - y) ** 2).mean()
 
 
-# Newton's method: the gradient, and the Hessian as the gradient of each of its elements.
+gradient = ts.grad(misfit)
+curvature = [ts.grad(lambda p, i=i: gradient(p)[i]) for i in range(2)]
+
 p = ts.asarray(np.array([0.5, 4.8]))
 for step in range(8):
-    p = p.detach().requires_grad_()
-    value = misfit(p)
-    (gradient,) = ts.autograd.grad(value, [p], create_graph=True)
-    rows = [ts.autograd.grad(gradient[i], [p], retain_graph=True)[0].numpy() for i in range(2)]
-    print(f"step {step}: misfit {value.item():.6f} at decay {p[0].item():.5f}, frequency {p[1].item():.5f}")
-    p = ts.asarray(p.detach().numpy() - np.linalg.solve(np.stack(rows), gradient.detach().numpy()))
+    print(f"step {step}: misfit {misfit(p).item():.6f} at decay {p[0].item():.5f}, frequency {p[1].item():.5f}")
+    hessian = np.stack([row(p).numpy() for row in curvature])
+    p = p - ts.asarray(np.linalg.solve(hessian, gradient(p).numpy()))  # Newton's step

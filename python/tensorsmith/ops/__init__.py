@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from tensorsmith.ops.conv import *  # noqa: F403
-from tensorsmith.ops.creation import *  # noqa: F403
-from tensorsmith.ops.dropout import *  # noqa: F403
-from tensorsmith.ops.elementwise import *  # noqa: F403
-from tensorsmith.ops.index import *  # noqa: F403
-from tensorsmith.ops.loss import *  # noqa: F403
-from tensorsmith.ops.manipulate import *  # noqa: F403
-from tensorsmith.ops.matmul import *  # noqa: F403
-from tensorsmith.ops.norm import *  # noqa: F403
-from tensorsmith.ops.pool import *  # noqa: F403
-from tensorsmith.ops.reduce import *  # noqa: F403
-from tensorsmith.ops.softmax import *  # noqa: F403
+import tensorsmith.ops.optim  # steps of tensorsmith.optim; not part of the namespace
+from tensorsmith.ops.conv import *
+from tensorsmith.ops.creation import *
+from tensorsmith.ops.dropout import *
+from tensorsmith.ops.elementwise import *
+from tensorsmith.ops.index import *
+from tensorsmith.ops.loss import *
+from tensorsmith.ops.manipulate import *
+from tensorsmith.ops.matmul import *
+from tensorsmith.ops.norm import *
+from tensorsmith.ops.pool import *
+from tensorsmith.ops.reduce import *
+from tensorsmith.ops.softmax import *
 
 _FAMILIES = (
     "conv", "creation", "dropout", "elementwise", "index", "loss", "manipulate", "matmul", "norm", "pool", "reduce",

@@ -138,7 +138,8 @@ struct Worker {
 class Pool {
  public:
   explicit Pool(int threads)
-      : threads_(threads), workers_(new Worker[static_cast<std::size_t>(threads - 1)]) {
+      : threads_(threads),
+        workers_(new Worker[static_cast<std::size_t>(std::clamp(threads - 1, 0, kMaxThreads))]) {
     // Signals are for the threads of the program: a handler run here would not interrupt its sleep.
     sigset_t all, before;
     sigfillset(&all);

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+bool = bool_  # the Array API's name
 e = _math.e
 inf = _math.inf
 nan = _math.nan

@@ -245,8 +245,7 @@ struct Reduction {
       return body(end - V * W, std::integral_constant<int, V>{}, All{});
     if constexpr (V > 2)
       for (; c + 2 * W <= end; c += 2 * W) body(c, std::integral_constant<int, 2>{}, All{});
-    for (; c + W <= end; c += W) body(c, std::integral_constant<int, 1>{}, All{});
-    if (c < end) body(c, std::integral_constant<int, 1>{}, First{end - c});
+    for (; c < end; c += W) body(c, std::integral_constant<int, 1>{}, First{end - c < W ? end - c : W});
   }
   void columns() const {
     const int last = a.kept - 1;
@@ -318,13 +317,15 @@ struct Reduction {
       for (std::int64_t i = 0; i < a.outputs; ++i) finish_row(output_offsets(a, i, a.kept).y, none);
       return next.run();
     }
-    const int last = a.kept - 1;
-    const bool across =
-        a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) && a.inner_x() != 1;
-    if (across)
-      columns();
-    else
-      rows();
+    // Products and the extremes of integers go along rows only: the code across columns is large, and they
+    // are rare.
+    if constexpr (std::is_same_v<Op, Add> || (std::is_floating_point_v<T> && !std::is_same_v<Op, Multiply>)) {
+      const int last = a.kept - 1;
+      if (a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) &&
+          a.inner_x() != 1)
+        return columns();
+    }
+    rows();
   }
 };
 

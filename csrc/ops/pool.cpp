@@ -90,7 +90,8 @@ Array max_pool2d_backward(const Array& gradient, const Array& index, const Shape
   check_same_dtype(operation, "index", taps, index_dtype(pool));
   const Shape full = input_shape(operation, dy, shape, pool, ceil_mode);
   check_shape(operation, "index", taps, dy.shape());
-  // The index has x's memory order; dy, after a reshape, often another: a quarter of the elements to reorder once.
+  // The index has x's memory order; dy, after a reshape, often another: a quarter of the elements to reorder
+  // once.
   Array ordered = dy;
   if (memory_order(dy.shape(), dy.strides()) != memory_order(taps.shape(), taps.strides())) {
     ordered = allocate(operation, taps, dy.dtype(), dy.shape());

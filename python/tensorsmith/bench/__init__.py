@@ -71,7 +71,7 @@ def run(
     others = installed_peers() if peers else []
     for library in (ours, *others):
         library.set_threads(threads or ts.get_num_threads())
-    limit = limits()
+    limit = limits(min(0.5, 2 * seconds))
     config = ts.config()
     simd, count = config["simd"]["level"], config["threads"]["count"]
     print(f"tensorsmith {config['version']}, {config['cpu']}, {simd}, {count} threads\n{limit}", flush=True)

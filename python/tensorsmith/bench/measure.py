@@ -115,7 +115,7 @@ def busy_neighbour() -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def import_seconds(module: str, rounds: int = 7) -> float:

@@ -11,6 +11,7 @@
 // threads do not change it.
 //
 // Cost: 2 M N K flops; packed operands are read once per piece of C that uses them, C once per block of K.
+#include "cpu/gemv.h"
 #include "cpu/kernels.h"
 #include "cpu/pack.h"
 #include "cpu/parallel.h"
@@ -246,6 +247,56 @@ void multiply(const Product<T>& p) {
   }
 }
 
+// The same for few rows and a B too big to be read twice: gemv.h, then C a row at a time.
+constexpr std::int64_t kFewRows = 8;
+
+template <class T>
+using ColumnsFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t,
+                                 std::int64_t, T*, std::int64_t);
+template <class T>
+constexpr ColumnsFunction<T> kRowsTimesColumns[kFewRows] = {
+    rows_times_columns<T, 1>, rows_times_columns<T, 2>, rows_times_columns<T, 3>, rows_times_columns<T, 4>,
+    rows_times_columns<T, 5>, rows_times_columns<T, 6>, rows_times_columns<T, 7>, rows_times_columns<T, 8>};
+
+template <class T>
+bool few_rows(const Product<T>& p) {
+  if (p.b.col == 1) return p.m == 1 && p.n >= 64;
+  return p.m <= kFewRows && p.b.row == 1;
+}
+
+template <class T>
+void multiply_few(const Product<T>& p) {
+  constexpr std::int64_t kColumns = 1024;
+  constexpr std::int64_t W = Vec<T>::width;
+  T* const sums = static_cast<T*>(scratch());
+  const Blocks blocks(p.k, kBlock<T>);
+  for (std::int64_t j0 = 0; j0 < p.n; j0 += kColumns) {
+    const std::int64_t n = p.n - j0 < kColumns ? p.n - j0 : kColumns;
+    for (std::int64_t block = 0; block < blocks.count; ++block) {
+      const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block);
+      const T *a = p.a.at(0, k0).p, *b = p.b.at(k0, j0).p;
+      if (p.b.col == 1)
+        row_times_rows<T>(depth, a, p.a.col, b, p.b.row, n, sums);
+      else
+        kRowsTimesColumns<T>[p.m - 1](depth, a, p.a.row, p.a.col, b, p.b.col, n, sums, kColumns);
+      for (std::int64_t i = 0; i < p.m; ++i)
+        for (std::int64_t j = 0; j < n; j += W) {
+          const Lanes<T> lanes(n - j < W ? n - j : W);
+          Tile<T, 1, 1> t;
+          t.acc[0][0] = load_lanes(sums + i * kColumns + j, lanes);
+          T* const c = p.c.at(i, j0 + j).p;
+          if (block > 0) t.add(c, 0, lanes);
+          if (block + 1 == blocks.count) {
+            const Finish<T> f = p.finish.at(i, j0 + j);
+            if (f.bias.p) t.add_bias(f.bias.p, 0, f.bias.col == 0, lanes);
+            if (f.activation == Activation::relu) t.relu();
+          }
+          t.store(c, 0, lanes);
+        }
+    }
+  }
+}
+
 // c = finish(sums) where strides allow no vectors: C or its bias with no unit stride.
 template <class T>
 void finish_elements(std::int64_t m, std::int64_t n, Matrix<const T> sums, Finish<T> finish, Matrix<T> c) {
@@ -281,7 +332,9 @@ struct Cut {
 inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k) {
   constexpr double kSmall = 2e6, kLarge = 6e8;               // flops: 10 us and 3 ms at 200 GF/s
   constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
-  const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k + 8);
+  const double dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k);
+  const double flops =
+      2 * dm * dn * dk + 16 * (dm * dk + dk * dn + dm * dn);  // an element read: as long as 16 flops
   Cut c{1, 1, 1, matrices};
   if (flops < kSmall) {
     c.together = static_cast<std::int64_t>(kSmall / flops) + 1;
@@ -329,12 +382,12 @@ struct Problem {
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
     p.prefetch = (m + n) * k * static_cast<std::int64_t>(sizeof(T)) > kBeyondL2;
-    if (!elementwise) return multiply(p);
+    if (!elementwise) return few_rows(p) ? multiply_few(p) : multiply(p);
     T* const sums = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 2;
     const Finish<T> finish = p.finish;
     const Matrix<T> target = p.c;
     p.c = {sums, width, 1}, p.finish = {{}, Activation::none};
-    multiply(p);
+    few_rows(p) ? multiply_few(p) : multiply(p);
     finish_elements<T>(height, width, {sums, width, 1}, finish, target);
   }
 

@@ -115,10 +115,11 @@ def test_gradient(case: Case) -> None:
     inputs = [ts.tensor(a, requires_grad=a.dtype == np.float64) for a in arrays]
     weighted(case.op(*inputs)).backward()
     for i in floats(arrays):
-        assert inputs[i].grad is not None, f"no gradient for input {i}"
         expected = numerical(value, arrays, i)
+        # None where no rule is: right only if the gradient is 0.
+        got = np.zeros_like(expected) if inputs[i].grad is None else inputs[i].grad.numpy()
         np.testing.assert_allclose(
-            inputs[i].grad.numpy(), expected, rtol=1e-5, atol=1e-7 * max(1, np.abs(expected).max(initial=0))
+            got, expected, rtol=1e-5, atol=1e-7 * max(1, np.abs(expected).max(initial=0))
         )
 
 

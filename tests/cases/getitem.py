@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import tensorsmith as ts
 from cases import Case, normal
 
 MASK = np.array([[True, False, True], [False, True, True]])

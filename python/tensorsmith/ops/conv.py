@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -20,7 +22,9 @@ Raises ValueError where shapes or options do not fit, TypeError where dtypes dif
 """
 
 
-def _gradients(dy, x, weight, stride, padding, dilation, groups, needs):
+def _gradients(
+    dy: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
+) -> Any:
     options = (stride, padding, dilation, groups)
     dx = core.conv2d_input_backward(dy, weight, x.shape, *options) if needs[0] else None
     dweight = dbias = None
@@ -42,7 +46,9 @@ conv2d = define(
 )
 
 
-def _gradients_relu(dy, y, x, weight, stride, padding, dilation, groups, needs):
+def _gradients_relu(
+    dy: Any, y: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
+) -> Any:
     return _gradients(core.relu_backward(dy, y), x, weight, stride, padding, dilation, groups, needs)
 
 
@@ -57,11 +63,13 @@ conv2d_relu = define(
 
 
 # The three are the trilinear form sum(dy * conv2d(x, weight)) seen from each of its arguments.
-def _input_gradient(dy, weight, stride, padding, dilation, groups):
+def _input_gradient(dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
     return core.conv2d(dy, weight, None, stride, padding, dilation, groups)
 
 
-def _input_weight(dy, gradient, weight, stride, padding, dilation, groups):
+def _input_weight(
+    dy: Any, gradient: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Any:
     return core.conv2d_weight_backward(gradient, dy, weight.shape, stride, padding, dilation, groups)[0]
 
 
@@ -73,7 +81,17 @@ define(
 )
 
 
-def _weight_gradients(ddweight, ddbias, gradient, x, stride, padding, dilation, groups, needs):
+def _weight_gradients(
+    ddweight: Any,
+    ddbias: Any,
+    gradient: Any,
+    x: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    needs: Any,
+) -> Any:
     options = (stride, padding, dilation, groups)
     dgradient = dx = None
     if ddweight is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
 __all__ = ["avg_pool2d", "max_pool2d"]
 
 
-def _pair(value):
+def _pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int) else tuple(value) * (3 - len(value))
 
 
@@ -30,7 +32,9 @@ The gradient goes to the first of equal elements. Raises ValueError where shapes
 )
 
 
-def _winners(dy, index, shape, kernel_size, stride, padding, dilation):
+def _winners(
+    dy: Any, index: Any, shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> Any:
     """The elements of dy (shape) that won: (N, C, P, Q)."""
     kernel, (pad_h, pad_w), (step_h, step_w) = _pair(kernel_size), _pair(padding), _pair(dilation)
     stride_h, stride_w = kernel if stride is None else _pair(stride)

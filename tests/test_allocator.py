@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import _core, nn, optim
 from tensorsmith.nn import functional as F

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import bench, cli, train
 

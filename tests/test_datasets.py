@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith.data import MNIST, Digits, FashionMNIST, MissingDataError
 from tensorsmith.data.datasets import find

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import _core, nn
 from tensorsmith.nn import functional as F

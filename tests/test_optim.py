@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import _core, nn, optim
 from tensorsmith.optim import lr_scheduler

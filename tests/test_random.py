@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import _core
 from tensorsmith._core import ops as core

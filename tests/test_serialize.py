@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import nn, optim
 from tensorsmith.serialize import MAX_HEADER, load_metadata

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import _core
 

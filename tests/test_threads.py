@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.nn import functional as F

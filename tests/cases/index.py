@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorsmith as ts
 
+import tensorsmith as ts
 from cases import Case, bools, integers, normal
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorsmith as ts
 
+import tensorsmith as ts
 from cases import Case, normal
 
 CASES = [

@@ -349,9 +349,11 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;
   // Columns first: every column of B is then packed by one piece alone.
-  c.columns = n / 64 < pieces ? (n >= 128 ? n / 64 : 1) : pieces;
+  const std::int64_t most_columns = n >= 256 ? n / 64 : n >= 64 ? n / 32 : 1;
+  c.columns = most_columns < pieces ? most_columns : pieces;
   c.rows = (pieces + c.columns - 1) / c.columns;
-  if (c.rows > 1 + m / 16) c.rows = 1 + m / 16;
+  const std::int64_t most_rows = c.columns > 1 ? (m + 63) / 64 : (m + 15) / 16;
+  if (c.rows > most_rows) c.rows = most_rows;
   return c;
 }
 

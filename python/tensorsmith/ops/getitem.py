@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
@@ -89,6 +91,11 @@ class _Plan:
         for i, item in enumerate(items):
             if i in arrays:
                 index = arrays[i]
+                if index.dtype.kind == "bool" and index.ndim == 0:  # it picks all or nothing of a new axis
+                    indices.append((core.nonzero_flat(core.reshape(index, (1,))), None))
+                    axes.append(len(basic))
+                    basic.append(None)
+                    continue
                 parts = _positions(index, source, x) if index.dtype.kind == "bool" else [index]
                 for part in parts:
                     indices.append((part, source))
@@ -113,7 +120,13 @@ class _Plan:
                 source += 1
         self.basic = tuple(basic)
         self.axes = axes
-        self.separated = axes != list(range(axes[0], axes[0] + len(axes)))
+        # A slice, None or Ellipsis in the key separates arrays, even an Ellipsis that stands for no axis.
+        places = [
+            i
+            for i, item in enumerate(items)
+            if i in arrays or not (item is None or item is Ellipsis or isinstance(item, slice))
+        ]
+        self.separated = places != list(range(places[0], places[0] + len(places)))
         self.index, self.extents, self.shape = self._flatten(x, indices)
 
     def _flatten(self, x: Any, indices: list[Any]) -> tuple[Any, list[int], tuple[int, ...]]:
@@ -121,7 +134,7 @@ class _Plan:
         from tensorsmith.ops.manipulate import broadcast_shapes
 
         shape = broadcast_shapes(*(index.shape for index, _ in indices))
-        extents = [x.shape[axis] for _, axis in indices]
+        extents = [1 if axis is None else x.shape[axis] for _, axis in indices]
         flat: Any = None
         for (index, axis), extent in zip(indices, extents):
             if index.size:
@@ -146,7 +159,20 @@ class _Plan:
         return y, before, after, place
 
 
+def _plain_integers(key: Any) -> tuple[Any, bool]:
+    """The key with NumPy's integer scalars as Python's, which make views; whether no array is left in it."""
+    items = key if isinstance(key, tuple) else (key,)
+    if not any(isinstance(item, np.integer) for item in items):
+        return key, False
+    items = tuple(int(item) if isinstance(item, np.integer) else item for item in items)
+    basic = all(item is None or item is Ellipsis or type(item) in (int, slice) for item in items)
+    return items, basic
+
+
 def _getitem_arrays(x: Any, key: Any) -> Any:
+    key, basic = _plain_integers(key)
+    if basic:
+        return core.getitem(x, key)
     plan = _Plan(x, key)
     y, before, after, place = plan.joined(x)
     y = core.reshape(y, (*before, math.prod(plan.extents), *after))
@@ -156,12 +182,17 @@ def _getitem_arrays(x: Any, key: Any) -> Any:
 def _setitem_arrays(x: Any, key: Any, value: Any) -> Any:
     from tensorsmith.ops.creation import asarray
 
+    key, basic = _plain_integers(key)
+    if basic:
+        return core.setitem_(x, key, value)
     recording = _core.is_grad_enabled() and (x.requires_grad or getattr(value, "requires_grad", False))
     plan = _Plan(x, key)
     # While gradients are recorded, no view of x may be alive when x itself is written.
     y, before, after, place = plan.joined(core.copy(x) if recording else x)
     target = (*before, *plan.shape, *after)
     source = asarray(value) if not hasattr(value, "requires_grad") else value
+    if isinstance(value, int) and x.dtype.kind in ("signed", "unsigned") and source.astype(x.dtype) != source:
+        raise OverflowError(f"setitem: the integer {value} does not fit {x.dtype}")
     while source.ndim > len(target) and source.shape[0] == 1:
         source = core.squeeze(source, 0)
     source = core.broadcast_to(source, target)

@@ -38,8 +38,8 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
       T shift[Vec<T>::width] = {}, sum[Vec<T>::width] = {};
       for (int k = 0; k < count; ++k) {
         const T* const row = xs[first + k];
-        const T m = row_max(threads, row, C);
-        const Vec<T> s(shift[k] = m - m == T(0) ? m : T(0));
+        shift[k] = row_max(threads, row, C);  // an infinite one makes the loss NaN, as PyTorch's
+        const Vec<T> s(shift[k]);
         sum[k] = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
           return only(vmath::exp(get(row + i, part) - s), Vec<T>(T(0)), part);
         });

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -113,8 +115,22 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
     if dtype is not None and shared.dtype != dtype:
         if copy is False:
             raise ValueError(f"asarray: dtype {shared.dtype} becomes {dtype} only by a copy")
+        if isinstance(data, (int, float, list, tuple)):
+            return _from_python(data, shared, dtype)
         return core.astype(shared, dtype, True)
     return core.copy(shared) if copy else shared
+
+
+def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
+    """Python numbers straight to `dtype`: floats without a stop at float32, integers only if they fit."""
+    if shared.dtype.kind == "floating":
+        return core.astype(core._from_object(np.asarray(data)), dtype, True)
+    y = core.astype(shared, dtype, True)
+    if y.dtype.kind in ("signed", "unsigned") and not core.all(core.equal(y, shared)):
+        wrong = core.not_equal(y, shared)
+        value = core.reshape(shared, (-1,))[int(core.argmax(core.reshape(wrong, (-1,))))].item()
+        raise OverflowError(f"asarray: the integer {value} does not fit {y.dtype}")
+    return y
 
 
 def array(data: Any, dtype: Any = None, copy: bool = True) -> Any:
@@ -131,8 +147,6 @@ def from_numpy(array: Any) -> Any:
     """A tensor over the memory of a NumPy array, read-only if the array is.
 
     ValueError if the array's strides are not whole elements, TypeError for a dtype without a counterpart."""
-    import numpy as np
-
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a NumPy array, got {type(array).__name__}")
     if array.itemsize and any(s % array.itemsize for s in array.strides):

@@ -190,7 +190,10 @@ def _setitem_arrays(x: Any, key: Any, value: Any) -> Any:
     # While gradients are recorded, no view of x may be alive when x itself is written.
     y, before, after, place = plan.joined(core.copy(x) if recording else x)
     target = (*before, *plan.shape, *after)
-    source = asarray(value) if not hasattr(value, "requires_grad") else value
+    if isinstance(value, (float, list, tuple)) and not isinstance(value, np.generic):
+        source = asarray(value, x.dtype)  # not by way of float32
+    else:
+        source = asarray(value) if not hasattr(value, "requires_grad") else value
     if isinstance(value, int) and x.dtype.kind in ("signed", "unsigned") and source.astype(x.dtype) != source:
         raise OverflowError(f"setitem: the integer {value} does not fit {x.dtype}")
     while source.ndim > len(target) and source.shape[0] == 1:

@@ -355,10 +355,22 @@ def where(condition: Any, a: Any = None, b: Any = None, /) -> Any:
     return core.where(condition, a, b)
 
 
+def _comparable(x: Any) -> Any:
+    """Integers and bools as float64, in which differences do not wrap around."""
+    if isinstance(x, (int, float)):
+        return float(x)
+    if not hasattr(x, "requires_grad"):
+        from tensorsmith.ops.creation import asarray
+
+        x = asarray(x)
+    return x if x.dtype.kind == "floating" else core.astype(x, "float64")
+
+
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """|a - b| <= atol + rtol |b|, as bool; equal infinities are close, NaNs only by `equal_nan`."""
+    a, b = _comparable(a), _comparable(b)
     near = core.logical_and(
-        core.less_equal(core.absolute(a - b), core.absolute(b) * rtol + atol), core.isfinite(b)
+        core.less_equal(core.absolute(core.subtract(a, b)), core.absolute(b) * rtol + atol), core.isfinite(b)
     )
     near = core.logical_or(near, core.equal(a, b))
     return core.logical_or(near, core.logical_and(core.isnan(a), core.isnan(b))) if equal_nan else near

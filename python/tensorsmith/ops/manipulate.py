@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from tensorsmith._core import AxisError
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -19,6 +20,13 @@ __all__ = [
 def _inverse(axes: Sequence[int]) -> list[int]:
     order = [a % len(axes) for a in axes]
     return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _axis(operation: str, axis: int, ndim: int) -> int:
+    """The axis counted from the front; AxisError if there is none such."""
+    if not -ndim <= axis < ndim:
+        raise AxisError(f"{operation}: axis {axis} is out of range for an array of {ndim} dimensions")
+    return axis % ndim
 
 
 reshape = define(
@@ -171,7 +179,7 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
         raise ValueError(f"repeat: repeats must be >= 0, got {repeats}")
     if axis is None:
         x, axis = ravel(x), 0
-    axis %= x.ndim
+    axis = _axis("repeat", axis, x.ndim)
     shape = list(x.shape)
     wide = [*shape[: axis + 1], repeats, *shape[axis + 1 :]]
     shape[axis] *= repeats
@@ -183,8 +191,12 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     if axis is None:
         return core.reshape(roll(ravel(x), shift, 0), x.shape)
     shifts = [shift] if isinstance(shift, int) else list(shift)
-    axes = [axis] * len(shifts) if isinstance(axis, int) else list(axis)
-    for s, a in zip(shifts, axes):
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
+    count = max(len(shifts), len(axes)) if shifts and axes else 0
+    for i in range(count):
+        s, a = shifts[i % len(shifts)], _axis("roll", axes[i % len(axes)], x.ndim)
         n = x.shape[a]
         if n and s % n:
             x = core.concat(core.split(x, [n - s % n, s % n], a)[::-1], a)

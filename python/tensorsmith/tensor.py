@@ -6,7 +6,6 @@ of which are the operations of `tensorsmith.ops` with the tensor as their first 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -231,6 +230,32 @@ class Tensor(_core.TensorBase):
     def __len__(self) -> int:
         return _core.TensorBase.__len__(self)
 
+    def ravel(self) -> Any:
+        """The elements in one dimension, a view where possible."""
+        return core.reshape(self, (-1,))
+
+    # --- NumPy's and PyTorch's methods of functions that Python puts together ------------------------
+
+    def var(self, *args: Any, **kwargs: Any) -> Any:
+        """The variance, as `ts.var`."""
+        from tensorsmith.ops.reduce import var
+
+        return var(self, *args, **kwargs)
+
+    def std(self, *args: Any, **kwargs: Any) -> Any:
+        """The standard deviation, as `ts.std`."""
+        from tensorsmith.ops.reduce import std
+
+        return std(self, *args, **kwargs)
+
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        """Limited to [min, max]; None leaves that side open."""
+        from tensorsmith.ops.elementwise import clip
+
+        return clip(self, min, max)
+
+    clamp = clip
+
     # --- conversions ------------------------------------------------------------------------------
 
     def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
@@ -280,9 +305,9 @@ class Tensor(_core.TensorBase):
 
     def clamp_(self, min: Any = None, max: Any = None) -> Any:
         """Limits the elements to [min, max] in place."""
-        low = -math.inf if min is None else min
-        high = math.inf if max is None else max
-        return core.clip_(self, low, high)
+        if min is None:
+            return self if max is None else core.minimum_(self, max)
+        return core.maximum_(self, min) if max is None else core.clip_(self, min, max)
 
 
 def _plain(x: Tensor) -> np.ndarray[Any, Any]:
@@ -316,7 +341,7 @@ for _name in dir(core):
 for _alias, _name in {
     "abs": "absolute", "neg": "negative", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power",
     "sub_": "subtract_", "mul_": "multiply_", "div_": "divide_", "pow_": "power_", "neg_": "negative_",
-    "clone": "copy", "clamp": "clip", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
+    "clone": "copy", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
     "gt": "greater", "ge": "greater_equal",
 }.items():  # fmt: skip
     if hasattr(core, _name):

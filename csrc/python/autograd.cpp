@@ -346,7 +346,9 @@ class Walk {
     if (!is_tensor(g))
       type_error("backward: the gradient rule of ", node_label(n), " returned ", Py_TYPE(g)->tp_name,
                  " where a tensor or None is needed");
-    deliver(e.target.get(), e.output, fit(Ref::share(g), e.shape, e.dtype));
+    // A rule may have recorded what it did (a rule made of transforms); without create_graph nobody wants that graph.
+    Ref plain = !g_grad_enabled && tracks_gradient(g) ? make_tensor(Array(array_of(g))) : Ref::share(g);
+    deliver(e.target.get(), e.output, fit(std::move(plain), e.shape, e.dtype));
   }
 
   bool wants(NodeObject* n, int parameter) const {

@@ -1,0 +1,50 @@
+"""Matrix products: every transposition, batches, vectors, K across the blocks of the kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tensorsmith as ts
+from cases import Case, integers, normal
+
+
+def product(name: str, a: tuple[int, ...], b: tuple[int, ...], **options: object) -> Case:
+    return Case(
+        f"matmul {name}", ts.matmul, np.matmul, [normal(*a), normal(*b)], tolerance=8, scale=4.0, **options
+    )  # type: ignore[arg-type]
+
+
+def wide(name: str, m: int, k: int, n: int) -> Case:
+    """Too big for numerical gradients: values and bits only."""
+    return Case(
+        f"matmul {name}",
+        ts.matmul,
+        np.matmul,
+        [normal(m, k), normal(k, n)],
+        gradient=False,
+        scale=4.0 * float(np.sqrt(k)) * 2,
+    )
+
+
+CASES = [
+    product("2x2", (3, 4), (4, 2), large=[normal(201, 330), normal(330, 65)]),
+    product("TN", (3, 4), (4, 5)),
+    Case("matmul transposed", lambda a, b: a.T @ b.T, lambda a, b: a.T @ b.T, [normal(4, 3), normal(2, 4)], tolerance=8, scale=4.0),
+    product("vector matrix", (4,), (4, 3)),
+    product("matrix vector", (3, 4), (4,)),
+    product("vectors", (4,), (4,)),
+    product("batch", (2, 2, 3), (2, 3, 2)),
+    product("batch broadcast", (2, 1, 2, 3), (3, 3, 1)),
+    product("shared right", (2, 3, 2), (2, 2)),
+    product("empty", (0, 3), (3, 2)),
+    product("no inner", (2, 0), (0, 3), exact=True),
+    wide("one row", 1, 700, 33),
+    wide("one column", 33, 700, 1),
+    wide("long K", 5, 3001, 7),
+    wide("odd", 37, 129, 65),
+    wide("tall", 301, 9, 5),
+    Case("matmul int64", ts.matmul, np.matmul, [integers(-9, 9, 3, 4), integers(-9, 9, 4, 2)], gradient=False),
+    Case("linear", ts.linear, lambda x, w, b: x @ w.T + b, [normal(3, 4), normal(2, 4), normal(2)], tolerance=8, scale=4.0, large=[normal(300, 200), normal(130, 200), normal(130)]),
+    Case("linear no bias", ts.linear, lambda x, w: x @ w.T, [normal(2, 2, 3), normal(2, 3)], tolerance=8, scale=4.0),
+    Case("linear_relu", ts.linear_relu, lambda x, w, b: np.maximum(x @ w.T + b, 0), [normal(3, 4), normal(2, 4), normal(2)], tolerance=8, scale=4.0),
+]  # fmt: skip

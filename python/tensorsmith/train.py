@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.data.datasets import MNIST, Digits, FashionMNIST, IdxImages

@@ -187,9 +187,9 @@ Array where(const Array& condition, const Operand& a, const Operand& b) {
   Shape shape = condition.shape();
   for (const Operand& x : values)
     if (x.is_array() && x.array().shape() != shape) shape = broadcast_shapes("where", shape, x.array().shape());
+  const Array truth = astype(condition, DType::boolean, false);  // the view below points into it
   Broadcast c, va, vb;
-  c.bind("where", condition.dtype() == DType::boolean ? condition : astype(condition, DType::boolean, false),
-         DType::boolean, shape);
+  c.bind("where", truth, DType::boolean, shape);
   va.bind("where", a, dtype, shape);
   vb.bind("where", b, dtype, shape);
   Array y = empty("where", dtype, shape);
@@ -234,6 +234,9 @@ void copy_into(const char* operation, const Operand& x, Array& out) {
 Array sum_to(const Array& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   const int extra = x.ndim() - shape.rank();
+  bool fits = extra >= 0;
+  for (int i = extra; fits && i < x.ndim(); ++i) fits = shape[i - extra] == 1 || shape[i - extra] == x.shape(i);
+  if (!fits) value_error("sum_to: shape ", shape, " does not broadcast to that of x, ", x.shape());
   Axes axes{false, {}};
   for (int i = 0; i < x.ndim(); ++i)
     if (i < extra || (shape[i - extra] == 1 && x.shape(i) != 1)) axes.list.push_back(i);

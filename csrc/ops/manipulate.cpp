@@ -111,6 +111,8 @@ Array matrix_transpose(const Array& x) {
 
 Array expand_dims(const Array& x, const Shape& axes) {
   const int rank = x.ndim() + axes.rank();
+  if (rank > kMaxRank)
+    value_error("expand_dims: an array has at most ", kMaxRank, " dimensions, asked for ", rank);
   Array y = x;
   for (std::int64_t a : normalize_axes("expand_dims", Axes{false, axes}, rank)) y = y.expand_dims(static_cast<int>(a));
   return y;
@@ -174,11 +176,13 @@ Array as_strided(const Array& x, const Shape& shape, const Shape& strides, std::
                     : INT64_MAX,
                 " bytes, the storage has ", bytes);
   }
-  return x.as_strided(shape, strides, x.offset() + offset);
+  return x.as_strided(shape, strides, size > 0 ? x.offset() + offset : 0);
 }
 
 Array concat(const std::vector<Array>& arrays, std::optional<std::int64_t> axis) {
   if (arrays.empty()) value_error("concat: needs at least one array");
+  for (std::size_t i = 0; i < arrays.size(); ++i)
+    if (!arrays[i]) type_error("concat: array ", i, " is None");
   std::vector<Array> parts = arrays;
   if (!axis)
     for (Array& a : parts) a = reshape(a, Shape{-1});
@@ -194,7 +198,8 @@ Array concat(const std::vector<Array>& arrays, std::optional<std::int64_t> axis)
     if (!fits)
       value_error("concat: array ", i, " of shape ", a.shape(), " does not fit array 0 of shape ", parts[0].shape(),
                   ": all extents but that of axis ", along, " must agree");
-    shape[along] += a.shape(along);
+    if (__builtin_add_overflow(shape[along], a.shape(along), &shape[along]))
+      memory_error("concat: axis ", along, " of the result would be longer than 2^63");
     dtype = promote(dtype, a.dtype());
   }
   Array y = empty("concat", dtype, shape);
@@ -212,6 +217,7 @@ Array stack(const std::vector<Array>& arrays, std::int64_t axis) {
   const int along = normalize_axis("stack", axis, arrays[0].ndim() + 1);
   std::vector<Array> parts;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
+    if (!arrays[i]) type_error("stack: array ", i, " is None");
     if (arrays[i].shape() != arrays[0].shape())
       value_error("stack: array ", i, " has shape ", arrays[i].shape(), ", array 0 has ", arrays[0].shape());
     parts.push_back(arrays[i].expand_dims(along));
@@ -225,7 +231,7 @@ std::vector<Array> split(const Array& x, const Shape& sizes, std::int64_t axis) 
   std::vector<Array> parts;
   for (std::int64_t n : sizes) {
     if (n < 0) value_error("split: sizes must be >= 0, got ", sizes);
-    if (position + n > x.shape(along)) break;
+    if (n > x.shape(along) - position) break;
     parts.push_back(x.slice(along, position, n));
     position += n;
   }
@@ -240,7 +246,8 @@ Array pad_constant(const Array& x, const Shape& before, const Shape& after, doub
   Shape shape = x.shape();
   for (int i = 0; i < x.ndim(); ++i) {
     if (before[i] < 0 || after[i] < 0) value_error("pad: widths must be >= 0, got ", before, " and ", after);
-    shape[i] += before[i] + after[i];
+    if (__builtin_add_overflow(shape[i], before[i], &shape[i]) || __builtin_add_overflow(shape[i], after[i], &shape[i]))
+      memory_error("pad: axis ", i, " of the result would be longer than 2^63");
   }
   Array y = empty("pad", x.dtype(), shape);
   copy_into("pad", Scalar::of(value), y);

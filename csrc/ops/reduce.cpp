@@ -159,6 +159,7 @@ Array cumsum(const Array& x, std::optional<std::int64_t> axis, std::optional<DTy
 
 Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims) {
   const char* operation = "expand_reduced";
+  checked_size(operation, shape, 1);
   const Shape list = normalize_axes(operation, axis, shape.rank());
   Shape kept_dims = shape, kept;
   int next = 0;

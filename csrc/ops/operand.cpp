@@ -18,6 +18,13 @@ int rank(Kind k) { return k == Kind::boolean ? 0 : k == Kind::floating ? 2 : k =
 template <class T>
 void write_integer(const char* operation, const Scalar& s, DType dtype, void* element) {
   constexpr auto low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
+  if (s.kind == Kind::floating) {  // as cast does: towards zero, saturating, NaN becomes 0
+    *static_cast<T*>(element) = s.real != s.real                      ? T{0}
+                                : s.real <= static_cast<double>(low)  ? low
+                                : s.real >= static_cast<double>(high) ? high
+                                                                      : static_cast<T>(s.real);
+    return;
+  }
   const bool fits = std::is_signed_v<T> ? s.integer >= static_cast<std::int64_t>(low) &&
                                               s.integer <= static_cast<std::int64_t>(high)
                                         : s.integer >= 0 && static_cast<std::uint64_t>(s.integer) <= high;

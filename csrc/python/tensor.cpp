@@ -390,7 +390,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
       buffer_error("a tensor that requires a gradient would lose it in another library; use .detach() first");
     if (!format_of(x.dtype())) buffer_error("dtype ", name(x.dtype()), " has no buffer format");
     if ((flags & PyBUF_WRITABLE) && x.read_only()) buffer_error("the tensor's memory is read-only");
-    if (!(flags & PyBUF_STRIDES) && !x.is_contiguous()) buffer_error("the tensor is not contiguous");
+    // PyBUF_STRIDES holds the bit of PyBUF_ND, which alone asks for a shape and row-major memory.
+    if (((flags & PyBUF_STRIDES) != PyBUF_STRIDES || (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS) &&
+        !x.is_contiguous())
+      buffer_error("the tensor is not contiguous");
     auto* keep = new Export{x.storage_ref(), x.shape(), x.strides()};
     for (int i = 0; i < x.ndim(); ++i) keep->strides[i] *= itemsize(x.dtype());
     view->buf = x.data();

@@ -63,8 +63,12 @@ Shape integers_from(const Argument& a) {
   const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence.get());
   if (n > kMaxRank) value_error(a.operation, ": ", a.name, " has ", n, " entries; at most ", kMaxRank, " are allowed");
   Shape shape(static_cast<int>(n));
-  for (Py_ssize_t i = 0; i < n; ++i)
-    shape[static_cast<int>(i)] = index_value(a, PySequence_Fast_GET_ITEM(sequence.get(), i));
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    // An entry's __index__ may change the list.
+    if (PySequence_Fast_GET_SIZE(sequence.get()) != n) value_error(a.operation, ": ", a.name, " changed while it was read");
+    const Ref item = Ref::share(PySequence_Fast_GET_ITEM(sequence.get(), i));
+    shape[static_cast<int>(i)] = index_value(a, item.get());
+  }
   return shape;
 }
 
@@ -86,11 +90,13 @@ std::vector<Array> Convert<std::vector<Array>>::operator()(const Argument& a) {
   const Py_ssize_t n = PySequence_Fast_GET_SIZE(a.object);
   arrays.reserve(static_cast<std::size_t>(n));
   for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* item = PySequence_Fast_GET_ITEM(a.object, i);
-    if (item == Py_None)
+    // An item's __array__ may change the list.
+    if (PySequence_Fast_GET_SIZE(a.object) != n) value_error(a.operation, ": ", a.name, " changed while it was read");
+    const Ref item = Ref::share(PySequence_Fast_GET_ITEM(a.object, i));
+    if (item.get() == Py_None)
       arrays.emplace_back();
     else
-      arrays.push_back(is_tensor(item) ? array_of(item) : array_from(a.operation, item, true));
+      arrays.push_back(is_tensor(item.get()) ? array_of(item.get()) : array_from(a.operation, item.get(), true));
   }
   return arrays;
 }
@@ -140,7 +146,13 @@ void release_py_buffer(void* owner) {
 // The buffer's memory as an array that keeps it alive; nothing where the strides are not whole elements or the
 // dtype has no place here.
 std::optional<Array> adopt_buffer(PyObject* object) {
-  auto buffer = std::make_unique<Py_buffer>();
+  struct Release {
+    void operator()(Py_buffer* b) const {
+      PyBuffer_Release(b);  // nothing where GetBuffer failed
+      delete b;
+    }
+  };
+  std::unique_ptr<Py_buffer, Release> buffer(new Py_buffer{});
   if (PyObject_GetBuffer(object, buffer.get(), PyBUF_RECORDS_RO) < 0) {
     // A tensor of ours that refuses has a reason to give.
     if (is_tensor(object)) throw PythonError{};
@@ -160,10 +172,7 @@ std::optional<Array> adopt_buffer(PyObject* object) {
     strides[i] = buffer->strides[i] / buffer->itemsize;
     (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
   }
-  if (!fits) {
-    PyBuffer_Release(buffer.get());
-    return std::nullopt;
-  }
+  if (!fits) return std::nullopt;
   if (empty) low = high = 0;
   const std::int64_t item = buffer->itemsize;
   char* base = static_cast<char*>(buffer->buf) + low * item;
@@ -192,9 +201,10 @@ bool has_array_interface(PyObject* object) { return PyObject_CheckBuffer(object)
 
 // Whether any float in nested lists came with a dtype of its own (a NumPy scalar or a tensor).
 bool typed_leaf(PyObject* object) {
-  if (PyList_Check(object) || PyTuple_Check(object)) {
-    const Py_ssize_t n = PySequence_Fast_GET_SIZE(object);
-    return n > 0 && typed_leaf(PySequence_Fast_GET_ITEM(object, 0));
+  for (int depth = 0; PyList_Check(object) || PyTuple_Check(object); ++depth) {
+    // A list may hold itself; NumPy refuses what is too deep.
+    if (depth == kMaxRank || PySequence_Fast_GET_SIZE(object) == 0) return false;
+    object = PySequence_Fast_GET_ITEM(object, 0);
   }
   return !PyFloat_CheckExact(object) && !PyLong_Check(object) && has_array_interface(object);
 }

@@ -22,16 +22,18 @@ Shape memory_order(const Shape& shape, const Shape& strides) {
   const int rank = shape.rank();
   Shape order(rank);
   for (int i = 0; i < rank; ++i) order[i] = i;
-  // Insertion sort, stable: axes of extent 1 and broadcast axes keep their place.
+  // Insertion sort, stable: axes of extent 1 and broadcast axes do not move by themselves. An axis of extent 1 has any
+  // stride, so the others look past it.
   for (int i = 1; i < rank; ++i) {
     const std::int64_t axis = order[i];
-    int j = i;
+    const auto single = [&](std::int64_t a) { return shape[static_cast<int>(a)] == 1; };
     const auto key = [&](std::int64_t a) { return std::abs(strides[static_cast<int>(a)]); };
-    while (j > 0 && shape[static_cast<int>(axis)] != 1 && key(axis) != 0 && key(order[j - 1]) < key(axis)) {
-      order[j] = order[j - 1];
-      --j;
-    }
-    order[j] = axis;
+    if (single(axis) || key(axis) == 0) continue;
+    int place = i;
+    for (int j = i; j > 0 && (single(order[j - 1]) || key(order[j - 1]) < key(axis)); --j)
+      if (!single(order[j - 1])) place = j - 1;
+    for (int j = i; j > place; --j) order[j] = order[j - 1];
+    order[place] = axis;
   }
   return order;
 }

@@ -121,10 +121,6 @@ PyMemberDef node_members[] = {
 void add_edge(NodeObject* n, PyObject* tensor, int parameter, int position) {
   const TensorObject* t = as_tensor(tensor);
   const Autograd& a = *t->autograd;
-  if (a.node && as_node(a.node.get())->is_view && a.view_version != t->array.storage()->version())
-    runtime_error(node_label(n), ": an argument is a view (", node_label(as_node(a.node.get())),
-                  ") of memory that was modified in place after the view was taken; its gradient would be wrong. "
-                  "Take the view after the modification");
   n->edges.push_back({parameter, position, a.node ? a.node : Ref::share(tensor), a.output, t->array.shape(),
                       t->array.dtype()});
 }
@@ -196,7 +192,8 @@ Ref run_hooks(const Ref& hooks, Ref g, const char* where) {
     if (!is_tensor(y.get()) || array_of(y.get()).shape() != array_of(g.get()).shape())
       value_error("a gradient hook on ", where, " must return None or a tensor of shape ",
                   array_of(g.get()).shape());
-    g = std::move(y);
+    const DType dtype = array_of(g.get()).dtype();
+    g = fit(std::move(y), array_of(g.get()).shape(), dtype);
   }
   return g;
 }
@@ -320,9 +317,7 @@ class Walk {
     const bool needed = std::any_of(n->edges.begin(), n->edges.end(),
                                     [&](const Edge& e) { return relevant(e.target.get()); });
     if (!needed) return;
-    if (n->freed)
-      runtime_error("backward: the graph through ", node_label(n),
-                    " was freed by an earlier backward; pass retain_graph=True to the first one");
+    check_alive(n);
     if (n->op)
       visit_op(n, dys);
     else
@@ -331,6 +326,13 @@ class Walk {
       n->freed = true;
       release(n);
     }
+  }
+
+  // Asked again after every call: a rule, or another thread while a kernel runs, may walk the same graph.
+  void check_alive(NodeObject* n) const {
+    if (n->freed)
+      runtime_error("backward: the graph through ", node_label(n),
+                    " was freed by an earlier backward; pass retain_graph=True to the first one");
   }
 
   Ref output_gradient(NodeObject* n, std::vector<Ref>& dys, std::size_t i) {
@@ -403,6 +405,7 @@ class Walk {
       std::size_t count = 0;
       for (const Source s : rule.sources) {
         const std::size_t i = s.index;
+        check_alive(n);
         switch (s.kind) {
           case Source::dy: held[count] = output_gradient(n, dys, i); break;
           case Source::dys: {
@@ -448,7 +451,9 @@ class Walk {
     const Ref arguments = checked(PyTuple_New(static_cast<Py_ssize_t>(n->shapes.size())));
     for (std::size_t i = 0; i < n->shapes.size(); ++i)
       PyTuple_SET_ITEM(arguments.get(), static_cast<Py_ssize_t>(i), output_gradient(n, dys, i).release());
-    const Ref gs = checked(PyObject_CallObject(n->function.get(), arguments.get()));
+    check_alive(n);
+    const Ref function = n->function;
+    const Ref gs = checked(PyObject_CallObject(function.get(), arguments.get()));
     if (!PyTuple_Check(gs.get()))
       type_error("backward: ", node_label(n), " must return a tuple of gradients, got ", Py_TYPE(gs.get())->tp_name);
     for (const Edge& e : n->edges) {
@@ -490,6 +495,15 @@ Ref root_gradient(PyObject* root, PyObject* given) {
 }  // namespace
 
 bool is_node(PyObject* object) { return Py_TYPE(object) == g_node_type; }
+
+void check_view(const char* operation, PyObject* tensor) {
+  const TensorObject* t = as_tensor(tensor);
+  const Autograd* a = t->autograd;
+  if (a && a->node && as_node(a->node.get())->is_view && a->view_version != t->array.storage()->version())
+    runtime_error(operation, ": an argument is a view (", node_label(as_node(a->node.get())),
+                  ") of memory that was modified in place after the view was taken; its gradient would be wrong. "
+                  "Take the view after the modification");
+}
 
 void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, Results& arrays,
             PyObject* const* results, bool is_view) {
@@ -543,7 +557,8 @@ void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, R
 // returns the gradients of `inputs` (None for one that the roots do not depend on).
 PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
-    if (count != 5 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1]))
+    if (count != 5 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1]) ||
+        (args[2] != Py_None && !PyTuple_Check(args[2])))
       type_error("_backward(roots, gradients, inputs, retain_graph, create_graph) takes tuples");
     PyObject *roots = args[0], *gradients = args[1], *inputs = args[2];
     const bool retain = PyObject_IsTrue(args[3]), create = PyObject_IsTrue(args[4]);
@@ -595,11 +610,16 @@ PyObject* record_python(PyObject*, PyObject* const* args, Py_ssize_t count) {
     n->function = Ref::share(args[1]);
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[2]); ++i) {
       PyObject* x = PyTuple_GET_ITEM(args[2], i);
-      if (is_tensor(x) && tracks_gradient(x)) add_edge(n, x, 0, static_cast<int>(i));
+      if (!is_tensor(x) || !tracks_gradient(x)) continue;
+      check_view(node_label(n), x);
+      add_edge(n, x, 0, static_cast<int>(i));
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[3]); ++i) {
       PyObject* y = PyTuple_GET_ITEM(args[3], i);
       if (!is_tensor(y)) type_error("_record: outputs must be tensors, got ", Py_TYPE(y)->tp_name);
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[3]); ++i) {
+      PyObject* y = PyTuple_GET_ITEM(args[3], i);
       n->shapes.push_back(array_of(y).shape());
       n->dtypes.push_back(array_of(y).dtype());
       if (is_floating(array_of(y).dtype())) set_output(n, y, static_cast<int>(i), false);
@@ -618,7 +638,7 @@ bool init_autograd(PyObject* module) {
                                 {Py_tp_members, node_members},
                                 {0, nullptr}};
   static PyType_Spec spec = {"tensorsmith._core.Node", sizeof(NodeObject), 0,
-                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
   g_node_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   return g_node_type && PyModule_AddObjectRef(module, "Node", reinterpret_cast<PyObject*>(g_node_type)) == 0;
 }

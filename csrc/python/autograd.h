@@ -43,6 +43,10 @@ struct NodeObject {
 extern thread_local bool g_grad_enabled;
 bool is_node(PyObject* object);
 
+// RuntimeError where the tensor is a recorded view of memory that was written after the view was taken. Asked before
+// the operation runs: one that works in place writes that memory itself.
+void check_view(const char* operation, PyObject* tensor);
+
 // Appends the call to the tape and makes `results` (one object per returned output) its outputs. `versions` are those
 // of the tensor arguments before the call.
 void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, Results& arrays,

@@ -90,6 +90,7 @@ void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObj
   for (Py_ssize_t k = 0; k < named; ++k) {
     PyObject* keyword = PyTuple_GET_ITEM(keywords, k);
     const char* name = PyUnicode_AsUTF8(keyword);
+    if (!name) throw PythonError{};
     int i = op.positional_only;
     while (i < count && op.parameters[static_cast<std::size_t>(i)] != name) ++i;
     if (i == count) type_error(op.name, op.signature, " has no parameter '", name, "'");
@@ -210,6 +211,9 @@ PyMemberDef op_members[] = {
 // of the new values' gradient.
 void check_in_place(const Op& op, PyObject* target, bool recording) {
   TensorObject* t = as_tensor(target);
+  if (!op.differentiable && tracks_gradient(target))
+    runtime_error(op.name, ": has no gradient, so it cannot change a tensor in place while that tensor's gradient is "
+                           "recorded; use `with ts.no_grad():` or a copy");
   if (t->autograd && t->autograd->requires_grad && !t->autograd->node)
     runtime_error(op.name, ": a leaf tensor that requires a gradient cannot be changed in place while gradients are "
                            "recorded; use `with ts.no_grad():` or a copy");
@@ -246,10 +250,17 @@ bool share_storage(const Op& op, PyObject* const* arguments, const Array& y) {
 PyObject* apply_checked(Op& op, PyObject* const* arguments) {
   const bool recording = g_grad_enabled && op.differentiable && tracked(op, arguments);
   std::uint32_t versions[kMaxParameters];
-  if (recording)
+  if (recording) {
     for (std::size_t i = 0; i < op.roles.size(); ++i)
-      if (op.roles[i] == Role::tensor && is_tensor(arguments[i]))
+      if (op.roles[i] == Role::tensor && is_tensor(arguments[i])) {
+        check_view(op.name.c_str(), arguments[i]);
         versions[i] = array_of(arguments[i]).storage()->version();
+      } else if (op.roles[i] == Role::tensors && (PyList_Check(arguments[i]) || PyTuple_Check(arguments[i]))) {
+        for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(arguments[i]); ++k)
+          if (is_tensor(PySequence_Fast_GET_ITEM(arguments[i], k)))
+            check_view(op.name.c_str(), PySequence_Fast_GET_ITEM(arguments[i], k));
+      }
+  }
 
   Results results;
   if (op.in_place) {
@@ -330,7 +341,9 @@ bool init_op(PyObject*) {
                                 {Py_tp_members, op_members},
                                 {0, nullptr}};
   static PyType_Spec spec = {"tensorsmith._core.Op", sizeof(OpObject), 0,
-                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR, slots};
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR |
+                                 Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                             slots};
   g_op_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   return g_op_type != nullptr;
 }

@@ -1,5 +1,6 @@
 #include "ops/creation.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/launch.h"
@@ -53,12 +54,20 @@ Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optiona
   const DType d = dtype.value_or(result_type(bounds, 3));
   check_domain("arange", "dtype", d, Domain::numeric);
   if (step.real == 0) value_error("arange: step must not be 0");
-  const double count = std::ceil((last.real - first.real) / step.real);
+  double count = std::ceil((last.real - first.real) / step.real);
+  std::int64_t length = count > 0 && count < 9.2e18 ? static_cast<std::int64_t>(count) : 0;
+  if (first.kind != Kind::floating && last.kind != Kind::floating && step.kind != Kind::floating) {
+    // Exactly: integers above 2^53 are not doubles.
+    const __int128 span = static_cast<__int128>(last.integer) - first.integer, stride = step.integer;
+    const __int128 exact = span / stride + (span % stride != 0 && (span < 0) == (stride < 0));
+    count = static_cast<double>(exact);
+    length = exact > 0 && count < 9.2e18 ? static_cast<std::int64_t>(exact) : 0;
+  }
   if (!(count < 9.2e18)) {
     if (std::isnan(count)) value_error("arange: the bounds and the step must be finite numbers");
     memory_error("arange: ", count, " elements do not fit an array");
   }
-  Array y = ts::empty("arange", d, Shape{count > 0 ? static_cast<std::int64_t>(count) : 0});
+  Array y = ts::empty("arange", d, Shape{length});
   if (y.size() == 0) return y;
   Array start_step = ts::empty("arange", d, Shape{2});
   write_scalar("arange", first, d, start_step.data());
@@ -71,6 +80,7 @@ Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k
   const std::int64_t m = rows, n = columns.value_or(rows);
   if (m < 0 || n < 0) value_error("eye: sizes must be >= 0, got ", m, " and ", n);
   Array y = filled("eye", Shape{m, n}, number(0), dtype.value_or(default_float()));
+  k = std::clamp(k, -m, n);  // beyond the corners there is no diagonal
   const std::int64_t row = k < 0 ? -k : 0, column = k > 0 ? k : 0;
   const std::int64_t length = std::min(m - row, n - column);
   if (length > 0) {

@@ -15,6 +15,7 @@ Conv2d read_options(const char* operation, const Shape& stride, const Shape& pad
   read_pair(operation, "padding", padding, 0, conv.padding);
   read_pair(operation, "dilation", dilation, 1, conv.dilation);
   if (groups < 1) value_error(operation, ": groups must be >= 1, got ", groups);
+  if (groups > 0x7fffffff) value_error(operation, ": groups must be < 2**31, got ", groups);
   conv.groups = groups;
   return conv;
 }

@@ -187,7 +187,7 @@ Ref run_hooks(const Ref& hooks, Ref g, const char* where) {
   if (!hooks) return g;
   const Ref list = checked(PySequence_Tuple(hooks.get()));
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list.get()); ++i) {
-    Ref y = checked(PyObject_CallOneArg(PyTuple_GET_ITEM(list.get(), i), g.get()));
+    Ref y = checked(into_python([&] { return PyObject_CallOneArg(PyTuple_GET_ITEM(list.get(), i), g.get()); }));
     if (y.get() == Py_None) continue;
     if (!is_tensor(y.get()) || array_of(y.get()).shape() != array_of(g.get()).shape())
       value_error("a gradient hook on ", where, " must return None or a tensor of shape ",
@@ -434,7 +434,8 @@ class Walk {
         arguments[count] = held[count].get();
         ++count;
       }
-      const Ref g = checked(PyObject_Vectorcall(rule.function.get(), arguments, count, nullptr));
+      const Ref g =
+          checked(into_python([&] { return PyObject_Vectorcall(rule.function.get(), arguments, count, nullptr); }));
       for (Ref& h : held) h = Ref();
       if (!rule.joint) {
         send_parameter(n, rule.wrt[0], g.get());
@@ -453,7 +454,7 @@ class Walk {
       PyTuple_SET_ITEM(arguments.get(), static_cast<Py_ssize_t>(i), output_gradient(n, dys, i).release());
     check_alive(n);
     const Ref function = n->function;
-    const Ref gs = checked(PyObject_CallObject(function.get(), arguments.get()));
+    const Ref gs = checked(into_python([&] { return PyObject_CallObject(function.get(), arguments.get()); }));
     if (!PyTuple_Check(gs.get()))
       type_error("backward: ", node_label(n), " must return a tuple of gradients, got ", Py_TYPE(gs.get())->tp_name);
     for (const Edge& e : n->edges) {

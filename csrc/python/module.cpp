@@ -84,6 +84,8 @@ PyMethodDef functions[] = {
 void translate_exception() noexcept {
   try {
     throw;
+  } catch (abi::__forced_unwind&) {
+    into_python([]() -> PyObject* { throw; });  // the thread is being ended: see there
   } catch (const PythonError&) {
     // Already set.
   } catch (const Error& e) {

@@ -193,7 +193,7 @@ PyObject* subscript(PyObject* self, PyObject* key) {
     // Integers, slices, None and Ellipsis make views; the rest is indexing by arrays, in ops/getitem.py.
     if (!is_basic_key(key)) {
       static PyObject* method = PyUnicode_InternFromString("_getitem_arrays");
-      return PyObject_CallMethodOneArg(self, method, key);
+      return into_python([&] { return PyObject_CallMethodOneArg(self, method, key); });
     }
     PyObject* arguments[] = {self, key};
     return apply(op, arguments);
@@ -211,7 +211,7 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
           result = checked(apply(op, arguments));
         } else {
           static PyObject* method = PyUnicode_InternFromString("_setitem_arrays");
-          result = checked(PyObject_CallMethodObjArgs(self, method, key, value, nullptr));
+          result = checked(into_python([&] { return PyObject_CallMethodObjArgs(self, method, key, value, nullptr); }));
         }
         return 0;
       },

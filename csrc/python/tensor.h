@@ -6,7 +6,11 @@
 
 #include <structmember.h>
 
+#include <cxxabi.h>
+
+#include <chrono>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include "core/array.h"
@@ -44,6 +48,17 @@ struct PythonError {};
 inline Ref checked(PyObject* owned) {
   if (!owned) throw PythonError{};
   return Ref(owned);
+}
+
+// Calls into Python code. An interpreter that is shutting down ends its other threads (pthread_exit) where they ask for
+// its lock: such a thread sleeps here until the process is gone, for our frames must not unwind without the lock.
+template <class Call>
+PyObject* into_python(Call&& call) {
+  try {
+    return call();
+  } catch (abi::__forced_unwind&) {
+    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
 }
 
 // What a tensor knows of its place in the graph; most tensors know nothing and carry no record.

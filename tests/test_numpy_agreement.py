@@ -201,7 +201,8 @@ def test_reductions(name: str) -> None:
         t = ts.asarray(a)
         what = (name, a.dtype, a.shape, a.strides, axis, options)
         if name in ("var", "std", "mean", "sum", "cumsum", "prod"):  # an order of summation is no error
-            a = np.where(np.isfinite(a) & (np.abs(a.astype("f8")) < 1e4), a, 0).astype(a.dtype)
+            limit = 2 if name == "prod" and a.dtype.kind == "f" else 1e4  # no inf on the way to 0
+            a = np.where(np.abs(a.astype("f8")) < limit, a, 1).astype(a.dtype)
             t = ts.asarray(m.layout(a))
         agree(
             lambda: getattr(np, name)(a, axis=axis, **options),

@@ -139,7 +139,19 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
 
 }  // namespace
 
+namespace {
+// Whole numbers stay as they are, in their dtype.
+bool rounds(const Pointwise& op) {
+  return op.unary && (op.unary == &Kernels::floor || op.unary == &Kernels::ceil || op.unary == &Kernels::trunc ||
+                      op.unary == &Kernels::round);
+}
+}  // namespace
+
 Array pointwise(const Pointwise& op, const Operand* operands) {
+  if (rounds(op) && operands[0].is_array() && is_integer(operands[0].array().dtype())) {
+    check_domain(op.name, "x", operands[0].array().dtype(), Domain::any);
+    return copy(operands[0].array());
+  }
   const DType dtype = compute_dtype(op, operands);
   check_integer_rules(op, operands, dtype);
   const Shape shape = result_shape(op, operands);
@@ -161,6 +173,7 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
   const DType dtype = compute_dtype(op, operands);
   const DType result = op.boolean_result ? DType::boolean : dtype;
   check_writable(op.name, out);
+  if (rounds(op) && is_integer(out.dtype())) return;
   check_integer_rules(op, operands, dtype);
   const Shape shape = result_shape(op, operands);
   if (shape != out.shape() && broadcast_shapes(op.name, shape, out.shape()) != out.shape())

@@ -211,7 +211,7 @@ bool typed_leaf(PyObject* object) {
 
 }  // namespace
 
-Array array_from(const char* operation, PyObject* object, bool share) {
+Array array_from(const char* operation, PyObject* object, bool share, bool narrow) {
   if (is_tensor(object)) {
     if (share) return array_of(object);
     return ops::contiguous(ops::copy(array_of(object)));
@@ -236,7 +236,7 @@ Array array_from(const char* operation, PyObject* object, bool share) {
     type_error(operation, ": cannot make an array of a ", Py_TYPE(object)->tp_name, " with NumPy dtype ",
                PyUnicode_AsUTF8(text.get()));
   }
-  if (!typed && adopted->dtype() == DType::float64 && default_float() != DType::float64)
+  if (narrow && !typed && adopted->dtype() == DType::float64 && default_float() != DType::float64)
     return ops::astype(*adopted, default_float(), false);
   // NumPy's temporary belongs to nobody else.
   return *adopted;

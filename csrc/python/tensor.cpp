@@ -205,7 +205,10 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
       [&] {
         if (!value) type_error("a tensor's elements cannot be deleted");
         static Op& op = find_op("setitem_");
-        Ref result;
+        Ref result, source = Ref::share(value);
+        // Lists take the target's dtype without a stop at the default float.
+        if (!is_tensor(value) && !scalar_from(value)) source = make_tensor(array_from("setitem", value, true, false));
+        value = source.get();
         if (is_basic_key(key)) {
           PyObject* arguments[] = {self, key, value};
           result = checked(apply(op, arguments));

@@ -121,8 +121,8 @@ Ref dtype_object(DType dtype);
 DType dtype_from(const char* operation, PyObject* object);
 
 // An array from whatever Python offers: a Tensor, a NumPy array, a buffer, a scalar or nested lists. Shares memory
-// where it can when `share` is set.
-Array array_from(const char* operation, PyObject* object, bool share = false);
+// where it can when `share` is set. Lists of Python floats become the default float, or stay float64 without `narrow`.
+Array array_from(const char* operation, PyObject* object, bool share = false, bool narrow = true);
 
 // Integers, slices, None, Ellipsis, and tuples of them.
 bool is_basic_key(PyObject* key);

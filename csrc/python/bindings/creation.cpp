@@ -6,7 +6,7 @@ namespace ts::python {
 
 void bind_creation(PyObject* m) {
   // The conversion from Python is the whole operation.
-  add_op(m, "_from_object(x, /)", +[](const Array& x) { return Array(x); }).differentiable = false;
+  add_op(m, "asarray(x, /)", +[](const Array& x) { return Array(x); }).differentiable = false;
   add_op(m, "empty(shape, dtype=None)", &ops::empty).differentiable = false;
   add_op(m, "zeros(shape, dtype=None)", &ops::zeros).differentiable = false;
   add_op(m, "ones(shape, dtype=None)", &ops::ones).differentiable = false;

@@ -239,6 +239,9 @@ def _reduction(name: str, reduction: str, size_average: bool | None, reduce: boo
 
 
 def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        wrong = type(target if isinstance(input, Tensor) else input).__name__
+        raise TypeError(f"{name}: input and target must be tensors, got a {wrong}; use ts.asarray")
     have, want = tuple(target.shape), tuple(input.shape)
     if have == want:
         return

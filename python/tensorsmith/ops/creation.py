@@ -107,7 +107,7 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
         if dtype is not None and data.dtype != dtype and copy is False:
             raise ValueError(f"asarray: dtype {data.dtype} becomes {dtype} only by a copy")
         return core.astype(data, dtype or data.dtype, bool(copy))
-    shared = core._from_object(data)
+    shared = core.asarray(data)
     if copy is False and not (
         hasattr(data, "__array_interface__") or isinstance(data, (bytes, bytearray, memoryview))
     ):
@@ -124,7 +124,7 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
 def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
     """Python numbers straight to `dtype`: floats without a stop at float32, integers only if they fit."""
     if shared.dtype.kind == "floating":
-        return core.astype(core._from_object(np.asarray(data)), dtype, True)
+        return core.astype(core.asarray(np.asarray(data)), dtype, True)
     y = core.astype(shared, dtype, True)
     if y.dtype.kind in ("signed", "unsigned") and not core.all(core.equal(y, shared)):
         wrong = core.not_equal(y, shared)
@@ -153,4 +153,4 @@ def from_numpy(array: Any) -> Any:
         raise ValueError(
             f"from_numpy: strides {array.strides} are not multiples of the item size {array.itemsize}"
         )
-    return core._from_object(array)
+    return core.asarray(array)

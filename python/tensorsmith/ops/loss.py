@@ -80,6 +80,7 @@ def nll_loss(
     """
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"nll_loss: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+    target = core.asarray(target)
     axis = 0 if x.ndim == 1 else 1
     expected = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if x.ndim == 0 or tuple(target.shape) != expected:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
 __all__ = ["linear", "linear_relu", "matmul"]
 
 
-def _gradients(dy, a, b, needs):
+def _gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
     da = db = None
     if a.ndim == 2 and b.ndim == 2:
         if needs[0]:
@@ -52,7 +54,7 @@ matmul = define(
 )
 
 
-def _linear_gradients(dy, x, weight, needs):
+def _linear_gradients(dy: Any, x: Any, weight: Any, needs: Any) -> Any:
     dx = core.matmul(dy, weight) if needs[0] else None
     dweight = core.linear_weight_backward(dy, x) if needs[1] else None
     dbias = core.sum(dy, tuple(range(dy.ndim - 1))) if needs[2] else None
@@ -72,7 +74,7 @@ linear = define(
 )
 
 
-def _linear_relu_gradients(dy, y, x, weight, needs):
+def _linear_relu_gradients(dy: Any, y: Any, x: Any, weight: Any, needs: Any) -> Any:
     return _linear_gradients(core.relu_backward(dy, y), x, weight, needs)
 
 

@@ -59,7 +59,12 @@ print(json.dumps([line for line in out.getvalue().splitlines() if line.startswit
 def run(program: str, level: str, threads: int, folder: Path) -> object:
     environment = os.environ | {"TENSORSMITH_ISA": level, "TENSORSMITH_NUM_THREADS": str(threads)}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=folder, timeout=600
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout.splitlines()[-1])
@@ -68,7 +73,9 @@ def run(program: str, level: str, threads: int, folder: Path) -> object:
 @pytest.fixture(scope="module")
 def levels() -> None:
     if _core.simd_level()[0] != "avx512":
-        pytest.skip("compares avx2 with avx512; this run is pinned to another level, or the machine lacks AVX-512")
+        pytest.skip(
+            "compares avx2 with avx512; this run is pinned to another level, or the machine lacks AVX-512"
+        )
 
 
 @pytest.mark.usefixtures("levels")
@@ -86,5 +93,8 @@ def test_every_operation(tmp_path: Path) -> None:
 def test_trained_network(tmp_path: Path) -> None:
     checkpoint = str(tmp_path / "digits.safetensors")
     program = TRAINED.format(checkpoint=checkpoint)
-    results = [run(program, level, threads, tmp_path) for level, threads in (("avx512", 2), ("avx512", 1), ("avx2", 2))]
+    results = [
+        run(program, level, threads, tmp_path)
+        for level, threads in (("avx512", 2), ("avx512", 1), ("avx2", 2))
+    ]
     assert results[0] and results[0] == results[1] == results[2], results

@@ -35,6 +35,8 @@ def test_every_operation_has_rules_or_says_why_not() -> None:
     without = [
         name
         for name in dir(core)
-        if not name.startswith("_") and getattr(core, name)._differentiable and getattr(core, name).__doc__ is None
+        if not name.startswith("_")
+        and getattr(core, name)._differentiable
+        and getattr(core, name).__doc__ is None
     ]
     assert not without, f"no docstring, so never passed to define(): {without}"

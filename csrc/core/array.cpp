@@ -22,8 +22,8 @@ Shape memory_order(const Shape& shape, const Shape& strides) {
   const int rank = shape.rank();
   Shape order(rank);
   for (int i = 0; i < rank; ++i) order[i] = i;
-  // Insertion sort, stable: axes of extent 1 and broadcast axes do not move by themselves. An axis of extent 1 has any
-  // stride, so the others look past it.
+  // Insertion sort, stable: axes of extent 1 and broadcast axes do not move by themselves. An axis of extent
+  // 1 has any stride, so the others look past it.
   for (int i = 1; i < rank; ++i) {
     const std::int64_t axis = order[i];
     const auto single = [&](std::int64_t a) { return shape[static_cast<int>(a)] == 1; };
@@ -128,7 +128,8 @@ Array Array::squeeze(int axis) const {
 
 std::optional<Array> Array::view_as(const Shape& shape) const {
   if (is_contiguous() || size() == 0) return as_strided(shape, row_major_strides(shape), offset_);
-  // Walk both shapes together: each group of old axes that multiplies to a group of new ones must be a single run.
+  // Walk both shapes together: each group of old axes that multiplies to a group of new ones must be a single
+  // run.
   Shape strides(shape.rank());
   int old_axis = 0, new_axis = 0;
   const int old_rank = ndim(), new_rank = shape.rank();
@@ -222,7 +223,8 @@ bool may_overlap(const Array& a, const Array& b) {
 }
 
 bool same_elements(const Array& a, const Array& b) {
-  return a.data() == b.data() && a.dtype() == b.dtype() && a.shape() == b.shape() && a.strides() == b.strides();
+  return a.data() == b.data() && a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         a.strides() == b.strides();
 }
 
 }  // namespace ts

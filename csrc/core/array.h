@@ -52,16 +52,16 @@ class Array {
   Array as_strided(Shape shape, Shape strides, std::int64_t offset) const {
     return Array(storage_, dtype_, std::move(shape), std::move(strides), offset);
   }
-  Array permute(const Shape& axes) const;                       // axes is a permutation, already normalised
+  Array permute(const Shape& axes) const;  // axes is a permutation, already normalised
   Array transpose(int a, int b) const;
   Array broadcast_to(const char* operation, const Shape& shape) const;  // ValueError when it does not
   Array slice(int axis, std::int64_t start, std::int64_t length, std::int64_t step = 1) const;
-  Array select(int axis, std::int64_t index) const;             // drops the axis
+  Array select(int axis, std::int64_t index) const;  // drops the axis
   Array expand_dims(int axis) const;
-  Array squeeze(int axis) const;                                // the extent is 1
+  Array squeeze(int axis) const;  // the extent is 1
   // A view with this shape, or nothing where the strides do not allow one. Sizes agree.
   std::optional<Array> view_as(const Shape& shape) const;
-  Array view_dtype(DType dtype) const {                         // of the same item size
+  Array view_dtype(DType dtype) const {  // of the same item size
     return Array(storage_, dtype, shape_, strides_, offset_);
   }
 
@@ -85,7 +85,8 @@ Array empty_ordered(const char* operation, DType dtype, const Shape& shape, cons
 // The axes of a dense order closest to the strides, slowest first.
 Shape memory_order(const Shape& shape, const Shape& strides);
 
-// Whether any element of `a` lies in memory that `b` covers; conservative (compares byte ranges of one storage).
+// Whether any element of `a` lies in memory that `b` covers; conservative (compares byte ranges of one
+// storage).
 bool may_overlap(const Array& a, const Array& b);
 // Exactly the same elements in the same order.
 bool same_elements(const Array& a, const Array& b);

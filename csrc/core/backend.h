@@ -16,8 +16,8 @@ struct Conv2d {
 };
 struct Pool2d {
   std::int64_t kernel[2], stride[2], padding[2], dilation[2];
-  bool count_include_pad;    // average only
-  std::int64_t divisor;      // average only; 0: the size of the window
+  bool count_include_pad;  // average only
+  std::int64_t divisor;    // average only; 0: the size of the window
 };
 
 // Options that do not change between steps; rates and step counts are in `hyper`.

@@ -46,8 +46,7 @@ Choice choose() {
   if (const char* wanted = std::getenv("TENSORSMITH_ISA"); wanted && *wanted) {
     for (int i = 0; i < 3; ++i) {
       if (std::string(wanted) != all[i].name) continue;
-      if (!all[i].supported)
-        value_error("TENSORSMITH_ISA=", wanted, ": this machine lacks ", all[i].missing);
+      if (!all[i].supported) value_error("TENSORSMITH_ISA=", wanted, ": this machine lacks ", all[i].missing);
       return {{all[i].name, "pinned by TENSORSMITH_ISA"}, all[i].table};
     }
     value_error("TENSORSMITH_ISA must be baseline, avx2 or avx512, got '", wanted, "'");

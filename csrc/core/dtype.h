@@ -11,21 +11,21 @@ namespace ts {
 // DTYPE(name, C++ type, kind). The order is the order of the promotion lattice in dtype.cpp.
 // float16, bfloat16 and the complex types have their place here so that arrays can describe them;
 // kernels accept the types named by TS_FOR_EACH_TYPE in cpu/types.h.
-#define TS_DTYPES(DTYPE)                                  \
-  DTYPE(boolean, bool, boolean)                           \
-  DTYPE(uint8, std::uint8_t, unsigned_integer)            \
-  DTYPE(uint16, std::uint16_t, unsigned_integer)          \
-  DTYPE(uint32, std::uint32_t, unsigned_integer)          \
-  DTYPE(uint64, std::uint64_t, unsigned_integer)          \
-  DTYPE(int8, std::int8_t, signed_integer)                \
-  DTYPE(int16, std::int16_t, signed_integer)              \
-  DTYPE(int32, std::int32_t, signed_integer)              \
-  DTYPE(int64, std::int64_t, signed_integer)              \
-  DTYPE(float16, Bits16, floating)                        \
-  DTYPE(bfloat16, Bits16, floating)                       \
-  DTYPE(float32, float, floating)                         \
-  DTYPE(float64, double, floating)                        \
-  DTYPE(complex64, ComplexBits<float>, complex_floating)  \
+#define TS_DTYPES(DTYPE)                                 \
+  DTYPE(boolean, bool, boolean)                          \
+  DTYPE(uint8, std::uint8_t, unsigned_integer)           \
+  DTYPE(uint16, std::uint16_t, unsigned_integer)         \
+  DTYPE(uint32, std::uint32_t, unsigned_integer)         \
+  DTYPE(uint64, std::uint64_t, unsigned_integer)         \
+  DTYPE(int8, std::int8_t, signed_integer)               \
+  DTYPE(int16, std::int16_t, signed_integer)             \
+  DTYPE(int32, std::int32_t, signed_integer)             \
+  DTYPE(int64, std::int64_t, signed_integer)             \
+  DTYPE(float16, Bits16, floating)                       \
+  DTYPE(bfloat16, Bits16, floating)                      \
+  DTYPE(float32, float, floating)                        \
+  DTYPE(float64, double, floating)                       \
+  DTYPE(complex64, ComplexBits<float>, complex_floating) \
   DTYPE(complex128, ComplexBits<double>, complex_floating)
 
 // Storage formats without arithmetic of their own.
@@ -60,7 +60,9 @@ constexpr Kind kKind[kDTypes] = {
 };
 }  // namespace detail
 
-[[gnu::always_inline]] constexpr std::int64_t itemsize(DType d) { return detail::kItemSize[static_cast<int>(d)]; }
+[[gnu::always_inline]] constexpr std::int64_t itemsize(DType d) {
+  return detail::kItemSize[static_cast<int>(d)];
+}
 [[gnu::always_inline]] constexpr Kind kind(DType d) { return detail::kKind[static_cast<int>(d)]; }
 [[gnu::always_inline]] constexpr bool is_floating(DType d) { return kind(d) == Kind::floating; }
 [[gnu::always_inline]] constexpr bool is_complex(DType d) { return kind(d) == Kind::complex_floating; }
@@ -71,7 +73,8 @@ constexpr Kind kKind[kDTypes] = {
 // "float32"; the name that Python shows.
 const char* name(DType d);
 
-// The type that holds every value of both, by NumPy's rules (int64 + float32 -> float64, uint64 + int64 -> float64).
+// The type that holds every value of both, by NumPy's rules (int64 + float32 -> float64, uint64 + int64 ->
+// float64).
 DType promote(DType a, DType b);
 
 }  // namespace ts

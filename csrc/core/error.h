@@ -11,7 +11,18 @@
 namespace ts {
 
 // Each kind becomes the Python exception of the same meaning.
-enum class ErrorKind { index, value, type, memory, buffer, runtime, zero_division, overflow, axis, not_implemented };
+enum class ErrorKind {
+  index,
+  value,
+  type,
+  memory,
+  buffer,
+  runtime,
+  zero_division,
+  overflow,
+  axis,
+  not_implemented
+};
 
 class Error : public std::runtime_error {
  public:
@@ -29,10 +40,10 @@ template <class... Parts>
 }
 }  // namespace detail
 
-#define TS_ERROR(function, kind)                         \
-  template <class... Parts>                              \
-  [[noreturn]] void function(const Parts&... parts) {    \
-    detail::raise(ErrorKind::kind, parts...);            \
+#define TS_ERROR(function, kind)                      \
+  template <class... Parts>                           \
+  [[noreturn]] void function(const Parts&... parts) { \
+    detail::raise(ErrorKind::kind, parts...);         \
   }
 TS_ERROR(index_error, index)
 TS_ERROR(value_error, value)

@@ -2,8 +2,8 @@
 //
 //   launch<&Kernels::softmax>(x, y);
 //
-// Arrays convert to In and Out on the way (an Out bumps its storage's version and refuses a read-only one), scalars
-// pass through. Capture and profiling hang here, because nothing else calls a kernel.
+// Arrays convert to In and Out on the way (an Out bumps its storage's version and refuses a read-only one),
+// scalars pass through. Capture and profiling hang here, because nothing else calls a kernel.
 #pragma once
 
 #include "core/array.h"

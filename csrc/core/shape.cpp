@@ -45,7 +45,8 @@ std::int64_t checked_size(const char* operation, const Shape& shape, std::int64_
   double exact = 1;
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] < 0)
-      value_error(operation, ": dimension ", i, " of shape ", shape, " is ", shape[i], "; extents must be >= 0");
+      value_error(operation, ": dimension ", i, " of shape ", shape, " is ", shape[i],
+                  "; extents must be >= 0");
     empty |= shape[i] == 0;
     exact *= static_cast<double>(shape[i]);
     overflow |= __builtin_mul_overflow(size, shape[i], &size);

@@ -18,7 +18,8 @@ class Shape {
     resize(rank);
     for (int i = 0; i < rank; ++i) data()[i] = fill;
   }
-  Shape(std::initializer_list<std::int64_t> values) : Shape(values.begin(), static_cast<int>(values.size())) {}
+  Shape(std::initializer_list<std::int64_t> values)
+      : Shape(values.begin(), static_cast<int>(values.size())) {}
   Shape(const std::int64_t* values, int rank) {
     resize(rank);
     if (rank) std::memcpy(data(), values, sizeof(std::int64_t) * static_cast<std::size_t>(rank));

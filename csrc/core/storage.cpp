@@ -6,8 +6,8 @@
 
 namespace ts {
 
-// A storage and its data are one block: the header takes the first line of 64 bytes, so that a small array costs one
-// trip to the allocator.
+// A storage and its data are one block: the header takes the first line of 64 bytes, so that a small array
+// costs one trip to the allocator.
 constexpr std::int64_t kHeader = 64;
 static_assert(sizeof(Storage) <= kHeader);
 
@@ -24,7 +24,8 @@ Storage* Storage::allocate(std::int64_t nbytes) {
   return s;
 }
 
-Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* owner, void (*release)(void*)) {
+Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* owner,
+                        void (*release)(void*)) {
   Storage* s = allocate(0);
   s->data_ = data;
   s->nbytes_ = nbytes;

@@ -12,10 +12,10 @@ namespace ts {
 class Storage;
 
 struct View {
-  void* data;              // the first element; null for an optional operand that was not given
+  void* data;  // the first element; null for an optional operand that was not given
   const std::int64_t* shape;
   const std::int64_t* strides;  // in elements; 0 where broadcast, negative where reversed
-  const Storage* storage;  // for capture; null for a scalar that lives on the caller's stack
+  const Storage* storage;       // for capture; null for a scalar that lives on the caller's stack
   std::int32_t ndim;
   DType dtype;
 

@@ -53,8 +53,8 @@ TS_INLINE void stream(char* to, Bytes v) {
 
 }  // namespace
 
-// y[p] holds what piece p came to, so that the loop cannot be dropped; y[p] on entry keeps a and b unknown to the
-// compiler: a = 1 - tiny, b = y[p], which must be finite.
+// y[p] holds what piece p came to, so that the loop cannot be dropped; y[p] on entry keeps a and b unknown to
+// the compiler: a = 1 - tiny, b = y[p], which must be finite.
 void fma_loop(Out y) {
   with_floating(y.dtype, [&]<class T>(Type<T>) {
     T* out = y.as<T>();

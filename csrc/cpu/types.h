@@ -7,7 +7,8 @@
 
 namespace ts::cpu::TS_ISA {
 
-// Element types in memory. A new type costs a line here (and a Vec in simd.h if the compiler has no vector of it).
+// Element types in memory. A new type costs a line here (and a Vec in simd.h if the compiler has no vector of
+// it).
 #define TS_FLOATING_TYPES(CASE) CASE(float32, float) CASE(float64, double)
 #define TS_INTEGER_TYPES(CASE) CASE(int32, std::int32_t) CASE(int64, std::int64_t) CASE(uint8, std::uint8_t)
 #define TS_NUMERIC_TYPES(CASE) TS_FLOATING_TYPES(CASE) TS_INTEGER_TYPES(CASE)
@@ -19,19 +20,19 @@ struct Type {
   using type = T;
 };
 
-// with_any(dtype, [&]<class T>(Type<T>) { ... }) calls the lambda with the dtype's C++ type. A dtype outside the
-// list does not get here: csrc/ops checks the domain.
+// with_any(dtype, [&]<class T>(Type<T>) { ... }) calls the lambda with the dtype's C++ type. A dtype outside
+// the list does not get here: csrc/ops checks the domain.
 #define TS_CASE(name, T) \
   case DType::name:      \
     return f(Type<T>{});
-#define TS_DISPATCH(function, LIST)       \
-  template <class F>                      \
-  inline void function(DType d, F&& f) {  \
-    switch (d) {                          \
-      LIST(TS_CASE)                       \
-      default:                            \
-        __builtin_unreachable();          \
-    }                                     \
+#define TS_DISPATCH(function, LIST)      \
+  template <class F>                     \
+  inline void function(DType d, F&& f) { \
+    switch (d) {                         \
+      LIST(TS_CASE)                      \
+      default:                           \
+        __builtin_unreachable();         \
+    }                                    \
   }
 TS_DISPATCH(with_floating, TS_FLOATING_TYPES)
 TS_DISPATCH(with_numeric, TS_NUMERIC_TYPES)

@@ -9,8 +9,10 @@ bool has_kernels(DType d) {
     case DType::int32:
     case DType::int64:
     case DType::float32:
-    case DType::float64: return true;
-    default: return false;
+    case DType::float64:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -31,8 +33,8 @@ void check_domain(const char* operation, const char* argument, DType d, Domain d
 int normalize_axis(const char* operation, std::int64_t axis, int ndim) {
   if (axis < -ndim || axis >= ndim) {
     if (ndim == 0) axis_error(operation, ": axis ", axis, " is out of range: the array has no axes");
-    axis_error(operation, ": axis ", axis, " is out of range for ", ndim, " dimensions: valid are ", -ndim, " to ",
-               ndim - 1);
+    axis_error(operation, ": axis ", axis, " is out of range for ", ndim, " dimensions: valid are ", -ndim,
+               " to ", ndim - 1);
   }
   return static_cast<int>(axis < 0 ? axis + ndim : axis);
 }

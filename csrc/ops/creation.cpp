@@ -76,7 +76,8 @@ Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optiona
   return y;
 }
 
-Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype) {
+Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k,
+          std::optional<DType> dtype) {
   const std::int64_t m = rows, n = columns.value_or(rows);
   if (m < 0 || n < 0) value_error("eye: sizes must be >= 0, got ", m, " and ", n);
   Array y = filled("eye", Shape{m, n}, number(0), dtype.value_or(default_float()));
@@ -97,7 +98,8 @@ Array triangle(const char* operation, const Array& x, std::int64_t k, bool lower
   const auto positions = [](std::int64_t n) {
     return arange(Scalar::of(std::int64_t{0}), Scalar::of(n), Scalar::of(std::int64_t{1}), DType::int64);
   };
-  const Array rows = positions(x.shape(x.ndim() - 2)).expand_dims(1), columns = positions(x.shape(x.ndim() - 1));
+  const Array rows = positions(x.shape(x.ndim() - 2)).expand_dims(1),
+              columns = positions(x.shape(x.ndim() - 1));
   const auto find = [](const char* name) -> const Pointwise& {
     int i = 0;
     while (std::string(kPointwise[i].name) != name) ++i;

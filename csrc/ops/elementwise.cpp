@@ -23,7 +23,8 @@ namespace {
 
 constexpr int kMaxOperands = 3;
 
-// The view that a kernel gets of an operand: an array broadcast to the result's shape, or one element on this stack.
+// The view that a kernel gets of an operand: an array broadcast to the result's shape, or one element on this
+// stack.
 class Broadcast {
  public:
   Broadcast() = default;
@@ -124,16 +125,21 @@ void check_integer_rules(const Pointwise& op, const Operand* operands, DType dty
     const Array x = astype(b.array(), DType::int64, false);
     bad = divides ? has_zero<std::int64_t>(x) : has_negative<std::int64_t>(x);
   }
-  if (bad && divides) zero_division_error(op.name, ": b contains an integer 0; use a floating dtype for inf or nan");
+  if (bad && divides)
+    zero_division_error(op.name, ": b contains an integer 0; use a floating dtype for inf or nan");
   if (bad)
-    value_error(op.name, ": integers to negative integer powers are not integers; use a floating dtype for the base");
+    value_error(op.name,
+                ": integers to negative integer powers are not integers; use a floating dtype for the base");
 }
 
 void run(const Pointwise& op, const Broadcast* views, Array& out) {
   switch (op.arity) {
-    case 1: return launch(op.unary, views[0].view(), out);
-    case 2: return launch(op.binary, views[0].view(), views[1].view(), out);
-    default: return launch(op.ternary, views[0].view(), views[1].view(), views[2].view(), out);
+    case 1:
+      return launch(op.unary, views[0].view(), out);
+    case 2:
+      return launch(op.binary, views[0].view(), views[1].view(), out);
+    default:
+      return launch(op.ternary, views[0].view(), views[1].view(), views[2].view(), out);
   }
 }
 
@@ -142,8 +148,8 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
 namespace {
 // Whole numbers stay as they are, in their dtype.
 bool rounds(const Pointwise& op) {
-  return op.unary && (op.unary == &Kernels::floor || op.unary == &Kernels::ceil || op.unary == &Kernels::trunc ||
-                      op.unary == &Kernels::round);
+  return op.unary && (op.unary == &Kernels::floor || op.unary == &Kernels::ceil ||
+                      op.unary == &Kernels::trunc || op.unary == &Kernels::round);
 }
 }  // namespace
 
@@ -177,14 +183,16 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
   check_integer_rules(op, operands, dtype);
   const Shape shape = result_shape(op, operands);
   if (shape != out.shape() && broadcast_shapes(op.name, shape, out.shape()) != out.shape())
-    value_error(op.name, ": the result of shape ", shape, " does not fit the destination of shape ", out.shape());
+    value_error(op.name, ": the result of shape ", shape, " does not fit the destination of shape ",
+                out.shape());
   if (result != out.dtype() && (kind(result) > kind(out.dtype()) || out.dtype() == DType::boolean))
     type_error(op.name, ": a result of dtype ", name(result), " cannot be stored in a destination of dtype ",
                name(out.dtype()));
   // Through a temporary where the kernel's dtype differs or an input would be overwritten before it is read.
   bool direct = result == out.dtype();
   for (int i = 0; i < op.arity; ++i)
-    if (operands[i].is_array() && may_overlap(operands[i].array(), out) && !same_elements(operands[i].array(), out))
+    if (operands[i].is_array() && may_overlap(operands[i].array(), out) &&
+        !same_elements(operands[i].array(), out))
       direct = false;
   if (!direct) return copy_into(op.name, pointwise(op, operands), out);
   Broadcast views[kMaxOperands];
@@ -199,7 +207,8 @@ Array where(const Array& condition, const Operand& a, const Operand& b) {
   check_domain("where", "a", dtype, Domain::any);
   Shape shape = condition.shape();
   for (const Operand& x : values)
-    if (x.is_array() && x.array().shape() != shape) shape = broadcast_shapes("where", shape, x.array().shape());
+    if (x.is_array() && x.array().shape() != shape)
+      shape = broadcast_shapes("where", shape, x.array().shape());
   const Array truth = astype(condition, DType::boolean, false);  // the view below points into it
   Broadcast c, va, vb;
   c.bind("where", truth, DType::boolean, shape);
@@ -248,7 +257,8 @@ Array sum_to(const Array& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   const int extra = x.ndim() - shape.rank();
   bool fits = extra >= 0;
-  for (int i = extra; fits && i < x.ndim(); ++i) fits = shape[i - extra] == 1 || shape[i - extra] == x.shape(i);
+  for (int i = extra; fits && i < x.ndim(); ++i)
+    fits = shape[i - extra] == 1 || shape[i - extra] == x.shape(i);
   if (!fits) value_error("sum_to: shape ", shape, " does not broadcast to that of x, ", x.shape());
   Axes axes{false, {}};
   for (int i = 0; i < x.ndim(); ++i)

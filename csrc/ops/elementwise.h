@@ -1,5 +1,5 @@
-// Pointwise operations: promote, broadcast, allocate, launch. One generic path for each arity; the list of operations
-// is kernels.def's.
+// Pointwise operations: promote, broadcast, allocate, launch. One generic path for each arity; the list of
+// operations is kernels.def's.
 #pragma once
 
 #include "core/backend.h"
@@ -21,8 +21,8 @@ struct Pointwise {
 extern const Pointwise kPointwise[];
 extern const int kPointwiseCount;
 
-// The result of the operation on `arity` operands. Integers and bools that meet a floating operation become the
-// default float.
+// The result of the operation on `arity` operands. Integers and bools that meet a floating operation become
+// the default float.
 Array pointwise(const Pointwise& op, const Operand* operands);
 // The same into `out`, whose dtype and shape must be able to take it.
 void pointwise_into(const Pointwise& op, const Operand* operands, Array& out);

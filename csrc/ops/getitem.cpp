@@ -39,7 +39,8 @@ Array getitem(const Array& x, const Key& key) {
         break;
       }
       case Index::slice: {
-        const std::int64_t extent = y.shape(axis), low = i.step < 0 ? -1 : 0, high = i.step < 0 ? extent - 1 : extent;
+        const std::int64_t extent = y.shape(axis), low = i.step < 0 ? -1 : 0,
+                           high = i.step < 0 ? extent - 1 : extent;
         const std::int64_t start = bound(i.start, extent, low, high), stop = bound(i.stop, extent, low, high);
         std::int64_t length = 0;
         if (i.step > 0 && stop > start) length = (stop - start - 1) / i.step + 1;
@@ -48,8 +49,12 @@ Array getitem(const Array& x, const Key& key) {
         ++axis;
         break;
       }
-      case Index::new_axis: y = y.expand_dims(axis++); break;
-      case Index::ellipsis: axis += x.ndim() - consumed; break;
+      case Index::new_axis:
+        y = y.expand_dims(axis++);
+        break;
+      case Index::ellipsis:
+        axis += x.ndim() - consumed;
+        break;
     }
   }
   return y;

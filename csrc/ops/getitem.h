@@ -1,4 +1,5 @@
-// Basic indexing: x[1, ..., None, 2:8:3] is a view. Indexing by arrays is built on take and gather, in ops/getitem.py.
+// Basic indexing: x[1, ..., None, 2:8:3] is a view. Indexing by arrays is built on take and gather, in
+// ops/getitem.py.
 #pragma once
 
 #include <vector>

@@ -16,7 +16,8 @@ Shape resolve(const char* operation, const Array& x, Shape shape) {
       if (unknown >= 0) value_error(operation, ": only one extent may be -1, got shape ", shape);
       unknown = i;
     } else if (shape[i] < 0) {
-      value_error(operation, ": dimension ", i, " of shape ", shape, " is ", shape[i], "; extents must be >= 0 or -1");
+      value_error(operation, ": dimension ", i, " of shape ", shape, " is ", shape[i],
+                  "; extents must be >= 0 or -1");
     } else if (__builtin_mul_overflow(known, shape[i], &known)) {
       value_error(operation, ": shape ", shape, " has more than 2^63 elements, x has ", x.size());
     }
@@ -32,7 +33,8 @@ Shape resolve(const char* operation, const Array& x, Shape shape) {
     known *= shape[unknown];
   }
   if (known != size)
-    value_error(operation, ": x of shape ", x.shape(), " has ", size, " elements, shape ", shape, " has ", known);
+    value_error(operation, ": x of shape ", x.shape(), " has ", size, " elements, shape ", shape, " has ",
+                known);
   return shape;
 }
 
@@ -55,7 +57,8 @@ Array view(const Array& x, const Shape& wanted) {
 
 Array flatten(const Array& x, std::int64_t start, std::int64_t end) {
   if (x.ndim() == 0) return reshape(x, Shape{1});
-  const int first = normalize_axis("flatten", start, x.ndim()), last = normalize_axis("flatten", end, x.ndim());
+  const int first = normalize_axis("flatten", start, x.ndim()),
+            last = normalize_axis("flatten", end, x.ndim());
   if (first > last) value_error("flatten: start_dim ", start, " comes after end_dim ", end);
   Shape shape;
   for (int i = 0; i < first; ++i) shape.push_back(x.shape(i));
@@ -114,7 +117,8 @@ Array expand_dims(const Array& x, const Shape& axes) {
   if (rank > kMaxRank)
     value_error("expand_dims: an array has at most ", kMaxRank, " dimensions, asked for ", rank);
   Array y = x;
-  for (std::int64_t a : normalize_axes("expand_dims", Axes{false, axes}, rank)) y = y.expand_dims(static_cast<int>(a));
+  for (std::int64_t a : normalize_axes("expand_dims", Axes{false, axes}, rank))
+    y = y.expand_dims(static_cast<int>(a));
   return y;
 }
 
@@ -141,7 +145,8 @@ Array expand(const Array& x, const Shape& wanted) {
   const int extra = shape.rank() - x.ndim();
   for (int i = 0; i < shape.rank(); ++i)
     if (shape[i] == -1) {
-      if (i < extra) value_error("expand: -1 at dimension ", i, ", which x of shape ", x.shape(), " does not have");
+      if (i < extra)
+        value_error("expand: -1 at dimension ", i, ", which x of shape ", x.shape(), " does not have");
       shape[i] = x.shape(i - extra);
     }
   checked_size("expand", shape, 1);
@@ -196,8 +201,8 @@ Array concat(const std::vector<Array>& arrays, std::optional<std::int64_t> axis)
     bool fits = a.ndim() == ndim;
     for (int d = 0; fits && d < ndim; ++d) fits = d == along || a.shape(d) == shape[d];
     if (!fits)
-      value_error("concat: array ", i, " of shape ", a.shape(), " does not fit array 0 of shape ", parts[0].shape(),
-                  ": all extents but that of axis ", along, " must agree");
+      value_error("concat: array ", i, " of shape ", a.shape(), " does not fit array 0 of shape ",
+                  parts[0].shape(), ": all extents but that of axis ", along, " must agree");
     if (__builtin_add_overflow(shape[along], a.shape(along), &shape[along]))
       memory_error("concat: axis ", along, " of the result would be longer than 2^63");
     dtype = promote(dtype, a.dtype());
@@ -236,7 +241,8 @@ std::vector<Array> split(const Array& x, const Shape& sizes, std::int64_t axis) 
     position += n;
   }
   if (position != x.shape(along) || static_cast<int>(parts.size()) != sizes.rank())
-    value_error("split: the sizes ", sizes, " must add up to ", x.shape(along), ", the extent of axis ", along);
+    value_error("split: the sizes ", sizes, " must add up to ", x.shape(along), ", the extent of axis ",
+                along);
   return parts;
 }
 
@@ -246,7 +252,8 @@ Array pad_constant(const Array& x, const Shape& before, const Shape& after, doub
   Shape shape = x.shape();
   for (int i = 0; i < x.ndim(); ++i) {
     if (before[i] < 0 || after[i] < 0) value_error("pad: widths must be >= 0, got ", before, " and ", after);
-    if (__builtin_add_overflow(shape[i], before[i], &shape[i]) || __builtin_add_overflow(shape[i], after[i], &shape[i]))
+    if (__builtin_add_overflow(shape[i], before[i], &shape[i]) ||
+        __builtin_add_overflow(shape[i], after[i], &shape[i]))
       memory_error("pad: axis ", i, " of the result would be longer than 2^63");
   }
   Array y = empty("pad", x.dtype(), shape);

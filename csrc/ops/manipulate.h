@@ -7,19 +7,20 @@
 
 namespace ts::ops {
 
-Array reshape(const Array& x, const Shape& shape);         // one extent may be -1
-Array view(const Array& x, const Shape& shape);            // never a copy: ValueError where it would need one
+Array reshape(const Array& x, const Shape& shape);  // one extent may be -1
+Array view(const Array& x, const Shape& shape);     // never a copy: ValueError where it would need one
 Array flatten(const Array& x, std::int64_t start, std::int64_t end);
-Array permute_dims(const Array& x, const Axes& axes);      // None reverses
+Array permute_dims(const Array& x, const Axes& axes);  // None reverses
 Array swapaxes(const Array& x, std::int64_t a, std::int64_t b);
 Array moveaxis(const Array& x, const Shape& source, const Shape& destination);
-Array matrix_transpose(const Array& x);                    // the last two axes
+Array matrix_transpose(const Array& x);  // the last two axes
 Array expand_dims(const Array& x, const Shape& axes);
 Array squeeze(const Array& x, const Axes& axes);
 Array broadcast_to(const Array& x, const Shape& shape);
-Array expand(const Array& x, const Shape& shape);          // -1 keeps an extent
+Array expand(const Array& x, const Shape& shape);  // -1 keeps an extent
 Array flip(const Array& x, const Axes& axes);
-Array as_strided(const Array& x, const Shape& shape, const Shape& strides, std::int64_t offset);  // in elements
+Array as_strided(const Array& x, const Shape& shape, const Shape& strides,
+                 std::int64_t offset);                                             // in elements
 Array concat(const std::vector<Array>& arrays, std::optional<std::int64_t> axis);  // None: flattened
 Array stack(const std::vector<Array>& arrays, std::int64_t axis);
 // Views of the sections; `sections` is a count, or the sizes.

@@ -13,7 +13,9 @@ DType scalar_dtype(Kind k) {
   return k == Kind::boolean ? DType::boolean : k == Kind::floating ? default_float() : DType::int64;
 }
 
-int rank(Kind k) { return k == Kind::boolean ? 0 : k == Kind::floating ? 2 : k == Kind::complex_floating ? 3 : 1; }
+int rank(Kind k) {
+  return k == Kind::boolean ? 0 : k == Kind::floating ? 2 : k == Kind::complex_floating ? 3 : 1;
+}
 
 template <class T>
 void write_integer(const char* operation, const Scalar& s, DType dtype, void* element) {
@@ -29,8 +31,8 @@ void write_integer(const char* operation, const Scalar& s, DType dtype, void* el
                                               s.integer <= static_cast<std::int64_t>(high)
                                         : s.integer >= 0 && static_cast<std::uint64_t>(s.integer) <= high;
   if (!fits)
-    overflow_error(operation, ": the integer ", s.integer, " does not fit ", name(dtype), ", which holds ", +low,
-                   " to ", +high);
+    overflow_error(operation, ": the integer ", s.integer, " does not fit ", name(dtype), ", which holds ",
+                   +low, " to ", +high);
   *static_cast<T*>(element) = static_cast<T>(s.integer);
 }
 }  // namespace
@@ -62,11 +64,18 @@ DType result_type(const Operand* operands, int count) {
 
 void write_scalar(const char* operation, const Scalar& s, DType dtype, void* element) {
   switch (dtype) {
-    case DType::boolean: *static_cast<bool*>(element) = s.real != 0; return;
-    case DType::float32: *static_cast<float*>(element) = static_cast<float>(s.real); return;
-    case DType::float64: *static_cast<double*>(element) = s.real; return;
+    case DType::boolean:
+      *static_cast<bool*>(element) = s.real != 0;
+      return;
+    case DType::float32:
+      *static_cast<float*>(element) = static_cast<float>(s.real);
+      return;
+    case DType::float64:
+      *static_cast<double*>(element) = s.real;
+      return;
 #define TS_WRITE(dtype_name, T) \
-  case DType::dtype_name: return write_integer<T>(operation, s, dtype, element);
+  case DType::dtype_name:       \
+    return write_integer<T>(operation, s, dtype, element);
       TS_WRITE(uint8, std::uint8_t)
       TS_WRITE(uint16, std::uint16_t)
       TS_WRITE(uint32, std::uint32_t)
@@ -76,7 +85,8 @@ void write_scalar(const char* operation, const Scalar& s, DType dtype, void* ele
       TS_WRITE(int32, std::int32_t)
       TS_WRITE(int64, std::int64_t)
 #undef TS_WRITE
-    default: type_error(operation, ": dtype ", name(dtype), " is not supported by the kernels yet");
+    default:
+      type_error(operation, ": dtype ", name(dtype), " is not supported by the kernels yet");
   }
 }
 

@@ -33,8 +33,8 @@ class Operand {
 DType default_float();
 void set_default_float(DType dtype);
 
-// The common dtype of the operands: arrays promote among themselves, then scalars of a higher kind lift the result to
-// the default float or int64.
+// The common dtype of the operands: arrays promote among themselves, then scalars of a higher kind lift the
+// result to the default float or int64.
 DType result_type(const Operand* operands, int count);
 
 // Writes the scalar as one element of `dtype`; OverflowError naming `operation` if an integer does not fit.

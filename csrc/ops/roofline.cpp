@@ -10,8 +10,7 @@ namespace ts::ops {
 
 Array fma_loop(std::int64_t pieces, DType dtype) {
   constexpr std::int64_t kMost = std::int64_t{1} << 20;
-  if (pieces < 1 || pieces > kMost)
-    value_error("fma_loop: pieces must be in 1..", kMost, ", got ", pieces);
+  if (pieces < 1 || pieces > kMost) value_error("fma_loop: pieces must be in 1..", kMost, ", got ", pieces);
   check_domain("fma_loop", "dtype", dtype, Domain::floating);
   Array y = empty("fma_loop", dtype, Shape{pieces});
   std::memset(y.data(), 0, static_cast<std::size_t>(y.nbytes()));
@@ -20,7 +19,8 @@ Array fma_loop(std::int64_t pieces, DType dtype) {
 }
 
 void copy_loop(Array& target, const Array& x, bool streaming) {
-  if (!target.is_contiguous() || !x.is_contiguous()) value_error("copy_loop: target and x must be contiguous");
+  if (!target.is_contiguous() || !x.is_contiguous())
+    value_error("copy_loop: target and x must be contiguous");
   if (target.nbytes() != x.nbytes())
     value_error("copy_loop: target has ", target.nbytes(), " bytes, x ", x.nbytes());
   if (may_overlap(target, x)) value_error("copy_loop: target and x overlap");

@@ -1,8 +1,8 @@
 // The tape: recording a call, and the walk back over it.
 //
-// A node is newer than everything it depends on, so taking nodes by descending sequence number visits each after all
-// that use it: no recursion, no counting of uses. Gradients reach the leaves' `.grad` only when the whole walk has
-// succeeded.
+// A node is newer than everything it depends on, so taking nodes by descending sequence number visits each
+// after all that use it: no recursion, no counting of uses. Gradients reach the leaves' `.grad` only when the
+// whole walk has succeeded.
 #include "python/autograd.h"
 
 #include <algorithm>
@@ -80,8 +80,7 @@ void node_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   if (n->weakrefs) PyObject_ClearWeakRefs(self);
-  Py_TRASHCAN_BEGIN(self, node_dealloc)
-  n->function.~Ref();
+  Py_TRASHCAN_BEGIN(self, node_dealloc) n->function.~Ref();
   n->name.~Ref();
   n->edges.~vector();
   n->arguments.~vector();
@@ -187,7 +186,8 @@ Ref run_hooks(const Ref& hooks, Ref g, const char* where) {
   if (!hooks) return g;
   const Ref list = checked(PySequence_Tuple(hooks.get()));
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list.get()); ++i) {
-    Ref y = checked(into_python([&] { return PyObject_CallOneArg(PyTuple_GET_ITEM(list.get(), i), g.get()); }));
+    Ref y =
+        checked(into_python([&] { return PyObject_CallOneArg(PyTuple_GET_ITEM(list.get(), i), g.get()); }));
     if (y.get() == Py_None) continue;
     if (!is_tensor(y.get()) || array_of(y.get()).shape() != array_of(g.get()).shape())
       value_error("a gradient hook on ", where, " must return None or a tensor of shape ",
@@ -348,7 +348,8 @@ class Walk {
     if (!is_tensor(g))
       type_error("backward: the gradient rule of ", node_label(n), " returned ", Py_TYPE(g)->tp_name,
                  " where a tensor or None is needed");
-    // A rule may have recorded what it did (a rule made of transforms); without create_graph nobody wants that graph.
+    // A rule may have recorded what it did (a rule made of transforms); without create_graph nobody wants
+    // that graph.
     Ref plain = !g_grad_enabled && tracks_gradient(g) ? make_tensor(Array(array_of(g))) : Ref::share(g);
     deliver(e.target.get(), e.output, fit(std::move(plain), e.shape, e.dtype));
   }
@@ -385,8 +386,9 @@ class Walk {
     const Storage* storage = s.tensor ? array_of(s.tensor.get()).storage() : s.output.storage();
     if (storage->version() != s.version)
       runtime_error("backward: ", what, which, " of ", node_label(n),
-                    " was modified in place after it was recorded: its memory is at version ", storage->version(),
-                    ", expected ", s.version, "; use an operation that returns a new tensor");
+                    " was modified in place after it was recorded: its memory is at version ",
+                    storage->version(), ", expected ", s.version,
+                    "; use an operation that returns a new tensor");
     if (s.tensor) return s.tensor;
     Ref y = make_tensor(Array(s.output));
     as_tensor(y.get())->shares_storage = true;
@@ -397,7 +399,8 @@ class Walk {
   void visit_op(NodeObject* n, std::vector<Ref>& dys) {
     Op& op = *n->op;
     if (op.rules.empty())
-      not_implemented_error("backward: ", op.name, " has no gradient rule; detach its input if none is wanted");
+      not_implemented_error("backward: ", op.name,
+                            " has no gradient rule; detach its input if none is wanted");
     for (const Rule& rule : op.rules) {
       if (std::none_of(rule.wrt.begin(), rule.wrt.end(), [&](int p) { return wants(n, p); })) continue;
       Ref held[kMaxParameters + kMaxOutputs];
@@ -407,14 +410,19 @@ class Walk {
         const std::size_t i = s.index;
         check_alive(n);
         switch (s.kind) {
-          case Source::dy: held[count] = output_gradient(n, dys, i); break;
+          case Source::dy:
+            held[count] = output_gradient(n, dys, i);
+            break;
           case Source::dys: {
             held[count] = checked(PyTuple_New(static_cast<Py_ssize_t>(dys.size())));
             for (std::size_t k = 0; k < dys.size(); ++k)
-              PyTuple_SET_ITEM(held[count].get(), static_cast<Py_ssize_t>(k), output_gradient(n, dys, k).release());
+              PyTuple_SET_ITEM(held[count].get(), static_cast<Py_ssize_t>(k),
+                               output_gradient(n, dys, k).release());
             break;
           }
-          case Source::shape: held[count] = parameter_shape(n, static_cast<int>(i)); break;
+          case Source::shape:
+            held[count] = parameter_shape(n, static_cast<int>(i));
+            break;
           case Source::parameter:
             held[count] = n->inputs.size() > i && n->inputs[i].tensor
                               ? unpack(n, n->inputs[i], "the argument ", op.parameters[i], 0)
@@ -434,8 +442,8 @@ class Walk {
         arguments[count] = held[count].get();
         ++count;
       }
-      const Ref g =
-          checked(into_python([&] { return PyObject_Vectorcall(rule.function.get(), arguments, count, nullptr); }));
+      const Ref g = checked(
+          into_python([&] { return PyObject_Vectorcall(rule.function.get(), arguments, count, nullptr); }));
       for (Ref& h : held) h = Ref();
       if (!rule.joint) {
         send_parameter(n, rule.wrt[0], g.get());
@@ -456,7 +464,8 @@ class Walk {
     const Ref function = n->function;
     const Ref gs = checked(into_python([&] { return PyObject_CallObject(function.get(), arguments.get()); }));
     if (!PyTuple_Check(gs.get()))
-      type_error("backward: ", node_label(n), " must return a tuple of gradients, got ", Py_TYPE(gs.get())->tp_name);
+      type_error("backward: ", node_label(n), " must return a tuple of gradients, got ",
+                 Py_TYPE(gs.get())->tp_name);
     for (const Edge& e : n->edges) {
       if (e.position >= PyTuple_GET_SIZE(gs.get()))
         value_error("backward: ", node_label(n), " returned ", PyTuple_GET_SIZE(gs.get()),
@@ -470,7 +479,8 @@ class Walk {
   bool restricted_ = false;
   std::vector<Key> wanted_;
   std::unordered_set<PyObject*> relevant_;
-  std::priority_queue<std::pair<std::uint64_t, Ref>, std::vector<std::pair<std::uint64_t, Ref>>, Later> queue_;
+  std::priority_queue<std::pair<std::uint64_t, Ref>, std::vector<std::pair<std::uint64_t, Ref>>, Later>
+      queue_;
   std::unordered_map<PyObject*, std::vector<Ref>> pending_;
   std::unordered_map<PyObject*, Ref> leaves_;
   std::vector<PyObject*> order_;  // leaves as they were reached
@@ -482,8 +492,9 @@ Ref root_gradient(PyObject* root, PyObject* given) {
   const Array& y = array_of(root);
   if (given == Py_None) {
     if (y.size() != 1)
-      runtime_error("backward: a gradient can be left out only for a tensor with one element; this one has shape ",
-                    y.shape(), ", so pass gradient=, of that shape");
+      runtime_error(
+          "backward: a gradient can be left out only for a tensor with one element; this one has shape ",
+          y.shape(), ", so pass gradient=, of that shape");
     const Ref shape = shape_tuple(y.shape()), dtype = dtype_object(y.dtype());
     return call_op("ones", {shape.get(), dtype.get()});
   }
@@ -501,9 +512,10 @@ void check_view(const char* operation, PyObject* tensor) {
   const TensorObject* t = as_tensor(tensor);
   const Autograd* a = t->autograd;
   if (a && a->node && as_node(a->node.get())->is_view && a->view_version != t->array.storage()->version())
-    runtime_error(operation, ": an argument is a view (", node_label(as_node(a->node.get())),
-                  ") of memory that was modified in place after the view was taken; its gradient would be wrong. "
-                  "Take the view after the modification");
+    runtime_error(
+        operation, ": an argument is a view (", node_label(as_node(a->node.get())),
+        ") of memory that was modified in place after the view was taken; its gradient would be wrong. "
+        "Take the view after the modification");
 }
 
 void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, Results& arrays,
@@ -521,7 +533,8 @@ void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, R
     } else if (op.roles[i] == Role::tensors) {
       for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(a); ++k) {
         PyObject* item = PySequence_Fast_GET_ITEM(a, k);
-        if (is_tensor(item) && tracks_gradient(item)) add_edge(n, item, static_cast<int>(i), static_cast<int>(k));
+        if (is_tensor(item) && tracks_gradient(item))
+          add_edge(n, item, static_cast<int>(i), static_cast<int>(k));
       }
     }
   }
@@ -554,8 +567,8 @@ void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, R
   PyObject_GC_Track(owner.get());
 }
 
-// backward(roots, gradients, inputs or None, retain_graph, create_graph): accumulates into the leaves' .grad, or
-// returns the gradients of `inputs` (None for one that the roots do not depend on).
+// backward(roots, gradients, inputs or None, retain_graph, create_graph): accumulates into the leaves' .grad,
+// or returns the gradients of `inputs` (None for one that the roots do not depend on).
 PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     if (count != 5 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1]) ||
@@ -579,8 +592,9 @@ PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
       PyObject* root = PyTuple_GET_ITEM(roots, i);
       if (!is_tensor(root)) type_error("backward: expected a tensor, got ", Py_TYPE(root)->tp_name);
       if (!tracks_gradient(root))
-        runtime_error("backward: the tensor does not require a gradient: no input of it does, or it was computed "
-                      "under no_grad");
+        runtime_error(
+            "backward: the tensor does not require a gradient: no input of it does, or it was computed "
+            "under no_grad");
       walk.seed(root, root_gradient(root, PyTuple_GET_ITEM(gradients, i)));
       all.push_back(root);
     }
@@ -639,7 +653,8 @@ bool init_autograd(PyObject* module) {
                                 {Py_tp_members, node_members},
                                 {0, nullptr}};
   static PyType_Spec spec = {"tensorsmith._core.Node", sizeof(NodeObject), 0,
-                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                             slots};
   g_node_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   return g_node_type && PyModule_AddObjectRef(module, "Node", reinterpret_cast<PyObject*>(g_node_type)) == 0;
 }

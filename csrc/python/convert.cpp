@@ -61,11 +61,13 @@ Shape integers_from(const Argument& a) {
     wrong_type(a, "an integer or a sequence of integers");
   }
   const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence.get());
-  if (n > kMaxRank) value_error(a.operation, ": ", a.name, " has ", n, " entries; at most ", kMaxRank, " are allowed");
+  if (n > kMaxRank)
+    value_error(a.operation, ": ", a.name, " has ", n, " entries; at most ", kMaxRank, " are allowed");
   Shape shape(static_cast<int>(n));
   for (Py_ssize_t i = 0; i < n; ++i) {
     // An entry's __index__ may change the list.
-    if (PySequence_Fast_GET_SIZE(sequence.get()) != n) value_error(a.operation, ": ", a.name, " changed while it was read");
+    if (PySequence_Fast_GET_SIZE(sequence.get()) != n)
+      value_error(a.operation, ": ", a.name, " changed while it was read");
     const Ref item = Ref::share(PySequence_Fast_GET_ITEM(sequence.get(), i));
     shape[static_cast<int>(i)] = index_value(a, item.get());
   }
@@ -91,12 +93,14 @@ std::vector<Array> Convert<std::vector<Array>>::operator()(const Argument& a) {
   arrays.reserve(static_cast<std::size_t>(n));
   for (Py_ssize_t i = 0; i < n; ++i) {
     // An item's __array__ may change the list.
-    if (PySequence_Fast_GET_SIZE(a.object) != n) value_error(a.operation, ": ", a.name, " changed while it was read");
+    if (PySequence_Fast_GET_SIZE(a.object) != n)
+      value_error(a.operation, ": ", a.name, " changed while it was read");
     const Ref item = Ref::share(PySequence_Fast_GET_ITEM(a.object, i));
     if (item.get() == Py_None)
       arrays.emplace_back();
     else
-      arrays.push_back(is_tensor(item.get()) ? array_of(item.get()) : array_from(a.operation, item.get(), true));
+      arrays.push_back(is_tensor(item.get()) ? array_of(item.get())
+                                             : array_from(a.operation, item.get(), true));
   }
   return arrays;
 }
@@ -111,21 +115,41 @@ std::optional<DType> dtype_of_format(const char* format, Py_ssize_t itemsize) {
   if (*f == '@' || *f == '=') ++f;
   const auto integer = [&](bool is_signed) -> std::optional<DType> {
     switch (itemsize) {
-      case 1: return is_signed ? DType::int8 : DType::uint8;
-      case 2: return is_signed ? DType::int16 : DType::uint16;
-      case 4: return is_signed ? DType::int32 : DType::uint32;
-      case 8: return is_signed ? DType::int64 : DType::uint64;
+      case 1:
+        return is_signed ? DType::int8 : DType::uint8;
+      case 2:
+        return is_signed ? DType::int16 : DType::uint16;
+      case 4:
+        return is_signed ? DType::int32 : DType::uint32;
+      case 8:
+        return is_signed ? DType::int64 : DType::uint64;
     }
     return std::nullopt;
   };
   if (f[0] && f[1] == 0) {
     switch (f[0]) {
-      case '?': return DType::boolean;
-      case 'b': case 'h': case 'i': case 'l': case 'q': case 'n': return integer(true);
-      case 'B': case 'H': case 'I': case 'L': case 'Q': case 'N': return integer(false);
-      case 'e': return DType::float16;
-      case 'f': return DType::float32;
-      case 'd': return DType::float64;
+      case '?':
+        return DType::boolean;
+      case 'b':
+      case 'h':
+      case 'i':
+      case 'l':
+      case 'q':
+      case 'n':
+        return integer(true);
+      case 'B':
+      case 'H':
+      case 'I':
+      case 'L':
+      case 'Q':
+      case 'N':
+        return integer(false);
+      case 'e':
+        return DType::float16;
+      case 'f':
+        return DType::float32;
+      case 'd':
+        return DType::float64;
     }
   }
   if (f[0] == 'Z' && f[1] == 'f') return DType::complex64;
@@ -143,8 +167,8 @@ void release_py_buffer(void* owner) {
   PyGILState_Release(state);
 }
 
-// The buffer's memory as an array that keeps it alive; nothing where the strides are not whole elements or the
-// dtype has no place here.
+// The buffer's memory as an array that keeps it alive; nothing where the strides are not whole elements or
+// the dtype has no place here.
 std::optional<Array> adopt_buffer(PyObject* object) {
   struct Release {
     void operator()(Py_buffer* b) const {
@@ -160,8 +184,9 @@ std::optional<Array> adopt_buffer(PyObject* object) {
     return std::nullopt;
   }
   const auto dtype = dtype_of_format(buffer->format, buffer->itemsize);
-  bool fits = dtype && itemsize(*dtype) == buffer->itemsize && buffer->ndim <= kMaxRank &&
-              reinterpret_cast<std::uintptr_t>(buffer->buf) % static_cast<std::uintptr_t>(buffer->itemsize) == 0;
+  bool fits =
+      dtype && itemsize(*dtype) == buffer->itemsize && buffer->ndim <= kMaxRank &&
+      reinterpret_cast<std::uintptr_t>(buffer->buf) % static_cast<std::uintptr_t>(buffer->itemsize) == 0;
   Shape shape(fits ? buffer->ndim : 0), strides(fits ? buffer->ndim : 0);
   std::int64_t low = 0, high = 0;
   bool empty = false;
@@ -177,7 +202,8 @@ std::optional<Array> adopt_buffer(PyObject* object) {
   const std::int64_t item = buffer->itemsize;
   char* base = static_cast<char*>(buffer->buf) + low * item;
   const bool read_only = buffer->readonly;
-  Storage* storage = Storage::adopt(base, empty ? 0 : (high - low + 1) * item, read_only, buffer.get(), release_py_buffer);
+  Storage* storage =
+      Storage::adopt(base, empty ? 0 : (high - low + 1) * item, read_only, buffer.get(), release_py_buffer);
   buffer.release();
   return Array(StorageRef(storage), *dtype, shape, strides, -low);
 }
@@ -197,7 +223,9 @@ Ref numpy_array(const char* operation, PyObject* object) {
   return array;
 }
 
-bool has_array_interface(PyObject* object) { return PyObject_CheckBuffer(object) || PyObject_HasAttrString(object, "__array__"); }
+bool has_array_interface(PyObject* object) {
+  return PyObject_CheckBuffer(object) || PyObject_HasAttrString(object, "__array__");
+}
 
 // Whether any float in nested lists came with a dtype of its own (a NumPy scalar or a tensor).
 bool typed_leaf(PyObject* object) {

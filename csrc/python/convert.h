@@ -23,7 +23,7 @@ struct Argument {
 std::int64_t integer_from(const Argument& a);  // anything with __index__; TypeError otherwise
 double float_from(const Argument& a);
 bool bool_from(const Argument& a);
-Shape integers_from(const Argument& a);        // an integer or a sequence of them
+Shape integers_from(const Argument& a);               // an integer or a sequence of them
 std::optional<Scalar> scalar_from(PyObject* object);  // a Python or NumPy number
 
 enum class Role { attribute, tensor, tensors };
@@ -134,6 +134,7 @@ struct Convert<std::optional<T>> {
 
 // The parameter type as the table above spells it: Array& stays (a destination), const Array& is an Array.
 template <class P>
-using Spelled = std::conditional_t<std::is_same_v<P, Array&>, Array&, std::remove_cv_t<std::remove_reference_t<P>>>;
+using Spelled =
+    std::conditional_t<std::is_same_v<P, Array&>, Array&, std::remove_cv_t<std::remove_reference_t<P>>>;
 
 }  // namespace ts::python

@@ -19,21 +19,32 @@ PyObject* g_as_dtype;  // Python: anything that names a dtype -> its DType
 
 PyObject* exception_for(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::index: return PyExc_IndexError;
-    case ErrorKind::value: return PyExc_ValueError;
-    case ErrorKind::type: return PyExc_TypeError;
-    case ErrorKind::memory: return PyExc_MemoryError;
-    case ErrorKind::buffer: return PyExc_BufferError;
-    case ErrorKind::runtime: return PyExc_RuntimeError;
-    case ErrorKind::zero_division: return PyExc_ZeroDivisionError;
-    case ErrorKind::overflow: return PyExc_OverflowError;
-    case ErrorKind::axis: return g_axis_error;
-    case ErrorKind::not_implemented: return PyExc_NotImplementedError;
+    case ErrorKind::index:
+      return PyExc_IndexError;
+    case ErrorKind::value:
+      return PyExc_ValueError;
+    case ErrorKind::type:
+      return PyExc_TypeError;
+    case ErrorKind::memory:
+      return PyExc_MemoryError;
+    case ErrorKind::buffer:
+      return PyExc_BufferError;
+    case ErrorKind::runtime:
+      return PyExc_RuntimeError;
+    case ErrorKind::zero_division:
+      return PyExc_ZeroDivisionError;
+    case ErrorKind::overflow:
+      return PyExc_OverflowError;
+    case ErrorKind::axis:
+      return g_axis_error;
+    case ErrorKind::not_implemented:
+      return PyExc_NotImplementedError;
   }
   return PyExc_RuntimeError;
 }
 
-// Called by parallel_for, see threads.h. The thread's state is kept so that `poll` can take the GIL for a moment.
+// Called by parallel_for, see threads.h. The thread's state is kept so that `poll` can take the GIL for a
+// moment.
 thread_local PyThreadState* t_released = nullptr;
 
 void* release_gil() {
@@ -71,7 +82,8 @@ PyObject* set_grad_enabled(PyObject*, PyObject* enabled) {
 PyObject* is_grad_enabled(PyObject*, PyObject*) { return PyBool_FromLong(g_grad_enabled); }
 
 PyMethodDef functions[] = {
-    {"set_grad_enabled", set_grad_enabled, METH_O, "Records operations of this thread, or not; what it was before."},
+    {"set_grad_enabled", set_grad_enabled, METH_O,
+     "Records operations of this thread, or not; what it was before."},
     {"is_grad_enabled", is_grad_enabled, METH_NOARGS, "Whether this thread records operations."},
     {"backward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_backward)), METH_FASTCALL,
      "backward(roots, gradients, inputs, retain_graph, create_graph)"},
@@ -126,8 +138,9 @@ PYBIND11_MODULE(_core, m) {
   if (PyModule_AddFunctions(module, functions) < 0) throw py::error_already_set();
 
   const py::tuple bases = py::make_tuple(py::handle(PyExc_ValueError), py::handle(PyExc_IndexError));
-  g_axis_error = PyErr_NewExceptionWithDoc(
-      "tensorsmith.AxisError", "An axis out of range; both a ValueError and an IndexError.", bases.ptr(), nullptr);
+  g_axis_error = PyErr_NewExceptionWithDoc("tensorsmith.AxisError",
+                                           "An axis out of range; both a ValueError and an IndexError.",
+                                           bases.ptr(), nullptr);
   m.attr("AxisError") = py::reinterpret_borrow<py::object>(g_axis_error);
 
   py::module_ operations = m.def_submodule("ops", "Every operation, as a callable Op.");
@@ -137,40 +150,51 @@ PYBIND11_MODULE(_core, m) {
 
   set_thread_hooks({release_gil, restore_gil, poll_signals});
 
-  m.def("install",
-        [](py::type tensor, py::tuple dtypes, py::function as_dtype) {
-          if (dtypes.size() != kDTypes) throw py::value_error("install: one DType for each of the core's dtypes");
-          set_tensor_type(reinterpret_cast<PyTypeObject*>(tensor.inc_ref().ptr()));
-          for (std::size_t i = 0; i < kDTypes; ++i) g_dtypes[i] = py::object(dtypes[i]).release().ptr();
-          g_as_dtype = as_dtype.release().ptr();
-        },
-        "Tells the core the Python classes: Tensor, the DTypes in its order, and what reads a dtype.");
-  m.def("dtypes", [] {
-    py::list all;
-    constexpr const char* kinds[] = {"bool", "unsigned", "signed", "floating", "complex"};
-    for (int i = 0; i < kDTypes; ++i) {
-      const auto d = static_cast<DType>(i);
-      all.append(py::make_tuple(name(d), itemsize(d), kinds[static_cast<int>(kind(d))]));
-    }
-    return all;
-  }, "(name, itemsize, kind) of every dtype, in the core's order.");
+  m.def(
+      "install",
+      [](py::type tensor, py::tuple dtypes, py::function as_dtype) {
+        if (dtypes.size() != kDTypes)
+          throw py::value_error("install: one DType for each of the core's dtypes");
+        set_tensor_type(reinterpret_cast<PyTypeObject*>(tensor.inc_ref().ptr()));
+        for (std::size_t i = 0; i < kDTypes; ++i) g_dtypes[i] = py::object(dtypes[i]).release().ptr();
+        g_as_dtype = as_dtype.release().ptr();
+      },
+      "Tells the core the Python classes: Tensor, the DTypes in its order, and what reads a dtype.");
+  m.def(
+      "dtypes",
+      [] {
+        py::list all;
+        constexpr const char* kinds[] = {"bool", "unsigned", "signed", "floating", "complex"};
+        for (int i = 0; i < kDTypes; ++i) {
+          const auto d = static_cast<DType>(i);
+          all.append(py::make_tuple(name(d), itemsize(d), kinds[static_cast<int>(kind(d))]));
+        }
+        return all;
+      },
+      "(name, itemsize, kind) of every dtype, in the core's order.");
   m.def("promote_types", [](py::object a, py::object b) {
     return py::reinterpret_steal<py::object>(
-        dtype_object(promote(dtype_from("result_type", a.ptr()), dtype_from("result_type", b.ptr()))).release());
+        dtype_object(promote(dtype_from("result_type", a.ptr()), dtype_from("result_type", b.ptr())))
+            .release());
   });
-  m.def("default_dtype", [] { return py::reinterpret_steal<py::object>(dtype_object(default_float()).release()); });
+  m.def("default_dtype",
+        [] { return py::reinterpret_steal<py::object>(dtype_object(default_float()).release()); });
   m.def("set_default_dtype",
         [](py::object d) { set_default_float(dtype_from("set_default_dtype", d.ptr())); });
 
-  m.def("simd_level", [] { return py::make_tuple(simd_level().name, simd_level().reason); },
-        "(name, reason) of the SIMD level in use.");
+  m.def(
+      "simd_level", [] { return py::make_tuple(simd_level().name, simd_level().reason); },
+      "(name, reason) of the SIMD level in use.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
-  m.def("default_num_threads", [] {
-    const char* reason = nullptr;
-    const int count = default_num_threads(&reason);
-    return py::make_tuple(count, reason);
-  }, "(count, reason): what this process may use.");
+  m.def(
+      "default_num_threads",
+      [] {
+        const char* reason = nullptr;
+        const int count = default_num_threads(&reason);
+        return py::make_tuple(count, reason);
+      },
+      "(count, reason): what this process may use.");
 
   m.def("allocator_stats", [] {
     const AllocatorStats s = allocator_stats();

@@ -80,7 +80,8 @@ void parse_signature(Op& op, const std::string& text) {
 OpObject* as_op(PyObject* o) { return reinterpret_cast<OpObject*>(o); }
 
 // Orders positional and keyword arguments by the signature.
-void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObject* keywords, PyObject** slots) {
+void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObject* keywords,
+                    PyObject** slots) {
   const int count = static_cast<int>(op.parameters.size());
   if (given > op.positional)
     type_error(op.name, op.signature, " takes ", op.positional, " positional arguments, got ", given);
@@ -100,7 +101,8 @@ void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObj
   for (int i = 0; i < count; ++i) {
     if (slots[i]) continue;
     slots[i] = op.defaults[static_cast<std::size_t>(i)].get();
-    if (!slots[i]) type_error(op.name, op.signature, ": ", op.parameters[static_cast<std::size_t>(i)], " is missing");
+    if (!slots[i])
+      type_error(op.name, op.signature, ": ", op.parameters[static_cast<std::size_t>(i)], " is missing");
   }
 }
 
@@ -141,7 +143,8 @@ int op_set_doc(PyObject* self, PyObject* doc, void*) {
   return 0;
 }
 
-// _define(rules): each (function, sources, wrt, joint) with sources as ("dy" | "dys" | "parameter" | "shape" | "output" | "needs", index).
+// _define(rules): each (function, sources, wrt, joint) with sources as ("dy" | "dys" | "parameter" | "shape"
+// | "output" | "needs", index).
 PyObject* op_define(PyObject* self, PyObject* rules) {
   return guarded([&]() -> PyObject* {
     Op& op = *as_op(self)->op;
@@ -151,8 +154,8 @@ PyObject* op_define(PyObject* self, PyObject* rules) {
     for (Py_ssize_t r = 0; r < PySequence_Fast_GET_SIZE(sequence.get()); ++r) {
       PyObject *function, *sources, *wrt;
       int joint;
-      if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(sequence.get(), r), "OO!O!p", &function, &PyTuple_Type, &sources,
-                            &PyTuple_Type, &wrt, &joint))
+      if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(sequence.get(), r), "OO!O!p", &function, &PyTuple_Type,
+                            &sources, &PyTuple_Type, &wrt, &joint))
         throw PythonError{};
       Rule rule;
       rule.function = Ref::share(function);
@@ -191,7 +194,9 @@ PyObject* op_parameters(PyObject* self, void*) {
 PyObject* op_outputs(PyObject* self, void*) {
   return guarded([&] { return names(as_op(self)->op->outputs).release(); });
 }
-PyObject* op_differentiable(PyObject* self, void*) { return PyBool_FromLong(as_op(self)->op->differentiable); }
+PyObject* op_differentiable(PyObject* self, void*) {
+  return PyBool_FromLong(as_op(self)->op->differentiable);
+}
 
 PyGetSetDef op_getset[] = {
     {"__name__", op_name, nullptr, nullptr, nullptr},
@@ -203,23 +208,27 @@ PyGetSetDef op_getset[] = {
     {"_outputs", op_outputs, nullptr, "The names of the results, hidden ones included.", nullptr},
     {"_differentiable", op_differentiable, nullptr, "Whether results can carry a gradient.", nullptr},
     {}};
-PyMethodDef op_methods[] = {{"_define", op_define, METH_O, "Sets the gradient rules; see autograd.define."}, {}};
+PyMethodDef op_methods[] = {{"_define", op_define, METH_O, "Sets the gradient rules; see autograd.define."},
+                            {}};
 PyMemberDef op_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpObject, vectorcall), READONLY, nullptr}, {}};
 
-// Memory that others see through other tensors cannot be written by a recorded operation: the others would not know
-// of the new values' gradient.
+// Memory that others see through other tensors cannot be written by a recorded operation: the others would
+// not know of the new values' gradient.
 void check_in_place(const Op& op, PyObject* target, bool recording) {
   TensorObject* t = as_tensor(target);
   if (!op.differentiable && tracks_gradient(target))
-    runtime_error(op.name, ": has no gradient, so it cannot change a tensor in place while that tensor's gradient is "
-                           "recorded; use `with ts.no_grad():` or a copy");
+    runtime_error(op.name,
+                  ": has no gradient, so it cannot change a tensor in place while that tensor's gradient is "
+                  "recorded; use `with ts.no_grad():` or a copy");
   if (t->autograd && t->autograd->requires_grad && !t->autograd->node)
-    runtime_error(op.name, ": a leaf tensor that requires a gradient cannot be changed in place while gradients are "
-                           "recorded; use `with ts.no_grad():` or a copy");
+    runtime_error(op.name,
+                  ": a leaf tensor that requires a gradient cannot be changed in place while gradients are "
+                  "recorded; use `with ts.no_grad():` or a copy");
   if (recording && t->shares_storage && t->array.storage()->owners() > 1)
-    runtime_error(op.name, ": the destination shares its memory with another tensor, which would not learn of the "
-                           "gradient; use the operation that returns a new tensor, or write to a copy");
+    runtime_error(op.name,
+                  ": the destination shares its memory with another tensor, which would not learn of the "
+                  "gradient; use the operation that returns a new tensor, or write to a copy");
 }
 
 bool tracked(const Op& op, PyObject* const* arguments) {
@@ -240,7 +249,8 @@ bool tracked(const Op& op, PyObject* const* arguments) {
 bool share_storage(const Op& op, PyObject* const* arguments, const Array& y) {
   bool shares = false;
   for (std::size_t i = 0; i < op.roles.size(); ++i)
-    if (op.roles[i] == Role::tensor && is_tensor(arguments[i]) && array_of(arguments[i]).storage() == y.storage()) {
+    if (op.roles[i] == Role::tensor && is_tensor(arguments[i]) &&
+        array_of(arguments[i]).storage() == y.storage()) {
       as_tensor(arguments[i])->shares_storage = true;
       shares = true;
     }
@@ -255,7 +265,8 @@ PyObject* apply_checked(Op& op, PyObject* const* arguments) {
       if (op.roles[i] == Role::tensor && is_tensor(arguments[i])) {
         check_view(op.name.c_str(), arguments[i]);
         versions[i] = array_of(arguments[i]).storage()->version();
-      } else if (op.roles[i] == Role::tensors && (PyList_Check(arguments[i]) || PyTuple_Check(arguments[i]))) {
+      } else if (op.roles[i] == Role::tensors &&
+                 (PyList_Check(arguments[i]) || PyTuple_Check(arguments[i]))) {
         for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(arguments[i]); ++k)
           if (is_tensor(PySequence_Fast_GET_ITEM(arguments[i], k)))
             check_view(op.name.c_str(), PySequence_Fast_GET_ITEM(arguments[i], k));
@@ -321,8 +332,8 @@ Op& add_op(PyObject* module, const char* signature, Op prototype) {
   Op* op = new Op(std::move(prototype));  // lives as long as the process
   parse_signature(*op, signature);
   if (op->parameters.size() != op->roles.size() || op->parameters.size() > kMaxParameters)
-    runtime_error("the signature ", signature, " names ", op->parameters.size(), " parameters, the function has ",
-                  op->roles.size());
+    runtime_error("the signature ", signature, " names ", op->parameters.size(),
+                  " parameters, the function has ", op->roles.size());
   registry()[op->name] = op;
   Ref object = checked(g_op_type->tp_alloc(g_op_type, 0));
   as_op(object.get())->vectorcall = op_vectorcall;

@@ -1,12 +1,14 @@
 // An operation as Python sees it: a callable object made from a signature and a C++ function.
 //
 //   add_op(module, "softmax(x, axis=-1)", &ops::softmax);
-//   add_op(module, "layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5) -> y; mean, rstd", ...);
-//   add_op(module, "index_add_(x, dim, index, source)", ...);      // name ends in _: in place, the first is the target
+//   add_op(module, "layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5) -> y; mean, rstd",
+//   ...); add_op(module, "index_add_(x, dim, index, source)", ...);      // name ends in _: in place, the
+//   first is the target
 //
-// Parameters are positional or by keyword; `/` and `*` separators work as in Python. After `->` come the names of the
-// results, for gradient rules; those behind `;` are kept for backward and not returned. A result that shares its
-// input's memory is found out by itself. Conversions follow the C++ parameter types (convert.h).
+// Parameters are positional or by keyword; `/` and `*` separators work as in Python. After `->` come the
+// names of the results, for gradient rules; those behind `;` are kept for backward and not returned. A result
+// that shares its input's memory is found out by itself. Conversions follow the C++ parameter types
+// (convert.h).
 #pragma once
 
 #include <array>
@@ -22,7 +24,8 @@ constexpr int kMaxOutputs = 8;
 
 // Where an argument of a gradient rule comes from.
 struct Source {
-  // `dys`: the gradients of all outputs, a tuple; `shape`: of a tensor parameter, without keeping its elements.
+  // `dys`: the gradients of all outputs, a tuple; `shape`: of a tensor parameter, without keeping its
+  // elements.
   enum Kind : std::uint8_t { dy, dys, parameter, shape, output, needs } kind;
   std::uint8_t index;
 };
@@ -68,14 +71,14 @@ void collect(std::tuple<Arrays...>&& ys, Results& out) {
 struct Op {
   std::string name, signature, doc;
   std::vector<std::string> parameters, outputs;
-  std::vector<Ref> defaults;    // null where an argument is required
+  std::vector<Ref> defaults;  // null where an argument is required
   std::vector<Role> roles;
-  int positional = 0;           // parameters before `*`
-  int positional_only = 0;      // parameters before `/`
-  int returned = 1;             // outputs that the caller gets
+  int positional = 0;       // parameters before `*`
+  int positional_only = 0;  // parameters before `/`
+  int returned = 1;         // outputs that the caller gets
   bool in_place = false;
-  bool returns_list = false;    // any number of outputs: std::vector<Array>
-  bool differentiable = true;   // false: results never carry a gradient (argmax, comparisons)
+  bool returns_list = false;   // any number of outputs: std::vector<Array>
+  bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;
   void (*function)() = nullptr;
@@ -90,8 +93,7 @@ struct Op {
 };
 
 struct OpObject {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   Op* op;
   PyObject* doc;
 };
@@ -125,8 +127,8 @@ Op& add_op(PyObject* module, const char* signature, R (*function)(P...)) {
   return add_op(module, signature, std::move(op));
 }
 
-// Calls the operation on already ordered arguments, recording it where gradients flow. This is what Python's call,
-// the operators (a + b) and methods end in.
+// Calls the operation on already ordered arguments, recording it where gradients flow. This is what Python's
+// call, the operators (a + b) and methods end in.
 PyObject* apply(Op& op, PyObject* const* arguments);
 Op& find_op(const char* name);
 

@@ -19,8 +19,7 @@ void tensor_dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   if (t->weakrefs) PyObject_ClearWeakRefs(self);
   // A long chain of nodes frees itself recursively; the trashcan bounds the depth.
-  Py_TRASHCAN_BEGIN(self, tensor_dealloc)
-  delete t->autograd;
+  Py_TRASHCAN_BEGIN(self, tensor_dealloc) delete t->autograd;
   t->autograd = nullptr;
   t->array.~Array();
   type->tp_free(self);
@@ -47,7 +46,8 @@ int tensor_clear(PyObject* self) {
   return 0;
 }
 
-// Tensor(data, /, dtype=None): a copy of the data; subclasses (Parameter) share a tensor's memory through _share.
+// Tensor(data, /, dtype=None): a copy of the data; subclasses (Parameter) share a tensor's memory through
+// _share.
 PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     static const char* names[] = {"", "dtype", nullptr};
@@ -114,10 +114,14 @@ PyObject* richcompare(PyObject* a, PyObject* b, int comparison) {
     case Py_NE:
       if (!acceptable(b)) Py_RETURN_NOTIMPLEMENTED;
       return binary<"not_equal">(a, b);
-    case Py_LT: return binary<"less">(a, b);
-    case Py_LE: return binary<"less_equal">(a, b);
-    case Py_GT: return binary<"greater">(a, b);
-    default: return binary<"greater_equal">(a, b);
+    case Py_LT:
+      return binary<"less">(a, b);
+    case Py_LE:
+      return binary<"less_equal">(a, b);
+    case Py_GT:
+      return binary<"greater">(a, b);
+    default:
+      return binary<"greater_equal">(a, b);
   }
 }
 
@@ -128,18 +132,30 @@ PyObject* item_of(const Array& x) {
   if (x.size() != 1)
     value_error("item: only a tensor with one element converts to a Python number, got shape ", x.shape());
   switch (x.dtype()) {
-    case DType::boolean: return PyBool_FromLong(*x.data_as<std::uint8_t>() != 0);
-    case DType::float32: return PyFloat_FromDouble(*x.data_as<float>());
-    case DType::float64: return PyFloat_FromDouble(*x.data_as<double>());
-    case DType::uint8: return PyLong_FromLong(*x.data_as<std::uint8_t>());
-    case DType::uint16: return PyLong_FromLong(*x.data_as<std::uint16_t>());
-    case DType::uint32: return PyLong_FromUnsignedLong(*x.data_as<std::uint32_t>());
-    case DType::uint64: return PyLong_FromUnsignedLongLong(*x.data_as<std::uint64_t>());
-    case DType::int8: return PyLong_FromLong(*x.data_as<std::int8_t>());
-    case DType::int16: return PyLong_FromLong(*x.data_as<std::int16_t>());
-    case DType::int32: return PyLong_FromLong(*x.data_as<std::int32_t>());
-    case DType::int64: return PyLong_FromLongLong(*x.data_as<std::int64_t>());
-    default: type_error("item: dtype ", name(x.dtype()), " has no Python number here yet");
+    case DType::boolean:
+      return PyBool_FromLong(*x.data_as<std::uint8_t>() != 0);
+    case DType::float32:
+      return PyFloat_FromDouble(*x.data_as<float>());
+    case DType::float64:
+      return PyFloat_FromDouble(*x.data_as<double>());
+    case DType::uint8:
+      return PyLong_FromLong(*x.data_as<std::uint8_t>());
+    case DType::uint16:
+      return PyLong_FromLong(*x.data_as<std::uint16_t>());
+    case DType::uint32:
+      return PyLong_FromUnsignedLong(*x.data_as<std::uint32_t>());
+    case DType::uint64:
+      return PyLong_FromUnsignedLongLong(*x.data_as<std::uint64_t>());
+    case DType::int8:
+      return PyLong_FromLong(*x.data_as<std::int8_t>());
+    case DType::int16:
+      return PyLong_FromLong(*x.data_as<std::int16_t>());
+    case DType::int32:
+      return PyLong_FromLong(*x.data_as<std::int32_t>());
+    case DType::int64:
+      return PyLong_FromLongLong(*x.data_as<std::int64_t>());
+    default:
+      type_error("item: dtype ", name(x.dtype()), " has no Python number here yet");
   }
 }
 
@@ -158,8 +174,8 @@ PyObject* to_index(PyObject* self) {
   return guarded([&]() -> PyObject* {
     const Array& x = array_of(self);
     if (is_floating(x.dtype()) || x.ndim() != 0)
-      type_error("only a 0-d integer tensor can be used as an index, got dtype ", name(x.dtype()), " and shape ",
-                 x.shape());
+      type_error("only a 0-d integer tensor can be used as an index, got dtype ", name(x.dtype()),
+                 " and shape ", x.shape());
     const Ref number = checked(item_of(x));
     return PyNumber_Long(number.get());
   });
@@ -207,14 +223,16 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
         static Op& op = find_op("setitem_");
         Ref result, source = Ref::share(value);
         // Lists take the target's dtype without a stop at the default float.
-        if (!is_tensor(value) && !scalar_from(value)) source = make_tensor(array_from("setitem", value, true, false));
+        if (!is_tensor(value) && !scalar_from(value))
+          source = make_tensor(array_from("setitem", value, true, false));
         value = source.get();
         if (is_basic_key(key)) {
           PyObject* arguments[] = {self, key, value};
           result = checked(apply(op, arguments));
         } else {
           static PyObject* method = PyUnicode_InternFromString("_setitem_arrays");
-          result = checked(into_python([&] { return PyObject_CallMethodObjArgs(self, method, key, value, nullptr); }));
+          result = checked(
+              into_python([&] { return PyObject_CallMethodObjArgs(self, method, key, value, nullptr); }));
         }
         return 0;
       },
@@ -237,7 +255,9 @@ PyObject* get_strides(PyObject* self, void*) {
 }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(array_of(self).ndim()); }
 PyObject* get_size(PyObject* self, void*) { return PyLong_FromLongLong(array_of(self).size()); }
-PyObject* get_itemsize(PyObject* self, void*) { return PyLong_FromLongLong(itemsize(array_of(self).dtype())); }
+PyObject* get_itemsize(PyObject* self, void*) {
+  return PyLong_FromLongLong(itemsize(array_of(self).dtype()));
+}
 PyObject* get_nbytes(PyObject* self, void*) { return PyLong_FromLongLong(array_of(self).nbytes()); }
 PyObject* get_dtype(PyObject* self, void*) { return dtype_object(array_of(self).dtype()).release(); }
 PyObject* get_version(PyObject* self, void*) {
@@ -257,7 +277,8 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
           return 0;
         }
         if (wanted && !is_floating(array_of(self).dtype()))
-          type_error("requires_grad: only floating dtypes have gradients, got ", name(array_of(self).dtype()));
+          type_error("requires_grad: only floating dtypes have gradients, got ",
+                     name(array_of(self).dtype()));
         if (wanted || a) autograd_of(self).requires_grad = wanted;
         return 0;
       },
@@ -277,8 +298,8 @@ int set_grad(PyObject* self, PyObject* value, void*) {
         if (!is_tensor(value)) type_error("grad: must be a tensor or None, got ", Py_TYPE(value)->tp_name);
         const Array &x = array_of(self), &g = array_of(value);
         if (g.shape() != x.shape() || g.dtype() != x.dtype())
-          value_error("grad: must have the tensor's shape ", x.shape(), " and dtype ", name(x.dtype()), ", got ",
-                      g.shape(), " and ", name(g.dtype()));
+          value_error("grad: must have the tensor's shape ", x.shape(), " and dtype ", name(x.dtype()),
+                      ", got ", g.shape(), " and ", name(g.dtype()));
         autograd_of(self).grad = Ref::share(value);
         return 0;
       },
@@ -313,7 +334,8 @@ PyObject* share(PyObject* self, PyObject* other) {
 
 PyObject* is_contiguous(PyObject* self, PyObject*) { return PyBool_FromLong(array_of(self).is_contiguous()); }
 
-// _register_hook(callable): appends it to the hooks of this tensor's gradient; returns the list that holds it.
+// _register_hook(callable): appends it to the hooks of this tensor's gradient; returns the list that holds
+// it.
 PyObject* register_hook(PyObject* self, PyObject* hook) {
   return guarded([&]() -> PyObject* {
     if (!tracks_gradient(self)) runtime_error("register_hook: the tensor does not require a gradient");
@@ -321,7 +343,8 @@ PyObject* register_hook(PyObject* self, PyObject* hook) {
     Ref* hooks = &a.hooks;
     if (a.node) {
       auto& all = reinterpret_cast<NodeObject*>(a.node.get())->hooks;
-      if (all.size() <= static_cast<std::size_t>(a.output)) all.resize(static_cast<std::size_t>(a.output) + 1);
+      if (all.size() <= static_cast<std::size_t>(a.output))
+        all.resize(static_cast<std::size_t>(a.output) + 1);
       hooks = &all[static_cast<std::size_t>(a.output)];
     }
     if (!*hooks) *hooks = checked(PyList_New(0));
@@ -338,10 +361,11 @@ PyGetSetDef getset[] = {
     {"itemsize", get_itemsize, nullptr, "Bytes in an element.", nullptr},
     {"nbytes", get_nbytes, nullptr, "Bytes in all elements.", nullptr},
     {"dtype", get_dtype, nullptr, "The element type.", nullptr},
-    {"requires_grad", get_requires_grad, set_requires_grad, "Whether gradients flow to or through this tensor.",
-     nullptr},
+    {"requires_grad", get_requires_grad, set_requires_grad,
+     "Whether gradients flow to or through this tensor.", nullptr},
     {"grad", get_grad, set_grad, "The gradient that backward accumulated, or None.", nullptr},
-    {"grad_fn", get_grad_fn, nullptr, "The node of the graph that made this tensor, or None for a leaf.", nullptr},
+    {"grad_fn", get_grad_fn, nullptr, "The node of the graph that made this tensor, or None for a leaf.",
+     nullptr},
     {"is_leaf", get_is_leaf, nullptr, "Whether no recorded operation made this tensor.", nullptr},
     {"_version", get_version, nullptr, "How many times this tensor's memory was written.", nullptr},
     {"_read_only", get_read_only, nullptr, "Whether the memory refuses writes.", nullptr},
@@ -355,27 +379,43 @@ PyMethodDef methods[] = {
     {"_register_hook", register_hook, METH_O, "Append a gradient hook; the list that holds it."},
     {}};
 
-PyMemberDef members[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weakrefs), READONLY, nullptr}, {}};
+PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weakrefs), READONLY, nullptr}, {}};
 
 // --- buffer ------------------------------------------------------------------------------------
 
 const char* format_of(DType d) {
   switch (d) {
-    case DType::boolean: return "?";
-    case DType::uint8: return "B";
-    case DType::uint16: return "H";
-    case DType::uint32: return "I";
-    case DType::uint64: return "L";
-    case DType::int8: return "b";
-    case DType::int16: return "h";
-    case DType::int32: return "i";
-    case DType::int64: return "l";
-    case DType::float16: return "e";
-    case DType::float32: return "f";
-    case DType::float64: return "d";
-    case DType::complex64: return "Zf";
-    case DType::complex128: return "Zd";
-    default: return nullptr;
+    case DType::boolean:
+      return "?";
+    case DType::uint8:
+      return "B";
+    case DType::uint16:
+      return "H";
+    case DType::uint32:
+      return "I";
+    case DType::uint64:
+      return "L";
+    case DType::int8:
+      return "b";
+    case DType::int16:
+      return "h";
+    case DType::int32:
+      return "i";
+    case DType::int64:
+      return "l";
+    case DType::float16:
+      return "e";
+    case DType::float32:
+      return "f";
+    case DType::float64:
+      return "d";
+    case DType::complex64:
+      return "Zf";
+    case DType::complex128:
+      return "Zd";
+    default:
+      return nullptr;
   }
 }
 
@@ -407,8 +447,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     view->ndim = x.ndim();
     view->format = (flags & PyBUF_FORMAT) ? const_cast<char*>(format_of(x.dtype())) : nullptr;
     view->shape = (flags & PyBUF_ND) ? reinterpret_cast<Py_ssize_t*>(keep->shape.data()) : nullptr;
-    view->strides =
-        (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? reinterpret_cast<Py_ssize_t*>(keep->strides.data()) : nullptr;
+    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES
+                        ? reinterpret_cast<Py_ssize_t*>(keep->strides.data())
+                        : nullptr;
     view->suboffsets = nullptr;
     view->internal = keep;
     // Whoever holds the buffer can write at any time.

@@ -1,4 +1,5 @@
-// The Python object around an Array, written against the C API: making one is on every path, and costs 20 ns here.
+// The Python object around an Array, written against the C API: making one is on every path, and costs 20 ns
+// here.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -50,8 +51,9 @@ inline Ref checked(PyObject* owned) {
   return Ref(owned);
 }
 
-// Calls into Python code. An interpreter that is shutting down ends its other threads (pthread_exit) where they ask for
-// its lock: such a thread sleeps here until the process is gone, for our frames must not unwind without the lock.
+// Calls into Python code. An interpreter that is shutting down ends its other threads (pthread_exit) where
+// they ask for its lock: such a thread sleeps here until the process is gone, for our frames must not unwind
+// without the lock.
 template <class Call>
 PyObject* into_python(Call&& call) {
   try {
@@ -63,17 +65,16 @@ PyObject* into_python(Call&& call) {
 
 // What a tensor knows of its place in the graph; most tensors know nothing and carry no record.
 struct Autograd {
-  bool requires_grad = false;    // a leaf that wants its gradient
-  Ref node;                      // the Node that made it, or null
-  int output = 0;                // which of the node's outputs it is
-  Ref grad;                      // Tensor or null
-  Ref hooks;                     // list of callables on a leaf, or null
+  bool requires_grad = false;      // a leaf that wants its gradient
+  Ref node;                        // the Node that made it, or null
+  int output = 0;                  // which of the node's outputs it is
+  Ref grad;                        // Tensor or null
+  Ref hooks;                       // list of callables on a leaf, or null
   std::uint32_t view_version = 0;  // of a recorded view: its storage's version when it was taken
 };
 
 struct TensorObject {
-  PyObject_HEAD
-  Array array;
+  PyObject_HEAD Array array;
   bool shares_storage;  // an operation made it as a view, or a view of it was made
   Autograd* autograd;
   PyObject* weakrefs;
@@ -116,12 +117,14 @@ Result guarded(Body&& body, Result failure) noexcept {
   }
 }
 
-// The Python object of a dtype (tensorsmith.DType instances, made in module.cpp), and back; TypeError where it names none.
+// The Python object of a dtype (tensorsmith.DType instances, made in module.cpp), and back; TypeError where
+// it names none.
 Ref dtype_object(DType dtype);
 DType dtype_from(const char* operation, PyObject* object);
 
-// An array from whatever Python offers: a Tensor, a NumPy array, a buffer, a scalar or nested lists. Shares memory
-// where it can when `share` is set. Lists of Python floats become the default float, or stay float64 without `narrow`.
+// An array from whatever Python offers: a Tensor, a NumPy array, a buffer, a scalar or nested lists. Shares
+// memory where it can when `share` is set. Lists of Python floats become the default float, or stay float64
+// without `narrow`.
 Array array_from(const char* operation, PyObject* object, bool share = false, bool narrow = true);
 
 // Integers, slices, None, Ellipsis, and tuples of them.

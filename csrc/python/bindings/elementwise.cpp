@@ -27,7 +27,8 @@ void call(const Op& op, PyObject* const* arguments, Results& results) {
 
 template <bool in_place>
 void bind(PyObject* m, const ops::Pointwise& p) {
-  constexpr decltype(&call<1, in_place>) calls[] = {&call<1, in_place>, &call<2, in_place>, &call<3, in_place>};
+  constexpr decltype(&call<1, in_place>) calls[] = {&call<1, in_place>, &call<2, in_place>,
+                                                    &call<3, in_place>};
   constexpr const char* parameters[] = {"(x, /)", "(a, b, /)", "(a, b, c, /)"};
   Op op;
   op.call = calls[p.arity - 1];
@@ -49,7 +50,8 @@ void bind_elementwise(PyObject* m) {
   add_op(m, "copy(x, /)", &ops::copy);
   add_op(m, "astype(x, dtype, copy=True)", &ops::astype);
   add_op(m, "sum_to(x, shape, /)", &ops::sum_to);
-  add_op(m, "copy_(x, source, /)", +[](Array& x, const Operand& source) { ops::copy_into("copy_", source, x); });
+  add_op(
+      m, "copy_(x, source, /)", +[](Array& x, const Operand& source) { ops::copy_into("copy_", source, x); });
 }
 
 }  // namespace ts::python

@@ -41,7 +41,8 @@ struct Convert<ops::Key> {
   ops::Key operator()(const Argument& a) {
     ops::Key key;
     if (PyTuple_Check(a.object))
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a.object); ++i) append(key.items, PyTuple_GET_ITEM(a.object, i));
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a.object); ++i)
+        append(key.items, PyTuple_GET_ITEM(a.object, i));
     else
       append(key.items, a.object);
     return key;

@@ -202,7 +202,7 @@ def _reporter(settings: Settings) -> Reporter:
     from tensorsmith.train import Reporter
 
     try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
     except ImportError:
         tqdm = None
     bars: dict[str, Any] = {}

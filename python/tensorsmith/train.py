@@ -375,6 +375,7 @@ def plot_curve(curve: list[Epoch], path: str | os.PathLike[str]) -> bool:
     """Draws the learning curve; False where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         return False
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -384,7 +385,7 @@ def plot_curve(curve: list[Epoch], path: str | os.PathLike[str]) -> bool:
     axes.plot(numbers, [e.validation_loss for e in curve], label="validation loss")
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy")
-    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     figure.savefig(path, dpi=120)
     return True

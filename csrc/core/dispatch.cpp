@@ -8,8 +8,9 @@
 namespace ts {
 
 namespace cpu {
-extern const Kernels kBaselineKernels, kAvx2Kernels, kAvx512Kernels;
-}
+// Weak: a build may leave levels out (TENSORSMITH_LEVELS), and their tables are null then.
+[[gnu::weak]] extern const Kernels kBaselineKernels, kAvx2Kernels, kAvx512Kernels;
+}  // namespace cpu
 
 namespace {
 
@@ -46,18 +47,19 @@ Choice choose() {
   if (const char* wanted = std::getenv("TENSORSMITH_ISA"); wanted && *wanted) {
     for (int i = 0; i < 3; ++i) {
       if (std::string(wanted) != all[i].name) continue;
+      if (!all[i].table) value_error("TENSORSMITH_ISA=", wanted, ": this build left that level out");
       if (!all[i].supported) value_error("TENSORSMITH_ISA=", wanted, ": this machine lacks ", all[i].missing);
       return {{all[i].name, "pinned by TENSORSMITH_ISA"}, all[i].table};
     }
     value_error("TENSORSMITH_ISA must be baseline, avx2 or avx512, got '", wanted, "'");
   }
   for (int i = 0; i < 3; ++i)
-    if (all[i].supported)
+    if (all[i].table && all[i].supported)
       return {{all[i].name, i == 0   ? "the CPU has AVX-512 F, BW, DQ and VL"
                             : i == 1 ? "the CPU has AVX2 and FMA, not all of AVX-512 F, BW, DQ and VL"
                                      : "the CPU lacks AVX2 or FMA"},
               all[i].table};
-  __builtin_unreachable();
+  runtime_error("this build has no SIMD level that this machine supports");
 }
 
 const Choice& choice() {

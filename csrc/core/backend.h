@@ -47,4 +47,70 @@ enum class Kernel : std::uint16_t {
 
 const char* name(Kernel kernel);
 
+// Which line of kernels.def a member is: the table holds nothing but pointers of one size.
+template <class Pointer>
+Kernel id(Pointer Kernels::*member) {
+  return static_cast<Kernel>(__builtin_bit_cast(std::intptr_t, member) /
+                             static_cast<std::intptr_t>(sizeof(Pointer)));
+}
+
+// --- an accelerator's library ------------------------------------------------------------------------
+
+struct DeviceProperties {
+  char name[256];
+  std::int32_t major, minor;  // compute capability
+  std::int32_t multiprocessors;
+  std::int32_t driver, runtime;                  // CUDA versions, 1000 major + 10 minor
+  std::int64_t memory, l2_cache, shared_memory;  // bytes; shared: the most that a block can have
+};
+struct DeviceMemory {
+  std::int64_t live_bytes, peak_bytes, cached_bytes, system_bytes, live_blocks, allocations;
+};
+
+// What the library calls in the core: each throws, through the library's frames.
+struct Host {
+  void (*memory_error)(const char* message);
+  void (*runtime_error)(const char* message);
+  void (*not_implemented_error)(const char* message);
+};
+
+// The table that the library's only symbol, `tensorsmith_accelerator`, returns. Work is ordered by the
+// current stream; `upload` and `download` between pageable memory and the device return when the memory may
+// be touched.
+struct Accelerator {
+  std::uint64_t abi;  // kAbi of the headers that it was compiled with
+  Kernels kernels;
+  // Called once, before anything else: null, or why there is no device to compute on.
+  const char* (*open)(const Host* host);
+  void* (*allocate)(std::int64_t bytes);
+  void (*deallocate)(void* block, std::int64_t bytes) noexcept;
+  void (*upload)(void* to, const void* from, std::int64_t bytes);
+  void (*download)(void* to, const void* from, std::int64_t bytes);
+  void (*synchronize)();
+  void (*properties)(DeviceProperties* out);
+  void (*memory)(DeviceMemory* out);
+  void (*reset_peak)();
+  void (*empty_cache)();
+};
+using AcceleratorEntry = const Accelerator* (*)();
+constexpr const char* kAcceleratorSymbol = "tensorsmith_accelerator";
+
+// A hash of every kernel's signature and of the shapes that cross the border.
+consteval std::uint64_t abi_stamp() {
+  const char* signatures[] = {
+#define KERNEL(name, ...) #name "(" #__VA_ARGS__ ")",
+#include "core/kernels.def"
+  };
+  std::uint64_t hash = 14695981039346656037ull;
+  for (const char* text : signatures)
+    for (; *text; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 1099511628211ull;
+  const std::uint64_t sizes[] = {
+      sizeof(View),        sizeof(Conv2d),           sizeof(Pool2d),      sizeof(Sgd),
+      sizeof(Adam),        sizeof(RmsProp),          sizeof(Adagrad),     sizeof(Host),
+      sizeof(Accelerator), sizeof(DeviceProperties), sizeof(DeviceMemory)};
+  for (std::uint64_t size : sizes) hash = (hash ^ size) * 1099511628211ull;
+  return hash;
+}
+constexpr std::uint64_t kAbi = abi_stamp();
+
 }  // namespace ts

@@ -1,4 +1,5 @@
-// Which table of kernels serves a device, and which SIMD level serves the CPU.
+// Which table of kernels serves a device, which SIMD level serves the CPU, and the library of the
+// accelerator.
 #pragma once
 
 #include "core/backend.h"
@@ -8,6 +9,15 @@ namespace ts {
 
 // The table for a device; RuntimeError with the reason where the device cannot be had.
 const Kernels& kernels(Device device);
+// What the accelerator's library offers beside kernels; the library is loaded at the first call.
+const Accelerator& accelerator(Device device);
+
+// Whether the accelerator can be had, and the reason in a sentence. Loads its library, but never throws.
+struct AcceleratorState {
+  bool available;
+  const char* reason;
+};
+AcceleratorState accelerator_state();
 
 struct SimdLevel {
   const char* name;    // "baseline", "avx2" or "avx512"

@@ -3,32 +3,50 @@
 #include <new>
 
 #include "core/allocator.h"
+#include "core/dispatch.h"
 
 namespace ts {
 
-// A storage and its data are one block: the header takes the first line of 64 bytes, so that a small array
-// costs one trip to the allocator.
+constinit thread_local Device g_device [[gnu::tls_model("initial-exec")]] = Device::cpu;
+
+const char* name(Device device) { return device == Device::cpu ? "cpu" : "cuda"; }
+
+// On the CPU a storage and its data are one block: the header takes the first line of 64 bytes, so that a
+// small array costs one trip to the allocator. Device memory has its header here.
 constexpr std::int64_t kHeader = 64;
 static_assert(sizeof(Storage) <= kHeader);
 
-Storage* Storage::allocate(std::int64_t nbytes) {
-  void* block = ts::allocate(static_cast<std::size_t>(nbytes + kHeader));
+Storage* Storage::make(void* block, void* data, std::int64_t nbytes, Device device) {
   auto* s = new (block) Storage;
-  s->data_ = static_cast<char*>(block) + kHeader;
+  s->data_ = data;
   s->nbytes_ = nbytes;
   s->owners_.store(1, std::memory_order_relaxed);
   s->version_ = 0;
   s->read_only_ = false;
+  s->device_ = device;
   s->owner_ = nullptr;
   s->release_ = nullptr;
   return s;
 }
 
+Storage* Storage::allocate(std::int64_t nbytes) {
+  if (g_device != Device::cpu) [[unlikely]] {
+    const Accelerator& device = accelerator(g_device);
+    void* block = ts::allocate(static_cast<std::size_t>(kHeader));
+    try {
+      return make(block, device.allocate(nbytes), nbytes, g_device);
+    } catch (...) {
+      deallocate(block, static_cast<std::size_t>(kHeader));
+      throw;
+    }
+  }
+  void* block = ts::allocate(static_cast<std::size_t>(nbytes + kHeader));
+  return make(block, static_cast<char*>(block) + kHeader, nbytes, Device::cpu);
+}
+
 Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* owner,
                         void (*release)(void*)) {
-  Storage* s = allocate(0);
-  s->data_ = data;
-  s->nbytes_ = nbytes;
+  Storage* s = make(ts::allocate(static_cast<std::size_t>(kHeader)), data, nbytes, Device::cpu);
   s->read_only_ = read_only;
   s->owner_ = owner;
   s->release_ = release;
@@ -36,8 +54,11 @@ Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* o
 }
 
 void Storage::destroy() {
-  const std::int64_t own = release_ ? 0 : nbytes_;
-  if (release_) release_(owner_);
+  const std::int64_t own = release_ || device_ != Device::cpu ? 0 : nbytes_;
+  if (release_)
+    release_(owner_);
+  else if (device_ != Device::cpu)
+    accelerator(device_).deallocate(data_, nbytes_);
   this->~Storage();
   deallocate(this, static_cast<std::size_t>(own + kHeader));
 }

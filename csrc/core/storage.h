@@ -9,18 +9,36 @@
 
 namespace ts {
 
+// One accelerator per process: "cuda" is the first that CUDA_VISIBLE_DEVICES leaves.
 enum class Device : std::uint8_t { cpu, cuda };
+constexpr int kDevices = 2;
+const char* name(Device device);
+
+// Where this thread's fresh storages lie. An operation allocates on the device of its operands: whoever calls
+// one puts a DeviceScope around it.
+extern thread_local Device g_device [[gnu::tls_model("initial-exec")]];
+
+class DeviceScope {
+ public:
+  explicit DeviceScope(Device device) : before_(g_device) { g_device = device; }
+  ~DeviceScope() { g_device = before_; }
+  DeviceScope(const DeviceScope&) = delete;
+  void operator=(const DeviceScope&) = delete;
+
+ private:
+  Device before_;
+};
 
 class Storage {
  public:
-  // Fresh memory from the caching allocator, contents undefined. MemoryError when there is none.
+  // Fresh memory from this thread's device, contents undefined. MemoryError when there is none.
   static Storage* allocate(std::int64_t nbytes);
   // Memory that someone else owns; `release(owner)` is called once, when the last view of it is gone.
   static Storage* adopt(void* data, std::int64_t nbytes, bool read_only, void* owner, void (*release)(void*));
 
   void* data() const { return data_; }
   std::int64_t nbytes() const { return nbytes_; }
-  Device device() const { return Device::cpu; }
+  Device device() const { return device_; }
   bool read_only() const { return read_only_; }
   void set_read_only() { read_only_ = true; }
   bool adopted() const { return release_ != nullptr; }
@@ -37,6 +55,7 @@ class Storage {
 
  private:
   Storage() = default;
+  static Storage* make(void* block, void* data, std::int64_t nbytes, Device device);
   void destroy();
 
   void* data_;
@@ -44,6 +63,7 @@ class Storage {
   std::atomic<std::int32_t> owners_;
   std::uint32_t version_;
   bool read_only_;
+  Device device_;
   void* owner_;
   void (*release_)(void*);
 };

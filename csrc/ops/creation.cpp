@@ -21,30 +21,43 @@ Operand number(std::int64_t n) { return Operand(Scalar::of(n)); }
 
 }  // namespace
 
-Array empty(const Shape& shape, std::optional<DType> dtype) {
+Array empty(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(g_device));
   return ts::empty("empty", dtype.value_or(default_float()), shape);
 }
-Array zeros(const Shape& shape, std::optional<DType> dtype) {
+Array zeros(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(g_device));
   return filled("zeros", shape, number(0), dtype.value_or(default_float()));
 }
-Array ones(const Shape& shape, std::optional<DType> dtype) {
+Array ones(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(g_device));
   return filled("ones", shape, number(1), dtype.value_or(default_float()));
 }
-Array full(const Shape& shape, const Operand& value, std::optional<DType> dtype) {
+Array full(const Shape& shape, const Operand& value, std::optional<DType> dtype,
+           std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(g_device));
   return filled("full", shape, value, dtype.value_or(result_type(&value, 1)));
 }
-Array empty_like(const Array& x, std::optional<DType> dtype) {
+Array empty_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(x.device()));
   return ts::empty_like("empty_like", x, dtype.value_or(x.dtype()));
 }
-Array zeros_like(const Array& x, std::optional<DType> dtype) { return full_like(x, number(0), dtype); }
-Array ones_like(const Array& x, std::optional<DType> dtype) { return full_like(x, number(1), dtype); }
-Array full_like(const Array& x, const Operand& value, std::optional<DType> dtype) {
+Array zeros_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device) {
+  return full_like(x, number(0), dtype, device);
+}
+Array ones_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device) {
+  return full_like(x, number(1), dtype, device);
+}
+Array full_like(const Array& x, const Operand& value, std::optional<DType> dtype,
+                std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(x.device()));
   Array y = ts::empty_like("full_like", x, dtype.value_or(x.dtype()));
   copy_into("full_like", value, y);
   return y;
 }
 
-Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optional<DType> dtype) {
+Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optional<DType> dtype,
+             std::optional<Device> device) {
   Scalar first = Scalar::of(std::int64_t{0}), last = start;
   if (stop) {
     first = start;
@@ -67,17 +80,20 @@ Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optiona
     if (std::isnan(count)) value_error("arange: the bounds and the step must be finite numbers");
     memory_error("arange: ", count, " elements do not fit an array");
   }
+  const DeviceScope scope(device.value_or(g_device));
   Array y = ts::empty("arange", d, Shape{length});
   if (y.size() == 0) return y;
-  Array start_step = ts::empty("arange", d, Shape{2});
-  write_scalar("arange", first, d, start_step.data());
-  write_scalar("arange", step, d, start_step.data_as<char>() + itemsize(d));
-  launch<&Kernels::arange>(start_step, y);
+  alignas(16) char start_step[16];
+  write_scalar("arange", first, d, start_step);
+  write_scalar("arange", step, d, start_step + itemsize(d));
+  const std::int64_t two = 2, unit = 1;
+  launch<&Kernels::arange>(In{{start_step, &two, &unit, nullptr, 1, d}}, y);
   return y;
 }
 
-Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k,
-          std::optional<DType> dtype) {
+Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype,
+          std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(g_device));
   const std::int64_t m = rows, n = columns.value_or(rows);
   if (m < 0 || n < 0) value_error("eye: sizes must be >= 0, got ", m, " and ", n);
   Array y = filled("eye", Shape{m, n}, number(0), dtype.value_or(default_float()));

@@ -1,4 +1,5 @@
-// New arrays: empty, zeros, ones, full, arange, eye.
+// New arrays: empty, zeros, ones, full, arange, eye. Without a device they lie on the thread's own, or where
+// x is.
 #pragma once
 
 #include <optional>
@@ -7,17 +8,21 @@
 
 namespace ts::ops {
 
-Array empty(const Shape& shape, std::optional<DType> dtype);
-Array zeros(const Shape& shape, std::optional<DType> dtype);
-Array ones(const Shape& shape, std::optional<DType> dtype);
-Array full(const Shape& shape, const Operand& value, std::optional<DType> dtype);
-Array empty_like(const Array& x, std::optional<DType> dtype);
-Array zeros_like(const Array& x, std::optional<DType> dtype);
-Array ones_like(const Array& x, std::optional<DType> dtype);
-Array full_like(const Array& x, const Operand& value, std::optional<DType> dtype);
+Array empty(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device = {});
+Array zeros(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device = {});
+Array ones(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device = {});
+Array full(const Shape& shape, const Operand& value, std::optional<DType> dtype,
+           std::optional<Device> device = {});
+Array empty_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device = {});
+Array zeros_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device = {});
+Array ones_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device = {});
+Array full_like(const Array& x, const Operand& value, std::optional<DType> dtype,
+                std::optional<Device> device = {});
 // start, start + step, ... below (or above) stop; one bound given is the stop.
-Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optional<DType> dtype);
-Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype);
+Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optional<DType> dtype,
+             std::optional<Device> device = {});
+Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype,
+          std::optional<Device> device = {});
 // The lower (upper) triangle of the last two axes, the rest 0; k moves the diagonal.
 Array tril(const Array& x, std::int64_t k);
 Array triu(const Array& x, std::int64_t k);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/launch.h"
+#include "ops/device.h"
 #include "ops/reduce.h"
 
 namespace ts::ops {
@@ -95,7 +96,7 @@ Array allocate_result(const Pointwise& op, const Operand* operands, const Shape&
 template <class T>
 bool has_zero(const Array& x) {
   // Rare and cheap beside the division: checked on a dense copy.
-  const Array dense = contiguous(x);
+  const Array dense = to_device(contiguous(x), Device::cpu);
   const T* p = dense.data_as<T>();
   for (std::int64_t i = 0, n = dense.size(); i < n; ++i)
     if (p[i] == 0) return true;
@@ -104,7 +105,7 @@ bool has_zero(const Array& x) {
 
 template <class T>
 bool has_negative(const Array& x) {
-  const Array dense = contiguous(x);
+  const Array dense = to_device(contiguous(x), Device::cpu);
   const T* p = dense.data_as<T>();
   for (std::int64_t i = 0, n = dense.size(); i < n; ++i)
     if (p[i] < 0) return true;
@@ -247,7 +248,7 @@ void copy_into(const char* operation, const Operand& x, Array& out) {
     return;
   }
   check_domain(operation, "the source", x.array().dtype(), Domain::any);
-  Array source = x.array().broadcast_to(operation, out.shape());
+  Array source = to_device(x.array(), out.device()).broadcast_to(operation, out.shape());
   if (same_elements(source, out)) return;
   if (may_overlap(source, out)) source = copy(source);
   launch<&Kernels::cast>(source, out);

@@ -164,9 +164,7 @@ void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t d
     source = s.ndim() == 0 ? s.broadcast_to(op, i.shape()) : leading(s, i.shape());
     if (may_overlap(source, x)) source = copy(source);
   } else {
-    Array one = empty(op, x.dtype(), {});
-    write_scalar(op, src.scalar(), x.dtype(), one.data());
-    source = one.broadcast_to(op, i.shape());
+    source = full({}, src, x.dtype()).broadcast_to(op, i.shape());
   }
   if (i.size() == 0) return;
   if (may_overlap(i, x)) i = copy(i);

@@ -2,6 +2,7 @@
 #include "ops/loss.h"
 
 #include "core/launch.h"
+#include "ops/device.h"
 #include "ops/rows.h"
 
 namespace ts::ops {
@@ -36,7 +37,8 @@ struct Rows {
       weight = contiguous(w);
     }
     target = *contiguous(astype(classes, DType::int64, false)).view_as(Shape{R});
-    const std::int64_t* const t = target.data_as<std::int64_t>();
+    const Array here = to_device(target, Device::cpu);
+    const std::int64_t* const t = here.data_as<std::int64_t>();
     bool inside = true;
     for (std::int64_t i = 0; i < R; ++i)
       inside &= static_cast<std::uint64_t>(t[i]) < static_cast<std::uint64_t>(C) || t[i] == ignore_index;

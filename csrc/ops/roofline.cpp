@@ -1,10 +1,9 @@
 // The machine's limits, as operations that the bench times.
 #include "ops/roofline.h"
 
-#include <cstring>
-
 #include "core/launch.h"
 #include "ops/check.h"
+#include "ops/elementwise.h"
 
 namespace ts::ops {
 
@@ -13,7 +12,7 @@ Array fma_loop(std::int64_t pieces, DType dtype) {
   if (pieces < 1 || pieces > kMost) value_error("fma_loop: pieces must be in 1..", kMost, ", got ", pieces);
   check_domain("fma_loop", "dtype", dtype, Domain::floating);
   Array y = empty("fma_loop", dtype, Shape{pieces});
-  std::memset(y.data(), 0, static_cast<std::size_t>(y.nbytes()));
+  copy_into("fma_loop", Scalar::of(std::int64_t{0}), y);
   launch<&Kernels::fma_loop>(y);
   return y;
 }

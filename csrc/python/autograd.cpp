@@ -121,7 +121,7 @@ void add_edge(NodeObject* n, PyObject* tensor, int parameter, int position) {
   const TensorObject* t = as_tensor(tensor);
   const Autograd& a = *t->autograd;
   n->edges.push_back({parameter, position, a.node ? a.node : Ref::share(tensor), a.output, t->array.shape(),
-                      t->array.dtype()});
+                      t->array.dtype(), t->array.device()});
 }
 
 void set_output(NodeObject* n, PyObject* tensor, int output, bool is_view) {
@@ -153,8 +153,8 @@ Ref shape_tuple(const Shape& shape) {
   return tuple;
 }
 
-// A gradient in the shape and dtype of what it belongs to: broadcast axes are summed away.
-Ref fit(Ref g, const Shape& shape, DType dtype) {
+// A gradient in the shape, dtype and place of what it belongs to: broadcast axes are summed away.
+Ref fit(Ref g, const Shape& shape, DType dtype, Device device) {
   if (array_of(g.get()).shape() != shape) {
     const Ref target = shape_tuple(shape);
     g = call_op("sum_to", {g.get(), target.get()});
@@ -162,6 +162,10 @@ Ref fit(Ref g, const Shape& shape, DType dtype) {
   if (array_of(g.get()).dtype() != dtype) {
     const Ref target = dtype_object(dtype);
     g = call_op("astype", {g.get(), target.get(), Py_False});
+  }
+  if (array_of(g.get()).device() != device) {
+    const Ref target = checked(PyUnicode_FromString(name(device)));
+    g = call_op("to_device", {g.get(), target.get()});
   }
   return g;
 }
@@ -192,8 +196,11 @@ Ref run_hooks(const Ref& hooks, Ref g, const char* where) {
     if (!is_tensor(y.get()) || array_of(y.get()).shape() != array_of(g.get()).shape())
       value_error("a gradient hook on ", where, " must return None or a tensor of shape ",
                   array_of(g.get()).shape());
-    const DType dtype = array_of(g.get()).dtype();
-    g = fit(std::move(y), array_of(g.get()).shape(), dtype);
+    const Array& before = array_of(g.get());
+    const Shape shape = before.shape();
+    const DType dtype = before.dtype();
+    const Device device = before.device();
+    g = fit(std::move(y), shape, dtype, device);
   }
   return g;
 }
@@ -250,8 +257,10 @@ class Walk {
       Autograd& a = autograd_of(leaf);
       if (a.grad)
         g = call_op("add", {a.grad.get(), g.get()});
-      else if (!g_grad_enabled && !(exclusive(g) && array_of(g.get()).is_contiguous()))
+      else if (!g_grad_enabled && !(exclusive(g) && array_of(g.get()).is_contiguous())) {
+        const DeviceScope scope(array_of(g.get()).device());
         g = make_tensor(ops::contiguous(ops::copy(array_of(g.get()))));
+      }
       values.emplace_back(leaf, std::move(g));
     }
     for (auto& [leaf, g] : values) autograd_of(leaf).grad = std::move(g);
@@ -318,6 +327,11 @@ class Walk {
                                     [&](const Edge& e) { return relevant(e.target.get()); });
     if (!needed) return;
     check_alive(n);
+    // What a rule makes of nothing (zeros, an arange) belongs beside its gradients.
+    Device device = g_device;
+    for (const Ref& dy : dys)
+      if (dy) device = array_of(dy.get()).device();
+    const DeviceScope scope(device);
     if (n->op)
       visit_op(n, dys);
     else
@@ -338,7 +352,7 @@ class Walk {
   Ref output_gradient(NodeObject* n, std::vector<Ref>& dys, std::size_t i) {
     if (!dys[i]) {
       const Ref shape = shape_tuple(n->shapes[i]), dtype = dtype_object(n->dtypes[i]);
-      dys[i] = call_op("zeros", {shape.get(), dtype.get()});
+      dys[i] = call_op("zeros", {shape.get(), dtype.get(), Py_None});
     }
     return dys[i];
   }
@@ -351,7 +365,7 @@ class Walk {
     // A rule may have recorded what it did (a rule made of transforms); without create_graph nobody wants
     // that graph.
     Ref plain = !g_grad_enabled && tracks_gradient(g) ? make_tensor(Array(array_of(g))) : Ref::share(g);
-    deliver(e.target.get(), e.output, fit(std::move(plain), e.shape, e.dtype));
+    deliver(e.target.get(), e.output, fit(std::move(plain), e.shape, e.dtype, e.device));
   }
 
   bool wants(NodeObject* n, int parameter) const {
@@ -496,12 +510,13 @@ Ref root_gradient(PyObject* root, PyObject* given) {
           "backward: a gradient can be left out only for a tensor with one element; this one has shape ",
           y.shape(), ", so pass gradient=, of that shape");
     const Ref shape = shape_tuple(y.shape()), dtype = dtype_object(y.dtype());
-    return call_op("ones", {shape.get(), dtype.get()});
+    const Ref device = checked(PyUnicode_FromString(name(y.device())));
+    return call_op("ones", {shape.get(), dtype.get(), device.get()});
   }
   if (!is_tensor(given)) type_error("backward: gradient must be a tensor, got ", Py_TYPE(given)->tp_name);
   if (array_of(given).shape() != y.shape())
     value_error("backward: gradient has shape ", array_of(given).shape(), ", the tensor has ", y.shape());
-  return fit(Ref::share(given), y.shape(), y.dtype());
+  return fit(Ref::share(given), y.shape(), y.dtype(), y.device());
 }
 
 }  // namespace

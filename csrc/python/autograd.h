@@ -22,6 +22,7 @@ struct Edge {
   int output;  // of the target node
   Shape shape;
   DType dtype;
+  Device device;
 };
 
 struct NodeObject {

@@ -1,7 +1,10 @@
 // Conversions from Python: numbers, shapes, dtypes, and arrays from whatever can be one.
 #include "python/convert.h"
 
+#include "ops/device.h"
+
 #include <memory>
+#include <string_view>
 
 namespace ts::python {
 
@@ -103,6 +106,17 @@ std::vector<Array> Convert<std::vector<Array>>::operator()(const Argument& a) {
                                              : array_from(a.operation, item.get(), true));
   }
   return arrays;
+}
+
+Device device_from(const char* operation, PyObject* object) {
+  const char* text = PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : nullptr;
+  if (!text)
+    type_error(operation, ": device must be a string, 'cpu' or 'cuda', got ", Py_TYPE(object)->tp_name);
+  const std::string_view device = text;
+  if (device == "cpu" || device == "cpu:0") return Device::cpu;
+  if (device == "cuda" || device == "cuda:0") return Device::cuda;
+  value_error(operation, ": device must be 'cpu' or 'cuda', got '", device, "'",
+              device.substr(0, 5) == "cuda:" ? "; CUDA_VISIBLE_DEVICES chooses which GPU cuda is" : "");
 }
 
 // --- arrays from buffers -----------------------------------------------------------------------
@@ -242,7 +256,13 @@ bool typed_leaf(PyObject* object) {
 Array array_from(const char* operation, PyObject* object, bool share, bool narrow) {
   if (is_tensor(object)) {
     if (share) return array_of(object);
+    const DeviceScope scope(array_of(object).device());
     return ops::contiguous(ops::copy(array_of(object)));
+  }
+  // What Python and NumPy hold goes where the operation computes.
+  if (const Device device = g_device; device != Device::cpu) {
+    const DeviceScope here(Device::cpu);
+    return ops::to_device(array_from(operation, object, true, narrow), device);
   }
   if (const auto scalar = scalar_from(object)) {
     const Operand operand(*scalar);

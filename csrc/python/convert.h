@@ -26,6 +26,9 @@ bool bool_from(const Argument& a);
 Shape integers_from(const Argument& a);               // an integer or a sequence of them
 std::optional<Scalar> scalar_from(PyObject* object);  // a Python or NumPy number
 
+Device device_from(const char* operation,
+                   PyObject* object);  // "cpu", "cuda" or "cuda:0"; ValueError otherwise
+
 enum class Role { attribute, tensor, tensors };
 
 template <class T>
@@ -108,6 +111,11 @@ template <>
 struct Convert<DType> {
   static constexpr Role role = Role::attribute;
   DType operator()(const Argument& a) { return dtype_from(a.operation, a.object); }
+};
+template <>
+struct Convert<Device> {
+  static constexpr Role role = Role::attribute;
+  Device operator()(const Argument& a) { return device_from(a.operation, a.object); }
 };
 // A shape or any other list of integers; one integer stands for a list of one.
 template <>

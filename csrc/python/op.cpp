@@ -246,6 +246,33 @@ bool tracked(const Op& op, PyObject* const* arguments) {
   return false;
 }
 
+// The device of the tensor arguments, where the operation runs; this thread's own where there are none.
+Device device_of(const Op& op, PyObject* const* arguments) {
+  int first = -1;
+  Device device = g_device;
+  const auto look = [&](PyObject* a, int i) {
+    if (!is_tensor(a)) return;
+    const Device d = array_of(a).device();
+    if (first < 0) {
+      first = i;
+      device = d;
+    } else if (d != device && !op.moves) [[unlikely]] {
+      runtime_error(op.name, ": ", op.parameters[static_cast<std::size_t>(first)], " is on ", name(device),
+                    ", ", op.parameters[static_cast<std::size_t>(i)], " on ", name(d),
+                    "; move one of them with .to()");
+    }
+  };
+  for (std::size_t i = 0; i < op.roles.size(); ++i) {
+    PyObject* a = arguments[i];
+    if (op.roles[i] == Role::tensor)
+      look(a, static_cast<int>(i));
+    else if (op.roles[i] == Role::tensors && (PyList_Check(a) || PyTuple_Check(a)))
+      for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(a); ++k)
+        look(PySequence_Fast_GET_ITEM(a, k), static_cast<int>(i));
+  }
+  return device;
+}
+
 bool share_storage(const Op& op, PyObject* const* arguments, const Array& y) {
   bool shares = false;
   for (std::size_t i = 0; i < op.roles.size(); ++i)
@@ -259,6 +286,7 @@ bool share_storage(const Op& op, PyObject* const* arguments, const Array& y) {
 
 PyObject* apply_checked(Op& op, PyObject* const* arguments) {
   const bool recording = g_grad_enabled && op.differentiable && tracked(op, arguments);
+  const DeviceScope scope(device_of(op, arguments));
   std::uint32_t versions[kMaxParameters];
   if (recording) {
     for (std::size_t i = 0; i < op.roles.size(); ++i)

@@ -78,6 +78,7 @@ struct Op {
   int returned = 1;         // outputs that the caller gets
   bool in_place = false;
   bool returns_list = false;   // any number of outputs: std::vector<Array>
+  bool moves = false;          // arguments may lie on another device than the first (copy_)
   bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;

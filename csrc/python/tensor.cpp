@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ops/device.h"
 #include "python/autograd.h"
 #include "python/op.h"
 
@@ -129,6 +130,7 @@ Py_hash_t tensor_hash(PyObject* self) { return _Py_HashPointer(self); }
 
 // The one element, as a Python number.
 PyObject* item_of(const Array& x) {
+  if (x.device() != Device::cpu) return item_of(ops::to_device(x, Device::cpu));
   if (x.size() != 1)
     value_error("item: only a tensor with one element converts to a Python number, got shape ", x.shape());
   switch (x.dtype()) {
@@ -222,6 +224,7 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
         if (!value) type_error("a tensor's elements cannot be deleted");
         static Op& op = find_op("setitem_");
         Ref result, source = Ref::share(value);
+        const DeviceScope scope(array_of(self).device());
         // Lists take the target's dtype without a stop at the default float.
         if (!is_tensor(value) && !scalar_from(value))
           source = make_tensor(array_from("setitem", value, true, false));
@@ -260,6 +263,9 @@ PyObject* get_itemsize(PyObject* self, void*) {
 }
 PyObject* get_nbytes(PyObject* self, void*) { return PyLong_FromLongLong(array_of(self).nbytes()); }
 PyObject* get_dtype(PyObject* self, void*) { return dtype_object(array_of(self).dtype()).release(); }
+PyObject* get_device(PyObject* self, void*) {
+  return PyUnicode_InternFromString(name(array_of(self).device()));
+}
 PyObject* get_version(PyObject* self, void*) {
   return PyLong_FromUnsignedLong(array_of(self).storage()->version());
 }
@@ -361,6 +367,7 @@ PyGetSetDef getset[] = {
     {"itemsize", get_itemsize, nullptr, "Bytes in an element.", nullptr},
     {"nbytes", get_nbytes, nullptr, "Bytes in all elements.", nullptr},
     {"dtype", get_dtype, nullptr, "The element type.", nullptr},
+    {"device", get_device, nullptr, "Where the memory is: \"cpu\" or \"cuda\".", nullptr},
     {"requires_grad", get_requires_grad, set_requires_grad,
      "Whether gradients flow to or through this tensor.", nullptr},
     {"grad", get_grad, set_grad, "The gradient that backward accumulated, or None.", nullptr},
@@ -431,6 +438,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     view->obj = nullptr;
     if (tracks_gradient(self) && g_grad_enabled)
       buffer_error("a tensor that requires a gradient would lose it in another library; use .detach() first");
+    if (x.device() != Device::cpu)
+      buffer_error("the tensor is on ", name(x.device()),
+                   ", whose memory only its kernels reach; use .cpu()");
     if (!format_of(x.dtype())) buffer_error("dtype ", name(x.dtype()), " has no buffer format");
     if ((flags & PyBUF_WRITABLE) && x.read_only()) buffer_error("the tensor's memory is read-only");
     // PyBUF_STRIDES holds the bit of PyBUF_ND, which alone asks for a shape and row-major memory.

@@ -48,7 +48,7 @@ from tensorsmith import autograd, ops, random
 from tensorsmith.random import manual_seed
 
 if TYPE_CHECKING:
-    from tensorsmith import data, nn, optim, utils
+    from tensorsmith import cuda, data, nn, optim, utils
     from tensorsmith.environment import config
     from tensorsmith.serialize import load, load_checkpoint, save, save_checkpoint
 
@@ -71,6 +71,16 @@ def set_num_threads(count: int) -> None:
     _core.set_num_threads(count)
 
 
+def set_default_device(device: str) -> None:
+    """Where this thread's new tensors lie from now on, "cpu" or "cuda". RuntimeError where there is no GPU."""
+    _core.set_device(device)
+
+
+def get_default_device() -> str:
+    """Where this thread's new tensors lie."""
+    return str(_core.device())
+
+
 def result_type(*arrays_and_dtypes: Any) -> DType:
     """The dtype that an operation on these tensors and dtypes computes in."""
     dtypes_ = [getattr(x, "dtype", x) if not isinstance(x, DType) else x for x in arrays_and_dtypes]
@@ -80,7 +90,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     return result
 
 
-_MODULES = ("nn", "optim", "utils", "data", "bench", "cli", "train", "serialize")
+_MODULES = ("nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize")
 _MEMBERS = {
     "config": "environment",
     "load": "serialize",

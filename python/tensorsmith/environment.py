@@ -35,7 +35,7 @@ def config() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "simd": {"level": level, "reason": level_reason},
         "threads": {"count": threads, "reason": thread_reason},
-        "cuda": {"available": False, "reason": "this build has CPU kernels only"},
+        "cuda": dict(zip(("available", "reason"), _core.cuda.state())),
         "allocator": _core.allocator_stats(),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("TENSORSMITH_")},
     }

@@ -54,11 +54,6 @@ class Tensor(_core.TensorBase):
     # --- description ------------------------------------------------------------------------------
 
     @property
-    def device(self) -> str:
-        """Where the memory is: "cpu"."""
-        return "cpu"
-
-    @property
     def T(self) -> Any:
         """The axes in reverse order."""
         return core.permute_dims(self)
@@ -95,6 +90,8 @@ class Tensor(_core.TensorBase):
         parts = [body]
         if self.dtype not in (_core.default_dtype(), dtypes.int64, dtypes.bool_) or self.size == 0:
             parts.append(f"dtype={self.dtype}")
+        if self.device != "cpu":
+            parts.append(f"device='{self.device}'")
         if self.size == 0 and self.shape != (0,):
             parts.insert(1, f"shape={self.shape}")
         if self.grad_fn is not None:
@@ -119,8 +116,11 @@ class Tensor(_core.TensorBase):
     def numpy(self) -> np.ndarray[Any, Any]:
         """A NumPy array over the same memory (a read-only one where the tensor is).
 
-        RuntimeError if the tensor carries a gradient, which NumPy would lose: use `.detach().numpy()`.
+        RuntimeError if the tensor carries a gradient, which NumPy would lose: use `.detach().numpy()`. TypeError if
+        it is on the GPU: use `.cpu().numpy()`.
         """
+        if self.device != "cpu":
+            raise TypeError(f"numpy: the tensor is on {self.device}; use .cpu().numpy()")
         if self.requires_grad and _core.is_grad_enabled():
             raise RuntimeError(
                 "numpy: the tensor carries a gradient, which NumPy would lose; use .detach().numpy()"
@@ -149,7 +149,7 @@ class Tensor(_core.TensorBase):
         return memo[id(self)]
 
     def __reduce__(self) -> Any:
-        return _rebuild, (_plain(self), self.requires_grad and self.is_leaf)
+        return _rebuild, (_plain(self), self.requires_grad and self.is_leaf, self.device)
 
     # --- gradients --------------------------------------------------------------------------------
 
@@ -259,15 +259,26 @@ class Tensor(_core.TensorBase):
     # --- conversions ------------------------------------------------------------------------------
 
     def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
-        """Another dtype and/or device: `x.to(ts.float64)`, `x.to("cpu")`; itself where nothing changes."""
+        """Another dtype and/or device, or those of another tensor: `x.to(ts.float64)`, `x.to("cuda")`, `x.to(y)`;
+        itself where nothing changes.
+        """
         for a in args:
             if isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda"):
                 device = a
+            elif isinstance(a, Tensor):
+                dtype, device = a.dtype, a.device
             else:
                 dtype = a
-        if device is not None and str(device).split(":")[0] != "cpu":
-            raise RuntimeError(f"device {device}: this build has no CUDA backend")
-        return self if dtype is None else core.astype(self, dtype, False)
+        x = self if device is None else core.to_device(self, device)
+        return x if dtype is None else core.astype(x, dtype, False)
+
+    def cpu(self) -> Any:
+        """On the CPU; itself where it is there already."""
+        return core.to_device(self, "cpu")
+
+    def cuda(self) -> Any:
+        """On the GPU; itself where it is there already. RuntimeError with the reason where there is none."""
+        return core.to_device(self, "cuda")
 
     def type_as(self, other: Tensor) -> Any:
         """In the dtype of `other`."""
@@ -312,14 +323,15 @@ class Tensor(_core.TensorBase):
 
 def _plain(x: Tensor) -> np.ndarray[Any, Any]:
     """NumPy's view of the memory, whatever the gradient."""
-    x = x.detach()
+    x = x.detach().cpu()
     if x.dtype == "bfloat16":
         raise TypeError("NumPy has no bfloat16; convert with .astype(ts.float32) first")
     return np.asarray(memoryview(x))
 
 
-def _rebuild(array: np.ndarray[Any, Any], requires_grad: bool) -> Tensor:
-    return Tensor(array).requires_grad_(requires_grad)
+def _rebuild(array: np.ndarray[Any, Any], requires_grad: bool, device: str = "cpu") -> Tensor:
+    tensor: Tensor = Tensor(array).to(device).requires_grad_(requires_grad)
+    return tensor
 
 
 _core.install(Tensor, dtypes.ALL, dtypes.as_dtype)

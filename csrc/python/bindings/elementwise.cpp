@@ -51,7 +51,8 @@ void bind_elementwise(PyObject* m) {
   add_op(m, "astype(x, dtype, copy=True)", &ops::astype);
   add_op(m, "sum_to(x, shape, /)", &ops::sum_to);
   add_op(
-      m, "copy_(x, source, /)", +[](Array& x, const Operand& source) { ops::copy_into("copy_", source, x); });
+      m, "copy_(x, source, /)", +[](Array& x, const Operand& source) { ops::copy_into("copy_", source, x); })
+      .moves = true;
 }
 
 }  // namespace ts::python

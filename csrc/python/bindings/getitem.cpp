@@ -51,7 +51,7 @@ struct Convert<ops::Key> {
 
 void bind_getitem(PyObject* m) {
   add_op(m, "getitem(x, key, /)", &ops::getitem);
-  add_op(m, "setitem_(x, key, value, /)", &ops::setitem_);
+  add_op(m, "setitem_(x, key, value, /)", &ops::setitem_).moves = true;
   add_op(m, "setitem(x, key, value, /)", &ops::setitem);
   add_op(m, "getitem_backward(dy, key, shape, /) -> dx", &ops::getitem_backward);
 }

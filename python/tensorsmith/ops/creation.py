@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
 __all__ = [
     "arange", "array", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
-    "meshgrid", "ones", "ones_like", "tensor", "tril", "triu", "zeros", "zeros_like",
+    "meshgrid", "ones", "ones_like", "tensor", "to_device", "tril", "triu", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -20,21 +21,21 @@ def _extents(shape: tuple[Any, ...]) -> Any:
     return shape[0] if len(shape) == 1 else shape
 
 
-def empty(*shape: Any, dtype: Any = None) -> Any:
+def empty(*shape: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor whose contents are undefined: empty(2, 3) or empty((2, 3)); dtype defaults to float32."""
-    return core.empty(_extents(shape), dtype)
+    return core.empty(_extents(shape), dtype, device)
 
 
-def zeros(*shape: Any, dtype: Any = None) -> Any:
+def zeros(*shape: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor of zeros: zeros(2, 3) or zeros((2, 3)); dtype defaults to float32.
 
     ValueError for a negative extent, MemoryError for more memory than there is."""
-    return core.zeros(_extents(shape), dtype)
+    return core.zeros(_extents(shape), dtype, device)
 
 
-def ones(*shape: Any, dtype: Any = None) -> Any:
+def ones(*shape: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor of ones: ones(2, 3) or ones((2, 3)); dtype defaults to float32."""
-    return core.ones(_extents(shape), dtype)
+    return core.ones(_extents(shape), dtype, device)
 
 
 full = define(
@@ -65,12 +66,19 @@ triu = define(
 )
 
 
-def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True) -> Any:
+to_device = define(
+    core.to_device, "x on `device`, 'cpu' or 'cuda'; x itself where it is there already.", x=lambda dy: dy
+)
+
+
+def linspace(
+    start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True, device: Any = None
+) -> Any:
     """`num` evenly spaced numbers from start to stop, which is the last one if endpoint."""
     if num < 0:
         raise ValueError(f"linspace: num must be >= 0, got {num}")
     steps = num - 1 if endpoint else num
-    y = core.arange(0.0, float(num), 1.0, "float64")
+    y = core.arange(0.0, float(num), 1.0, "float64", device)
     y = y * ((stop - start) / max(steps, 1)) + start
     if endpoint and num > 1:
         y[-1] = stop
@@ -94,15 +102,21 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     return tuple(grids)
 
 
-def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any = None) -> Any:
     """A tensor of anything array-like: numbers, nested lists, NumPy arrays, buffers, tensors.
 
     NumPy arrays and tensors share memory where their dtype is kept, read-only ones staying read-only.
     copy: True always copies; False raises ValueError where a copy would be needed; None copies only then.
-    Python floats become float32, integers int64; NumPy's dtypes are kept.
+    Python floats become float32, integers int64; NumPy's dtypes are kept. On another device than the data's it is
+    always a copy, and copy=False raises ValueError.
     """
     from tensorsmith.tensor import Tensor
 
+    if device is not None:
+        here = asarray(data, dtype, copy) if isinstance(data, Tensor) else _on_cpu(data, dtype, copy)
+        if copy is False and here.device != str(device).partition(":")[0]:
+            raise ValueError(f"asarray: data on {here.device} gets to {device} only by a copy")
+        return core.to_device(here, device)
     if isinstance(data, Tensor):
         if dtype is not None and data.dtype != dtype and copy is False:
             raise ValueError(f"asarray: dtype {data.dtype} becomes {dtype} only by a copy")
@@ -121,6 +135,16 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None) -> Any:
     return core.copy(shared) if copy else shared
 
 
+def _on_cpu(data: Any, dtype: Any, copy: bool | None) -> Any:
+    """`asarray` whatever the default device."""
+    before = _core.device()
+    _core.set_device("cpu")
+    try:
+        return asarray(data, dtype, copy)
+    finally:
+        _core.set_device(before)
+
+
 def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
     """Python numbers straight to `dtype`: floats without a stop at float32, integers only if they fit."""
     if shared.dtype.kind == "floating":
@@ -133,14 +157,14 @@ def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
     return y
 
 
-def array(data: Any, dtype: Any = None, copy: bool = True) -> Any:
+def array(data: Any, dtype: Any = None, copy: bool = True, device: Any = None) -> Any:
     """A tensor of anything array-like, a copy unless copy is False (NumPy's `array`)."""
-    return asarray(data, dtype, True if copy else None)
+    return asarray(data, dtype, True if copy else None, device)
 
 
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Any:
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Any:
     """A new leaf tensor with a copy of the data (PyTorch's `tensor`)."""
-    return asarray(data, dtype, True).detach().requires_grad_(requires_grad)
+    return asarray(data, dtype, True, device).detach().requires_grad_(requires_grad)
 
 
 def from_numpy(array: Any) -> Any:

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+INTEGERS = "int8–int64 uint8–uint64"
 DTYPES = {
     "floating": "float32 float64",
-    "numeric": "float32 float64 int32 int64 uint8",
-    "integral": "bool int32 int64 uint8",
-    "any": "bool float32 float64 int32 int64 uint8",
+    "numeric": f"float32 float64 {INTEGERS}",
+    "integral": f"bool {INTEGERS}",
+    "any": f"bool float32 float64 {INTEGERS}",
+    "inexact": "float32 float64 complex64 complex128",
+    "number": f"float32 float64 complex64 complex128 {INTEGERS}",
+    "all": f"bool float32 float64 complex64 complex128 {INTEGERS}",
 }
 
 
@@ -21,6 +25,9 @@ def table() -> str:
         "# Support",
         "",
         "Written by `python docs/support.py` from `csrc/core/kernels.def`; a test keeps it current.",
+        "",
+        "Reductions take int8, int16 and the larger unsigned integers through int32 or int64, complex numbers by "
+        "their parts; float16 and bfloat16 are computed in float32 and rounded once.",
         "",
         "CPU kernels exist for every row at the levels baseline, avx2 and avx512. There is no CUDA backend yet.",
         "",

@@ -15,13 +15,20 @@ PACKAGE = ROOT / "python" / "tensorsmith"
 # What each folder's files may include from the project.
 MAY_INCLUDE = {
     "core": {"core"},
-    "math": {"math", "cpu"},  # cpu/simd.h: the register type that the formulas are instantiated with
+    "math": {"math", "cpu", "core"},  # cpu/simd.h: the register type that the formulas are instantiated with
     "cpu": {"cpu", "math", "core"},
     "ops": {"ops", "core"},
     "python": {"python", "ops", "core"},
 }
 # Of core, kernels see only what is safe at every SIMD level.
-KERNELS_SEE = {"core/dtype.h", "core/view.h", "core/threads.h", "core/backend.h", "core/kernels.def"}
+KERNELS_SEE = {
+    "core/dtype.h",
+    "core/half.h",
+    "core/view.h",
+    "core/threads.h",
+    "core/backend.h",
+    "core/kernels.def",
+}
 # Headers of the standard library without code that the linker could share between levels.
 KERNELS_STD = {
     "cmath", "cstddef", "cstdint", "cstring", "immintrin.h", "limits", "math.h", "stdint.h", "string.h", "type_traits",

@@ -28,11 +28,6 @@ DType float_promote(DType a, DType b) {
   return itemsize(a) > itemsize(b) ? a : b;
 }
 
-DType complex_of(DType real) { return real == DType::float64 ? DType::complex128 : DType::complex64; }
-DType real_of(DType d) {
-  return d == DType::complex128 ? DType::float64 : d == DType::complex64 ? DType::float32 : d;
-}
-
 }  // namespace
 
 DType promote(DType a, DType b) {
@@ -43,6 +38,8 @@ DType promote(DType a, DType b) {
   if (is_floating(a) && is_floating(b)) return float_promote(a, b);
   if (is_floating(a) || is_floating(b)) {
     const DType f = is_floating(a) ? a : b, i = is_floating(a) ? b : a;
+    // With bfloat16 an integer has no smaller float that keeps NumPy's order: float32 from two bytes on.
+    if (f == DType::bfloat16 && itemsize(i) == 1) return f;
     return float_promote(f, float_for(itemsize(i)));
   }
   const bool signed_a = kind(a) == Kind::signed_integer, signed_b = kind(b) == Kind::signed_integer;

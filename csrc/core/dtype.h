@@ -9,8 +9,7 @@
 namespace ts {
 
 // DTYPE(name, C++ type, kind). The order is the order of the promotion lattice in dtype.cpp.
-// float16, bfloat16 and the complex types have their place here so that arrays can describe them;
-// kernels accept the types named by TS_FOR_EACH_TYPE in cpu/types.h.
+// Which of them a kernel takes is the domain of its line in kernels.def; cpu/types.h has the lists.
 #define TS_DTYPES(DTYPE)                                 \
   DTYPE(boolean, bool, boolean)                          \
   DTYPE(uint8, std::uint8_t, unsigned_integer)           \
@@ -28,7 +27,7 @@ namespace ts {
   DTYPE(complex64, ComplexBits<float>, complex_floating) \
   DTYPE(complex128, ComplexBits<double>, complex_floating)
 
-// Storage formats without arithmetic of their own.
+// What an element of these is in memory. float16 and bfloat16 are told apart by their dtype; see half.h.
 struct Bits16 {
   std::uint16_t bits;
 };
@@ -68,6 +67,16 @@ constexpr Kind kKind[kDTypes] = {
 [[gnu::always_inline]] constexpr bool is_complex(DType d) { return kind(d) == Kind::complex_floating; }
 [[gnu::always_inline]] constexpr bool is_integer(DType d) {
   return kind(d) == Kind::signed_integer || kind(d) == Kind::unsigned_integer;
+}
+// Stored in two bytes, computed in float32 and rounded once.
+[[gnu::always_inline]] constexpr bool is_half(DType d) { return d == DType::float16 || d == DType::bfloat16; }
+// complex64 -> float32; a real dtype is its own.
+[[gnu::always_inline]] constexpr DType real_of(DType d) {
+  return d == DType::complex128 ? DType::float64 : d == DType::complex64 ? DType::float32 : d;
+}
+// float64 -> complex128; other floats fit complex64.
+[[gnu::always_inline]] constexpr DType complex_of(DType d) {
+  return is_complex(d) ? d : d == DType::float64 ? DType::complex128 : DType::complex64;
 }
 
 // "float32"; the name that Python shows.

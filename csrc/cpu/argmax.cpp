@@ -181,10 +181,10 @@ void argextreme(const View& x, const View& y, int reduced) {
 }  // namespace
 
 void argmax(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Max, Lane<T>>(x, y, reduced); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Max, Lane<T>>(x, y, reduced); });
 }
 void argmin(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Min, Lane<T>>(x, y, reduced); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Min, Lane<T>>(x, y, reduced); });
 }
 
 }  // namespace ts::cpu::TS_ISA

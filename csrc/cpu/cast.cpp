@@ -4,6 +4,8 @@
 // is x != 0.
 #include <limits>
 
+#include "core/half.h"
+#include "cpu/index.h"
 #include "cpu/kernels.h"
 #include "cpu/map.h"
 #include "cpu/parallel.h"
@@ -12,9 +14,49 @@
 namespace ts::cpu::TS_ISA {
 namespace {
 
+struct Float16 {
+  std::uint16_t bits;
+  TS_INLINE operator float() const { return float_from_float16(bits); }
+};
+struct BFloat16 {
+  std::uint16_t bits;
+  TS_INLINE operator float() const { return float_from_bfloat16(bits); }
+};
+template <class T>
+constexpr bool is_half_type = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+
+template <class F>
+void with_stored(DType d, F&& f) {
+  switch (d) {
+    case DType::float16:
+      return f(Type<Float16>{});
+    case DType::bfloat16:
+      return f(Type<BFloat16>{});
+    default:
+      return with_all(d, f);
+  }
+}
+
 template <class To, class From>
 TS_INLINE To convert_one(From x) {
-  if constexpr (std::is_same_v<To, bool>) {
+  if constexpr (is_half_type<From>) {
+    return convert_one<To>(static_cast<float>(x));
+  } else if constexpr (is_complex_type<From>) {
+    if constexpr (std::is_same_v<To, bool>)
+      return x.real != 0 || x.imag != 0;
+    else
+      return {static_cast<decltype(To::real)>(x.real), static_cast<decltype(To::imag)>(x.imag)};
+  } else if constexpr (is_complex_type<To>) {
+    return {static_cast<decltype(To::real)>(x), 0};
+  } else if constexpr (is_half_type<To>) {
+    constexpr bool single = std::is_same_v<From, float>;
+    if constexpr (std::is_same_v<To, Float16>)
+      return {single ? float16_from_float(static_cast<float>(x))
+                     : float16_from_double(static_cast<double>(x))};
+    else
+      return {single ? bfloat16_from_float(static_cast<float>(x))
+                     : bfloat16_from_double(static_cast<double>(x))};
+  } else if constexpr (std::is_same_v<To, bool>) {
     return x != From(0);
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
     // The largest float below 2^bits: the limits themselves may round up and out of range.
@@ -28,6 +70,27 @@ TS_INLINE To convert_one(From x) {
   }
 }
 
+#if defined(__F16C__)
+// Eight at a time; returns how many were converted.
+TS_INLINE std::int64_t convert_some(const Float16* x, float* y, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+  return i;
+}
+TS_INLINE std::int64_t convert_some(const float* x, Float16* y, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+  return i;
+}
+#endif
+template <class From, class To>
+TS_INLINE std::int64_t convert_some(const From*, To*, std::int64_t) {
+  return 0;
+}
+
 // Plain code: the compiler vectorises conversions, and they are exact or rounded once in any order.
 template <class To, class From>
 void cast_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
@@ -36,10 +99,20 @@ void cast_loop(const void* const* in, const std::int64_t* step, void* out, std::
   if (step[0] == 0) {
     const To value = convert_one<To>(x[0]);
     for (std::int64_t i = 0; i < n; ++i) y[i] = value;
-  } else if constexpr (std::is_same_v<To, From>) {
-    std::memmove(y, x, static_cast<std::size_t>(n) * sizeof(To));
+    return;
+  }
+  for (std::int64_t i = convert_some(x, y, n); i < n; ++i) y[i] = convert_one<To>(x[i]);
+}
+
+template <class T>
+void copy_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  const T* x = static_cast<const T*>(in[0]);
+  T* y = static_cast<T*>(out);
+  if (step[0] == 0) {
+    const T value = x[0];
+    for (std::int64_t i = 0; i < n; ++i) y[i] = value;
   } else {
-    for (std::int64_t i = 0; i < n; ++i) y[i] = convert_one<To>(x[i]);
+    std::memmove(y, x, static_cast<std::size_t>(n) * sizeof(T));
   }
 }
 
@@ -59,9 +132,15 @@ void arange_of(const T* start_step, Out y) {
 }  // namespace
 
 void cast(In x, Out y) {
-  with_any(x.dtype, [&]<class From>(Type<From>) {
-    with_any(y.dtype, [&]<class To>(Type<To>) {
-      map({cast_loop<To, From>, kLightGrain, !std::is_same_v<To, From>}, y, x);
+  const bool same_bits = x.dtype == y.dtype || (is_integer(x.dtype) && is_integer(y.dtype) &&
+                                                itemsize(x.dtype) == itemsize(y.dtype));
+  if (same_bits)
+    return with_size(x.dtype, [&]<class T>(Type<T>) { map({copy_loop<T>, kLightGrain, false}, y, x); });
+  with_stored(x.dtype, [&]<class From>(Type<From>) {
+    with_stored(y.dtype, [&]<class To>(Type<To>) {
+      if constexpr (!std::is_same_v<To, From> &&
+                    (!is_complex_type<From> || is_complex_type<To> || std::is_same_v<To, bool>))
+        map({cast_loop<To, From>, kLightGrain}, y, x);
     });
   });
 }

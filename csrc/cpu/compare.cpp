@@ -42,12 +42,26 @@ void where_loop(const void* const* in, const std::int64_t* step, void* out, std:
   });
 }
 
+void where_loop_16(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  using Element = ComplexBits<double>;
+  const bool* condition = static_cast<const bool*>(in[0]);
+  const Element* a = static_cast<const Element*>(in[1]);
+  const Element* b = static_cast<const Element*>(in[2]);
+  Element* y = static_cast<Element*>(out);
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(y + i, condition[i * step[0]] ? a + i * step[1] : b + i * step[2], sizeof(Element));
+}
+
 }  // namespace
 
 void where(In condition, In a, In b, Out y) {
   switch (itemsize(y.dtype)) {
     case 1:
       return map({where_loop<std::uint8_t>, kLightGrain}, y, condition, a, b);
+    case 2:
+      return map({where_loop<std::uint16_t>, kLightGrain}, y, condition, a, b);
+    case 16:
+      return map({where_loop_16, kLightGrain}, y, condition, a, b);
     case 4:
       return map({where_loop<std::int32_t>, kLightGrain}, y, condition, a, b);
     default:

@@ -500,7 +500,7 @@ void gemm_integer(In a, In b, In bias, Out c, Activation activation) {
 }  // namespace
 
 void gemm(In a, In b, In bias, Out c, Activation activation) {
-  with_numeric(c.dtype, [&]<class T>(Type<T>) {
+  with_wide(c.dtype, [&]<class T>(Type<T>) {
     if constexpr (std::is_floating_point_v<T>)
       gemm_floating<T>(a, b, bias, c, activation);
     else

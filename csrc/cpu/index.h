@@ -30,17 +30,8 @@ inline void with_size(DType d, F&& f) {
 
 // The type in which T is added: integers wrap, bool is "or".
 template <class T>
-struct SummandOf {
-  using type = T;
-};
-template <>
-struct SummandOf<std::int32_t> {
-  using type = std::uint32_t;
-};
-template <>
-struct SummandOf<std::int64_t> {
-  using type = std::uint64_t;
-};
+struct SummandOf : std::conditional<std::is_integral_v<T> && !std::is_same_v<T, bool>,
+                                    std::make_unsigned<IntOf<T>>, Type<T>>::type {};
 template <class T>
 using Summand = typename SummandOf<T>::type;
 

@@ -35,6 +35,10 @@ struct RegisterOf {
   static constexpr bool twin = kVectorBytes == 64 && F::twin && std::is_floating_point_v<T>;
   using type = std::conditional_t<twin, Twin<T>, Vec<T>>;
 };
+template <class F, class T>
+struct RegisterOf<F, ComplexBits<T>> {
+  using type = Complex<T>;
+};
 
 template <class V, class T>
 TS_INLINE V load_some(const T* p, std::int64_t step, std::int64_t count) {
@@ -56,6 +60,10 @@ TS_INLINE void store_some(Mask<T> y, bool* p, std::int64_t count) {
     store_mask(y, p);
   else
     store_mask_partial(y, p, count);
+}
+template <class T>
+TS_INLINE void store_some(ComplexMask<T> y, bool* p, std::int64_t) {
+  *p = y.held;
 }
 
 template <class F, class T, class R>

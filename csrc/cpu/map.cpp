@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kMaxDims = 64;
 constexpr std::int64_t kTile = 1024;                           // elements of a tile's buffer
+constexpr std::int64_t kLargestItem = 16;                      // bytes of a complex128
 constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;  // results beyond it bypass the caches
 constexpr std::int64_t kStreamRun = 256;                       // elements computed before they are streamed
 
@@ -93,11 +94,13 @@ void replicate(const char* value, std::int64_t item, char* buffer) {
       std::memcpy(&v, value, 4);
       return Vec<std::int32_t>(v).store(reinterpret_cast<std::int32_t*>(buffer));
     }
-    default: {
+    case 8: {
       std::int64_t v;
       std::memcpy(&v, value, 8);
       return Vec<std::int64_t>(v).store(reinterpret_cast<std::int64_t*>(buffer));
     }
+    default:
+      for (int i = 0; i < kVectorBytes; i += 16) std::memcpy(buffer + i, value, 16);
   }
 }
 
@@ -138,7 +141,7 @@ void run_flat(const Plan& plan) {
         in[k] = step[k] ? plan.operand[k + 1].data + i * plan.operand[k + 1].item : constant[k];
     };
     if (streams) {
-      alignas(64) char buffer[kStreamRun * 8];
+      alignas(64) char buffer[kStreamRun * kLargestItem];
       const std::int64_t head = -(reinterpret_cast<std::intptr_t>(y.data + begin * y.item)) & 63;
       if (head % y.item == 0) {
         const std::int64_t first = head / y.item;
@@ -219,7 +222,7 @@ struct Cell {
 };
 
 void run_tile(const Plan& plan, const Tiling& t, const Cell& cell) {
-  alignas(64) char buffer[1 + kMaxInputs][kTile * 8];
+  alignas(64) char buffer[1 + kMaxInputs][kTile * kLargestItem];
   const std::int64_t columns =
       cell.column + t.columns < plan.size[0] ? t.columns : plan.size[0] - cell.column;
   const std::int64_t rows = cell.row + t.rows < plan.size[1] ? t.rows : plan.size[1] - cell.row;

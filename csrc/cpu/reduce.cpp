@@ -91,16 +91,17 @@ void reduce_truth(const View& x, const View& y, int reduced) {
 }
 template <class Op>
 void truth(const View& x, const View& y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { reduce_truth<Op, Byte<T>>(x, y, reduced); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_truth<Op, Byte<T>>(x, y, reduced); });
 }
 
 }  // namespace
 
 void sum(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Add>{}); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Add>{}); });
 }
 void prod(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Multiply>{}); });
+  with_wide_any(x.dtype,
+                [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Multiply>{}); });
 }
 void mean(In x, Out y, int reduced) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
@@ -110,10 +111,10 @@ void mean(In x, Out y, int reduced) {
   });
 }
 void max(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Max>{}); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Max>{}); });
 }
 void min(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Min>{}); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Min>{}); });
 }
 void any(In x, Out y, int reduced) { truth<Max>(x, y, reduced); }
 void all(In x, Out y, int reduced) { truth<Min>(x, y, reduced); }

@@ -38,20 +38,28 @@ struct Square {
   }
 };
 
+// A complex128, which moves as it is.
+struct Bytes16 {
+  std::uint64_t low, high;
+};
+
 template <class T>
 void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1, std::int64_t columns,
                std::int64_t rows) {
-  constexpr std::int64_t item = sizeof(T), N = Square<T>::N;
+  constexpr std::int64_t item = sizeof(T);
   T* to = reinterpret_cast<T*>(buffer);
   std::int64_t r = 0;
-  if (s1 == item && s0 != item) {
-    for (; r + N <= rows; r += N) {
-      std::int64_t c = 0;
-      for (; c + N <= columns; c += N)
-        Square<T>::transpose(to + r * columns + c, columns, from + c * s0 + r * item, s0);
-      for (; c < columns; ++c)
-        for (std::int64_t i = 0; i < N; ++i)
-          std::memcpy(to + (r + i) * columns + c, from + c * s0 + (r + i) * item, item);
+  if constexpr (sizeof(T) <= 8) {
+    constexpr std::int64_t N = Square<T>::N;
+    if (s1 == item && s0 != item) {
+      for (; r + N <= rows; r += N) {
+        std::int64_t c = 0;
+        for (; c + N <= columns; c += N)
+          Square<T>::transpose(to + r * columns + c, columns, from + c * s0 + r * item, s0);
+        for (; c < columns; ++c)
+          for (std::int64_t i = 0; i < N; ++i)
+            std::memcpy(to + (r + i) * columns + c, from + c * s0 + (r + i) * item, item);
+      }
     }
   }
   for (; r < rows; ++r) {
@@ -93,8 +101,10 @@ void gather(char* buffer, const char* from, std::int64_t item, std::int64_t s0, 
       return gather_as<std::uint16_t>(buffer, from, s0, s1, columns, rows);
     case 4:
       return gather_as<std::uint32_t>(buffer, from, s0, s1, columns, rows);
-    default:
+    case 8:
       return gather_as<std::uint64_t>(buffer, from, s0, s1, columns, rows);
+    default:
+      return gather_as<Bytes16>(buffer, from, s0, s1, columns, rows);
   }
 }
 void scatter(char* to, const char* buffer, std::int64_t item, std::int64_t s0, std::int64_t s1,
@@ -106,8 +116,10 @@ void scatter(char* to, const char* buffer, std::int64_t item, std::int64_t s0, s
       return scatter_as<std::uint16_t>(to, buffer, s0, s1, columns, rows);
     case 4:
       return scatter_as<std::uint32_t>(to, buffer, s0, s1, columns, rows);
-    default:
+    case 8:
       return scatter_as<std::uint64_t>(to, buffer, s0, s1, columns, rows);
+    default:
+      return scatter_as<Bytes16>(to, buffer, s0, s1, columns, rows);
   }
 }
 

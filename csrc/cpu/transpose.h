@@ -6,7 +6,7 @@
 
 namespace ts::cpu::TS_ISA {
 
-// buffer[r * columns + c] = from[c * s0 + r * s1]; strides in bytes, `item` 1, 2, 4 or 8 bytes.
+// buffer[r * columns + c] = from[c * s0 + r * s1]; strides in bytes, `item` 1, 2, 4, 8 or 16 bytes.
 void gather(char* buffer, const char* from, std::int64_t item, std::int64_t s0, std::int64_t s1,
             std::int64_t columns, std::int64_t rows);
 // The reverse.

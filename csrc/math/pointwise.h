@@ -7,6 +7,7 @@
 // return a mask.
 #pragma once
 
+#include "math/complex.h"
 #include "math/vmath.h"
 
 namespace ts::TS_MATH {
@@ -30,6 +31,8 @@ template <class V>
 constexpr bool is_bool = std::is_same_v<T<V>, bool>;
 template <class V>
 constexpr bool is_signed = std::is_signed_v<T<V>>;
+template <class V>
+constexpr bool is_complex = is_complex_register<V>;
 
 template <class V>
 TS_INLINE V number(double x) {
@@ -71,6 +74,9 @@ TS_UNARY(tanh, Heavy, vmath::tanh(x))
 TS_UNARY(asin, Heavy, vmath::asin(x))
 TS_UNARY(acos, Heavy, vmath::acos(x))
 TS_UNARY(atan, Heavy, vmath::atan(x))
+TS_UNARY(asinh, Heavy, vmath::asinh(x))
+TS_UNARY(acosh, Heavy, vmath::acosh(x))
+TS_UNARY(atanh, Heavy, vmath::atanh(x))
 TS_UNARY(erf, Heavy, vmath::erf(x))
 TS_UNARY(floor, Light, ts::TS_MATH::floor(x))
 TS_UNARY(ceil, Light, ts::TS_MATH::ceil(x))
@@ -88,12 +94,16 @@ TS_UNARY(softplus, Heavy, vmath::softplus(x))
 struct sign : Light {
   template <class V>
   TS_INLINE static V apply(V x) {
-    const V zero(0), one(1);
-    const V positive = select(x > zero, one, select(x == zero, zero, x));  // NaN stays, -0 becomes 0
-    if constexpr (is_signed<V>)
-      return select(x < zero, -one, positive);
-    else
-      return positive;
+    if constexpr (is_complex<V>) {
+      return vmath::sign(x);
+    } else {
+      const V zero(0), one(1);
+      const V positive = select(x > zero, one, select(x == zero, zero, x));  // NaN stays, -0 becomes 0
+      if constexpr (is_signed<V>)
+        return select(x < zero, -one, positive);
+      else
+        return positive;
+    }
   }
 };
 struct bitwise_invert : Light {
@@ -119,10 +129,31 @@ struct bitwise_invert : Light {
   };
 TS_PREDICATE(logical_not, x == V(0), x == V(0))
 TS_PREDICATE(isnan, x != x, x != x)
-TS_PREDICATE(isinf, ts::TS_MATH::abs(x) == V(vmath::C<V>::infinity), x != x)
-TS_PREDICATE(isfinite, ts::TS_MATH::abs(x) < V(vmath::C<V>::infinity), x == x)
 TS_PREDICATE(signbit, as<T<V>>(bit_cast<IntOf<T<V>>>(x) < bit_cast<IntOf<T<V>>>(V(0))), x < V(0))
 #undef TS_PREDICATE
+
+struct isinf : Light {
+  template <class V>
+  TS_INLINE static auto apply(V x) {
+    if constexpr (is_complex<V>)
+      return decltype(x == x){__builtin_isinf(x.re) || __builtin_isinf(x.im)};
+    else if constexpr (is_floating<V>)
+      return ts::TS_MATH::abs(x) == V(vmath::C<V>::infinity);
+    else
+      return x != x;
+  }
+};
+struct isfinite : Light {
+  template <class V>
+  TS_INLINE static auto apply(V x) {
+    if constexpr (is_complex<V>)
+      return decltype(x == x){__builtin_isfinite(x.re) && __builtin_isfinite(x.im)};
+    else if constexpr (is_floating<V>)
+      return ts::TS_MATH::abs(x) < V(vmath::C<V>::infinity);
+    else
+      return x == x;
+  }
+};
 
 // --- binary: arithmetic ---------------------------------------------------------------------------
 #define TS_BINARY(name, weight, expression) \
@@ -175,6 +206,7 @@ TS_BINARY(atan2, Heavy, vmath::atan2(a, b))
 TS_BINARY(hypot, Heavy, vmath::hypot(a, b))
 TS_BINARY(logaddexp, Heavy, vmath::logaddexp(a, b))
 TS_BINARY(copysign, Light, vmath::copysign(a, b))
+TS_BINARY(nextafter, Light, vmath::nextafter(a, b))
 
 // a - floor(a / b) b, exact: fmod, then the sign of b.
 struct remainder : Lanes {
@@ -214,7 +246,7 @@ struct floor_divide : Lanes {
 struct power : Heavy {
   template <class V>
   TS_INLINE static V apply(V x, V y) {
-    if constexpr (is_floating<V>) {
+    if constexpr (is_floating<V> || is_complex<V>) {
       return vmath::pow(x, y);
     } else {  // squaring; wraps around as products do
       V result(1);

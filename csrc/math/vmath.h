@@ -264,6 +264,7 @@ TS_INLINE V hypot(V x, V y) {
 }  // namespace vmath
 }  // namespace ts::TS_MATH
 
+#include "math/area.h"
 #include "math/power.h"
 #include "math/special.h"
 #include "math/trig.h"

@@ -2,32 +2,33 @@
 
 namespace ts {
 
-bool has_kernels(DType d) {
-  switch (d) {
-    case DType::boolean:
-    case DType::uint8:
-    case DType::int32:
-    case DType::int64:
-    case DType::float32:
-    case DType::float64:
-      return true;
-    default:
-      return false;
-  }
-}
-
 void check_domain(const char* operation, const char* argument, DType d, Domain domain) {
-  if (!has_kernels(d))
-    type_error(operation, ": ", argument, " is ", name(d),
-               "; kernels exist for bool, uint8, int32, int64, float32 and float64");
-  const bool fits = domain == Domain::any || (domain == Domain::numeric && d != DType::boolean) ||
-                    (domain == Domain::floating && is_floating(d)) ||
-                    (domain == Domain::integral && !is_floating(d));
-  if (!fits)
-    type_error(operation, ": ", argument, " is ", name(d), "; ",
-               domain == Domain::numeric    ? "a number is needed, not bool"
-               : domain == Domain::floating ? "a floating dtype is needed"
-                                            : "bool or an integer dtype is needed");
+  const bool real = !is_complex(d) && !is_half(d);
+  bool fits = true;
+  const char* wanted = "";
+  switch (domain) {
+    case Domain::numeric:
+      fits = real && d != DType::boolean, wanted = "a real number is needed, not bool";
+      break;
+    case Domain::floating:
+      fits = real && is_floating(d), wanted = "float32 or float64 is needed";
+      break;
+    case Domain::integral:
+      fits = d == DType::boolean || is_integer(d), wanted = "bool or an integer dtype is needed";
+      break;
+    case Domain::any:
+      fits = real, wanted = "bool, an integer dtype, float32 or float64 is needed";
+      break;
+    case Domain::number:
+      fits = !is_half(d) && d != DType::boolean, wanted = "a number is needed, not bool";
+      break;
+    case Domain::inexact:
+      fits = (real && is_floating(d)) || is_complex(d), wanted = "a floating or complex dtype is needed";
+      break;
+    case Domain::all:
+      break;
+  }
+  if (!fits) type_error(operation, ": ", argument, " is ", name(d), "; ", wanted);
 }
 
 int normalize_axis(const char* operation, std::int64_t axis, int ndim) {

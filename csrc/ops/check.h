@@ -6,12 +6,11 @@
 
 namespace ts {
 
-// The domains of kernels.def.
-enum class Domain { numeric, floating, integral, any };
+// The domains of kernels.def. Operations that compute float16 and bfloat16 in float32 ask for `floating` of
+// that.
+enum class Domain { numeric, floating, integral, any, number, inexact, all };
 
-// The dtypes that kernels are compiled for; see cpu/types.h.
-bool has_kernels(DType dtype);
-// TypeError unless the kernels take this dtype.
+// TypeError unless the dtype belongs to the domain; `all` takes every dtype.
 void check_domain(const char* operation, const char* argument, DType dtype, Domain domain);
 
 // An axis in [-ndim, ndim) as one in [0, ndim); AxisError otherwise.

@@ -11,7 +11,6 @@ namespace ts::ops {
 namespace {
 
 Array filled(const char* operation, const Shape& shape, const Operand& value, DType dtype) {
-  check_domain(operation, "dtype", dtype, Domain::any);
   Array y = ts::empty(operation, dtype, shape);
   copy_into(operation, value, y);
   return y;
@@ -65,6 +64,8 @@ Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optiona
   }
   const Operand bounds[] = {first, last, step};
   const DType d = dtype.value_or(result_type(bounds, 3));
+  if (is_half(d)) return astype(arange(start, stop, step, DType::float32), d, false);
+  if (is_complex(d)) return astype(arange(start, stop, step, real_of(d)), d, false);
   check_domain("arange", "dtype", d, Domain::numeric);
   if (step.real == 0) value_error("arange: step must not be 0");
   double count = std::ceil((last.real - first.real) / step.real);

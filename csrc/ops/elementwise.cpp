@@ -2,8 +2,12 @@
 #include "ops/elementwise.h"
 
 #include <cstring>
+#include <optional>
 
+#include "core/half.h"
 #include "core/launch.h"
+#include "ops/complex.h"
+#include "ops/creation.h"
 #include "ops/device.h"
 #include "ops/reduce.h"
 
@@ -33,6 +37,10 @@ class Broadcast {
   void operator=(const Broadcast&) = delete;
 
   void bind(const char* operation, const Operand& operand, DType dtype, const Shape& shape) {
+    bind(operation, operand, dtype, shape, dtype);
+  }
+  // `rounded` is the dtype that a scalar takes first: a half, computed in float32.
+  void bind(const char* operation, const Operand& operand, DType dtype, const Shape& shape, DType rounded) {
     if (operand.is_array()) {
       const Array& x = operand.array();
       if (x.dtype() == dtype) {
@@ -46,7 +54,8 @@ class Broadcast {
       }
       view_ = holder_;
     } else {
-      write_scalar(operation, operand.scalar(), dtype, element_);
+      write_scalar(operation, operand.scalar(), rounded, element_);
+      if (rounded != dtype) widen_half(rounded);
       zeros_ = Shape(shape.rank());
       view_ = In{{element_, shape.data(), zeros_.data(), nullptr, shape.rank(), dtype}};
     }
@@ -54,19 +63,41 @@ class Broadcast {
   In view() const { return view_; }
 
  private:
+  void widen_half(DType half) {
+    std::uint16_t bits;
+    std::memcpy(&bits, element_, sizeof(bits));
+    const float value = half == DType::float16 ? float_from_float16(bits) : float_from_bfloat16(bits);
+    std::memcpy(element_, &value, sizeof(value));
+  }
+
   In view_;
   Array holder_;
   Shape zeros_;
   alignas(16) unsigned char element_[16];
 };
 
-// The dtype that the kernel computes in.
+bool is_power(const Pointwise& op) { return op.binary == &Kernels::power; }
+bool divides(const Pointwise& op) {
+  return op.binary == &Kernels::floor_divide || op.binary == &Kernels::remainder;
+}
+
+// The dtype of the computation: what the kernel computes in, unless that is float32 for a half.
 DType compute_dtype(const Pointwise& op, const Operand* operands) {
   DType d = result_type(operands, op.arity);
-  if (op.domain == Domain::floating && !is_floating(d) && !is_complex(d)) d = default_float();
-  check_domain(op.name, "the operand", d, op.domain);
+  if ((op.domain == Domain::floating || op.domain == Domain::inexact) && !is_floating(d) && !is_complex(d))
+    d = default_float();
+  // NumPy counts with bools where the result is not one: in its smallest integers.
+  if (d == DType::boolean &&
+      (is_power(op) || divides(op) || op.unary == &Kernels::square || op.unary == &Kernels::signbit ||
+       op.binary == &Kernels::bitwise_left_shift || op.binary == &Kernels::bitwise_right_shift))
+    d = DType::int8;
+  const bool halved = is_half(d) && op.domain != Domain::integral;
+  check_domain(op.name, "the operand", halved ? DType::float32 : d, op.domain);
+  if (halved && op.binary == &Kernels::nextafter)
+    type_error(op.name, ": the operand is ", name(d), "; float32 or float64 is needed");
   return d;
 }
+DType kernel_dtype(DType d) { return is_half(d) ? DType::float32 : d; }
 
 Shape result_shape(const Pointwise& op, const Operand* operands) {
   Shape shape;
@@ -114,23 +145,38 @@ bool has_negative(const Array& x) {
 
 // Integer division by zero and integer powers below zero have no answer in the dtype.
 void check_integer_rules(const Pointwise& op, const Operand* operands, DType dtype) {
-  if (is_floating(dtype) || op.arity != 2) return;
-  const bool divides = op.binary == &Kernels::floor_divide || op.binary == &Kernels::remainder;
-  const bool raises_power = op.binary == &Kernels::power;
-  if (!divides && !raises_power) return;
+  if (!is_integer(dtype) || (!divides(op) && !is_power(op))) return;
   const Operand& b = operands[1];
   bool bad;
   if (!b.is_array())
-    bad = divides ? b.scalar().integer == 0 : b.scalar().integer < 0;
-  else {
-    const Array x = astype(b.array(), DType::int64, false);
-    bad = divides ? has_zero<std::int64_t>(x) : has_negative<std::int64_t>(x);
-  }
-  if (bad && divides)
+    bad = divides(op) ? b.scalar().integer == 0
+                      : b.scalar().kind != Kind::unsigned_integer && b.scalar().integer < 0;
+  else if (divides(op))
+    bad = has_zero<std::int64_t>(astype(b.array(), DType::int64, false));
+  else
+    bad = kind(b.array().dtype()) == Kind::signed_integer &&
+          has_negative<std::int64_t>(astype(b.array(), DType::int64, false));
+  if (bad && divides(op))
     zero_division_error(op.name, ": b contains an integer 0; use a floating dtype for inf or nan");
   if (bad)
     value_error(op.name,
                 ": integers to negative integer powers are not integers; use a floating dtype for the base");
+}
+
+// A comparison with an integer that the dtype does not hold has one answer for every element.
+std::optional<bool> constant_comparison(const Pointwise& op, const Operand* operands, DType dtype) {
+  if (!op.boolean_result || op.arity != 2 || !is_integer(dtype)) return {};
+  for (int i = 0; i < 2; ++i) {
+    if (operands[i].is_array() || scalar_fits(operands[i].scalar(), dtype)) continue;
+    const bool below =
+        operands[i].scalar().kind != Kind::unsigned_integer && operands[i].scalar().integer < 0;
+    const bool a_is_less = below == (i == 0);
+    if (op.binary == &Kernels::equal) return false;
+    if (op.binary == &Kernels::not_equal) return true;
+    if (op.binary == &Kernels::less || op.binary == &Kernels::less_equal) return a_is_less;
+    if (op.binary == &Kernels::greater || op.binary == &Kernels::greater_equal) return !a_is_less;
+  }
+  return {};
 }
 
 void run(const Pointwise& op, const Broadcast* views, Array& out) {
@@ -147,26 +193,46 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
 }  // namespace
 
 namespace {
-// Whole numbers stay as they are, in their dtype.
 bool rounds(const Pointwise& op) {
   return op.unary && (op.unary == &Kernels::floor || op.unary == &Kernels::ceil ||
                       op.unary == &Kernels::trunc || op.unary == &Kernels::round);
 }
+
+// What needs no kernel of its own dtype: whole numbers are rounded, bools absolute as they are; the absolute
+// value of a complex number is a hypotenuse, and its parts are rounded each.
+std::optional<Array> without_kernel(const Pointwise& op, const Operand* operands) {
+  if (!op.unary || !operands[0].is_array()) return {};
+  const Array& x = operands[0].array();
+  const bool absolute = op.unary == &Kernels::absolute;
+  if (rounds(op) && !is_floating(x.dtype()) && !is_complex(x.dtype())) return copy(x);
+  if (absolute && x.dtype() == DType::boolean) return copy(x);
+  if (absolute && is_complex(x.dtype())) {
+    Array y = empty("absolute", real_of(x.dtype()), x.shape());
+    launch<&Kernels::hypot>(real(x), imag(x), y);
+    return y;
+  }
+  if (op.unary == &Kernels::round && is_complex(x.dtype())) {
+    Array y = copy(x);
+    Array pairs = as_pairs(y);
+    launch<&Kernels::round>(pairs, pairs);
+    return y;
+  }
+  return {};
+}
 }  // namespace
 
 Array pointwise(const Pointwise& op, const Operand* operands) {
-  if (rounds(op) && operands[0].is_array() && is_integer(operands[0].array().dtype())) {
-    check_domain(op.name, "x", operands[0].array().dtype(), Domain::any);
-    return copy(operands[0].array());
-  }
-  const DType dtype = compute_dtype(op, operands);
+  if (auto y = without_kernel(op, operands)) return *y;
+  const DType dtype = compute_dtype(op, operands), kernel = kernel_dtype(dtype);
   check_integer_rules(op, operands, dtype);
   const Shape shape = result_shape(op, operands);
+  if (const auto held = constant_comparison(op, operands, dtype))
+    return full(shape, Scalar::of(*held), DType::boolean);
   Broadcast views[kMaxOperands];
-  for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], dtype, shape);
-  Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : dtype);
+  for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], kernel, shape, dtype);
+  Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : kernel);
   run(op, views, y);
-  return y;
+  return kernel == dtype || op.boolean_result ? y : astype(y, dtype, false);
 }
 
 void check_writable(const char* operation, const Array& out) {
@@ -177,11 +243,11 @@ void check_writable(const char* operation, const Array& out) {
 }
 
 void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
-  const DType dtype = compute_dtype(op, operands);
-  const DType result = op.boolean_result ? DType::boolean : dtype;
   check_writable(op.name, out);
-  if (rounds(op) && is_integer(out.dtype())) return;
-  check_integer_rules(op, operands, dtype);
+  const std::optional<Array> ready = without_kernel(op, operands);
+  const DType dtype = ready ? ready->dtype() : compute_dtype(op, operands);
+  const DType result = op.boolean_result ? DType::boolean : dtype;
+  if (!ready) check_integer_rules(op, operands, dtype);
   const Shape shape = result_shape(op, operands);
   if (shape != out.shape() && broadcast_shapes(op.name, shape, out.shape()) != out.shape())
     value_error(op.name, ": the result of shape ", shape, " does not fit the destination of shape ",
@@ -189,23 +255,24 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
   if (result != out.dtype() && (kind(result) > kind(out.dtype()) || out.dtype() == DType::boolean))
     type_error(op.name, ": a result of dtype ", name(result), " cannot be stored in a destination of dtype ",
                name(out.dtype()));
+  if (ready) return copy_into(op.name, *ready, out);
   // Through a temporary where the kernel's dtype differs or an input would be overwritten before it is read.
-  bool direct = result == out.dtype();
+  bool direct = result == out.dtype() && (op.boolean_result || !is_half(dtype)) &&
+                !constant_comparison(op, operands, dtype);
   for (int i = 0; i < op.arity; ++i)
     if (operands[i].is_array() && may_overlap(operands[i].array(), out) &&
         !same_elements(operands[i].array(), out))
       direct = false;
   if (!direct) return copy_into(op.name, pointwise(op, operands), out);
   Broadcast views[kMaxOperands];
-  for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], dtype, out.shape());
+  for (int i = 0; i < op.arity; ++i)
+    views[i].bind(op.name, operands[i], kernel_dtype(dtype), out.shape(), dtype);
   run(op, views, out);
 }
 
 Array where(const Array& condition, const Operand& a, const Operand& b) {
-  check_domain("where", "condition", condition.dtype(), Domain::any);
   const Operand values[] = {a, b};
   const DType dtype = result_type(values, 2);
-  check_domain("where", "a", dtype, Domain::any);
   Shape shape = condition.shape();
   for (const Operand& x : values)
     if (x.is_array() && x.array().shape() != shape)
@@ -229,10 +296,17 @@ Array contiguous(const Array& x) {
 
 Array copy(const Array& x) { return astype(x, x.dtype(), true); }
 
+namespace {
+void check_cast(const char* operation, DType from, DType to) {
+  if (is_complex(from) && !is_complex(to) && to != DType::boolean)
+    type_error(operation, ": ", name(from), " does not become ", name(to),
+               ", which would lose the imaginary part; take .real or the absolute value");
+}
+}  // namespace
+
 Array astype(const Array& x, DType dtype, bool copy) {
   if (x.dtype() == dtype && !copy) return x;
-  check_domain("astype", "x", x.dtype(), Domain::any);
-  check_domain("astype", "dtype", dtype, Domain::any);
+  check_cast("astype", x.dtype(), dtype);
   Array y = x.is_dense() ? empty_like("astype", x, dtype) : empty("astype", dtype, x.shape());
   launch<&Kernels::cast>(x, y);
   return y;
@@ -240,14 +314,13 @@ Array astype(const Array& x, DType dtype, bool copy) {
 
 void copy_into(const char* operation, const Operand& x, Array& out) {
   check_writable(operation, out);
-  check_domain(operation, "the destination", out.dtype(), Domain::any);
   Broadcast view;
   if (!x.is_array()) {
     view.bind(operation, x, out.dtype(), out.shape());
     launch<&Kernels::cast>(view.view(), out);
     return;
   }
-  check_domain(operation, "the source", x.array().dtype(), Domain::any);
+  check_cast(operation, x.array().dtype(), out.dtype());
   Array source = to_device(x.array(), out.device()).broadcast_to(operation, out.shape());
   if (same_elements(source, out)) return;
   if (may_overlap(source, out)) source = copy(source);

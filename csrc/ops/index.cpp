@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "core/launch.h"
+#include "ops/complex.h"
 #include "ops/creation.h"
 #include "ops/elementwise.h"
 
@@ -94,7 +95,6 @@ Shape replaced(const Shape& shape, int axis, const Shape& middle) {
 
 // `index` is checked; x has the axis. The result's shape is x's with the axis replaced by index's axes.
 Array take_along(const char* op, const Array& x, const Array& index, int axis) {
-  check_domain(op, "x", x.dtype(), Domain::any);
   Array y = empty(op, x.dtype(), replaced(x.shape(), axis, index.shape()));
   if (y.size() == 0) return y;
   Array flat =
@@ -109,6 +109,15 @@ using IndexedWrite = void (*Kernels::*)(In, In, Out);
 void write_along(const char* op, IndexedWrite kernel, const Array& index, const Array& x, Array& y,
                  int axis) {
   if (x.size() == 0) return;
+  if (kernel == &Kernels::index_add && is_complex(y.dtype())) {
+    Array pairs = as_pairs(y);
+    return write_along(op, kernel, index, as_pairs(x), pairs, axis);
+  }
+  if (kernel == &Kernels::index_add && is_half(y.dtype())) {
+    Array wide = astype(y, DType::float32, true);
+    write_along(op, kernel, index, astype(x, DType::float32, false), wide, axis);
+    return copy_into(op, wide, y);
+  }
   const Array source = as_three(x, axis);
   if (auto view = y.view_as(around(y.shape(), axis))) {
     launch(kernel, as_one(index), source, *view);
@@ -121,7 +130,6 @@ void write_along(const char* op, IndexedWrite kernel, const Array& index, const 
 }
 
 Array summed_into_zeros(const char* op, const Array& dy, const Array& index, const Shape& shape, int axis) {
-  if (!is_floating(dy.dtype())) check_domain(op, "dy", dy.dtype(), Domain::any);
   check_shape(op, "dy", dy, replaced(shape, axis, index.shape()));
   Array dx = zeros(shape, dy.dtype());
   Array flat = *contiguous(dy).view_as(replaced(shape, axis, {index.size()}));
@@ -149,10 +157,25 @@ Array leading(const Array& x, const Shape& shape) {
 
 using ScatterKernel = void (*Kernels::*)(In, In, Out, int);
 
+// Checked operands; complex numbers are added by their parts, halves in float32.
+void scatter_checked(const char* op, ScatterKernel kernel, const Array& index, const Array& source, Array& x,
+                     int axis) {
+  if (kernel == &Kernels::scatter_add && is_complex(x.dtype())) {
+    Array re = real(x), im = imag(x);
+    launch(kernel, index, real(source), re, axis);
+    launch(kernel, index, imag(source), im, axis);
+  } else if (kernel == &Kernels::scatter_add && is_half(x.dtype())) {
+    Array wide = astype(x, DType::float32, true);
+    launch(kernel, index, astype(source, DType::float32, false), wide, axis);
+    copy_into(op, wide, x);
+  } else {
+    launch(kernel, index, source, x, axis);
+  }
+}
+
 void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t dim, const Array& index,
                   const Operand& src) {
   check_writable(op, x);
-  check_domain(op, "x", x.dtype(), Domain::any);
   const int axis = normalize_axis(op, dim, x.ndim());
   check_fits(op, index, "x", x.shape(), axis);
   Array i = checked_index(op, "index", index, {"x", axis, x.shape(axis)});
@@ -168,13 +191,12 @@ void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t d
   }
   if (i.size() == 0) return;
   if (may_overlap(i, x)) i = copy(i);
-  launch(kernel, i, source, x, axis);
+  scatter_checked(op, kernel, i, source, x, axis);
 }
 
 void index_write(const char* op, IndexedWrite kernel, Array& x, std::int64_t dim, const Array& index,
                  const Array& source) {
   check_writable(op, x);
-  check_domain(op, "x", x.dtype(), Domain::any);
   const int axis = normalize_axis(op, dim, x.ndim());
   if (index.ndim() > 1) value_error(op, ": index must have one dimension, got shape ", index.shape());
   check_same_dtype(op, "source", source, x.dtype());
@@ -220,7 +242,6 @@ Array take_along_axis(const Array& x, const Array& indices, std::int64_t axis) {
   const Shape common = broadcast_shapes("take_along_axis", left, right);
   left = right = common;
   left[a] = x.shape(a), right[a] = indices.shape(a);
-  check_domain("take_along_axis", "x", x.dtype(), Domain::any);
   const Array i = checked_index("take_along_axis", "indices", indices, {"x", a, x.shape(a)}, true);
   Array y = empty("take_along_axis", x.dtype(), right);
   if (y.size())
@@ -264,7 +285,6 @@ Array embedding_backward(const Array& dy, const Array& x, std::int64_t rows,
 }
 
 Array gather(const Array& x, std::int64_t dim, const Array& index) {
-  check_domain("gather", "x", x.dtype(), Domain::any);
   const int axis = normalize_axis("gather", dim, x.ndim());
   check_fits("gather", index, "x", x.shape(), axis);
   const Array i = checked_index("gather", "index", index, {"x", axis, x.shape(axis)});
@@ -274,13 +294,12 @@ Array gather(const Array& x, std::int64_t dim, const Array& index) {
 }
 
 Array gather_backward(const Array& dy, std::int64_t dim, const Array& index, const Shape& shape) {
-  check_domain("gather_backward", "dy", dy.dtype(), Domain::any);
   const int axis = normalize_axis("gather_backward", dim, shape.rank());
   check_fits("gather_backward", index, "x", shape, axis);
   check_shape("gather_backward", "dy", dy, index.shape());
   const Array i = checked_index("gather_backward", "index", index, {"x", axis, shape[axis]});
   Array dx = zeros(shape, dy.dtype());
-  if (i.size()) launch<&Kernels::scatter_add>(i, dy, dx, axis);
+  if (i.size()) scatter_checked("gather_backward", &Kernels::scatter_add, i, dy, dx, axis);
   return dx;
 }
 
@@ -319,7 +338,6 @@ Array index_set(const Array& x, std::int64_t dim, const Array& index, const Arra
 }
 
 Array nonzero_flat(const Array& x) {
-  check_domain("nonzero_flat", "x", x.dtype(), Domain::any);
   const Array truth = contiguous(astype(x, DType::boolean, false));
   std::int64_t count = 0, shape = 1, stride = 1;
   const Out total{{&count, &shape, &stride, nullptr, 1, DType::int64}};

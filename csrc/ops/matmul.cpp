@@ -3,6 +3,7 @@
 #include "ops/matmul.h"
 
 #include "core/launch.h"
+#include "ops/complex.h"
 #include "ops/elementwise.h"
 
 namespace ts::ops {
@@ -55,11 +56,41 @@ void multiply(const Array& a, const Array& b, const Array& bias, Array& c, Activ
   launch_over(a, b, bias, c, activation, axis, batch, 0, 0, 0);
 }
 
+// What the kernel multiplies a dtype in: integers wrap in any width that is not smaller.
+DType product_dtype(DType d) {
+  switch (d) {
+    case DType::int8:
+      return DType::uint8;
+    case DType::int16:
+    case DType::uint16:
+    case DType::uint32:
+      return DType::int32;
+    case DType::uint64:
+      return DType::int64;
+    case DType::float16:
+    case DType::bfloat16:
+      return DType::float32;
+    default:
+      return d;
+  }
+}
+
+// Four real products: (ar br - ai bi) + (ar bi + ai br) i.
+Array complex_matmul(const Array& a, const Array& b) {
+  const Array ar = real(a), ai = imag(a), br = real(b), bi = imag(b);
+  Array re = matmul(ar, br), im = matmul(ar, bi);
+  const Array rest = matmul(ai, bi), cross = matmul(ai, br);
+  launch<&Kernels::subtract>(re, rest, re);
+  launch<&Kernels::add>(im, cross, im);
+  return from_parts(re, im);
+}
+
 Array affine(const char* operation, const Array& x, const Array& weight, const Array& bias,
              Activation activation) {
   if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
   check_rank(operation, "weight", weight, 2);
-  check_domain(operation, "x", x.dtype(), Domain::numeric);
+  check_domain(operation, "x", product_dtype(x.dtype()) == x.dtype() ? x.dtype() : DType::boolean,
+               Domain::numeric);
   check_same_dtype(operation, "weight", weight, x.dtype());
   const int last = x.ndim() - 1;
   if (x.shape(last) != weight.shape(1))
@@ -95,7 +126,9 @@ Array matmul(const Array& a, const Array& b) {
                   " must have at least 1 dimension, got a 0-d array; use multiply");
   const DType dtype = a.dtype() == b.dtype() ? a.dtype() : promote(a.dtype(), b.dtype());
   if (dtype == DType::boolean) return astype(matmul(astype(a, DType::int32, false), b), dtype, false);
-  check_domain(operation, "a and b of dtype", dtype, Domain::numeric);
+  if (is_complex(dtype)) return complex_matmul(astype(a, dtype, false), astype(b, dtype, false));
+  if (const DType computed = product_dtype(dtype); computed != dtype)
+    return astype(matmul(astype(a, computed, false), astype(b, computed, false)), dtype, false);
   const bool row = a.ndim() == 1, column = b.ndim() == 1;
   Array left = row ? a.expand_dims(0) : a, right = column ? b.expand_dims(1) : b;
   const std::int64_t k = left.shape(left.ndim() - 1);

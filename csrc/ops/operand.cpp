@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/half.h"
 
 namespace ts {
 
@@ -10,7 +11,18 @@ namespace {
 DType g_default_float = DType::float32;
 
 DType scalar_dtype(Kind k) {
-  return k == Kind::boolean ? DType::boolean : k == Kind::floating ? default_float() : DType::int64;
+  switch (k) {
+    case Kind::boolean:
+      return DType::boolean;
+    case Kind::unsigned_integer:
+      return DType::uint64;
+    case Kind::signed_integer:
+      return DType::int64;
+    case Kind::floating:
+      return default_float();
+    default:
+      return complex_of(default_float());
+  }
 }
 
 int rank(Kind k) {
@@ -27,15 +39,39 @@ void write_integer(const char* operation, const Scalar& s, DType dtype, void* el
                                                                       : static_cast<T>(s.real);
     return;
   }
-  const bool fits = std::is_signed_v<T> ? s.integer >= static_cast<std::int64_t>(low) &&
-                                              s.integer <= static_cast<std::int64_t>(high)
-                                        : s.integer >= 0 && static_cast<std::uint64_t>(s.integer) <= high;
-  if (!fits)
+  if (!scalar_fits(s, dtype)) {
+    if (s.kind == Kind::unsigned_integer)
+      overflow_error(operation, ": the integer ", static_cast<std::uint64_t>(s.integer), " does not fit ",
+                     name(dtype), ", which holds ", +low, " to ", +high);
     overflow_error(operation, ": the integer ", s.integer, " does not fit ", name(dtype), ", which holds ",
                    +low, " to ", +high);
+  }
   *static_cast<T*>(element) = static_cast<T>(s.integer);
 }
+
+template <class T>
+bool fits(const Scalar& s) {
+  constexpr auto low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
+  if (s.kind == Kind::unsigned_integer) return std::is_same_v<T, std::uint64_t>;
+  if constexpr (std::is_signed_v<T>)
+    return s.integer >= low && s.integer <= high;
+  else
+    return s.integer >= 0 && static_cast<std::uint64_t>(s.integer) <= high;
+}
 }  // namespace
+
+bool scalar_fits(const Scalar& s, DType dtype) {
+  switch (dtype) {
+#define TS_FITS(dtype_name, T, kind)                                                          \
+  case DType::dtype_name:                                                                     \
+    if constexpr (Kind::kind == Kind::unsigned_integer || Kind::kind == Kind::signed_integer) \
+      return fits<T>(s);                                                                      \
+    return true;
+    TS_DTYPES(TS_FITS)
+#undef TS_FITS
+  }
+  return true;
+}
 
 DType default_float() { return g_default_float; }
 void set_default_float(DType dtype) {
@@ -59,13 +95,31 @@ DType result_type(const Operand* operands, int count) {
   }
   if (!any_scalar) return arrays;
   if (!any_array) return scalar_dtype(scalars);
-  return rank(scalars) > rank(kind(arrays)) ? scalar_dtype(scalars) : arrays;
+  if (rank(scalars) <= rank(kind(arrays))) return arrays;
+  // A complex number keeps the precision of the floats that it meets.
+  if (scalars == Kind::complex_floating && is_floating(arrays)) return complex_of(arrays);
+  return scalar_dtype(scalars);
 }
 
 void write_scalar(const char* operation, const Scalar& s, DType dtype, void* element) {
+  if (s.kind == Kind::complex_floating && !is_complex(dtype) && dtype != DType::boolean)
+    type_error(operation, ": a complex number does not fit ", name(dtype));
   switch (dtype) {
     case DType::boolean:
-      *static_cast<bool*>(element) = s.real != 0;
+      *static_cast<bool*>(element) = s.real != 0 || s.imaginary != 0;
+      return;
+    case DType::float16:
+      static_cast<Bits16*>(element)->bits = float16_from_double(s.real);
+      return;
+    case DType::bfloat16:
+      static_cast<Bits16*>(element)->bits = bfloat16_from_double(s.real);
+      return;
+    case DType::complex64:
+      *static_cast<ComplexBits<float>*>(element) = {static_cast<float>(s.real),
+                                                    static_cast<float>(s.imaginary)};
+      return;
+    case DType::complex128:
+      *static_cast<ComplexBits<double>*>(element) = {s.real, s.imaginary};
       return;
     case DType::float32:
       *static_cast<float*>(element) = static_cast<float>(s.real);
@@ -85,8 +139,6 @@ void write_scalar(const char* operation, const Scalar& s, DType dtype, void* ele
       TS_WRITE(int32, std::int32_t)
       TS_WRITE(int64, std::int64_t)
 #undef TS_WRITE
-    default:
-      type_error(operation, ": dtype ", name(dtype), " is not supported by the kernels yet");
   }
 }
 

@@ -2,6 +2,7 @@
 #include "ops/reduce.h"
 
 #include "core/launch.h"
+#include "ops/complex.h"
 #include "ops/elementwise.h"
 #include "ops/operand.h"
 
@@ -9,6 +10,12 @@ namespace ts::ops {
 namespace {
 
 using Reduce = void (*Kernels::*)(In, Out, int);
+
+// NumPy's reductions take axis 0 or -1 of an array without axes.
+Shape reduced_axes(const char* operation, const Axes& axes, int ndim) {
+  if (ndim == 0 && !axes.all && axes.list.rank() == 1 && (axes.list[0] == 0 || axes.list[0] == -1)) return {};
+  return normalize_axes(operation, axes, ndim);
+}
 
 // x with its kept axes first and its reduced axes last, and the shapes of the result.
 struct Plan {
@@ -19,7 +26,7 @@ struct Plan {
 
   Plan(const char* operation, const Array& array, const Axes& axes) : kept_dims(array.shape()) {
     const int ndim = array.ndim();
-    const Shape list = normalize_axes(operation, axes, ndim);
+    const Shape list = reduced_axes(operation, axes, ndim);
     reduced = list.rank();
     if (reduced == ndim) {
       for (int i = 0; i < ndim; ++i) length *= array.shape(i), kept_dims[i] = 1;
@@ -53,24 +60,127 @@ Array run(const char* operation, Reduce kernel, const Array& x, const Axes& axis
   return plan.finish(std::move(y), keepdims);
 }
 
+// A dense copy in another shape.
+Array reshape_copy(const Array& x, const Shape& shape) {
+  Array y = empty("prod", x.dtype(), x.shape());
+  launch<&Kernels::cast>(x, y);
+  return *y.view_as(shape);
+}
+
+// The parts are reduced each by itself; x is complex.
+Array complex_sum(const char* operation, Reduce kernel, const Array& x, const Axes& axis, bool keepdims) {
+  const Plan plan(operation, x, axis);
+  Array y = plan.result(operation, x.dtype());
+  const Array from_re = real(plan.x), from_im = imag(plan.x);
+  Array re = real(y), im = imag(y);
+  launch(kernel, from_re, re, plan.reduced);
+  launch(kernel, from_im, im, plan.reduced);
+  return plan.finish(std::move(y), keepdims);
+}
+
+// Halves multiplied with halves until one is left: log2 K steps of rounding.
+Array complex_product(const Array& x, const Axes& axis, bool keepdims) {
+  const Plan plan("prod", x, axis);
+  Shape rows = plan.kept;
+  rows.push_back(plan.length);
+  Array rest = reshape_copy(plan.x, rows);
+  const int last = rows.rank() - 1;
+  if (plan.length == 0) {
+    Array y = plan.result("prod", x.dtype());
+    copy_into("prod", Scalar::of(std::int64_t{1}), y);
+    return plan.finish(std::move(y), keepdims);
+  }
+  while (rest.shape(last) > 1) {
+    const std::int64_t n = rest.shape(last), half = n / 2;
+    Array low = rest.slice(last, 0, half);
+    launch<&Kernels::multiply>(low, rest.slice(last, n - half, half), low);
+    rest = rest.slice(last, 0, n - half);
+  }
+  Array y = copy(rest.squeeze(last));
+  return plan.finish(std::move(y), keepdims);
+}
+
+// NumPy's: small integers are added in 64 bits of their signedness.
+DType sum_dtype(DType d) {
+  if (kind(d) == Kind::unsigned_integer) return DType::uint64;
+  return d == DType::boolean || is_integer(d) ? DType::int64 : d;
+}
+
+// Integers wrap, so their sums and products are those of int64; halves are added in float32.
 Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axes& axis,
                  std::optional<DType> dtype, bool keepdims) {
-  check_domain(operation, "x", x.dtype(), Domain::any);
-  const DType result = dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : DType::int64;
-  check_domain(operation, "dtype", result, Domain::numeric);
-  return run(operation, kernel, astype(x, result, false), axis, result, keepdims);
+  const DType result = dtype.value_or(sum_dtype(x.dtype()));
+  if (result == DType::boolean) type_error(operation, ": dtype is bool; a number is needed");
+  if (is_complex(result)) {
+    const Array source = astype(x, result, false);
+    if (kernel == &Kernels::prod) return complex_product(source, axis, keepdims);
+    return complex_sum(operation, kernel, source, axis, keepdims);
+  }
+  const DType computed = is_half(result) ? DType::float32 : is_floating(result) ? result : DType::int64;
+  const Array source = is_integer(result) && x.dtype() == DType::uint64 ? x.view_dtype(DType::int64)
+                                                                        : astype(x, computed, false);
+  const Array y = run(operation, kernel, source, axis, computed, keepdims);
+  if (result == DType::uint64) return y.view_dtype(result);
+  return astype(y, result, false);
 }
 
 DType mean_dtype(const char* operation, const Array& x, std::optional<DType> dtype) {
-  check_domain(operation, "x", x.dtype(), Domain::any);
-  const DType result = dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : default_float();
-  check_domain(operation, "dtype", result, Domain::floating);
+  const DType result = dtype                                             ? *dtype
+                       : is_floating(x.dtype()) || is_complex(x.dtype()) ? x.dtype()
+                                                                         : default_float();
+  check_domain(operation, "dtype", is_half(result) ? DType::float32 : result, Domain::inexact);
   return result;
 }
+DType computed_mean(DType d) { return is_half(d) ? DType::float32 : d; }
+
+// The order of an integer dtype in one that the kernels are compiled for: widened, and 64 unsigned bits with
+// the highest one flipped. Halves in float32.
+struct Ordered {
+  Array x;
+  DType original;
+  bool flipped = false;
+
+  Ordered(const char* operation, const Array& array) : x(array), original(array.dtype()) {
+    switch (original) {
+      case DType::int8:
+      case DType::int16:
+      case DType::uint16:
+        x = astype(array, DType::int32, false);
+        return;
+      case DType::uint32:
+        x = astype(array, DType::int64, false);
+        return;
+      case DType::uint64:
+        x = flip(array).view_dtype(DType::int64);
+        flipped = true;
+        return;
+      case DType::float16:
+      case DType::bfloat16:
+        x = astype(array, DType::float32, false);
+        return;
+      default:
+        check_domain(operation, "x", original, Domain::any);
+    }
+  }
+  Array restore(Array y) const {
+    if (flipped) return flip(y.view_dtype(original));
+    return astype(y, original, false);
+  }
+
+ private:
+  static Array flip(const Array& a) {
+    constexpr std::uint64_t kHighest = std::uint64_t{1} << 63;
+    const Shape zeros(a.ndim());
+    Array y = empty_like("flip", a, a.dtype());
+    const In highest{{const_cast<std::uint64_t*>(&kHighest), a.shape().data(), zeros.data(), nullptr,
+                      a.ndim(), DType::uint64}};
+    launch<&Kernels::bitwise_xor>(a, highest, y);
+    return y;
+  }
+};
 
 Array extreme(const char* operation, const char* what, Reduce kernel, const Array& x, const Axes& axis,
               DType result, bool keepdims) {
-  check_domain(operation, "x", x.dtype(), Domain::any);
   const Plan plan(operation, x, axis);
   if (plan.length == 0 && size_of(plan.kept) > 0)
     value_error(operation, ": an empty input has no ", what, ": x of shape ", x.shape(),
@@ -82,7 +192,13 @@ Array extreme(const char* operation, const char* what, Reduce kernel, const Arra
 
 Array position(const char* operation, const char* what, Reduce kernel, const Array& x,
                std::optional<std::int64_t> axis, bool keepdims) {
-  return extreme(operation, what, kernel, x, axis ? Axes{false, {*axis}} : Axes{}, DType::int64, keepdims);
+  const Ordered ordered(operation, x);
+  return extreme(operation, what, kernel, ordered.x, axis ? Axes{false, {*axis}} : Axes{}, DType::int64,
+                 keepdims);
+}
+
+Array truth(const char* operation, Reduce kernel, const Array& x, const Axes& axis, bool keepdims) {
+  return run(operation, kernel, astype(x, DType::boolean, false), axis, DType::boolean, keepdims);
 }
 
 }  // namespace
@@ -95,33 +211,45 @@ Array prod(const Array& x, const Axes& axis, std::optional<DType> dtype, bool ke
 }
 
 Array mean(const Array& x, const Axes& axis, std::optional<DType> dtype, bool keepdims) {
-  const DType result = mean_dtype("mean", x, dtype);
-  return run("mean", &Kernels::mean, astype(x, result, false), axis, result, keepdims);
+  const DType result = mean_dtype("mean", x, dtype), computed = computed_mean(result);
+  const Array source = astype(x, computed, false);
+  if (is_complex(result)) return complex_sum("mean", &Kernels::mean, source, axis, keepdims);
+  return astype(run("mean", &Kernels::mean, source, axis, computed, keepdims), result, false);
 }
 
 Array var(const Array& x, const Axes& axis, double correction, bool keepdims) {
-  const DType result = mean_dtype("var", x, {});
-  const Plan plan("var", astype(x, result, false), axis);
-  Array mean = plan.result("var", result), y = plan.result("var", result);
+  const DType result = mean_dtype("var", x, {}), computed = computed_mean(result);
+  if (is_complex(result)) {  // of the real parts and of the imaginary ones: |z|^2 is their sum
+    const Array re = var(real(x), axis, correction, keepdims);
+    Array y = var(imag(x), axis, correction, keepdims);
+    launch<&Kernels::add>(re, y, y);
+    return y;
+  }
+  const Plan plan("var", astype(x, computed, false), axis);
+  Array mean = plan.result("var", computed), y = plan.result("var", computed);
   launch<&Kernels::variance>(plan.x, mean, y, plan.reduced, correction);
-  return plan.finish(std::move(y), keepdims);
+  return astype(plan.finish(std::move(y), keepdims), result, false);
 }
 
 Array max(const Array& x, const Axes& axis, bool keepdims) {
-  return extreme("max", "maximum", &Kernels::max, x, axis, x.dtype(), keepdims);
+  const Ordered ordered("max", x);
+  return ordered.restore(
+      extreme("max", "maximum", &Kernels::max, ordered.x, axis, ordered.x.dtype(), keepdims));
 }
 Array min(const Array& x, const Axes& axis, bool keepdims) {
-  return extreme("min", "minimum", &Kernels::min, x, axis, x.dtype(), keepdims);
+  const Ordered ordered("min", x);
+  return ordered.restore(
+      extreme("min", "minimum", &Kernels::min, ordered.x, axis, ordered.x.dtype(), keepdims));
 }
 Array any(const Array& x, const Axes& axis, bool keepdims) {
-  check_domain("any", "x", x.dtype(), Domain::any);
-  return run("any", &Kernels::any, x, axis, DType::boolean, keepdims);
+  return truth("any", &Kernels::any, x, axis, keepdims);
 }
 Array all(const Array& x, const Axes& axis, bool keepdims) {
-  check_domain("all", "x", x.dtype(), Domain::any);
-  return run("all", &Kernels::all, x, axis, DType::boolean, keepdims);
+  return truth("all", &Kernels::all, x, axis, keepdims);
 }
 Array logsumexp(const Array& x, const Axes& axis, bool keepdims) {
+  if (is_half(x.dtype()))
+    return astype(logsumexp(astype(x, DType::float32, false), axis, keepdims), x.dtype(), false);
   check_domain("logsumexp", "x", x.dtype(), Domain::floating);
   return run("logsumexp", &Kernels::logsumexp, x, axis, x.dtype(), keepdims);
 }
@@ -135,16 +263,27 @@ Array argmin(const Array& x, std::optional<std::int64_t> axis, bool keepdims) {
 
 Array cumsum(const Array& x, std::optional<std::int64_t> axis, std::optional<DType> dtype) {
   const char* operation = "cumsum";
-  check_domain(operation, "x", x.dtype(), Domain::any);
-  const DType result = dtype ? *dtype : is_floating(x.dtype()) ? x.dtype() : DType::int64;
-  check_domain(operation, "dtype", result, Domain::numeric);
-  Array source = astype(x, result, false);
-  if (!axis) {
+  const DType wanted = dtype.value_or(sum_dtype(x.dtype()));
+  if (wanted == DType::boolean) type_error(operation, ": dtype is bool; a number is needed");
+  if (is_complex(wanted)) {
+    const Array source = astype(x, wanted, false);
+    const Array re = cumsum(real(source), axis, {}), im = cumsum(imag(source), axis, {});
+    return from_parts(re, im);
+  }
+  const DType result = is_half(wanted) ? DType::float32 : is_floating(wanted) ? wanted : DType::int64;
+  if (result != wanted) {
+    const Array y = cumsum(x, axis, result);
+    return wanted == DType::uint64 ? y.view_dtype(wanted) : astype(y, wanted, false);
+  }
+  Array source =
+      x.dtype() == DType::uint64 && is_integer(result) ? x.view_dtype(result) : astype(x, result, false);
+  if (!axis || (x.ndim() == 0 && (*axis == 0 || *axis == -1))) {
     const Shape flat{source.size()};
     const std::optional<Array> view = source.view_as(flat);
     source = view ? *view : *contiguous(source).view_as(flat);
   }
-  const int along = normalize_axis(operation, axis ? *axis : 0, source.ndim()), last = source.ndim() - 1;
+  const int along = normalize_axis(operation, axis && x.ndim() ? *axis : 0, source.ndim()),
+            last = source.ndim() - 1;
   // Rows: the axis last and with stride 1, the others as one.
   const Array moved = along == last ? source : source.transpose(along, last);
   const std::int64_t columns = moved.shape(last);
@@ -160,7 +299,7 @@ Array cumsum(const Array& x, std::optional<std::int64_t> axis, std::optional<DTy
 Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims) {
   const char* operation = "expand_reduced";
   checked_size(operation, shape, 1);
-  const Shape list = normalize_axes(operation, axis, shape.rank());
+  const Shape list = reduced_axes(operation, axis, shape.rank());
   Shape kept_dims = shape, kept;
   int next = 0;
   for (int i = 0; i < shape.rank(); ++i) {

@@ -8,6 +8,7 @@ namespace ts::python {
 // BIND(noun): bindings/<noun>.cpp.
 #define TS_BINDINGS(BIND) \
   BIND(elementwise)       \
+  BIND(complex)           \
   BIND(creation)          \
   BIND(manipulate)        \
   BIND(getitem)           \

@@ -84,8 +84,12 @@ std::optional<Scalar> scalar_from(PyObject* o) {
     int overflow;
     const long long value = PyLong_AsLongLongAndOverflow(o, &overflow);
     if (!overflow) return Scalar::of(static_cast<std::int64_t>(value));
+    const unsigned long long large = overflow > 0 ? PyLong_AsUnsignedLongLong(o) : 0;
+    if (overflow > 0 && !PyErr_Occurred()) return Scalar::of(static_cast<std::uint64_t>(large));
+    PyErr_Clear();
     overflow_error("a Python integer among the operands does not fit 64 bits");
   }
+  if (PyComplex_CheckExact(o)) return Scalar::of(PyComplex_RealAsDouble(o), PyComplex_ImagAsDouble(o));
   return std::nullopt;
 }
 

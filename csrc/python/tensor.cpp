@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/half.h"
 #include "ops/device.h"
 #include "python/autograd.h"
 #include "python/op.h"
@@ -73,8 +74,8 @@ PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 
 // Numbers, tensors and what NumPy makes an array of; anything else gets its own say.
 bool acceptable(PyObject* o) {
-  return is_tensor(o) || PyFloat_Check(o) || PyLong_Check(o) || PyObject_CheckBuffer(o) ||
-         PyObject_HasAttrString(o, "__array__");
+  return is_tensor(o) || PyFloat_Check(o) || PyLong_Check(o) || PyComplex_Check(o) || PyList_Check(o) ||
+         PyTuple_Check(o) || PyObject_CheckBuffer(o) || PyObject_HasAttrString(o, "__array__");
 }
 
 template <std::size_t N>
@@ -156,9 +157,20 @@ PyObject* item_of(const Array& x) {
       return PyLong_FromLong(*x.data_as<std::int32_t>());
     case DType::int64:
       return PyLong_FromLongLong(*x.data_as<std::int64_t>());
-    default:
-      type_error("item: dtype ", name(x.dtype()), " has no Python number here yet");
+    case DType::float16:
+      return PyFloat_FromDouble(float_from_float16(x.data_as<Bits16>()->bits));
+    case DType::bfloat16:
+      return PyFloat_FromDouble(float_from_bfloat16(x.data_as<Bits16>()->bits));
+    case DType::complex64: {
+      const auto z = *x.data_as<ComplexBits<float>>();
+      return PyComplex_FromDoubles(z.real, z.imag);
+    }
+    case DType::complex128: {
+      const auto z = *x.data_as<ComplexBits<double>>();
+      return PyComplex_FromDoubles(z.real, z.imag);
+    }
   }
+  return nullptr;
 }
 
 PyObject* item(PyObject* self, PyObject*) {

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "abs", "absolute", "acos", "add", "allclose", "arccos", "arcsin", "arctan", "arctan2", "asin",
-    "astype", "atan", "atan2", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
-    "bitwise_right_shift", "bitwise_xor", "ceil", "clip", "contiguous", "copy", "copysign", "cos", "cosh",
-    "divide", "elu", "equal", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fma", "gelu",
-    "greater", "greater_equal", "hypot", "isclose", "isfinite", "isinf", "isnan", "leaky_relu", "lerp",
-    "less", "less_equal", "log", "log1p", "log2", "log10", "log_sigmoid", "logaddexp", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative", "not_equal",
-    "positive", "pow", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign",
-    "signbit", "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
-    "where",
+    "abs", "absolute", "acos", "acosh", "add", "allclose", "arccos", "arccosh", "arcsin", "arcsinh",
+    "arctan", "arctan2", "arctanh", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "ceil", "clip", "contiguous", "copy", "copysign", "cos", "cosh", "divide", "elu",
+    "equal", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fma", "gelu", "greater",
+    "greater_equal", "hypot", "invert", "isclose", "isfinite", "isinf", "isnan", "leaky_relu",
+    "left_shift", "lerp", "less", "less_equal", "log", "log10", "log1p", "log2", "log_sigmoid",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mod",
+    "multiply", "negative", "nextafter", "not_equal", "positive", "pow", "power", "reciprocal", "relu",
+    "remainder", "right_shift", "rint", "round", "rsqrt", "sigmoid", "sign", "signbit", "silu", "sin",
+    "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
 ]  # fmt: skip
 
 _LN2 = math.log(2.0)
@@ -120,6 +121,12 @@ copysign = define(
     wrt="a b",
     vjp=lambda dy, a, b: (core.where(core.equal(core.signbit(a), core.signbit(b)), dy, -dy), None),
 )
+nextafter = define(
+    core.nextafter,
+    "The neighbour of a in the direction of b.",
+    wrt="a b",
+    vjp=lambda dy: (dy, None),
+)
 fma = define(
     core.fma,
     "a * b + c, rounded once.",
@@ -193,6 +200,17 @@ atan2 = define(
 )
 sinh = define(core.sinh, "(e^x - e^-x) / 2.", x=lambda dy, x: dy * core.cosh(x))
 cosh = define(core.cosh, "(e^x + e^-x) / 2.", x=lambda dy, x: dy * core.sinh(x))
+asinh = define(
+    core.asinh, "The number whose hyperbolic sine is x.", x=lambda dy, x: dy * core.rsqrt(x * x + 1)
+)
+acosh = define(
+    core.acosh,
+    "The number >= 0 whose hyperbolic cosine is x; NaN below 1.",
+    x=lambda dy, x: dy * core.rsqrt(x * x - 1),
+)
+atanh = define(
+    core.atanh, "The number whose hyperbolic tangent is x; NaN beyond 1.", x=lambda dy, x: dy / (1 - x * x)
+)
 tanh = define(core.tanh, "The hyperbolic tangent.", x=lambda dy, y: core.tanh_backward(dy, y))
 define(
     core.tanh_backward,
@@ -408,3 +426,12 @@ arccos = acos
 arcsin = asin
 arctan = atan
 arctan2 = atan2
+arccosh = acosh
+arcsinh = asinh
+arctanh = atanh
+invert = bitwise_not = bitwise_invert
+left_shift = bitwise_left_shift
+right_shift = bitwise_right_shift
+true_divide = divide
+mod = remainder
+rint = round

@@ -1,0 +1,31 @@
+"""Complex numbers: their parts, which are views, and what is made of parts. They carry no gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__ = ["angle", "conj", "conjugate", "imag", "iscomplexobj", "isrealobj", "real"]
+
+real = define(core.real, "The real part of x, a view; x itself where it is real.", x=lambda dy: dy)
+imag = define(core.imag, "The imaginary part of x, a view; zeros where x is real.", x=lambda dy: dy * 0)
+conj = define(core.conj, "x with the imaginary part negated; x itself where it is real.", x=lambda dy: dy)
+define(core.from_parts, "The complex numbers a + b i of two real tensors, which broadcast.")
+conjugate = conj
+
+
+def angle(x: Any) -> Any:
+    """The angle of x in the complex plane, in (-pi, pi]; of a real x, 0 or pi."""
+    return core.atan2(core.imag(x), core.real(x))
+
+
+def iscomplexobj(x: Any) -> bool:
+    """Whether x has a complex dtype."""
+    return isinstance(x, complex) or getattr(getattr(x, "dtype", None), "kind", "") == "complex"
+
+
+def isrealobj(x: Any) -> bool:
+    """Whether x has no complex dtype."""
+    return not iscomplexobj(x)

@@ -20,6 +20,15 @@ struct Pool2d {
   std::int64_t divisor;    // average only; 0: the size of the window
 };
 
+struct Attention {
+  double scale, dropout;
+  std::int64_t left, right;  // keys seen before and after a query's own position; -1: all
+};
+// Keys are cut into this many chunks of backward work, whose shares of dq are added in order. By S alone.
+constexpr std::int64_t attention_chunks(std::int64_t s) {
+  return s > 8192 ? 8 : s > 1024 ? (s + 1023) / 1024 : 1;
+}
+
 // Options that do not change between steps; rates and step counts are in `hyper`.
 struct Sgd {
   bool nesterov, maximize, has_momentum;

@@ -20,34 +20,6 @@ static_assert(kGrain % kGroupWords == 0);
 using GroupBits = std::conditional_t<kGroupWords == 32, std::uint32_t,
                                      std::conditional_t<kGroupWords == 16, std::uint16_t, std::uint8_t>>;
 
-// Bit i: word i >= limit.
-TS_INLINE std::uint32_t at_least(U32 word, U32 limit) {
-#if defined(__AVX512F__)
-  return _mm512_cmpge_epu32_mask(__m512i(word.r), __m512i(limit.r));
-#elif defined(__AVX2__)
-  return static_cast<std::uint32_t>(_mm256_movemask_ps(__m256((word >= limit).r)));
-#else
-  return static_cast<std::uint32_t>(_mm_movemask_ps(__m128((word >= limit).r)));
-#endif
-}
-
-// x where the lane's bit is 1, else 0.
-template <class T>
-TS_INLINE Vec<T> keep(Vec<T> x, std::uint32_t bits) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4)
-    return Vec<T>(_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), x.r));
-  else
-    return Vec<T>(_mm512_maskz_mov_pd(static_cast<__mmask8>(bits), x.r));
-#else
-  using I = IntOf<T>;
-  Vec<I> lane;
-  for (int i = 0; i < Vec<I>::width; ++i) lane.r[i] = I(1) << i;
-  const Mask<I> on = (Vec<I>(static_cast<I>(bits)) & lane) != Vec<I>(I(0));
-  return bit_cast<T>(bit_cast<I>(x) & Vec<I>(on.r));
-#endif
-}
-
 // y[i] = bit i ? x[i] * scale : 0 for the first n <= kGroupWords elements.
 template <class T>
 TS_INLINE void apply(const T* x, T* y, std::uint32_t bits, Vec<T> scale, std::int64_t n) {

@@ -72,4 +72,32 @@ TS_INLINE void group_words(const Generator& generator, std::int64_t block, U32& 
   first = U32(U32::Reg(a.r)), second = U32(U32::Reg(b.r));
 }
 
+// Bit i: word i >= limit.
+TS_INLINE std::uint32_t at_least(U32 word, U32 limit) {
+#if defined(__AVX512F__)
+  return _mm512_cmpge_epu32_mask(__m512i(word.r), __m512i(limit.r));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(__m256((word >= limit).r)));
+#else
+  return static_cast<std::uint32_t>(_mm_movemask_ps(__m128((word >= limit).r)));
+#endif
+}
+
+// x where the lane's bit is 1, else 0.
+template <class T>
+TS_INLINE Vec<T> keep(Vec<T> x, std::uint32_t bits) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), x.r));
+  else
+    return Vec<T>(_mm512_maskz_mov_pd(static_cast<__mmask8>(bits), x.r));
+#else
+  using I = IntOf<T>;
+  Vec<I> lane;
+  for (int i = 0; i < Vec<I>::width; ++i) lane.r[i] = I(1) << i;
+  const Mask<I> on = (Vec<I>(static_cast<I>(bits)) & lane) != Vec<I>(I(0));
+  return bit_cast<T>(bit_cast<I>(x) & Vec<I>(on.r));
+#endif
+}
+
 }  // namespace ts::cpu::TS_ISA

@@ -12,6 +12,7 @@ namespace ts::python {
   BIND(creation)          \
   BIND(manipulate)        \
   BIND(getitem)           \
+  BIND(attention)         \
   BIND(conv)              \
   BIND(pool)              \
   BIND(index)             \

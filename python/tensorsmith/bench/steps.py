@@ -23,22 +23,24 @@ class Step:
 
     name: str
     batch: tuple[int, ...]  # of the input
-    layers: Callable[[Any], list[Any]]  # from the nn module
+    model: Callable[[Any], Any]  # from the nn module
     flops: float  # of forward and backward
+    classes: int = 10
+    tokens: bool = False  # the input are class numbers, and each is to be answered by one
 
 
-def _mlp(*widths: int) -> Callable[[Any], list[Any]]:
-    def layers(nn: Any) -> list[Any]:
+def _mlp(*widths: int) -> Callable[[Any], Any]:
+    def model(nn: Any) -> Any:
         out: list[Any] = []
         for i, (a, b) in enumerate(pairwise(widths)):
             out += [nn.ReLU()] * (i > 0) + [nn.Linear(a, b)]
-        return out
+        return nn.Sequential(*out)
 
-    return layers
+    return model
 
 
-def _cnn(nn: Any) -> list[Any]:
-    return [
+def _cnn(nn: Any) -> Any:
+    return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.ReLU(),
         nn.Conv2d(32, 64, 3, padding=1),
@@ -48,7 +50,58 @@ def _cnn(nn: Any) -> list[Any]:
         nn.Linear(64 * 14 * 14, 128),
         nn.ReLU(),
         nn.Linear(128, 10),
-    ]
+    )
+
+
+def _gpt(layers: int, heads: int, width: int, length: int) -> Callable[[Any], Any]:
+    """A causal transformer over bytes, as Radford et al. 2019: norm first, GELU, the attention fused."""
+
+    def model(nn: Any) -> Any:
+        attend = nn.functional.scaled_dot_product_attention
+
+        class Block(nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+                self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+                self.join = nn.Linear(width, width)
+                self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+                self.gelu = nn.GELU(approximate="tanh")
+
+            def forward(self, x: Any) -> Any:
+                h = self.norm1(x)
+                q, k, v = (
+                    w(h).reshape(-1, length, heads, width // heads).swapaxes(1, 2)
+                    for w in (self.q, self.k, self.v)
+                )
+                y = attend(q, k, v, is_causal=True).swapaxes(1, 2).reshape(-1, length, width)
+                x = x + self.join(y)
+                return x + self.down(self.gelu(self.up(self.norm2(x))))
+
+        class Gpt(nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.token, self.position = nn.Embedding(_BYTES, width), nn.Embedding(length, width)
+                self.blocks = nn.Sequential(*(Block() for _ in range(layers)))
+                self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, _BYTES)
+
+            def forward(self, x: Any) -> Any:
+                x = self.blocks(self.token(x) + self.position.weight)
+                return self.head(self.norm(x)).reshape(-1, _BYTES)
+
+        return Gpt()
+
+    return model
+
+
+_BYTES = 256
+
+
+def _gpt_flops(batch: int, layers: int, width: int, length: int) -> float:
+    tokens = batch * length
+    block = 2.0 * tokens * 12 * width * width
+    attention = 2.0 * tokens * length * width  # of the half that is seen
+    return 3 * (layers * block + 2.0 * tokens * width * _BYTES) + 3.5 * layers * attention
 
 
 def _mlp_flops(batch: int, *widths: int) -> float:
@@ -61,12 +114,31 @@ STEPS = (
     Step("MLP 784-512-256-10 b128", (128, 784), _mlp(784, 512, 256, 10), _mlp_flops(128, 784, 512, 256, 10)),
     Step("MLP 64-32-10 b32", (32, 64), _mlp(64, 32, 10), _mlp_flops(32, 64, 32, 10)),
     Step("CNN conv32-conv64-pool-fc128-fc10 b64", (64, 1, 28, 28), _cnn, float(_CNN_FLOPS)),
+    Step(
+        "GPT 4 layers, 4 heads, width 128, 12x64",
+        (12, 64),
+        _gpt(4, 4, 128, 64),
+        _gpt_flops(12, 4, 128, 64),
+        _BYTES,
+        True,
+    ),
+    Step(
+        "GPT 6 layers, 6 heads, width 384, 8x256",
+        (8, 256),
+        _gpt(6, 6, 384, 256),
+        _gpt_flops(8, 6, 384, 256),
+        _BYTES,
+        True,
+    ),
 )
 
 
 def _data(step: Step) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.standard_normal(step.batch, np.float32), rng.integers(0, 10, step.batch[0])
+    if step.tokens:
+        text = rng.integers(0, step.classes, (step.batch[0], step.batch[1] + 1))
+        return text[:, :-1].copy(), text[:, 1:].reshape(-1)
+    return rng.standard_normal(step.batch, np.float32), rng.integers(0, step.classes, step.batch[0])
 
 
 def ours(step: Step) -> Thunk:
@@ -75,7 +147,7 @@ def ours(step: Step) -> Thunk:
     from tensorsmith.nn import functional as F
 
     ts.manual_seed(0)
-    model = nn.Sequential(*step.layers(nn))
+    model = step.model(nn)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
     x, t = (ts.asarray(a) for a in _data(step))
 
@@ -92,7 +164,7 @@ def torch_eager(step: Step, compiled: bool = False) -> Thunk:
     from torch import nn
 
     torch.manual_seed(0)
-    model: Any = nn.Sequential(*step.layers(nn))
+    model: Any = step.model(nn)
     x, t = (torch.from_numpy(a) for a in _data(step))
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from tensorsmith.nn.activation import (
     Softplus,
     Tanh,
 )
+from tensorsmith.nn.attention import MultiheadAttention
 from tensorsmith.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from tensorsmith.nn.conv import Conv2d
 from tensorsmith.nn.dropout import Dropout
@@ -36,6 +37,12 @@ from tensorsmith.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.nn.pool import AvgPool2d, MaxPool2d
 from tensorsmith.nn.sparse import Embedding
+from tensorsmith.nn.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ELU",
@@ -63,6 +70,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ParameterDict",
@@ -75,6 +83,10 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "functional",
     "init",

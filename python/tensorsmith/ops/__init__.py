@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import tensorsmith.ops.optim  # steps of tensorsmith.optim; not part of the namespace
+from tensorsmith.ops.attention import *
 from tensorsmith.ops.complex import *
 from tensorsmith.ops.conv import *
 from tensorsmith.ops.creation import *
@@ -20,8 +21,8 @@ from tensorsmith.ops.reduce import *
 from tensorsmith.ops.softmax import *
 
 _FAMILIES = (
-    "complex", "conv", "creation", "dropout", "elementwise", "index", "loss", "manipulate", "matmul", "norm", "pool",
-    "reduce", "softmax",
+    "attention", "complex", "conv", "creation", "dropout", "elementwise", "index", "loss", "manipulate", "matmul",
+    "norm", "pool", "reduce", "softmax",
 )  # fmt: skip
 # By module path: some families hold an operation of their own name, which now hides the module here.
 __all__ = [name for family in _FAMILIES for name in sys.modules[f"tensorsmith.ops.{family}"].__all__]

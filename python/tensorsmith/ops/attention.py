@@ -96,8 +96,8 @@ def _second(
 
     def backward(g: Any, *operands: Any) -> Any:
         def forward(*inside: Any) -> Any:
-            full = inside if added else (*inside, mask)
-            return _definition(*full, keys, scale, left, right)
+            q, k, v, *bias = inside
+            return _definition(q, k, v, bias[0] if added else mask, keys, scale, left, right)
 
         return vjp(forward, *operands)[1](g)
 

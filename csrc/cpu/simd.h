@@ -221,6 +221,15 @@ TS_INLINE Vec<T> abs(Vec<T> a) {
     return a;
 }
 
+// An integer instruction of this level.
+#if defined(__AVX512F__)
+#define TS_INTEGER(name, type) _mm512_##name##_##type
+#define TS_BITS(x) __m512i(x)
+#elif defined(__AVX2__)
+#define TS_INTEGER(name, type) _mm256_##name##_##type
+#define TS_BITS(x) __m256i(x)
+#endif
+
 // Lane by lane; the second operand where either is NaN (the hardware's rule). For NaN that propagates, see
 // maximum and minimum in math/pointwise.h.
 template <class T>
@@ -240,6 +249,18 @@ TS_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
     return Vec<T>(_mm_max_ps(a.r, b.r));
   else if constexpr (std::is_same_v<T, double>)
     return Vec<T>(_mm_max_pd(a.r, b.r));
+#endif
+#if defined(__AVX2__)
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return typename Vec<T>::Reg(TS_INTEGER(max, epi32)(TS_BITS(a.r), TS_BITS(b.r)));
+  else if constexpr (std::is_same_v<T, std::uint32_t>)
+    return typename Vec<T>::Reg(TS_INTEGER(max, epu32)(TS_BITS(a.r), TS_BITS(b.r)));
+#endif
+#if defined(__AVX512F__)
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return typename Vec<T>::Reg(_mm512_max_epi64(__m512i(a.r), __m512i(b.r)));
+  else if constexpr (std::is_same_v<T, std::uint64_t>)
+    return typename Vec<T>::Reg(_mm512_max_epu64(__m512i(a.r), __m512i(b.r)));
 #endif
   else
     return select(a > b, a, b);
@@ -261,6 +282,18 @@ TS_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
     return Vec<T>(_mm_min_ps(a.r, b.r));
   else if constexpr (std::is_same_v<T, double>)
     return Vec<T>(_mm_min_pd(a.r, b.r));
+#endif
+#if defined(__AVX2__)
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return typename Vec<T>::Reg(TS_INTEGER(min, epi32)(TS_BITS(a.r), TS_BITS(b.r)));
+  else if constexpr (std::is_same_v<T, std::uint32_t>)
+    return typename Vec<T>::Reg(TS_INTEGER(min, epu32)(TS_BITS(a.r), TS_BITS(b.r)));
+#endif
+#if defined(__AVX512F__)
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return typename Vec<T>::Reg(_mm512_min_epi64(__m512i(a.r), __m512i(b.r)));
+  else if constexpr (std::is_same_v<T, std::uint64_t>)
+    return typename Vec<T>::Reg(_mm512_min_epu64(__m512i(a.r), __m512i(b.r)));
 #endif
   else
     return select(a < b, a, b);

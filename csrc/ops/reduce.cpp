@@ -1,10 +1,13 @@
 // Reductions: find the axes, put them last, allocate what is kept, launch.
 #include "ops/reduce.h"
 
+#include <cmath>
+#include <utility>
+
 #include "core/launch.h"
 #include "ops/complex.h"
-#include "ops/elementwise.h"
 #include "ops/operand.h"
+#include "ops/rows.h"
 
 namespace ts::ops {
 namespace {
@@ -261,39 +264,81 @@ Array argmin(const Array& x, std::optional<std::int64_t> axis, bool keepdims) {
   return position("argmin", "minimum", &Kernels::argmin, x, axis, keepdims);
 }
 
+Array vector_norm(const Array& x, const Axes& axis, double order, bool keepdims) {
+  const char* operation = "vector_norm";
+  if (is_half(x.dtype()))
+    return astype(vector_norm(astype(x, DType::float32, false), axis, order, keepdims), x.dtype(), false);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  if (order != 1 && order != 2 && !std::isinf(order))
+    value_error(operation, ": order must be 1, 2, inf or -inf, got ", order);
+  const Plan plan(operation, x, axis);
+  if (std::isinf(order) && plan.length == 0 && size_of(plan.kept) > 0)
+    value_error(operation, ": an empty input has no norm of order ", order, ": x of shape ", x.shape(),
+                " has no elements along the axes reduced");
+  Array y = plan.result(operation, x.dtype());
+  launch<&Kernels::vector_norm>(plan.x, y, plan.reduced, order);
+  return plan.finish(std::move(y), keepdims);
+}
+
+namespace {
+
+// x, flattened if no axis is given or x has none, and which axis a scan goes along.
+std::pair<Array, std::int64_t> scanned(const Array& x, std::optional<std::int64_t> axis) {
+  if (axis && (x.ndim() > 0 || (*axis != 0 && *axis != -1))) return {x, *axis};
+  const Shape flat{x.size()};
+  const std::optional<Array> view = x.view_as(flat);
+  return {view ? *view : *contiguous(x).view_as(flat), 0};
+}
+
+// Of integers in 64 bits, which wrap alike; of halves in float32.
+Array accumulated(const char* operation, void (*Kernels::*kernel)(In, Out), const Array& x,
+                  std::optional<std::int64_t> axis, std::optional<DType> dtype) {
+  const DType result = dtype.value_or(sum_dtype(x.dtype()));
+  if (result == DType::boolean) type_error(operation, ": dtype is bool; a number is needed");
+  const DType computed = is_half(result)                             ? DType::float32
+                         : is_floating(result) || is_complex(result) ? result
+                                                                     : DType::int64;
+  const bool same_bits = x.dtype() == DType::uint64 && is_integer(result);
+  const auto [source, along] = scanned(same_bits ? x.view_dtype(computed) : astype(x, computed, false), axis);
+  const Lines lines(operation, source, along);
+  Array y = empty(operation, computed, lines.rows.shape());
+  if (y.size()) launch(kernel, lines.rows, y);
+  y = lines.restored(y);
+  return result == DType::uint64 ? y.view_dtype(result) : astype(y, result, false);
+}
+
+std::tuple<Array, Array> running(const char* operation, void (*Kernels::*kernel)(In, Out, Out),
+                                 const Array& x, std::int64_t axis) {
+  const Ordered ordered(operation, x);
+  const auto [source, along] = scanned(ordered.x, axis);
+  const Lines lines(operation, source, along);
+  Array y = empty(operation, source.dtype(), lines.rows.shape());
+  Array index = empty(operation, DType::int64, lines.rows.shape());
+  if (y.size()) launch(kernel, lines.rows, y, index);
+  const auto shaped = [&](const Array& rows) {
+    return x.ndim() ? lines.restored(rows) : *rows.view_as(x.shape());
+  };
+  return {ordered.restore(shaped(y)), shaped(index)};
+}
+
+}  // namespace
+
 Array cumsum(const Array& x, std::optional<std::int64_t> axis, std::optional<DType> dtype) {
-  const char* operation = "cumsum";
-  const DType wanted = dtype.value_or(sum_dtype(x.dtype()));
-  if (wanted == DType::boolean) type_error(operation, ": dtype is bool; a number is needed");
-  if (is_complex(wanted)) {
-    const Array source = astype(x, wanted, false);
-    const Array re = cumsum(real(source), axis, {}), im = cumsum(imag(source), axis, {});
-    return from_parts(re, im);
+  const DType result = dtype.value_or(sum_dtype(x.dtype()));
+  if (is_complex(result)) {
+    const Array source = astype(x, result, false);
+    return from_parts(cumsum(real(source), axis, {}), cumsum(imag(source), axis, {}));
   }
-  const DType result = is_half(wanted) ? DType::float32 : is_floating(wanted) ? wanted : DType::int64;
-  if (result != wanted) {
-    const Array y = cumsum(x, axis, result);
-    return wanted == DType::uint64 ? y.view_dtype(wanted) : astype(y, wanted, false);
-  }
-  Array source =
-      x.dtype() == DType::uint64 && is_integer(result) ? x.view_dtype(result) : astype(x, result, false);
-  if (!axis || (x.ndim() == 0 && (*axis == 0 || *axis == -1))) {
-    const Shape flat{source.size()};
-    const std::optional<Array> view = source.view_as(flat);
-    source = view ? *view : *contiguous(source).view_as(flat);
-  }
-  const int along = normalize_axis(operation, axis && x.ndim() ? *axis : 0, source.ndim()),
-            last = source.ndim() - 1;
-  // Rows: the axis last and with stride 1, the others as one.
-  const Array moved = along == last ? source : source.transpose(along, last);
-  const std::int64_t columns = moved.shape(last);
-  const Shape shape{columns ? moved.size() / columns : 0, columns};
-  std::optional<Array> rows = moved.view_as(shape);
-  if (!rows || rows->stride(1) != 1) rows = contiguous(moved).view_as(shape);
-  Array y = empty(operation, result, moved.shape());
-  Array y_rows = *y.view_as(shape);
-  if (y.size()) launch<&Kernels::cumsum>(*rows, y_rows);
-  return along == last ? y : y.transpose(along, last);
+  return accumulated("cumsum", &Kernels::cumsum, x, axis, dtype);
+}
+Array cumprod(const Array& x, std::optional<std::int64_t> axis, std::optional<DType> dtype) {
+  return accumulated("cumprod", &Kernels::cumprod, x, axis, dtype);
+}
+std::tuple<Array, Array> cummax(const Array& x, std::int64_t axis) {
+  return running("cummax", &Kernels::cummax, x, axis);
+}
+std::tuple<Array, Array> cummin(const Array& x, std::int64_t axis) {
+  return running("cummin", &Kernels::cummin, x, axis);
 }
 
 Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <tuple>
 
 #include "ops/check.h"
 
@@ -22,7 +23,13 @@ Array logsumexp(const Array& x, const Axes& axis, bool keepdims);
 // One axis, or the flattened array.
 Array argmax(const Array& x, std::optional<std::int64_t> axis, bool keepdims);
 Array argmin(const Array& x, std::optional<std::int64_t> axis, bool keepdims);
+Array vector_norm(const Array& x, const Axes& axis, double order, bool keepdims);  // order 1, 2, inf, -inf
+// Along one axis, or the flattened array.
 Array cumsum(const Array& x, std::optional<std::int64_t> axis, std::optional<DType> dtype);
+Array cumprod(const Array& x, std::optional<std::int64_t> axis, std::optional<DType> dtype);
+// The extreme so far, and where it was last seen.
+std::tuple<Array, Array> cummax(const Array& x, std::int64_t axis);
+std::tuple<Array, Array> cummin(const Array& x, std::int64_t axis);
 
 // A view of dy, the gradient of a reduction of an array of this shape, that broadcasts over that array.
 Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims);

@@ -21,6 +21,7 @@ namespace ts::python {
   BIND(optim)             \
   BIND(matmul)            \
   BIND(reduce)            \
+  BIND(sort)              \
   BIND(softmax)           \
   BIND(loss)              \
   BIND(norm)              \

@@ -16,7 +16,11 @@ void bind_reduce(PyObject* m) {
   add_op(m, "logsumexp(x, axis=None, keepdims=False)", &ops::logsumexp);
   add_op(m, "argmax(x, axis=None, keepdims=False)", &ops::argmax).differentiable = false;
   add_op(m, "argmin(x, axis=None, keepdims=False)", &ops::argmin).differentiable = false;
+  add_op(m, "vector_norm(x, axis=None, order=2.0, keepdims=False)", &ops::vector_norm);
   add_op(m, "cumsum(x, axis=None, dtype=None)", &ops::cumsum);
+  add_op(m, "cumprod(x, axis=None, dtype=None)", &ops::cumprod);
+  add_op(m, "cummax(x, axis) -> y, index", &ops::cummax);
+  add_op(m, "cummin(x, axis) -> y, index", &ops::cummin);
   add_op(m, "expand_reduced(x, shape, axis=None, keepdims=False)", &ops::expand_reduced);
 }
 

@@ -392,6 +392,48 @@ def _index() -> Iterator[Case]:
     )
 
 
+def _sort() -> Iterator[Case]:
+    for shape in ((1000,), (100_000,), (1_000_000,), (1000, 100)):
+        nbytes = 8.0 * np.prod(shape)
+        where = "x".join(str(n) for n in shape)
+        torch_sort: Function = lambda m, x: m.sort(x, stable=True)  # noqa: E731
+        yield Case("sort", f"sort {where}", (shape,), lambda m, x: m.sort(x), bytes=nbytes)
+        yield Case(
+            "sort",
+            f"argsort stable {where}",
+            (shape,),
+            lambda m, x: m.argsort(x, stable=True),
+            bytes=1.5 * nbytes,
+            overrides={"torch": torch_sort},
+        )
+    yield Case(
+        "sort",
+        "topk 10 of 100x10000",
+        ((100, 10_000),),
+        lambda m, x: m.topk(x, 10),
+        bytes=4e6,
+        overrides={"numpy": None, "jax": lambda m, x: m.top_k(x, 10)},
+    )
+    yield Case(
+        "sort",
+        "bincount 1000000 of 100",
+        ((1_000_000,),),
+        lambda m, x: m.bincount(x),
+        bytes=8e6,
+        overrides={"jax": None},
+        dtypes=("int64",),
+        high=100,
+    )
+    yield Case(
+        "sort",
+        "histogram 1000000 in 100",
+        ((1_000_000,),),
+        lambda m, x: m.histogram(x, 100),
+        bytes=4e6,
+        overrides={"torch": lambda m, x: m.histc(x, 100), "jax": None},
+    )
+
+
 CASES: tuple[Case, ...] = (
     *_gemm(),
     *_pointwise(),
@@ -401,4 +443,5 @@ CASES: tuple[Case, ...] = (
     *_attention(),
     *_pool(),
     *_index(),
+    *_sort(),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -12,8 +14,8 @@ if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "cumulative_sum",
-    "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum",
+    "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var", "vector_norm",
 ]  # fmt: skip
 
 _AXES = """
@@ -174,6 +176,37 @@ cumsum = define(
 )
 
 
+def _cumprod_gradient(dy: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    along = 0 if axis is None else axis
+    flat = core.reshape(x, (-1,)) if axis is None else x
+
+    def after(g: Tensor) -> Tensor:  # sums from each place to the end
+        return core.flip(core.cumsum(core.flip(g, along), along), along)
+
+    # Before the first zero dx = after(dy y) / x. At it, the products that leave it out. Behind it 0.
+    zero = core.equal(flat, 0)
+    zeros = core.cumsum(zero, along)
+    first = core.logical_and(zero, core.equal(zeros, 1))
+    filled = core.where(first, 1.0, flat)
+    before = core.divide(after(core.multiply(dy, core.cumprod(flat, along))), core.where(zero, 1.0, flat))
+    at = after(core.multiply(core.where(core.equal(zeros, 0), 0.0, dy), core.cumprod(filled, along)))
+    dx = core.where(core.equal(zeros, 0), before, core.where(first, at, 0.0))
+    return core.reshape(dx, x.shape)
+
+
+cumprod = define(
+    core.cumprod,
+    """The running product along an axis, of the flattened array if axis is None; bool and integers in int64.""",
+    x=_cumprod_gradient,
+)
+
+
+def _with_initial(y: Tensor, axis: int, value: float) -> Tensor:
+    before = [0] * y.ndim
+    before[axis] = 1
+    return core.pad_constant(y, before, [0] * y.ndim, value)
+
+
 def cumulative_sum(
     x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Tensor:
@@ -188,11 +221,55 @@ def cumulative_sum(
             )
         axis = 0
     y = core.cumsum(x, axis, dtype)
-    if include_initial:
-        before = [0] * y.ndim
-        before[axis] = 1
-        y = core.pad_constant(y, before, [0] * y.ndim)
-    return y
+    return _with_initial(y, axis, 0.0) if include_initial else y
+
+
+def cumulative_prod(
+    x: Tensor, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """The running product along an axis, which may be left out for a 1-D x (Array API).
+
+    include_initial: start with a 1, so that the axis is one longer.
+    """
+    if axis is None:
+        if x.ndim != 1:
+            raise ValueError(
+                f"cumulative_prod: axis is needed for {x.ndim} dimensions (shape {tuple(x.shape)})"
+            )
+        axis = 0
+    y = core.cumprod(x, axis, dtype)
+    return _with_initial(y, axis, 1.0) if include_initial else y
+
+
+def _norm_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, order: float, keepdims: bool) -> Tensor:
+    norm = core.expand_reduced(y, x.shape, axis, keepdims)
+    dy = core.expand_reduced(dy, x.shape, axis, keepdims)
+    if order == 2:
+        return core.where(core.equal(norm, 0), 0.0, dy * (x / core.where(core.equal(norm, 0), 1.0, norm)))
+    if order == 1:
+        return dy * core.sign(x)
+    winners = core.astype(core.equal(core.absolute(x), norm), dy.dtype)  # shared evenly among equals
+    share = winners / core.expand_reduced(core.sum(winners, axis, None, keepdims), x.shape, axis, keepdims)
+    return dy * share * core.sign(x)
+
+
+define(core.vector_norm, "The norm of order 1, 2, inf or -inf along axes." + _AXES, x=_norm_gradient)
+
+
+def vector_norm(
+    x: Tensor, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False, ord: float = 2
+) -> Tensor:
+    """(sum |x|^ord)^(1/ord) along axes, as linalg.vector_norm of the Array API; inf and -inf are max and min |x|, 0
+    counts what is not 0.
+
+    Orders 1, 2, inf and -inf read x once. ValueError for a choice of nothing (inf of an empty axis)."""
+    if x.dtype.kind != "floating":
+        x = core.astype(x, _core.default_dtype())
+    if ord in (1, 2, math.inf, -math.inf):
+        return core.vector_norm(x, axis, float(ord), keepdims)
+    if ord == 0:
+        return core.astype(core.sum(core.not_equal(x, 0), axis, None, keepdims), x.dtype)
+    return core.power(core.sum(core.power(core.absolute(x), ord), axis, None, keepdims), 1.0 / ord)
 
 
 def count_nonzero(x: Tensor, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:

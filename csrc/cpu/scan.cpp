@@ -1,0 +1,171 @@
+// Scans along rows: cumsum, y_c = x_0 + ... + x_c; cumprod; cummax and cummin with their places.
+//
+// R rows, C columns. Sums go by blocks of 256: within a block, groups of 16 bytes are scanned in a register
+// and carried to the next one; a block starts from the sum of the blocks before it, kept in float64. Products
+// and extremes go one by one (blocks of products could overflow where the whole does not), four rows side by
+// side where there are as many. Reads x once, writes y once.
+#include <cstring>
+
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+constexpr std::int64_t kScanBlock = 256;
+
+// The scan of one block from 0, and its total. Groups are 16 bytes on every level: the same bits.
+template <class T>
+TS_INLINE T scan_block(const T* x, T* y, std::int64_t n, T offset) {
+  typedef T Group __attribute__((vector_size(16)));
+  typedef IntOf<T> Places __attribute__((vector_size(16)));
+  constexpr int G = 16 / static_cast<int>(sizeof(T));
+  const Group zero{};
+  Group carry{};
+  std::int64_t i = 0;
+  for (; i + G <= n; i += G) {
+    Group v;
+    std::memcpy(&v, x + i, 16);
+    Places shift{}, last{};
+    for (int step = 1; step < G; step *= 2) {  // lane i + lane i - step
+      for (int k = 0; k < G; ++k) shift[k] = static_cast<IntOf<T>>(k < step ? G : k - step);
+      v = v + __builtin_shuffle(v, zero, shift);
+    }
+    for (int k = 0; k < G; ++k) last[k] = G - 1;
+    const Group sum = carry + v;
+    carry = carry + __builtin_shuffle(v, last);
+    const Group out = sum + (zero + offset);
+    std::memcpy(y + i, &out, 16);
+  }
+  T total = carry[0];
+  for (; i < n; ++i) {
+    total = static_cast<T>(total + x[i]);
+    y[i] = static_cast<T>(total + offset);
+  }
+  return total;
+}
+
+template <class T>
+TS_INLINE void scan_row(const T* x, T* y, std::int64_t C) {
+  using Sum = std::conditional_t<std::is_floating_point_v<T>, double, T>;
+  Sum before = 0;
+  for (std::int64_t i = 0; i < C; i += kScanBlock) {
+    const std::int64_t n = C - i < kScanBlock ? C - i : kScanBlock;
+    before = static_cast<Sum>(before + static_cast<Sum>(scan_block(x + i, y + i, n, static_cast<T>(before))));
+  }
+}
+
+// Scans of one row after another, or of four whose chains of operations overlap: body(rows, first).
+template <class Body>
+void for_scans(std::int64_t rows, std::int64_t columns, const Body& body) {
+  constexpr std::int64_t kSide = 4;
+  const std::int64_t grain = columns >= kRowGrain ? kSide : (kRowGrain / (columns + 8) / kSide + 1) * kSide;
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (; begin + kSide <= end; begin += kSide) body(std::integral_constant<int, kSide>{}, begin);
+    for (; begin < end; ++begin) body(std::integral_constant<int, 1>{}, begin);
+  });
+}
+
+// Whether x takes the place of the best so far: NaN stays, and of equals the last one counts.
+template <class T, bool kLargest>
+TS_INLINE bool takes_over(T x, T best) {
+  if (best != best) return false;
+  return x != x || (kLargest ? x >= best : x <= best);
+}
+
+template <bool kLargest>
+void scan_extremes(const View& x, const View& y, const View& index) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    std::int64_t* const places = static_cast<std::int64_t*>(index.data);
+    const std::int64_t C = x.shape[1], pitch = places ? index.strides[0] : 0;
+    for_scans(x.shape[0], C, [&](auto count, std::int64_t first) {
+      constexpr int K = decltype(count)::value;
+      T best[K];
+      std::int64_t place[K] = {};
+      for (int k = 0; k < K; ++k) best[k] = xs[first + k][0];
+      for (std::int64_t c = 0; c < C; ++c)
+        for (int k = 0; k < K; ++k) {
+          const T value = xs[first + k][c];
+          const bool over = takes_over<T, kLargest>(value, best[k]);
+          best[k] = over ? value : best[k];
+          place[k] = over ? c : place[k];
+          ys[first + k][c] = best[k];
+          if (places) places[(first + k) * pitch + c] = place[k];
+        }
+    });
+  });
+}
+
+template <class T>
+void complex_products(const View& x, const View& y) {
+  const Rows<const ComplexBits<T>> xs(x);
+  const Rows<ComplexBits<T>> ys(y);
+  for_scans(x.shape[0], x.shape[1], [&](auto count, std::int64_t first) {
+    constexpr int K = decltype(count)::value;
+    double re[K], im[K];
+    for (int k = 0; k < K; ++k) re[k] = 1, im[k] = 0;
+    for (std::int64_t c = 0; c < x.shape[1]; ++c)
+      for (int k = 0; k < K; ++k) {
+        const ComplexBits<T> z = xs[first + k][c];
+        const double a = re[k] * z.real - im[k] * z.imag;
+        im[k] = re[k] * z.imag + im[k] * z.real;
+        re[k] = a;
+        ys[first + k][c] = {static_cast<T>(re[k]), static_cast<T>(im[k])};
+      }
+  });
+}
+
+}  // namespace
+
+void cumprod(In x, Out y) {
+  if (x.dtype == DType::complex64) return complex_products<float>(x, y);
+  if (x.dtype == DType::complex128) return complex_products<double>(x, y);
+  const std::int64_t R = x.shape[0], C = x.shape[1];
+  with_wide(x.dtype, [&]<class T>(Type<T>) {
+    using Product = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    for_scans(R, C, [&](auto count, std::int64_t first) {
+      constexpr int K = decltype(count)::value;
+      Product product[K];
+      for (int k = 0; k < K; ++k) product[k] = 1;
+      for (std::int64_t c = 0; c < C; ++c)
+        for (int k = 0; k < K; ++k) {
+          product[k] *= static_cast<Product>(xs[first + k][c]);  // integers wrap
+          ys[first + k][c] = static_cast<T>(product[k]);
+        }
+    });
+  });
+}
+
+void cummax(In x, Out y, Out index) { scan_extremes<true>(x, y, index); }
+void cummin(In x, Out y, Out index) { scan_extremes<false>(x, y, index); }
+
+void cumsum(In x, Out y) {
+  const auto scan = [&]<class T>(Type<T>) {
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    const std::int64_t C = x.shape[1];
+    const std::int64_t grain = C >= kRowGrain ? 1 : kRowGrain / (C + 8);
+    parallel_ranges(x.shape[0], grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) scan_row(xs[r], ys[r], C);
+    });
+  };
+  switch (x.dtype) {  // integers wrap: as unsigned numbers
+    case DType::float32:
+      return scan(Type<float>{});
+    case DType::float64:
+      return scan(Type<double>{});
+    case DType::int32:
+      return scan(Type<std::uint32_t>{});
+    case DType::int64:
+      return scan(Type<std::uint64_t>{});
+    default:
+      return scan(Type<std::uint8_t>{});
+  }
+}
+
+}  // namespace ts::cpu::TS_ISA

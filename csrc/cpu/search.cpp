@@ -1,0 +1,153 @@
+// searchsorted: the place of every x in a sorted row; histogram and bincount: how many fall into each bin.
+//
+// R rows of N sorted numbers (or of N bin edges), M numbers to place. A search halves the row without
+// branches, 16 searches side by side so that their cache misses overlap. Reads x once.
+#include <cstring>
+
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+#include "cpu/sort.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+// How many of sorted[0..n) are before each of m <= kSide numbers, as keys: `before(sorted, x)`.
+constexpr int kSide = 16;
+template <class T, class Before>
+TS_INLINE void places(const T* sorted, std::int64_t n, std::int64_t stride, const T* x, std::int64_t* y,
+                      const Before& before) {
+  std::int64_t base[kSide] = {};
+  std::int64_t length = n;
+  while (length > 1) {
+    const std::int64_t half = length / 2;
+#pragma GCC unroll 16
+    for (int j = 0; j < kSide; ++j) base[j] += before(sorted[(base[j] + half - 1) * stride], x[j]) ? half : 0;
+    length -= half;
+  }
+  for (int j = 0; j < kSide; ++j) y[j] = base[j] + (n > 0 && before(sorted[base[j] * stride], x[j]));
+}
+
+template <class T, bool kRight>
+void search_row(const T* sorted, std::int64_t n, std::int64_t stride, const T* x, std::int64_t* y,
+                std::int64_t m) {
+  const Order<T, true> order(false, true);
+  const auto before = [&](T a, T b) {
+    return kRight ? order.key(a) <= order.key(b) : order.key(a) < order.key(b);
+  };
+  std::int64_t i = 0;
+  for (; i + kSide <= m; i += kSide) places(sorted, n, stride, x + i, y + i, before);
+  if (i == m) return;
+  T rest[kSide] = {};
+  std::int64_t result[kSide];
+  std::memcpy(rest, x + i, static_cast<std::size_t>(m - i) * sizeof(T));
+  places(sorted, n, stride, rest, result, before);
+  std::memcpy(y + i, result, static_cast<std::size_t>(m - i) * sizeof(*y));
+}
+
+// Counts over [0, n) into `bins` counters: every piece has a table of its own, and the tables are added, so
+// nothing is counted concurrently. count(table, begin, end) adds what it finds.
+template <class Count>
+void count_pieces(std::int64_t n, std::int64_t bins, std::int64_t* y, const Count& count) {
+  const std::int64_t pitch = bins + 8;  // a line of cache between two tables
+  std::int64_t pieces = (n >> 16) + 1;
+  if (pieces > n / (4 * bins + 1)) pieces = n / (4 * bins + 1);  // clearing tables must not become the work
+  const std::int64_t fit = static_cast<std::int64_t>(kScratchBytes / 8) / pitch;
+  if (pieces > fit) pieces = fit;
+  if (pieces > 64) pieces = 64;
+  std::memset(y, 0, static_cast<std::size_t>(bins) * sizeof(*y));
+  if (pieces < 2) return count(y, 0, n);
+  std::int64_t* const tables = static_cast<std::int64_t*>(scratch());
+  parallel_for(pieces, [&](std::int64_t piece) {
+    std::int64_t* const table = tables + piece * pitch;
+    std::memset(table, 0, static_cast<std::size_t>(bins) * sizeof(*table));
+    count(table, n / pieces * piece, piece + 1 == pieces ? n : n / pieces * (piece + 1));
+  });
+  for (std::int64_t piece = 0; piece < pieces; ++piece)
+    for (std::int64_t b = 0; b < bins; ++b) y[b] += tables[piece * pitch + b];
+}
+
+// The bin of x among edges e_0 <= ... <= e_B: e_i <= x < e_{i+1}, the last one closed; B where there is none.
+// A guess from equal widths is put right by the edges themselves, so it only has to be close.
+template <class T>
+struct Bins {
+  const T* edges;
+  std::int64_t count;
+  bool uniform;
+  T low, high, scale;
+
+  Bins(const T* e, std::int64_t bins, bool equal_widths)
+      : edges(e),
+        count(bins),
+        uniform(equal_widths),
+        low(e[0]),
+        high(e[bins]),
+        scale(static_cast<T>(bins) / (high - low)) {}
+
+  TS_INLINE std::int64_t of(T x) const {
+    if (!(x >= low && x <= high)) return count;  // NaN too
+    if (!uniform) {
+      std::int64_t base = 0, length = count;
+      while (length > 1) {
+        const std::int64_t half = length / 2;
+        base += edges[base + half] <= x ? half : 0;
+        length -= half;
+      }
+      return base;
+    }
+    std::int64_t i = static_cast<std::int64_t>((x - low) * scale);
+    i = i < count ? i : count - 1;
+    while (i > 0 && x < edges[i]) --i;
+    while (i + 1 < count && x >= edges[i + 1]) ++i;
+    return i;
+  }
+};
+
+}  // namespace
+
+void searchsorted(In sorted, In x, Out index, bool right) {
+  with_any(x.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> rows(sorted), xs(x);
+    const Rows<std::int64_t> ys(index);
+    const std::int64_t N = sorted.shape[1], M = x.shape[1], R = x.shape[0];
+    constexpr std::int64_t kGrain = 1 << 12;
+    const std::int64_t pieces = (M + kGrain - 1) / kGrain;
+    const std::int64_t grain = M < kGrain ? kGrain / (M + 8) + 1 : 1;
+    parallel_ranges(R * pieces, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t r = i / pieces, first = i % pieces * kGrain;
+        const std::int64_t m = M - first < kGrain ? M - first : kGrain;
+        if (right)
+          search_row<T, true>(rows[r], N, sorted.strides[1], xs[r] + first, ys[r] + first, m);
+        else
+          search_row<T, false>(rows[r], N, sorted.strides[1], xs[r] + first, ys[r] + first, m);
+      }
+    });
+  });
+}
+
+void bincount(In x, Out y) {
+  const std::int64_t* const at = x.as<std::int64_t>();
+  count_pieces(x.shape[0], y.shape[0], y.as<std::int64_t>(),
+               [&](std::int64_t* table, std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) ++table[at[i]];
+               });
+}
+
+void histogram(In x, In edges, Out y, bool uniform) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const T* const values = x.as<T>();
+    const std::int64_t B = y.shape[0];
+    const Bins<T> bins(edges.as<T>(), B, uniform);
+    count_pieces(x.shape[0], B, y.as<std::int64_t>(),
+                 [&](std::int64_t* table, std::int64_t begin, std::int64_t end) {
+                   std::int64_t outside = 0;
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     const std::int64_t bin = bins.of(values[i]);
+                     ++*(bin < B ? table + bin : &outside);
+                   }
+                 });
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

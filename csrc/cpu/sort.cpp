@@ -1,0 +1,206 @@
+// sort, argsort and topk along rows, stable: y_0 <= y_1 <= ... <= y_{C-1}.
+//
+// R rows, C columns. Values become unsigned keys (sort.h). Rows up to a few hundred elements go through a
+// network of comparators. Longer ones: values alone through a quicksort by registers where the level can
+// compress them, else through a radix sort by bytes, 2 reads and 1 write of every element for each byte in
+// which the elements differ. Of 8-byte keys the upper half is sorted first, and the lower half only if that
+// leaves long runs of equals. topk keeps what beats the k-th best so far: about one read of x.
+#include <cstring>
+
+#include "cpu/kernels.h"
+#include "cpu/quicksort.h"
+#include "cpu/rows.h"
+#include "cpu/sort.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+// Rows from this length on are sorted by all threads, in memory that the caller gives; others in scratch.
+constexpr std::int64_t kLongRow = 1 << 17;
+
+template <class Row>
+void for_sorted_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
+  if (columns >= kLongRow) {
+    for (std::int64_t r = 0; r < rows; ++r) row(r);
+    return;
+  }
+  parallel_ranges(rows, (1 << 13) / (columns + 8) + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) row(r);
+  });
+}
+
+// Room for `bytes`: the caller's for a long row, else scratch beyond the tables of radix_sort.
+TS_INLINE char* room(const View& workspace, std::int64_t columns) {
+  return columns >= kLongRow ? static_cast<char*>(workspace.data) : static_cast<char*>(scratch()) + (1 << 20);
+}
+
+// Keys of one byte: how often each occurs says it all.
+template <class T>
+void sort_bytes(const T* x, T* y, std::int64_t n, const Order<T, false>& order) {
+  std::int64_t counts[256] = {}, at = 0;
+  for (std::int64_t i = 0; i < n; ++i) ++counts[order.key(x[i])];
+  for (int k = 0; k < 256; ++k) {
+    std::memset(y + at, static_cast<unsigned char>(order.value(static_cast<std::uint8_t>(k))),
+                static_cast<std::size_t>(counts[k]));
+    at += counts[k];
+  }
+}
+
+// Sorts a[0..n) with b as room, and writes values to y: quicksort by registers where the level has
+// compression.
+template <class T>
+void sort_keys(KeyOf<T>* a, KeyOf<T>* b, T* y, std::int64_t n, const Order<T, false>& order) {
+  using Key = KeyOf<T>;
+  const auto put = [&](const Key* keys, std::int64_t count, T* to) {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = order.value(keys[i]);
+  };
+  if (n <= kNetworkLength<Key>) {
+    network_sort(a, n);
+    return put(a, n, y);
+  }
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Key) >= 4) {
+    const auto leaf = [&](const Key* keys, std::int64_t count, std::int64_t at) { put(keys, count, y + at); };
+    return quicksort(a, b, n, leaf);
+  }
+#endif
+  Key* sorted = a;
+  if constexpr (sizeof(T) == 8) {
+    sorted = radix_sort(a, b, n, 4, 8);
+    if (!repair_runs(sorted, n, [](std::uint64_t p, std::uint64_t q) { return p < q; }))
+      sorted = radix_sort(sorted, sorted == a ? b : a, n, 0, 8);
+  } else {
+    sorted = radix_sort(a, b, n, 0, sizeof(T));
+  }
+  parallel_ranges(n, kSortGrain,
+                  [&](std::int64_t begin, std::int64_t end) { put(sorted + begin, end - begin, y + begin); });
+}
+
+template <class T>
+void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, char* workspace) {
+  if constexpr (sizeof(T) == 1) {
+    sort_bytes(x, y, n, order);
+  } else {
+    using Key = KeyOf<T>;
+    Key* const a = reinterpret_cast<Key*>(workspace);
+    Key* const b = a + (n < kNetworkLength<Key> ? kNetworkLength<Key> : n);
+    parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) a[i] = order.key(x[i]);
+    });
+    sort_keys(a, b, y, n, order);
+  }
+}
+
+template <class T>
+void argsort_row(const T* x, std::int64_t* y, std::int64_t n, const Order<T, true>& order, char* workspace) {
+  std::uint64_t* const a = reinterpret_cast<std::uint64_t*>(workspace);
+  std::uint64_t* const b = reinterpret_cast<std::uint64_t*>(y);
+  const std::uint64_t* sorted = nullptr;
+  const auto key = [&](std::int64_t i) { return order.key(x[i]); };
+  if constexpr (std::is_integral_v<T> && sizeof(T) == 8) {
+    std::uint64_t low = ~std::uint64_t{0}, high = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::uint64_t k = key(i);
+      low = k < low ? k : low, high = k > high ? k : high;
+    }
+    if (n > 0 && high - low <= 0xffffffffu)  // as most integers are: half the bytes
+      sorted = sort_positions<std::uint32_t>(
+          n, [&](std::int64_t i) { return static_cast<std::uint32_t>(key(i) - low); }, a, b);
+  }
+  if (!sorted) sorted = sort_positions<KeyOf<T>>(n, key, a, b);
+  parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) y[i] = static_cast<std::int64_t>(sorted[i] & 0xffffffffu);
+  });
+}
+
+// How long topk's list of candidates may become.
+TS_INLINE std::int64_t topk_list(std::int64_t k) { return k + (k < 512 ? 512 : k); }
+
+// The positions of the k first in order. Candidates are what is before the k-th of those seen so far; when
+// their list is full it is sorted and cut to k. Equal elements count in order of position, so a later one
+// never displaces an earlier one.
+template <class T>
+void topk_row(const T* x, std::int64_t* y, std::int64_t n, std::int64_t k, const Order<T, true>& order,
+              char* workspace) {
+  using Key = KeyOf<T>;
+  constexpr std::int64_t kBlock = 128;
+  const std::int64_t full = topk_list(k);
+  // Lists with room for a block more: keys, positions; then the two arrays of sort_positions.
+  Key* const keys = reinterpret_cast<Key*>(workspace);
+  std::uint32_t* const places = reinterpret_cast<std::uint32_t*>(workspace + 8 * (full + kBlock));
+  std::uint64_t* const a = reinterpret_cast<std::uint64_t*>(workspace + 16 * (full + kBlock));
+  std::uint64_t* const b = a + full + kBlock + kNetworkLength<std::uint64_t>;
+  std::int64_t count = 0;
+  Key worst = 0;
+  bool bounded = false;
+  const auto cut = [&] {
+    const std::uint64_t* const sorted =
+        sort_positions<Key>(count, [&](std::int64_t i) { return keys[i]; }, a, b);
+    if (count > k) count = k;
+    std::uint64_t* const spare = sorted == a ? b : a;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t p = static_cast<std::int64_t>(sorted[i] & 0xffffffffu);
+      spare[i] = places[p];
+      y[i] = static_cast<std::int64_t>(keys[p]);
+    }
+    for (std::int64_t i = 0; i < count; ++i)
+      places[i] = static_cast<std::uint32_t>(spare[i]), keys[i] = static_cast<Key>(y[i]);
+    if (count == k) worst = keys[k - 1], bounded = true;
+  };
+  for (std::int64_t i = 0; i < n; i += kBlock) {
+    const std::int64_t m = n - i < kBlock ? n - i : kBlock;
+    Key block[kBlock];
+    Key least = static_cast<Key>(~Key(0));
+    for (std::int64_t j = 0; j < m; ++j) {
+      block[j] = order.key(x[i + j]);
+      least = block[j] < least ? block[j] : least;
+    }
+    if (bounded && least >= worst) continue;
+    for (std::int64_t j = 0; j < m; ++j) {
+      keys[count] = block[j];
+      places[count] = static_cast<std::uint32_t>(i + j);
+      count += !bounded || block[j] < worst;
+    }
+    if (count >= full) cut();
+  }
+  cut();
+  for (std::int64_t i = 0; i < k; ++i) y[i] = places[i];
+}
+
+}  // namespace
+
+void sort(In x, Out y, Out workspace, bool descending) {
+  with_any(x.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    const Order<T, false> order(descending, false);
+    const std::int64_t C = x.shape[1];
+    for_sorted_rows(x.shape[0], C,
+                    [&](std::int64_t r) { sort_row(xs[r], ys[r], C, order, room(workspace, C)); });
+  });
+}
+
+void argsort(In x, Out index, Out workspace, bool descending) {
+  with_any(x.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> xs(x);
+    const Rows<std::int64_t> ys(index);
+    const Order<T, true> order(descending, false);
+    const std::int64_t C = x.shape[1];
+    for_sorted_rows(x.shape[0], C,
+                    [&](std::int64_t r) { argsort_row(xs[r], ys[r], C, order, room(workspace, C)); });
+  });
+}
+
+void topk(In x, Out index, Out workspace, bool largest) {
+  with_any(x.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> xs(x);
+    const Rows<std::int64_t> ys(index);
+    const Order<T, true> order(largest, true);
+    const std::int64_t C = x.shape[1], k = index.shape[1];
+    for_sorted_rows(x.shape[0], C,
+                    [&](std::int64_t r) { topk_row(xs[r], ys[r], C, k, order, room(workspace, C)); });
+  });
+}
+
+}  // namespace ts::cpu::TS_ISA

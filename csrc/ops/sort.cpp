@@ -1,0 +1,118 @@
+#include "ops/sort.h"
+
+#include <limits>
+
+#include "core/launch.h"
+#include "ops/rows.h"
+
+namespace ts::ops {
+namespace {
+
+constexpr std::int64_t kLongRow = 1 << 17;  // from here on the kernels want memory: see kernels.def
+
+Array workspace(const char* operation, std::int64_t columns, std::int64_t bytes) {
+  return columns < kLongRow ? Array() : empty(operation, DType::boolean, {bytes});
+}
+
+// Halves are ordered as float32, which holds every one of them.
+Array comparable(const char* operation, const char* argument, const Array& x) {
+  if (is_half(x.dtype())) return astype(x, DType::float32, false);
+  check_domain(operation, argument, x.dtype(), Domain::any);
+  return x;
+}
+
+void check_length(const char* operation, const Lines& lines) {
+  constexpr std::int64_t kMost = (std::int64_t{1} << 32) - 1;
+  if (lines.columns() > kMost)
+    value_error(operation, ": the axis has ", lines.columns(), " elements; up to ", kMost, " are supported");
+}
+
+}  // namespace
+
+Array sort(const Array& x, std::int64_t axis, bool descending) {
+  const Lines lines("sort", comparable("sort", "x", x), axis);
+  Array y = empty("sort", lines.rows.dtype(), lines.rows.shape());
+  Array space = workspace("sort", lines.columns(), 16 * lines.columns());
+  if (y.size()) launch<&Kernels::sort>(lines.rows, y, space, descending);
+  return astype(lines.restored(y), x.dtype(), false);
+}
+
+Array argsort(const Array& x, std::int64_t axis, bool descending) {
+  const Lines lines("argsort", comparable("argsort", "x", x), axis);
+  check_length("argsort", lines);
+  Array index = empty("argsort", DType::int64, lines.rows.shape());
+  Array space = workspace("argsort", lines.columns(), 16 * lines.columns());
+  if (index.size()) launch<&Kernels::argsort>(lines.rows, index, space, descending);
+  return lines.restored(index);
+}
+
+Array topk_index(const Array& x, std::int64_t k, std::int64_t axis, bool largest) {
+  const Lines lines("topk", comparable("topk", "x", x), axis);
+  check_length("topk", lines);
+  const std::int64_t extent = x.shape(normalize_axis("topk", axis, x.ndim()));
+  if (k < 0 || k > extent)
+    value_error("topk: k must be in 0 to ", extent, ", the extent of the axis, got ", k);
+  Array index = empty("topk", DType::int64, {lines.rows.shape(0), k});
+  Array space = workspace("topk", lines.columns(), 64 * k + (1 << 16));
+  if (index.size()) launch<&Kernels::topk>(lines.rows, index, space, largest);
+  return lines.restored(index);
+}
+
+Array searchsorted(const Array& sorted, const Array& x, bool right) {
+  const char* operation = "searchsorted";
+  if (sorted.ndim() == 0) value_error(operation, ": sorted must have at least one dimension, got shape ()");
+  const DType both = promote(sorted.dtype(), x.dtype()), common = is_half(both) ? DType::float32 : both;
+  check_domain(operation, "the common dtype", common, Domain::any);
+  if (sorted.ndim() == 1) {
+    Array index = empty(operation, DType::int64, x.shape());
+    if (index.size() == 0) return index;
+    const Array row = astype(sorted, common, false), values = contiguous(astype(x, common, false));
+    Array flat = *index.view_as({1, index.size()});
+    launch<&Kernels::searchsorted>(row.expand_dims(0), *values.view_as({1, index.size()}), flat, right);
+    return index;
+  }
+  Shape expected = x.shape();
+  if (x.ndim() == sorted.ndim()) expected[x.ndim() - 1] = sorted.shape(x.ndim() - 1);
+  if (expected != sorted.shape())
+    value_error(operation, ": sorted must have one dimension or the shape of x but for the last dimension, ",
+                "got shapes ", sorted.shape(), " and ", x.shape());
+  Array index = empty(operation, DType::int64, x.shape());
+  if (index.size() == 0) return index;
+  Array rows = as_rows(index);
+  launch<&Kernels::searchsorted>(as_rows(astype(sorted, common, false)), as_rows(astype(x, common, false)),
+                                 rows, right);
+  return index;
+}
+
+Array bincount(const Array& x, std::int64_t minlength) {
+  const char* operation = "bincount";
+  if (!is_integer(x.dtype())) type_error(operation, ": x must hold integers, got ", name(x.dtype()));
+  check_rank(operation, "x", x, 1);
+  if (minlength < 0) value_error(operation, ": minlength must be >= 0, got ", minlength);
+  const Array values = contiguous(astype(x, DType::int64, false));
+  std::int64_t range[2] = {0, -1}, shape = 2, stride = 1;
+  if (values.size())
+    launch<&Kernels::index_range>(values, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
+  if (range[0] < 0) value_error(operation, ": x must not be negative, got ", range[0]);
+  if (range[1] == std::numeric_limits<std::int64_t>::max())
+    value_error(operation, ": ", range[1], " in x would need 2^63 counters");
+  Array y = empty(operation, DType::int64, {range[1] < minlength ? minlength : range[1] + 1});
+  if (y.size()) launch<&Kernels::bincount>(values, y);
+  return y;
+}
+
+Array histogram_counts(const Array& x, const Array& edges, bool uniform) {
+  const char* operation = "histogram_counts";
+  if (is_half(x.dtype()) && is_half(edges.dtype()))
+    return histogram_counts(astype(x, DType::float32, false), astype(edges, DType::float32, false), uniform);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_same_dtype(operation, "edges", edges, x.dtype());
+  check_rank(operation, "edges", edges, 1);
+  if (edges.size() < 2) value_error(operation, ": edges must have at least two elements, got ", edges.size());
+  Array counts = empty(operation, DType::int64, {edges.size() - 1});
+  const Array values = contiguous(x);
+  launch<&Kernels::histogram>(*values.view_as({values.size()}), contiguous(edges), counts, uniform);
+  return counts;
+}
+
+}  // namespace ts::ops

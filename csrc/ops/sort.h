@@ -1,0 +1,21 @@
+// Orders and counts: sort, argsort, topk, searchsorted, bincount, histogram.
+#pragma once
+
+#include "ops/check.h"
+
+namespace ts::ops {
+
+// Along one axis; NaN last, whichever the direction.
+Array sort(const Array& x, std::int64_t axis, bool descending);
+Array argsort(const Array& x, std::int64_t axis, bool descending);  // stable, int64
+// The positions of the k largest or smallest along an axis, best first; NaN is above every number.
+Array topk_index(const Array& x, std::int64_t k, std::int64_t axis, bool largest);
+// For every x how many of `sorted` are before it: < x, or <= x with `right`. sorted has one dimension, or all
+// but the last of x's.
+Array searchsorted(const Array& sorted, const Array& x, bool right);
+// How often each of 0 ... max(x) (at least minlength - 1) occurs in x.
+Array bincount(const Array& x, std::int64_t minlength);
+// Counts between increasing edges (B + 1); `uniform`: they are equally spaced, which is only a hint.
+Array histogram_counts(const Array& x, const Array& edges, bool uniform);
+
+}  // namespace ts::ops

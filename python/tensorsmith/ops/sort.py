@@ -1,0 +1,320 @@
+"""Orders, ranks and counts: sorting, searching, unique elements, histograms.
+
+NaN comes last, whichever the direction, and counts as one value; +0 and -0 are equal. Orders are stable, and the same
+for every thread count and SIMD level.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tensorsmith._core import default_dtype
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+from tensorsmith.ops.creation import asarray
+from tensorsmith.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tensorsmith.dtypes import DType
+
+__all__ = [
+    "argsort", "bincount", "cummax", "cummin", "digitize", "histogram", "searchsorted", "sort", "topk", "unique",
+    "unique_all", "unique_counts", "unique_inverse", "unique_values",
+]  # fmt: skip
+
+# --- orders ---------------------------------------------------------------------------------------
+
+define(
+    core.sort,
+    "x in order along an axis.",
+    x=lambda dy, x, axis, descending: core.gather_backward(
+        dy, axis, core.argsort(x, axis, descending), x.shape
+    ),
+)
+define(core.argsort, "The positions that put x in order along an axis.")
+define(core.topk_index, "The positions of the k largest or smallest along an axis, best first.")
+
+
+def _along(x: Any, axis: int | None) -> tuple[Tensor, int]:
+    x = asarray(x)
+    return (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+
+
+def sort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+    """A sorted copy along `axis` (None: of the flattened x), as numpy.sort and the Array API's.
+
+    descending: largest first; NaN stays last. Of zeros the negative ones come first. `stable` is accepted: the
+    order of equal values cannot be told from the values.
+    """
+    x, axis = _along(x, axis)
+    if x.ndim == 0:
+        raise ValueError("sort: x must have at least one dimension, got shape ()")
+    return core.sort(x, axis, descending)
+
+
+def argsort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+    """int64 positions that put x in order along `axis`: equal values (and NaN) keep their order, always."""
+    x, axis = _along(x, axis)
+    if x.ndim == 0:
+        raise ValueError("argsort: x must have at least one dimension, got shape ()")
+    return core.argsort(x, axis, descending)
+
+
+class Extremes(NamedTuple):
+    """Values, and where along the axis they lie."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extremes:
+    """The k largest (or smallest) elements along `dim` and their int64 positions, as torch.topk.
+
+    Best first, whether or not `sorted`; of equals the first. NaN is larger than every number.
+    ValueError for k outside 0 ... the extent.
+    """
+    x = asarray(x)
+    index = core.topk_index(x.detach(), k, dim, largest)
+    return Extremes(core.gather(x, dim, index), index)
+
+
+def _running_rule(dy: Any, index: Any, axis: int, x_shape: Sequence[int]) -> Any:
+    return core.gather_backward(dy, axis, index, x_shape)
+
+
+define(core.cummax, "The largest so far along an axis, and where it was last seen.", x=_running_rule)
+define(core.cummin, "The smallest so far along an axis, and where it was last seen.", x=_running_rule)
+
+
+def cummax(x: Any, dim: int) -> Extremes:
+    """The largest element so far along `dim` and its int64 position, the last of equals, as torch.cummax.
+
+    NaN stays once it was seen.
+    """
+    return Extremes(*core.cummax(asarray(x), dim))
+
+
+def cummin(x: Any, dim: int) -> Extremes:
+    """The smallest element so far along `dim` and its int64 position, the last of equals, as torch.cummin."""
+    return Extremes(*core.cummin(asarray(x), dim))
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+define(core.searchsorted, "How many of `sorted` are before each x.")
+
+
+def searchsorted(
+    x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None, right: bool = False
+) -> Tensor:
+    """int64: where each of x2 belongs in the ascending x1, as numpy.searchsorted.
+
+    x1:    (N,), or x2's shape but for the last dimension (a row for each of x2's, as in torch)
+    side:  "left": before equal elements; "right" (or right=True): after them
+    sorter: positions that put a 1-D x1 in order
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f'searchsorted: side must be "left" or "right", got {side!r}')
+    x1 = asarray(x1)
+    if sorter is not None:
+        x1 = core.take(x1, asarray(sorter), 0)
+    return core.searchsorted(x1, asarray(x2), right or side == "right")
+
+
+def digitize(x: Any, bins: Any, right: bool = False) -> Tensor:
+    """The bin of each x among ascending edges: i with bins[i-1] <= x < bins[i] (right: <  and <=)."""
+    return core.searchsorted(asarray(bins), asarray(x), not right)
+
+
+# --- unique ---------------------------------------------------------------------------------------
+
+
+class UniqueAll(NamedTuple):
+    values: Tensor
+    indices: Tensor
+    inverse_indices: Tensor
+    counts: Tensor
+
+
+class UniqueCounts(NamedTuple):
+    values: Tensor
+    counts: Tensor
+
+
+class UniqueInverse(NamedTuple):
+    values: Tensor
+    inverse_indices: Tensor
+
+
+def _starts(s: Tensor, one_nan: bool) -> Tensor:
+    """Which elements of a sorted array begin a new value, as bool."""
+    if s.size == 0:
+        return core.not_equal(s, s)
+    new = core.not_equal(s[1:], s[:-1])
+    if one_nan and s.dtype.kind == "floating":
+        new = core.logical_and(new, core.equal(s[:-1], s[:-1]))
+    return core.concat((core.equal(core.arange(1), 0), new), 0)
+
+
+def _counts(starts: Tensor, size: int) -> Tensor:
+    ends = core.concat((starts[1:], core.arange(size, size + 1)), 0) if starts.size else starts
+    return core.subtract(ends, starts)
+
+
+def _inverse(order: Tensor, starts: Tensor, shape: Sequence[int]) -> Tensor:
+    rank = core.subtract(core.cumsum(starts), 1)
+    inverse = core.scatter(core.zeros(order.shape, rank.dtype), 0, order, rank)
+    return core.reshape(inverse, shape)
+
+
+def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
+    x = asarray(x).detach()
+    flat = core.reshape(x, (-1,))
+    order = core.argsort(flat) if positions else None
+    s = core.sort(flat) if order is None else core.take(flat, order, 0)
+    flags = _starts(s, one_nan)
+    starts = core.nonzero_flat(flags)
+    values, counts = core.take(s, starts, 0), _counts(starts, s.size)
+    if order is None:
+        return UniqueAll(values, starts, starts, counts)
+    return UniqueAll(values, core.take(order, starts, 0), _inverse(order, flags, x.shape), counts)
+
+
+def unique_all(x: Any, /) -> UniqueAll:
+    """Values in order, where each is first, which value each element is, how often it occurs (Array API).
+
+    Every NaN is a value of its own.
+    """
+    return _unique(x, False, True)
+
+
+def unique_counts(x: Any, /) -> UniqueCounts:
+    """The values in order and how often each occurs."""
+    u = _unique(x, False, False)
+    return UniqueCounts(u.values, u.counts)
+
+
+def unique_inverse(x: Any, /) -> UniqueInverse:
+    """The values in order, and which of them each element of x is: values[inverse_indices] is x."""
+    u = _unique(x, False, True)
+    return UniqueInverse(u.values, u.inverse_indices)
+
+
+def unique_values(x: Any, /) -> Tensor:
+    """The distinct elements of x in order."""
+    return _unique(x, False, False).values
+
+
+def unique(
+    x: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    *,
+    equal_nan: bool = True,
+) -> Any:
+    """The distinct elements of the flattened x in order, as numpy.unique; NaN is one value if equal_nan.
+
+    With flags a tuple: the values, then where each is first, which value each element is, how often it occurs.
+    """
+    u = _unique(x, equal_nan, return_index or return_inverse)
+    chosen = (True, return_index, return_inverse, return_counts)
+    results = tuple(part for part, wanted in zip(u, chosen) if wanted)
+    return results if len(results) > 1 else results[0]
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+define(core.bincount, "How often each integer from 0 on occurs.")
+define(core.histogram_counts, "How many elements lie between neighbouring edges.")
+
+
+def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
+    """How often each of 0 ... max(x) occurs in the integers x (N,), or the sum of their weights.
+
+    weights: (N,), added in ascending order of position, in their floating dtype. int64 without them.
+    ValueError for a negative integer.
+    """
+    x = asarray(x)
+    counts = core.bincount(x, minlength)
+    if weights is None:
+        return counts
+    weights = asarray(weights)
+    if weights.shape != x.shape:
+        raise ValueError(
+            f"bincount: weights must have the shape of x, got {tuple(weights.shape)} and {tuple(x.shape)}"
+        )
+    if weights.dtype.kind != "floating":
+        weights = core.astype(weights, default_dtype())
+    return core.index_add(core.zeros(counts.shape, weights.dtype), 0, x, weights)
+
+
+def _edges(x: Tensor, bins: int, range: tuple[float, float] | None, dtype: DType) -> Tensor:
+    if bins < 1:
+        raise ValueError(f"histogram: bins must be >= 1, got {bins}")
+    if range is not None:
+        low, high = float(range[0]), float(range[1])
+    elif x.size == 0:
+        low, high = 0.0, 1.0
+    else:
+        low, high = float(core.min(x)), float(core.max(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"histogram: the range from {low} to {high} is not finite")
+    if low > high:
+        raise ValueError(f"histogram: range must be ascending, got {low} to {high}")
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    step = (high - low) / bins
+    return asarray([low + step * i for i in builtins.range(bins)] + [high], dtype=dtype)
+
+
+def histogram(
+    x: Any,
+    bins: int | Any = 10,
+    range: tuple[float, float] | None = None,
+    density: bool = False,
+    weights: Any = None,
+) -> tuple[Tensor, Tensor]:
+    """How many elements of x fall into each bin, and the edges of the bins, as numpy.histogram.
+
+    bins:    a number of equal bins over `range` (by default from min to max), or ascending edges (B + 1)
+    density: divided by the total and the bin widths, so that the integral is 1
+    weights: of x's shape: their sum in each bin, added in order, in place of int64 counts
+
+    Bins are half open, the last one closed. ValueError for edges that descend or a range that is not finite.
+    """
+    x = asarray(x)
+    dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
+    uniform = isinstance(bins, int)
+    if uniform:
+        edges = _edges(x, bins, range, dtype)
+    else:
+        edges = core.astype(asarray(bins), dtype, False)
+        if bool(core.any(core.less(edges[1:], edges[:-1]))):
+            raise ValueError("histogram: the edges must ascend")
+    x = core.astype(x, dtype, False)
+    if weights is None:
+        counts = core.histogram_counts(x, edges, uniform)
+    else:
+        flat, weights = core.reshape(x, (-1,)), core.reshape(asarray(weights), (-1,))
+        if flat.shape != weights.shape:
+            raise ValueError(
+                f"histogram: weights must have the shape of x, got {weights.size} for {flat.size} elements"
+            )
+        if weights.dtype.kind != "floating":
+            weights = core.astype(weights, dtype)
+        inner = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
+        above = core.logical_or(core.greater(flat, edges[-1]), core.isnan(flat))
+        place = core.where(above, edges.size, inner)
+        counts = core.index_add(core.zeros((edges.size + 1,), weights.dtype), 0, place, weights)[1:-1]
+    if density:
+        widths = core.subtract(edges[1:], edges[:-1])
+        counts = core.divide(core.divide(counts, core.sum(counts)), widths)
+    return counts, edges
+
+
+for _method in (sort, argsort, topk, cummax, cummin, unique):
+    setattr(Tensor, _method.__name__, _method)

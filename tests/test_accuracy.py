@@ -1,0 +1,125 @@
+"""The pointwise functions are right to 2 units of the last place: samples of all float32 inputs, and the validation
+sets that NumPy ships. `bench/accuracy.cpp` walks all 2^32."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+
+Reference = Callable[[np.ndarray], np.ndarray]
+erf: Reference = np.vectorize(math.erf, otypes=["float64"])
+erfc: Reference = np.vectorize(math.erfc, otypes=["float64"])
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    return np.where(x == -np.inf, -0.0, x * sigmoid(x))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return np.where(x == -np.inf, -0.0, x * 0.5 * erfc(-x * math.sqrt(0.5)))
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def power(exponent: float) -> tuple[Callable[[ts.Tensor], ts.Tensor], Reference]:
+    return lambda x: ts.pow(x, exponent), lambda x: np.power(x, np.float64(np.float32(exponent)))
+
+
+FUNCTIONS: dict[str, tuple[Callable[[ts.Tensor], ts.Tensor], Reference]] = {
+    **{
+        name: (getattr(ts, name), getattr(np, name))
+        for name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "sinh", "cosh")
+    },
+    "tanh": (ts.tanh, np.tanh),
+    "rsqrt": (ts.rsqrt, lambda x: 1 / np.sqrt(x)),
+    "erf": (ts.erf, erf),
+    "sigmoid": (ts.sigmoid, sigmoid),
+    "silu": (ts.silu, silu),
+    "gelu": (ts.gelu, gelu),
+    "softplus": (ts.softplus, softplus),
+    **{f"pow {e}": power(e) for e in (-2.0, -0.5, 0.333, 1.5, 10.1)},
+}  # fmt: skip
+
+
+def samples() -> np.ndarray:
+    """Every 60,493rd bit pattern (a prime step, so that no bit stands still), and the edges."""
+    spread = np.arange(0, 2**32, 60493, dtype=np.uint64).astype(np.uint32)
+    near = np.arange(-3, 4, dtype=np.int64)
+    places = np.array([0, 1, 2, 4, 8, 16, 88, 89, 103, 104, 127, 128, 0.5, 0.25, 1e-3, 1e-20, 3e-39, 3.4e38])
+    bits = places.astype(np.float32).view(np.uint32).astype(np.int64)
+    edges = np.clip(bits[:, None] + near, 0, 0x7F800001).astype(np.uint32).ravel()
+    return np.concatenate([spread, edges, edges | np.uint32(1 << 31)]).view(np.float32)
+
+
+def ulps(y: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """The distance of y from the exact results in units of the last place of float32."""
+    rounded = exact.astype(np.float32)
+    exponent = np.maximum(
+        np.floor(np.log2(np.abs(exact), where=exact != 0, out=np.full_like(exact, -126.0))), -126
+    )
+    with np.errstate(all="ignore"):
+        error = np.abs(y.astype(np.float64) - exact) / np.exp2(exponent - 23)
+    return np.where((y == rounded) | (np.isnan(y) & np.isnan(exact)), 0, error)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_samples(name: str) -> None:
+    function, reference = FUNCTIONS[name]
+    x = samples()
+    with np.errstate(all="ignore"):
+        error = ulps(function(ts.array(x)).numpy(), reference(x.astype(np.float64)))
+    worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
+    assert error[worst] <= 2, f"{name}({x[worst]!r}) is {error[worst]:.3g} ULP off"
+
+
+DATA = Path(np.__file__).parent / "_core/tests/data"
+NAMES = {
+    "arccos": "acos",
+    "arcsin": "asin",
+    "arctan": "atan",
+    "arcsinh": "asinh",
+    "arccosh": "acosh",
+    "arctanh": "atanh",
+}
+SETS = sorted(p.stem.removeprefix("umath-validation-set-") for p in DATA.glob("umath-validation-set-*.csv"))
+
+
+@pytest.mark.skipif(not SETS, reason="this NumPy came without its tests' data")
+@pytest.mark.parametrize("name", SETS)
+def test_numpy_validation_set(name: str) -> None:
+    """Inputs and correctly rounded results as bits, with the error that NumPy allows itself; ours is at most that
+    and 2."""
+    function = getattr(ts, NAMES.get(name, name), None)
+    if function is None:
+        pytest.skip(f"there is no {name}")
+    rows: dict[str, list[tuple[int, int, int]]] = {"float32": [], "float64": []}
+    with open(DATA / f"umath-validation-set-{name}.csv") as file:
+        for row in csv.reader(line for line in file if line.startswith("np.")):
+            rows[row[0][3:]].append((int(row[1], 16), int(row[2], 16), int(row[3])))
+    for dtype, entries in rows.items():
+        if not entries:
+            continue
+        word = np.uint32 if dtype == "float32" else np.uint64
+        x = np.array([e[0] for e in entries], word).view(dtype)
+        expected = np.array([e[1] for e in entries], word).view(dtype)
+        allowed = np.minimum(2, [e[2] for e in entries])
+        y = function(ts.array(x)).numpy()
+        with np.errstate(all="ignore"):
+            error = np.abs(y.astype(np.longdouble) - expected) / np.spacing(np.abs(expected)).astype(
+                np.longdouble
+            )
+        good = (y == expected) | (np.isnan(y) & np.isnan(expected)) | (error <= allowed)
+        assert good.all(), f"{name} of {x[~good][:3]}: {y[~good][:3]} for {expected[~good][:3]}"

@@ -3,14 +3,15 @@
 //   launch<&Kernels::softmax>(x, y);
 //
 // Arrays convert to In and Out on the way (an Out bumps its storage's version and refuses a read-only one),
-// scalars pass through. The operands' device chooses the table. Capture and profiling hang here, because
-// nothing else calls a kernel.
+// scalars pass through. The operands' device chooses the table. Capture and profiling hang here (watch.h),
+// because nothing else calls a kernel.
 #pragma once
 
 #include <type_traits>
 
 #include "core/array.h"
 #include "core/dispatch.h"
+#include "core/watch.h"
 
 namespace ts {
 
@@ -38,6 +39,8 @@ void run(void (*Kernels::*kernel)(Params...), std::type_identity_t<Params>... op
   const Kernels* table = &cpu;
   if (devices > 1) [[unlikely]]
     table = &table_of(devices, id(kernel));
+  if (watching()) [[unlikely]]
+    return describe<Params...>(name(id(kernel)), id(kernel), table->*kernel, operands...);
   (table->*kernel)(operands...);
 }
 
@@ -52,6 +55,16 @@ void launch(void (*Kernels::*kernel)(Params...), Args&&... args) {
 template <auto Kernel, class... Args>
 void launch(Args&&... args) {
   launch(Kernel, static_cast<Args&&>(args)...);
+}
+
+// The same for a function of the host that reads or writes arrays where no kernel does, such as a check of
+// indices: a capture records it, and a replay calls it again. What it throws reaches the replay's caller.
+template <class... Params, class... Args>
+void perform(const char* name, void (*function)(Params...), Args&&... args) {
+  if (detail::watching()) [[unlikely]]
+    return detail::describe<Params...>(name, Kernel::count, function,
+                                       static_cast<Params>(static_cast<Args&&>(args))...);
+  function(static_cast<Params>(static_cast<Args&&>(args))...);
 }
 
 }  // namespace ts

@@ -4,6 +4,7 @@
 
 #include "core/allocator.h"
 #include "core/dispatch.h"
+#include "core/watch.h"
 
 namespace ts {
 
@@ -26,6 +27,8 @@ Storage* Storage::make(void* block, void* data, std::int64_t nbytes, Device devi
   s->device_ = device;
   s->owner_ = nullptr;
   s->release_ = nullptr;
+  if (detail::watching()) [[unlikely]]
+    detail::storage_created(s);
   return s;
 }
 
@@ -54,6 +57,8 @@ Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* o
 }
 
 void Storage::destroy() {
+  if (detail::watching()) [[unlikely]]
+    detail::storage_destroyed(this);
   const std::int64_t own = release_ || device_ != Device::cpu ? 0 : nbytes_;
   if (release_)
     release_(owner_);

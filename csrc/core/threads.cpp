@@ -57,6 +57,9 @@ constinit std::atomic<std::uint64_t> last_number{0};
 // When this thread, as a caller, is to look for interrupts; in Clock's ticks.
 constinit thread_local std::atomic<Clock::rep> next_poll [[gnu::tls_model("initial-exec")]] = 0;
 
+// An Unlocked of this thread has given up the interpreter's lock.
+constinit thread_local std::atomic<bool> unlocked [[gnu::tls_model("initial-exec")]] = false;
+
 constinit ThreadHooks hooks{nullptr, nullptr, nullptr};
 
 void pause() {
@@ -105,15 +108,14 @@ class Caller {
     if (!asked_ && (poll_now || now - start_ > kReleaseAfter)) release();
     if (!poll_now) return;
     next_poll.store((now + kPollEvery).time_since_epoch().count(), std::memory_order_relaxed);
-    if (state_) outlive([] { hooks.poll(); });
+    if (state_ || unlocked.load(std::memory_order_relaxed)) outlive([] { hooks.poll(); });
   }
   void release() {
     if (asked_) return;
     asked_ = true;
-    if (hooks.release) state_ = hooks.release();
+    if (hooks.release && !unlocked.load(std::memory_order_relaxed)) state_ = hooks.release();
   }
 
- private:
   // An interpreter that is shutting down ends its other threads (pthread_exit) where they ask for its
   // lock. That must not unwind our frames: such a thread sleeps until the process is gone.
   template <class Call>
@@ -125,6 +127,7 @@ class Caller {
     }
   }
 
+ private:
   const Clock::time_point start_ = Clock::now();
   void* state_ = nullptr;
   bool asked_ = false;
@@ -402,5 +405,23 @@ void set_num_threads(int count) {
 }
 
 void set_thread_hooks(const ThreadHooks& h) { hooks = h; }
+
+Unlocked::Unlocked() : state_(hooks.release && !unlocked.load() ? hooks.release() : nullptr) {
+  if (state_) unlocked.store(true, std::memory_order_relaxed);
+}
+
+Unlocked::~Unlocked() {
+  if (!state_) return;
+  unlocked.store(false, std::memory_order_relaxed);
+  Caller::outlive([&] { hooks.restore(state_); });
+}
+
+void Unlocked::poll() {
+  if (!state_) return;
+  const auto now = Clock::now();
+  if (now.time_since_epoch().count() <= next_poll.load(std::memory_order_relaxed)) return;
+  next_poll.store((now + kPollEvery).time_since_epoch().count(), std::memory_order_relaxed);
+  Caller::outlive([] { hooks.poll(); });
+}
 
 }  // namespace ts

@@ -1,12 +1,14 @@
 #include "ops/device.h"
 
 #include "core/dispatch.h"
+#include "core/watch.h"
 #include "ops/elementwise.h"
 
 namespace ts::ops {
 
 Array to_device(const Array& x, Device device) {
   if (x.device() == device) return x;
+  host_read("moving a tensor between devices", x.storage());
   Array source = x;
   if (!x.is_dense()) {
     const DeviceScope there(x.device());

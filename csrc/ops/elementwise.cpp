@@ -127,6 +127,7 @@ Array allocate_result(const Pointwise& op, const Operand* operands, const Shape&
 template <class T>
 bool has_zero(const Array& x) {
   // Rare and cheap beside the division: checked on a dense copy.
+  host_read("dividing integers by a tensor", x.storage());
   const Array dense = to_device(contiguous(x), Device::cpu);
   const T* p = dense.data_as<T>();
   for (std::int64_t i = 0, n = dense.size(); i < n; ++i)
@@ -136,6 +137,7 @@ bool has_zero(const Array& x) {
 
 template <class T>
 bool has_negative(const Array& x) {
+  host_read("raising integers to the power of a tensor", x.storage());
   const Array dense = to_device(contiguous(x), Device::cpu);
   const T* p = dense.data_as<T>();
   for (std::int64_t i = 0, n = dense.size(); i < n; ++i)

@@ -4,6 +4,7 @@
 
 #include "core/launch.h"
 #include "ops/complex.h"
+#include "core/recording.h"
 #include "ops/creation.h"
 #include "ops/elementwise.h"
 
@@ -50,6 +51,25 @@ struct Counted {
               negative ? -of.extent : 0, " to ", of.extent - 1);
 }
 
+// What is asked of indices. Plain data that names literals only: a recording keeps it.
+struct InRange {
+  const char *op, *argument;
+  Counted of;
+  bool negative;  // those in [-extent, 0) count from the end
+};
+
+// The smallest index; IndexError unless all are in range.
+std::int64_t lowest_in_range(In index, const InRange& asked) {
+  std::int64_t range[2], shape = 2, stride = 1;
+  launch<&Kernels::index_range>(index, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
+  const std::int64_t lowest = asked.negative ? -asked.of.extent : 0;
+  if (range[1] >= asked.of.extent)
+    out_of_range(asked.op, asked.argument, range[1], asked.of, asked.negative);
+  if (range[0] < lowest) out_of_range(asked.op, asked.argument, range[0], asked.of, asked.negative);
+  return range[0];
+}
+void require_in_range(In index, InRange asked) { lowest_in_range(index, asked); }
+
 // The indices as int64, all in [0, extent), or in [-extent, extent) and then counted from the end.
 Array checked_index(const char* op, const char* argument, const Array& index, const Counted& of,
                     bool negative = false) {
@@ -57,12 +77,14 @@ Array checked_index(const char* op, const char* argument, const Array& index, co
     type_error(op, ": ", argument, " must hold integers, got ", name(index.dtype()));
   Array i = index.dtype() == DType::int64 ? index : astype(index, DType::int64, false);
   if (i.size() == 0) return i;
-  std::int64_t range[2], shape = 2, stride = 1;
-  launch<&Kernels::index_range>(i, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
-  const std::int64_t lowest = negative ? -of.extent : 0;
-  if (range[1] >= of.extent) out_of_range(op, argument, range[1], of, negative);
-  if (range[0] < lowest) out_of_range(op, argument, range[0], of, negative);
-  if (range[0] >= 0) return i;
+  const InRange asked{op, argument, of, negative};
+  if (current_capture()) {
+    // Whether any is negative may differ at the next replay.
+    perform("index_range", &require_in_range, i, asked);
+    if (!negative) return i;
+  } else if (lowest_in_range(i, asked) >= 0) {
+    return i;
+  }
   Constant n(of.extent, i.ndim());
   Array wrapped = empty(op, DType::int64, i.shape());
   launch<&Kernels::remainder>(i, n.view(i.shape()), wrapped);
@@ -335,6 +357,10 @@ Array index_set(const Array& x, std::int64_t dim, const Array& index, const Arra
   Array y = copy(x);
   index_write("index_set", &Kernels::index_set, y, dim, index, source);
   return y;
+}
+
+Array checked_positions(const Array& x, std::int64_t axis, std::int64_t extent) {
+  return checked_index("getitem", "the index", x, {"x", static_cast<int>(axis), extent}, true);
 }
 
 Array nonzero_flat(const Array& x) {

@@ -8,6 +8,25 @@
 namespace ts::ops {
 namespace {
 
+// What is asked of targets. Plain data that names literals only: a recording keeps it.
+struct Classes {
+  const char* operation;
+  std::int64_t C, ignore_index;
+};
+
+void require_classes(In target, Classes k) {
+  const std::int64_t* const t = target.as<std::int64_t>();
+  const std::int64_t R = target.size();
+  bool inside = true;
+  for (std::int64_t i = 0; i < R; ++i)
+    inside &= static_cast<std::uint64_t>(t[i]) < static_cast<std::uint64_t>(k.C) || t[i] == k.ignore_index;
+  if (inside) return;
+  for (std::int64_t i = 0; i < R; ++i)
+    if (t[i] != k.ignore_index && (t[i] < 0 || t[i] >= k.C))
+      index_error(k.operation, ": target ", t[i], " at position ", i, " is out of range for ", k.C,
+                  " classes: valid are 0 to ", k.C - 1, " and ignore_index ", k.ignore_index);
+}
+
 // The class axis last, everything before it one row axis: x (R, C), target int64 (R).
 struct Rows {
   Array x, target, weight;
@@ -37,16 +56,8 @@ struct Rows {
       weight = contiguous(w);
     }
     target = *contiguous(astype(classes, DType::int64, false)).view_as(Shape{R});
-    const Array here = to_device(target, Device::cpu);
-    const std::int64_t* const t = here.data_as<std::int64_t>();
-    bool inside = true;
-    for (std::int64_t i = 0; i < R; ++i)
-      inside &= static_cast<std::uint64_t>(t[i]) < static_cast<std::uint64_t>(C) || t[i] == ignore_index;
-    if (!inside)
-      for (std::int64_t i = 0; i < R; ++i)
-        if (t[i] != ignore_index && (t[i] < 0 || t[i] >= C))
-          index_error(operation, ": target ", t[i], " at position ", i, " is out of range for ", C,
-                      " classes: valid are 0 to ", C - 1, " and ignore_index ", ignore_index);
+    perform("cross_entropy targets", &require_classes, to_device(target, Device::cpu),
+            Classes{operation, C, ignore_index});
     x = as_rows(last(logits));
   }
   // The class axis moved to the end.

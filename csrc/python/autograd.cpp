@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "ops/elementwise.h"
+#include "python/jit.h"
 
 namespace ts::python {
 
@@ -254,6 +255,7 @@ class Walk {
     std::vector<std::pair<PyObject*, Ref>> values;
     for (PyObject* leaf : order_) {
       Ref g = std::move(leaves_[leaf]);
+      touch_gradient(leaf, true);
       Autograd& a = autograd_of(leaf);
       if (a.grad)
         g = call_op("add", {a.grad.get(), g.get()});

@@ -1,6 +1,7 @@
 // Conversions from Python: numbers, shapes, dtypes, and arrays from whatever can be one.
 #include "python/convert.h"
 
+#include "core/recording.h"
 #include "ops/device.h"
 
 #include <memory>
@@ -271,7 +272,7 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
   if (const auto scalar = scalar_from(object)) {
     const Operand operand(*scalar);
     Array y = empty(operation, result_type(&operand, 1), Shape{});
-    write_scalar(operation, *scalar, y.dtype(), y.data());
+    ops::copy_into(operation, *scalar, y);
     return y;
   }
   if (object == Py_None || PyUnicode_Check(object))
@@ -290,8 +291,8 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
   }
   if (narrow && !typed && adopted->dtype() == DType::float64 && default_float() != DType::float64)
     return ops::astype(*adopted, default_float(), false);
-  // NumPy's temporary belongs to nobody else.
-  return *adopted;
+  // NumPy's temporary belongs to nobody else. A recording may write to what it has seen being made.
+  return current_capture() ? ops::copy(*adopted) : *adopted;
 }
 
 }  // namespace ts::python

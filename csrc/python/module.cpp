@@ -6,6 +6,7 @@
 #include "core/threads.h"
 #include "python/autograd.h"
 #include "python/bindings.h"
+#include "python/jit.h"
 
 namespace py = pybind11;
 
@@ -134,7 +135,8 @@ PYBIND11_MODULE(_core, m) {
     }
   });
   PyObject* module = m.ptr();
-  if (!init_tensor(module) || !init_op(module) || !init_autograd(module)) throw py::error_already_set();
+  if (!init_tensor(module) || !init_op(module) || !init_autograd(module) || !init_jit(module))
+    throw py::error_already_set();
   if (PyModule_AddFunctions(module, functions) < 0) throw py::error_already_set();
 
   const py::tuple bases = py::make_tuple(py::handle(PyExc_ValueError), py::handle(PyExc_IndexError));

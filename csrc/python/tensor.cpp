@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include "core/half.h"
+#include "core/watch.h"
 #include "ops/device.h"
 #include "python/autograd.h"
+#include "python/jit.h"
 #include "python/op.h"
 
 namespace ts::python {
@@ -131,6 +133,7 @@ Py_hash_t tensor_hash(PyObject* self) { return _Py_HashPointer(self); }
 
 // The one element, as a Python number.
 PyObject* item_of(const Array& x) {
+  host_read("item", x.storage());
   if (x.device() != Device::cpu) return item_of(ops::to_device(x, Device::cpu));
   if (x.size() != 1)
     value_error("item: only a tensor with one element converts to a Python number, got shape ", x.shape());
@@ -303,12 +306,14 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
       -1);
 }
 PyObject* get_grad(PyObject* self, void*) {
+  touch_gradient(self, true);
   const Autograd* a = as_tensor(self)->autograd;
   return Py_NewRef(a && a->grad ? a->grad.get() : Py_None);
 }
 int set_grad(PyObject* self, PyObject* value, void*) {
   return guarded(
       [&] {
+        touch_gradient(self, false);
         if (!value || value == Py_None) {
           if (Autograd* a = as_tensor(self)->autograd) a->grad = Ref();
           return 0;
@@ -459,6 +464,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     if (((flags & PyBUF_STRIDES) != PyBUF_STRIDES || (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS) &&
         !x.is_contiguous())
       buffer_error("the tensor is not contiguous");
+    host_read("NumPy or another library", x.storage());
     auto* keep = new Export{x.storage_ref(), x.shape(), x.strides()};
     for (int i = 0; i < x.ndim(); ++i) keep->strides[i] *= itemsize(x.dtype());
     view->buf = x.data();

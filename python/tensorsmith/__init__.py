@@ -45,6 +45,7 @@ from tensorsmith.autograd import (
 )
 from tensorsmith.ops import *
 from tensorsmith import autograd, ops, random
+from tensorsmith.jit import jit
 from tensorsmith.random import manual_seed
 
 if TYPE_CHECKING:

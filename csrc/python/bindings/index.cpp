@@ -21,6 +21,7 @@ void bind_index(PyObject* m) {
   add_op(m, "index_add(x, dim, index, source)", &ops::index_add);
   add_op(m, "index_set_(x, dim, index, source)", &ops::index_set_);
   add_op(m, "index_set(x, dim, index, source)", &ops::index_set);
+  add_op(m, "checked_positions(x, axis, extent)", &ops::checked_positions).differentiable = false;
   add_op(m, "nonzero_flat(x)", &ops::nonzero_flat).differentiable = false;
   add_op(m, "one_hot(x, num_classes)", &ops::one_hot).differentiable = false;
 }

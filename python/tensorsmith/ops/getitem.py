@@ -137,15 +137,8 @@ class _Plan:
         extents = [1 if axis is None else x.shape[axis] for _, axis in indices]
         flat: Any = None
         for (index, axis), extent in zip(indices, extents):
-            if index.size:
-                low, high = int(core.min(index)), int(core.max(index))
-                if low < -extent or high >= extent:
-                    bad = low if low < -extent else high
-                    raise IndexError(
-                        f"getitem: index {bad} is out of range for axis {axis} of extent {extent}"
-                    )
-                if low < 0:
-                    index = core.where(core.less(index, 0), core.add(index, extent), index)
+            if index.size and axis is not None:
+                index = core.checked_positions(index, axis, extent)
             flat = index if flat is None else core.add(core.multiply(flat, extent), index)
         return core.reshape(core.broadcast_to(flat, shape), (-1,)), extents, shape
 

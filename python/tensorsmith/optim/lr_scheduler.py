@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tensorsmith.jit import replayed
 from tensorsmith.optim.optimizer import Group, Optimizer
 
 
@@ -63,6 +64,7 @@ class LRScheduler:
         """The rates that the last `step` set, one a group."""
         return self._last_lr
 
+    @replayed
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch (or batch, as the schedule is meant), or jump to `epoch`."""
         if self._step_count == 1 and epoch is None and self.optimizer._steps_taken == 0:
@@ -418,6 +420,7 @@ class SequentialLR(LRScheduler):
         self._first._begin()
         self._last_lr = self._first.get_last_lr()
 
+    @replayed
     def step(self, epoch: int | None = None) -> None:
         """Step the schedule whose turn it is."""
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
@@ -530,7 +533,10 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take note of this epoch's metric, a number or a 0-d tensor."""
-        current = float(metrics)
+        self._note(float(metrics), epoch)
+
+    @replayed
+    def _note(self, current: float, epoch: int | None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self.is_better(current, self.best):
             self.best = current

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import tensorsmith as ts
+from tensorsmith.jit import aside, replayed
 from tensorsmith.nn._load import as_tensor
 from tensorsmith.tensor import Tensor
 
@@ -180,14 +181,21 @@ class Optimizer:
             with ts.enable_grad():
                 loss = closure()
         if self._groups_ready != len(self.param_groups):
-            self._prepare()
+            with aside():  # a replay must not make the state again
+                self._prepare()
+        self._refresh()
+        for bucket in self._buckets:
+            self._update(bucket, [parameter.grad for parameter in bucket.params])
+        return loss
+
+    @replayed
+    def _refresh(self) -> None:
+        """Bring the numbers that the kernels read up to date: the host's part of a step."""
         for bucket in self._buckets:
             values = self._hyper(bucket.group)
             if values != bucket.values:
                 bucket.set_hyper(values)
-            self._update(bucket, [parameter.grad for parameter in bucket.params])
         self._steps_taken += 1
-        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget every gradient, or fill it with zeros."""

@@ -1,0 +1,152 @@
+// A recording: the calls that a capture saw at the door, ready to be made again without anyone who made them.
+//
+// Capture watches one thread. What it sees of memory are slots, one for each storage:
+//   inside    made and forgotten within the recording: a place in one arena, found by liveness
+//   input     comes with every replay (an argument, a gradient that is accumulated into)
+//   outside   there before and after: parameters, optimizer state, the random generator
+//   constant  made within, filled without a kernel, only read
+//   result    made within, handed out: fresh memory at every replay
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/array.h"
+#include "core/watch.h"
+
+namespace ts {
+
+struct Slot {
+  enum Kind : std::uint8_t { inside, input, outside, constant, result };
+  Kind kind = outside;
+  bool created = false;  // within the capture
+  bool read = false, written = false;
+  int number = -1;             // of the input or result
+  std::int64_t nbytes = 0;     // of the storage
+  StorageRef keep;             // outside and constant
+  Storage* alive = nullptr;    // during the capture; null once it is gone
+  int first = -1, last = -1;   // the calls that use it
+  std::int64_t place = 0;      // inside: in the arena
+};
+
+// A view of a call: where in which slot it begins.
+struct Use {
+  int slot;             // kNothing: an operand that was not given; kPool: a number from the caller's stack
+  std::int64_t offset;  // bytes
+  bool written;
+};
+constexpr int kNothing = -1, kPool = -2;
+
+struct Step {
+  const char* name;
+  Kernel kernel;
+  Function function;
+  Thunk thunk;
+  int first, count;      // its operands and views
+  int attributes;        // where its attributes begin
+  int line;              // of Python, in `lines`
+};
+
+class Recording {
+ public:
+  struct Stats {
+    std::int64_t calls, steps, arena_bytes, unshared_bytes, result_bytes;
+  };
+
+  // Makes the calls of the steps in [begin, end) with these inputs (where the first byte of each input's
+  // storage lies) and results; the caller holds the GIL or nothing. One replay at a time: see `mutex`.
+  void bind(void* const* inputs, Storage* const* results);
+  void run(int begin, int end);
+  void finish_run();
+
+  const std::vector<Slot>& slots() const { return slots_; }
+  const std::vector<Step>& steps() const { return steps_; }
+  const std::vector<Use>& operands() const { return operands_; }
+  const std::vector<View>& views() const { return views_; }
+  const std::vector<std::string>& lines() const { return lines_; }
+  const std::vector<int>& results() const { return results_; }  // slots
+  const Stats& stats() const { return stats_; }
+  // Where in the steps the call with this number stands, or stood.
+  int position(int call) const;
+  // A storage that the recording uses has no other owner left: what the function sees now is another one.
+  bool stale() const;
+  std::mutex mutex;
+
+ private:
+  friend class Capture;
+  void plan();
+  void drop_dead();
+  void place_in_arena();
+  void resolve();
+  void point(int slot, void* base);
+
+  std::vector<Slot> slots_;
+  std::vector<Step> steps_;
+  std::vector<Use> operands_;
+  std::vector<View> views_;
+  std::vector<std::int64_t> extents_;  // shapes and strides of the views
+  std::vector<std::byte> attributes_, pool_;
+  std::vector<std::string> lines_;
+  std::vector<int> inputs_, results_;      // slots
+  std::vector<std::vector<int>> uses_;     // by slot: its views
+  std::vector<int> bump_;                  // outside slots that are written
+  std::vector<void*> bases_;               // by slot: where its views point now
+  std::vector<int> dropped_;               // calls whose results nobody reads
+  char* arena_base_ = nullptr;
+  Stats stats_{};
+  StorageRef arena_;
+};
+
+// Watches this thread from `begin` to `end`; captures do not nest.
+class Capture {
+ public:
+  ~Capture();
+  void begin();
+  void end();
+  // The array's storage is an input; its number. The same storage is the same input.
+  int bind(const Array& array);
+  // Where the array lies: its slot and the byte offset of its first element in it; slot -1 if no call saw it.
+  int slot_of(const Storage* storage) const;
+  const Slot& slot(int i) const { return slots_[static_cast<std::size_t>(i)]; }
+  int steps() const { return static_cast<int>(recording_->steps_.size()); }
+  // Why this cannot be replayed; empty if it can.
+  std::string refusal;
+  bool lenient = false;  // a refusal is noted and the work goes on
+  void refuse(const std::string& why);
+
+  // Storages made within that are still alive, are not in `handed_out` and were written by kernels: the line
+  // that wrote each.
+  std::vector<std::string> escaped(const std::vector<const Storage*>& handed_out) const;
+  // Plans the recording. The storages, all made within, become its results.
+  std::unique_ptr<Recording> finish(const std::vector<Storage*>& results);
+
+ private:
+  friend void detail::watched(const Call&);
+  friend void detail::storage_created(const Storage*);
+  friend void detail::storage_destroyed(const Storage*);
+  friend void detail::read_on_host(const char*, const Storage*);
+  void record(const Call& call);
+  int see(const View& view, bool written);
+  void created(const Storage* storage);
+  void destroyed(const Storage* storage);
+
+  mutable std::mutex mutex_;  // other threads free storages
+  std::unordered_map<const Storage*, int> live_;
+  std::vector<Slot> slots_;
+  std::unordered_map<std::string, int> line_numbers_;
+  std::unique_ptr<Recording> recording_ = std::make_unique<Recording>();
+  bool active_ = false;
+};
+
+// The capture that watches this thread, or null; and putting it aside for work that is not part of it.
+Capture* current_capture();
+Capture* exchange_capture(Capture* capture);
+
+// Installed by the language binding: the line that is being run, as a user would name it.
+void set_line_hook(std::string (*line)());
+
+}  // namespace ts

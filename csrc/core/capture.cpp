@@ -174,7 +174,8 @@ void Capture::record(const Call& call) {
     const View& view = call.views[i];
     if (!view.data) continue;
     if (!view.storage && call.writes[i]) {
-      refuse(std::string(call.name) + ": the shape of its result depends on values, which may differ at the next call");
+      refuse(std::string(call.name) +
+             ": the shape of its result depends on values, which may differ at the next call");
       return;
     }
     if (view.storage && view.storage->device() != Device::cpu) {
@@ -195,7 +196,8 @@ void Capture::record(const Call& call) {
     if (view.data && view.storage) {
       use.offset = static_cast<char*>(view.data) - static_cast<char*>(view.storage->data());
     } else if (view.data) {
-      // From the caller's stack: its elements are kept, from the lowest to the highest that the strides reach.
+      // From the caller's stack: its elements are kept, from the lowest to the highest that the strides
+      // reach.
       std::int64_t low = 0, high = 0;
       for (int k = 0; k < view.ndim; ++k) {
         const std::int64_t reach = (view.shape[k] - 1) * view.strides[k];
@@ -245,7 +247,9 @@ std::vector<std::string> Capture::escaped(const std::vector<const Storage*>& han
       for (int k = step.first; k < step.first + step.count; ++k) found |= wrote(k);
       if (!found) continue;
       lines.push_back(std::string(step.name) +
-                      (recording_->lines_.empty() ? "" : " at " + recording_->lines_[static_cast<std::size_t>(step.line)]));
+                      (recording_->lines_.empty()
+                           ? ""
+                           : " at " + recording_->lines_[static_cast<std::size_t>(step.line)]));
       break;
     }
   }

@@ -70,13 +70,9 @@ void profile(const char* name, Kernel kernel, Function function, Thunk thunk, co
   const auto start = Clock::now();
   thunk(function, views, attributes);
   const auto end = Clock::now();
-  Event event{name,
-              ns(start.time_since_epoch()),
-              ns(end - start),
-              flops_of(kernel, views),
-              bytes_of(views, count),
-              line,
-              shapes_of(views, count)};
+  Event event{
+      name, ns(start.time_since_epoch()), ns(end - start), flops_of(kernel, views), bytes_of(views, count),
+      line, shapes_of(views, count)};
   const std::lock_guard lock(g_mutex);
   g_events.push_back(std::move(event));
 }

@@ -1,7 +1,7 @@
 // A recording: the calls that a capture saw at the door, ready to be made again without anyone who made them.
 //
 // Capture watches one thread. What it sees of memory are slots, one for each storage:
-//   inside    made and forgotten within the recording: a place in one arena, found by liveness
+//   inside    made and forgotten within the recording: it shares memory with others, by liveness
 //   input     comes with every replay (an argument, a gradient that is accumulated into)
 //   outside   there before and after: parameters, optimizer state, the random generator
 //   constant  made within, filled without a kernel, only read
@@ -25,12 +25,13 @@ struct Slot {
   Kind kind = outside;
   bool created = false;  // within the capture
   bool read = false, written = false;
-  int number = -1;             // of the input or result
-  std::int64_t nbytes = 0;     // of the storage
-  StorageRef keep;             // outside and constant
-  Storage* alive = nullptr;    // during the capture; null once it is gone
-  int first = -1, last = -1;   // the calls that use it
-  std::int64_t place = 0;      // inside: in the arena
+  int number = -1;            // of the input or result
+  std::int64_t nbytes = 0;    // of the storage
+  StorageRef keep;            // outside and constant
+  Storage* alive = nullptr;   // during the capture; null once it is gone
+  int first = -1, last = -1;  // the calls that use it
+  int bin = -1;               // inside: which piece of memory
+  std::int64_t place = 0;     // and where in it
 };
 
 // A view of a call: where in which slot it begins.
@@ -46,9 +47,19 @@ struct Step {
   Kernel kernel;
   Function function;
   Thunk thunk;
-  int first, count;      // its operands and views
-  int attributes;        // where its attributes begin
-  int line;              // of Python, in `lines`
+  int first, count;  // its operands and views
+  int attributes;    // where its attributes begin
+  int line;          // of Python, in `lines`
+};
+
+// A piece of memory for slots that are inside: a block of its own, or that of a result, until it is written.
+struct Bin {
+  std::int64_t nbytes;
+  int result;              // number, or -1
+  int end;                 // of a result: the step that first uses it
+  std::vector<int> slots;  // by place
+  void* base = nullptr;
+  StorageRef block;  // of its own, during a replay
 };
 
 class Recording {
@@ -80,7 +91,8 @@ class Recording {
   friend class Capture;
   void plan();
   void drop_dead();
-  void place_in_arena();
+  void place();
+  bool place_in(int bin, int slot);
   void resolve();
   void point(int slot, void* base);
 
@@ -91,14 +103,13 @@ class Recording {
   std::vector<std::int64_t> extents_;  // shapes and strides of the views
   std::vector<std::byte> attributes_, pool_;
   std::vector<std::string> lines_;
-  std::vector<int> inputs_, results_;      // slots
-  std::vector<std::vector<int>> uses_;     // by slot: its views
-  std::vector<int> bump_;                  // outside slots that are written
-  std::vector<void*> bases_;               // by slot: where its views point now
-  std::vector<int> dropped_;               // calls whose results nobody reads
-  char* arena_base_ = nullptr;
+  std::vector<int> inputs_, results_;   // slots
+  std::vector<std::vector<int>> uses_;  // by slot: its views
+  std::vector<int> bump_;               // outside slots that are written
+  std::vector<void*> bases_;            // by slot: where its views point now
+  std::vector<int> dropped_;            // calls whose results nobody reads
   Stats stats_{};
-  StorageRef arena_;
+  std::vector<Bin> bins_;
 };
 
 // Watches this thread from `begin` to `end`; captures do not nest.

@@ -1,6 +1,6 @@
 // Planning a recording, and making its calls again.
 #include <algorithm>
-#include <numeric>
+#include <cstdint>
 
 #include "core/profile.h"
 #include "core/recording.h"
@@ -10,16 +10,19 @@ namespace ts {
 
 namespace {
 
-constexpr std::int64_t kLine = 64;  // an arena's places begin on cache lines, as storages do
+constexpr std::int64_t kLine = 64;         // places begin on cache lines, as storages do
+constexpr std::int64_t kLarge = 16 << 10;  // bytes of a slot that may have a bin of its own
 
-std::int64_t rounded(std::int64_t bytes) { return std::max<std::int64_t>((bytes + kLine - 1) / kLine * kLine, kLine); }
+std::int64_t rounded(std::int64_t bytes) {
+  return std::max<std::int64_t>((bytes + kLine - 1) / kLine * kLine, kLine);
+}
 
 }  // namespace
 
 void Recording::plan() {
   stats_.calls = static_cast<std::int64_t>(steps_.size());
   drop_dead();
-  place_in_arena();
+  place();
   resolve();
   stats_.steps = static_cast<std::int64_t>(steps_.size());
 }
@@ -64,36 +67,75 @@ void Recording::drop_dead() {
     }
 }
 
-// The largest first, each at the lowest place where nothing that is alive at the same time lies.
-void Recording::place_in_arena() {
+// Puts the slot at the lowest place of the bin where nothing that is alive at the same time lies.
+bool Recording::place_in(int number, int i) {
+  Bin& bin = bins_[static_cast<std::size_t>(number)];
+  Slot& slot = slots_[static_cast<std::size_t>(i)];
+  const std::int64_t size = rounded(slot.nbytes);
+  if (size > bin.nbytes || (bin.result >= 0 && slot.last >= bin.end)) return false;
+  std::int64_t place = 0;
+  auto at = bin.slots.begin();
+  for (auto j = bin.slots.begin(); j != bin.slots.end(); ++j) {
+    const Slot& other = slots_[static_cast<std::size_t>(*j)];
+    if (other.last < slot.first || other.first > slot.last) continue;
+    if (other.place >= place + size) break;
+    place = std::max(place, other.place + rounded(other.nbytes));
+  }
+  if (place + size > bin.nbytes) return false;
+  slot.bin = number;
+  slot.place = place;
+  while (at != bin.slots.end() && slots_[static_cast<std::size_t>(*at)].place <= place) ++at;
+  bin.slots.insert(at, i);
+  return true;
+}
+
+// The largest first: into the memory of a result that is not written yet, into the smallest bin that has
+// room, or into a bin of its own size. Small ones share one bin that is as large as they need. So the blocks
+// are of the sizes that eager calls ask the allocator for, and no class of it is half used.
+void Recording::place() {
   std::vector<int> order;
   for (std::size_t i = 0; i < slots_.size(); ++i)
     if (slots_[i].kind == Slot::inside && slots_[i].first >= 0) order.push_back(static_cast<int>(i));
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
     return slots_[static_cast<std::size_t>(a)].nbytes > slots_[static_cast<std::size_t>(b)].nbytes;
   });
-  std::vector<int> placed;  // by place
-  std::int64_t end = 0;
-  for (const int i : order) {
-    Slot& slot = slots_[static_cast<std::size_t>(i)];
-    const std::int64_t size = rounded(slot.nbytes);
-    stats_.unshared_bytes += size;
-    std::int64_t place = 0;
-    for (const int j : placed) {
-      const Slot& other = slots_[static_cast<std::size_t>(j)];
-      if (other.last < slot.first || other.first > slot.last) continue;
-      if (other.place >= place + size) break;
-      place = std::max(place, other.place + rounded(other.nbytes));
-    }
-    slot.place = place;
-    end = std::max(end, place + size);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), place,
-                                   [&](std::int64_t p, int j) {
-                                     return p < slots_[static_cast<std::size_t>(j)].place;
-                                   }),
-                  i);
+  for (std::size_t k = 0; k < results_.size(); ++k) {
+    const Slot& slot = slots_[static_cast<std::size_t>(results_[k])];
+    if (slot.nbytes >= kLarge)
+      bins_.push_back({rounded(slot.nbytes), static_cast<int>(k), slot.first, {}, nullptr, {}});
   }
-  stats_.arena_bytes = end;
+  const int small = static_cast<int>(bins_.size());
+  bins_.push_back({INT64_MAX / 2, -1, 0, {}, nullptr, {}});
+  for (const int i : order) {
+    const std::int64_t size = rounded(slots_[static_cast<std::size_t>(i)].nbytes);
+    stats_.unshared_bytes += size;
+    std::vector<int> candidates;
+    for (int b = 0; b < static_cast<int>(bins_.size()); ++b)
+      if (b != small && bins_[static_cast<std::size_t>(b)].nbytes >= size) candidates.push_back(b);
+    std::stable_sort(candidates.begin(), candidates.end(), [&](int a, int b) {
+      const Bin &x = bins_[static_cast<std::size_t>(a)], &y = bins_[static_cast<std::size_t>(b)];
+      return x.nbytes != y.nbytes ? x.nbytes < y.nbytes : x.result > y.result;
+    });
+    if (std::any_of(candidates.begin(), candidates.end(), [&](int b) { return place_in(b, i); })) continue;
+    if (size < kLarge) {
+      place_in(small, i);
+    } else {
+      bins_.push_back({size, -1, 0, {}, nullptr, {}});
+      place_in(static_cast<int>(bins_.size()) - 1, i);
+    }
+  }
+  Bin& shared = bins_[static_cast<std::size_t>(small)];
+  shared.nbytes = 0;
+  for (const int i : shared.slots) {
+    const Slot& slot = slots_[static_cast<std::size_t>(i)];
+    shared.nbytes = std::max(shared.nbytes, slot.place + rounded(slot.nbytes));
+  }
+  bins_.erase(std::remove_if(bins_.begin(), bins_.end(), [](const Bin& b) { return b.slots.empty(); }),
+              bins_.end());
+  for (std::size_t b = 0; b < bins_.size(); ++b) {
+    for (const int i : bins_[b].slots) slots_[static_cast<std::size_t>(i)].bin = static_cast<int>(b);
+    if (bins_[b].result < 0) stats_.arena_bytes += bins_[b].nbytes;
+  }
 }
 
 // Everything that does not change from replay to replay gets its address.
@@ -136,7 +178,8 @@ int Recording::position(int call) const {
 
 bool Recording::stale() const {
   for (const Slot& slot : slots_)
-    if (slot.kind == Slot::outside && slot.first >= 0 && !slot.created && slot.keep->owners() == 1) return true;
+    if (slot.kind == Slot::outside && slot.first >= 0 && !slot.created && slot.keep->owners() == 1)
+      return true;
   return false;
 }
 
@@ -152,16 +195,14 @@ void Recording::point(int slot, void* base) {
 void Recording::bind(void* const* inputs, Storage* const* results) {
   for (std::size_t i = 0; i < inputs_.size(); ++i) point(inputs_[i], inputs[i]);
   for (std::size_t i = 0; i < results_.size(); ++i) point(results_[i], results[i]->data());
-  // From the caching allocator, which hands out the same block again unless someone else took it meanwhile.
-  if (stats_.arena_bytes > 0) {
-    arena_ = StorageRef(Storage::allocate(stats_.arena_bytes));
-    char* base = static_cast<char*>(arena_->data());
-    if (base != arena_base_) {
-      arena_base_ = base;
-      for (std::size_t i = 0; i < slots_.size(); ++i)
-        if (slots_[i].kind == Slot::inside && slots_[i].first >= 0)
-          point(static_cast<int>(i), base + slots_[i].place);
-    }
+  // Blocks come from the caching allocator, which mostly hands out the same ones again.
+  for (Bin& bin : bins_) {
+    if (bin.result < 0) bin.block = StorageRef(Storage::allocate(bin.nbytes));
+    void* base = bin.result < 0 ? bin.block->data() : results[bin.result]->data();
+    if (base == bin.base) continue;
+    bin.base = base;
+    for (const int i : bin.slots)
+      point(i, static_cast<char*>(base) + slots_[static_cast<std::size_t>(i)].place);
   }
 }
 
@@ -192,7 +233,7 @@ void Recording::run(int begin, int end) {
 
 void Recording::finish_run() {
   for (const int slot : bump_) slots_[static_cast<std::size_t>(slot)].keep->bump();
-  arena_ = StorageRef();
+  for (Bin& bin : bins_) bin.block = StorageRef();
 }
 
 }  // namespace ts

@@ -63,8 +63,7 @@ std::int64_t lowest_in_range(In index, const InRange& asked) {
   std::int64_t range[2], shape = 2, stride = 1;
   launch<&Kernels::index_range>(index, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
   const std::int64_t lowest = asked.negative ? -asked.of.extent : 0;
-  if (range[1] >= asked.of.extent)
-    out_of_range(asked.op, asked.argument, range[1], asked.of, asked.negative);
+  if (range[1] >= asked.of.extent) out_of_range(asked.op, asked.argument, range[1], asked.of, asked.negative);
   if (range[0] < lowest) out_of_range(asked.op, asked.argument, range[0], asked.of, asked.negative);
   return range[0];
 }

@@ -21,9 +21,7 @@ bool same_value(PyObject* now, PyObject* expected) {
   return equal > 0;
 }
 
-PyObject* target(const Guard& g) {
-  return g.weak ? PyWeakref_GetObject(g.expected.get()) : g.expected.get();
-}
+PyObject* target(const Guard& g) { return g.weak ? PyWeakref_GetObject(g.expected.get()) : g.expected.get(); }
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// Guards: what a recording took for granted about the Python objects around it, looked at before every replay.
+// Guards: what a recording took for granted about the Python objects around it, looked at before every
+// replay.
 #pragma once
 
 #include <string>
@@ -16,9 +17,9 @@ struct Guard {
     dict_size,
     list_item,
     list_size,
-    cell,        // of a closure: the same object
+    cell,  // of a closure: the same object
     equal_cell,
-    memory       // of a tensor: where it lies, and how
+    memory  // of a tensor: where it lies, and how
   } kind;
   Ref container;
   Ref key;

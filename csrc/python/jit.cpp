@@ -10,6 +10,7 @@
 #include <list>
 #include <memory>
 
+#include "core/profile.h"
 #include "core/recording.h"
 #include "ops/elementwise.h"
 #include "python/autograd.h"
@@ -61,7 +62,7 @@ struct Input {
   int argument = -1, gradient = -1;  // one of them
   std::int64_t offset = 0;           // bytes, of the array in its storage
   bool written = false;
-  DType dtype = DType::float32;      // of a gradient
+  DType dtype = DType::float32;  // of a gradient
   Shape shape, strides;
 };
 
@@ -317,7 +318,8 @@ Entry* finish(Session& s, PyObject* result, std::string& why) {
       g.value = describe_value(s, after, results);
       hand_out(after);
     }
-    if (t.input >= 0) s.inputs[static_cast<std::size_t>(t.input)].gradient = static_cast<int>(entry->gradients.size());
+    if (t.input >= 0)
+      s.inputs[static_cast<std::size_t>(t.input)].gradient = static_cast<int>(entry->gradients.size());
     entry->gradients.push_back(std::move(g));
   }
   // An input's gradient may have been dropped above.
@@ -357,6 +359,12 @@ Entry* finish(Session& s, PyObject* result, std::string& why) {
   std::sort(entry->outside.begin(), entry->outside.end());
   for (const Ref& leaf : s.signature.leaves) {
     entry->pinned |= meets(*entry, array_of(leaf.get()));
+    // Seen through an argument, memory is an input, though it is also a tensor that the function reaches
+    // itself.
+    for (const Guard& g : s.guards)
+      if (g.kind == Guard::memory && PyWeakref_GetObject(g.expected.get()) != Py_None)
+        entry->pinned |=
+            array_of(PyWeakref_GetObject(g.expected.get())).storage() == array_of(leaf.get()).storage();
     entry->pins.push_back(array_of(leaf.get()).data());
   }
   for (auto& [position, function] : s.effects) entry->effects.push_back({r.position(position), function});
@@ -399,7 +407,8 @@ Ref tensor_of(const Value& v, const std::vector<Ref>& arguments, const std::vect
     case Value::result:
       break;
   }
-  return make_tensor(Array(results[static_cast<std::size_t>(v.number)], v.dtype, v.shape, v.strides, v.offset));
+  return make_tensor(
+      Array(results[static_cast<std::size_t>(v.number)], v.dtype, v.shape, v.strides, v.offset));
 }
 
 // The first guard that does not hold, or null.
@@ -450,7 +459,8 @@ PyObject* replay(Entry& e, const Signature& s) {
     if (input.argument >= 0)
       inputs[i] = array_of(s.leaves[static_cast<std::size_t>(input.argument)].get());
     else
-      inputs[i] = array_of(autograd_of(e.gradients[static_cast<std::size_t>(input.gradient)].leaf.get(s.leaves)).grad.get());
+      inputs[i] = array_of(
+          autograd_of(e.gradients[static_cast<std::size_t>(input.gradient)].leaf.get(s.leaves)).grad.get());
     bases[i] = static_cast<char*>(inputs[i].data()) - input.offset;
   }
   std::vector<StorageRef> results(e.reusable.size());
@@ -549,8 +559,8 @@ PyObject* replays_call(PyObject* self, PyObject* args, PyObject* kwargs) {
       const std::shared_ptr<Entry> entry = all.entries.front();  // another thread may clear the cache
       return replay(*entry, s);
     }
-    const auto same = std::find_if(all.entries.begin(), all.entries.end(),
-                                   [&](const auto& e) { return e->key == s.key; });
+    const auto same =
+        std::find_if(all.entries.begin(), all.entries.end(), [&](const auto& e) { return e->key == s.key; });
     if (same == all.entries.end())
       why = "other arguments: " + describe(s);
     else
@@ -626,17 +636,19 @@ PyObject* replays_entries(PyObject* self, PyObject*) {
           const Use& use = r.operands()[static_cast<std::size_t>(k)];
           const View& view = r.views()[static_cast<std::size_t>(k)];
           Ref shape = checked(PyTuple_New(view.ndim));
-          for (int d = 0; d < view.ndim; ++d) PyTuple_SET_ITEM(shape.get(), d, PyLong_FromLongLong(view.shape[d]));
+          for (int d = 0; d < view.ndim; ++d)
+            PyTuple_SET_ITEM(shape.get(), d, PyLong_FromLongLong(view.shape[d]));
           const char* kind = use.slot == kNothing ? "none"
-                             : use.slot == kPool  ? "number"
-                                                  : name_of(r.slots()[static_cast<std::size_t>(use.slot)].kind);
+                             : use.slot == kPool
+                                 ? "number"
+                                 : name_of(r.slots()[static_cast<std::size_t>(use.slot)].kind);
           const Ref operand = checked(Py_BuildValue("siOsOL", kind, use.slot, shape.get(), name(view.dtype),
                                                     use.written ? Py_True : Py_False, use.offset));
           if (PyList_Append(operands.get(), operand.get()) < 0) throw PythonError{};
         }
-        const Ref one = checked(Py_BuildValue(
-            "sOs", step.name, operands.get(),
-            r.lines().empty() ? "" : r.lines()[static_cast<std::size_t>(step.line)].c_str()));
+        const Ref one = checked(
+            Py_BuildValue("sOs", step.name, operands.get(),
+                          r.lines().empty() ? "" : r.lines()[static_cast<std::size_t>(step.line)].c_str()));
         if (PyList_Append(steps.get(), one.get()) < 0) throw PythonError{};
       }
       const Recording::Stats& stats = r.stats();
@@ -691,9 +703,7 @@ PyObject* replays_get(PyObject* self, PyObject* instance, PyObject*) {
   return PyMethod_New(self, instance);
 }
 
-PyObject* replays_limit(PyObject* self, void*) {
-  return PyLong_FromSize_t(replays_of(self).limit);
-}
+PyObject* replays_limit(PyObject* self, void*) { return PyLong_FromSize_t(replays_of(self).limit); }
 int replays_set_limit(PyObject* self, PyObject* value, void*) {
   const Py_ssize_t limit = value ? PyLong_AsSsize_t(value) : -1;
   if (limit == -1 && PyErr_Occurred()) return -1;
@@ -743,7 +753,28 @@ PyObject* set_package(PyObject*, PyObject* folder) {
   Py_RETURN_NONE;
 }
 
+PyObject* begin_profile(PyObject*, PyObject*) {
+  return guarded([]() -> PyObject* {
+    start_profile();
+    Py_RETURN_NONE;
+  });
+}
+PyObject* end_profile(PyObject*, PyObject*) {
+  return guarded([]() -> PyObject* {
+    Ref list = checked(PyList_New(0));
+    for (const Event& e : stop_profile()) {
+      const Ref one = checked(Py_BuildValue("sLLddss", e.name, static_cast<long long>(e.start),
+                                            static_cast<long long>(e.duration), e.flops, e.bytes,
+                                            e.line.c_str(), e.shapes.c_str()));
+      if (PyList_Append(list.get(), one.get()) < 0) throw PythonError{};
+    }
+    return list.release();
+  });
+}
+
 PyMethodDef g_functions[] = {
+    {"start_profile", begin_profile, METH_NOARGS, "Notes every kernel call from here on."},
+    {"stop_profile", end_profile, METH_NOARGS, "(name, start, ns, flops, bytes, line, shapes) of each."},
     {"capturing", capturing, METH_NOARGS, "Whether this thread's operations are being recorded."},
     {"put_capture_aside", put_aside, METH_NOARGS, "Stops recording for a while; see take_capture_up."},
     {"take_capture_up", take_up, METH_O, "Goes on with what put_capture_aside returned."},
@@ -807,8 +838,8 @@ bool init_jit(PyObject* module) {
                                         {Py_tp_methods, g_session_methods},
                                         {Py_tp_getset, g_session_getset},
                                         {0, nullptr}};
-  static PyType_Spec session_spec = {"tensorsmith._core.Session", sizeof(SessionObject), 0, Py_TPFLAGS_DEFAULT,
-                                     session_slots};
+  static PyType_Spec session_spec = {"tensorsmith._core.Session", sizeof(SessionObject), 0,
+                                     Py_TPFLAGS_DEFAULT, session_slots};
   static PyType_Slot replays_slots[] = {{Py_tp_new, reinterpret_cast<void*>(replays_new)},
                                         {Py_tp_dealloc, reinterpret_cast<void*>(replays_dealloc)},
                                         {Py_tp_traverse, reinterpret_cast<void*>(replays_traverse)},

@@ -62,9 +62,12 @@ class Signer {
     s.key += 't';
     raw(x.dtype());
     raw(static_cast<char>(x.ndim()));
-    s.key.append(reinterpret_cast<const char*>(x.shape().data()), sizeof(std::int64_t) * static_cast<std::size_t>(x.ndim()));
-    s.key.append(reinterpret_cast<const char*>(x.strides().data()), sizeof(std::int64_t) * static_cast<std::size_t>(x.ndim()));
-    s.key += static_cast<char>((a && a->requires_grad ? 1 : 0) | (a && a->node ? 2 : 0) | (x.read_only() ? 4 : 0));
+    s.key.append(reinterpret_cast<const char*>(x.shape().data()),
+                 sizeof(std::int64_t) * static_cast<std::size_t>(x.ndim()));
+    s.key.append(reinterpret_cast<const char*>(x.strides().data()),
+                 sizeof(std::int64_t) * static_cast<std::size_t>(x.ndim()));
+    s.key +=
+        static_cast<char>((a && a->requires_grad ? 1 : 0) | (a && a->node ? 2 : 0) | (x.read_only() ? 4 : 0));
     raw(x.device());
     raw(alias);
     if (alias >= 0) raw(x.offset() - array_of(s.leaves[static_cast<std::size_t>(alias)].get()).offset());
@@ -80,7 +83,8 @@ class Signer {
       if (!PyTuple_CheckExact(o) && !PyList_CheckExact(o)) raw(Py_TYPE(o));
       const Ref items = checked(PySequence_Tuple(o));
       raw(PyTuple_GET_SIZE(items.get()));
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); ++i) add(PyTuple_GET_ITEM(items.get(), i), depth + 1);
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); ++i)
+        add(PyTuple_GET_ITEM(items.get(), i), depth + 1);
     } else if (PyDict_Check(o)) {
       s.key += '{';
       raw(PyDict_GET_SIZE(o));
@@ -184,7 +188,8 @@ Ref put_together(const Tree& tree, const std::vector<Ref>& leaves) {
     case Tree::tuple: {
       Ref tuple = checked(PyTuple_New(size));
       for (Py_ssize_t i = 0; i < size; ++i)
-        PyTuple_SET_ITEM(tuple.get(), i, put_together(tree.items[static_cast<std::size_t>(i)], leaves).release());
+        PyTuple_SET_ITEM(tuple.get(), i,
+                         put_together(tree.items[static_cast<std::size_t>(i)], leaves).release());
       if (tree.object.get() == reinterpret_cast<PyObject*>(&PyTuple_Type)) return tuple;
       // A named tuple.
       const Ref make = checked(PyObject_GetAttrString(tree.object.get(), "_make"));
@@ -193,7 +198,8 @@ Ref put_together(const Tree& tree, const std::vector<Ref>& leaves) {
     case Tree::list: {
       Ref list = checked(PyList_New(size));
       for (Py_ssize_t i = 0; i < size; ++i)
-        PyList_SET_ITEM(list.get(), i, put_together(tree.items[static_cast<std::size_t>(i)], leaves).release());
+        PyList_SET_ITEM(list.get(), i,
+                        put_together(tree.items[static_cast<std::size_t>(i)], leaves).release());
       return list;
     }
     case Tree::dict: {

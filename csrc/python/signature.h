@@ -11,10 +11,10 @@ namespace ts::python {
 // Nested tuples, lists and dicts, with tensors and other values at the leaves.
 struct Tree {
   enum Kind { tuple, list, dict, tensor, value } kind = value;
-  Ref object;              // value: itself; tuple: its type
-  std::vector<Ref> keys;   // of a dict
+  Ref object;             // value: itself; tuple: its type
+  std::vector<Ref> keys;  // of a dict
   std::vector<Tree> items;
-  int leaf = -1;           // of a tensor: its number
+  int leaf = -1;  // of a tensor: its number
 };
 
 struct Signature {

@@ -336,7 +336,9 @@ class Jitted(_core.Replays):
         """Keeps the recording, or says why there is none yet."""
         changed = session.changed()
         if changed is not None:
-            return f"it changes {changed} while it runs, which a replay would not; return the new value instead"
+            return (
+                f"it changes {changed} while it runs, which a replay would not; return the new value instead"
+            )
         try:
             why = self._keep(session, result)
             if why is not None:
@@ -404,9 +406,7 @@ def _print(entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def jit(
-    function: Callable[..., Any] | None = None, *, fallback: bool = False, cache_size: int = 16
-) -> Any:
+def jit(function: Callable[..., Any] | None = None, *, fallback: bool = False, cache_size: int = 16) -> Any:
     """Records the kernels of a function at the first call and replays them afterwards; also `@ts.jit(...)`.
 
     fallback: where the function does what a recording cannot hold (it reads a value on the host, say), run it

@@ -4,7 +4,7 @@
 
 #include "core/profile.h"
 #include "core/recording.h"
-#include "core/threads.h"
+#include "core/unlocked.h"
 
 namespace ts {
 

@@ -30,6 +30,7 @@
 
 #include "core/error.h"
 #include "core/rescue.h"
+#include "core/unlocked.h"
 
 namespace ts {
 namespace {

@@ -3,8 +3,8 @@
 #include <sstream>
 
 #include "core/launch.h"
-#include "ops/complex.h"
 #include "core/recording.h"
+#include "ops/complex.h"
 #include "ops/creation.h"
 #include "ops/elementwise.h"
 

@@ -38,7 +38,8 @@ Array index_add(const Array& x, std::int64_t dim, const Array& index, const Arra
 void index_set_(Array& x, std::int64_t dim, const Array& index, const Array& source);
 Array index_set(const Array& x, std::int64_t dim, const Array& index, const Array& source);
 
-// x as int64, counted from the start of an axis of `extent` elements; IndexError where one is not in [-extent, extent).
+// x as int64, counted from the start of an axis of `extent` elements; IndexError where one is not in
+// [-extent, extent).
 Array checked_positions(const Array& x, std::int64_t axis, std::int64_t extent);
 // Positions, in the flattened x, of what is not zero.
 Array nonzero_flat(const Array& x);

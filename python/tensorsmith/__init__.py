@@ -91,7 +91,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     return result
 
 
-_MODULES = ("nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize")
+_MODULES = ("nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler")
 _MEMBERS = {
     "config": "environment",
     "load": "serialize",

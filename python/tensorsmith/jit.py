@@ -208,9 +208,7 @@ class _Walk:
             where = f"{path}.param_groups[{number}]"
             self.guards.append(("list_item", groups, number, group, where))
             for key, value in group.items():
-                if key == "params":
-                    self.entry(group, key, f"{where}[{key!r}]")
-                elif isinstance(value, bool):
+                if key == "params" or isinstance(value, bool):
                     self.entry(group, key, f"{where}[{key!r}]")
                 elif key == "momentum":
                     self.guards.append(("truth_item", group, key, bool(value), f"{where}[{key!r}]"))

@@ -531,7 +531,7 @@ class ReduceLROnPlateau(LRScheduler):
         margin = self.threshold * best * sign if self.threshold_mode == "rel" else self.threshold
         return sign * a < sign * best - margin if math.isfinite(best) else sign * a < sign * best
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+    def step(self, metrics: Any, epoch: int | None = None) -> None:
         """Take note of this epoch's metric, a number or a 0-d tensor."""
         self._note(float(metrics), epoch)
 

@@ -29,6 +29,12 @@ constexpr std::int64_t attention_chunks(std::int64_t s) {
   return s > 8192 ? 8 : s > 1024 ? (s + 1023) / 1024 : 1;
 }
 
+enum class Cell : std::uint8_t { tanh, relu, lstm, gru };
+struct Recurrent {
+  Cell cell;
+  bool reverse;  // from the last step to the first
+};
+
 // Options that do not change between steps; rates and step counts are in `hyper`.
 struct Sgd {
   bool nesterov, maximize, has_momentum;

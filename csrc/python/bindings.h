@@ -14,6 +14,7 @@ namespace ts::python {
   BIND(getitem)           \
   BIND(attention)         \
   BIND(conv)              \
+  BIND(recurrent)         \
   BIND(pool)              \
   BIND(index)             \
   BIND(random)            \

@@ -94,6 +94,22 @@ def _gpt(layers: int, heads: int, width: int, length: int) -> Callable[[Any], An
     return model
 
 
+def _lstm(inputs: int, units: int) -> Callable[[Any], Any]:
+    def model(nn: Any) -> Any:
+        class Lstm(nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.token, self.lstm = nn.Embedding(_BYTES, inputs), nn.LSTM(inputs, units, batch_first=True)
+                self.head = nn.Linear(units, _BYTES)
+
+            def forward(self, x: Any) -> Any:
+                return self.head(self.lstm(self.token(x))[0]).reshape(-1, _BYTES)
+
+        return Lstm()
+
+    return model
+
+
 _BYTES = 256
 
 
@@ -127,6 +143,14 @@ STEPS = (
         (8, 256),
         _gpt(6, 6, 384, 256),
         _gpt_flops(8, 6, 384, 256),
+        _BYTES,
+        True,
+    ),
+    Step(
+        "LSTM 128->256, 32x64",
+        (32, 64),
+        _lstm(128, 256),
+        3 * 2.0 * 32 * 64 * (4 * 256 * (128 + 256) + 256 * _BYTES),
         _BYTES,
         True,
     ),

@@ -36,6 +36,7 @@ from tensorsmith.nn.module import Module
 from tensorsmith.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.nn.pool import AvgPool2d, MaxPool2d
+from tensorsmith.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tensorsmith.nn.sparse import Embedding
 from tensorsmith.nn.transformer import (
     TransformerDecoder,
@@ -47,6 +48,9 @@ from tensorsmith.nn.transformer import (
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
@@ -57,9 +61,11 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "HuberLoss",
     "Identity",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -75,6 +81,7 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "SiLU",

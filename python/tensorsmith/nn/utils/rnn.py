@@ -1,0 +1,110 @@
+"""Sequences of different lengths: padded, and packed as PyTorch packs them.
+
+T steps, N sequences, * the features of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.tensor import Tensor
+
+
+class PackedSequence(NamedTuple):
+    """The steps of all sequences, longest sequence first: all first steps, then all second ones, without padding."""
+
+    data: Tensor  # (sum of lengths, *)
+    batch_sizes: Tensor  # (T,): how many sequences have a step t
+    sorted_indices: Tensor | None = None  # the order of the sequences in `data`, if it is not theirs
+    unsorted_indices: Tensor | None = None
+
+
+def _lengths(function: str, lengths: Any) -> np.ndarray:
+    values = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
+    if values.ndim != 1 or values.dtype.kind not in "iu" or values.size == 0:
+        raise ValueError(f"{function}: lengths must be a list of integers, got {lengths!r}")
+    if values.min() < 1:
+        raise ValueError(f"{function}: every length must be at least 1, got {int(values.min())}")
+    return values.astype(np.int64)
+
+
+def _places(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of descending lengths: the batch sizes, and the flat positions t N + n of the packed steps."""
+    shown = np.arange(lengths.max())[:, None] < lengths
+    return shown.sum(1), np.flatnonzero(shown)
+
+
+def pack_padded_sequence(
+    input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
+) -> PackedSequence:
+    """(T, N, *), or (N, T, *) with batch_first, as a PackedSequence. `enforce_sorted`: ValueError unless the lengths
+    descend; otherwise they are sorted here, and pad_packed_sequence puts the sequences back."""
+    name = "pack_padded_sequence"
+    values = _lengths(name, lengths)
+    x = ops.swapaxes(input, 0, 1) if batch_first else input
+    if x.shape[1] != len(values) or x.shape[0] < values.max():
+        raise ValueError(
+            f"{name}: {len(values)} lengths up to {values.max()} do not fit {x.shape[1]} sequences of "
+            f"{x.shape[0]} steps"
+        )
+    order = None
+    if (np.diff(values) > 0).any():
+        if enforce_sorted:
+            raise ValueError(f"{name}: lengths must descend, or pass enforce_sorted=False")
+        order = np.argsort(-values, kind="stable")
+        values = values[order]
+        x = ops.take(x, ts.asarray(order), 1)
+    sizes, places = _places(values)
+    data = ops.take(ops.reshape(x[: values.max()], (-1, *x.shape[2:])), ts.asarray(places), 0)
+    inverse = None if order is None else ts.asarray(np.argsort(order))
+    return PackedSequence(data, ts.asarray(sizes), None if order is None else ts.asarray(order), inverse)
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(padded, lengths): the inverse of pack_padded_sequence, in the original order."""
+    sizes = sequence.batch_sizes.numpy()
+    lengths = (np.arange(sizes[0]) < sizes[:, None]).sum(0)
+    steps = len(sizes)
+    if total_length is not None and total_length < steps:
+        raise ValueError(
+            f"pad_packed_sequence: total_length {total_length} is less than the {steps} steps there are"
+        )
+    # Step t of sequence n lies where it was packed; what does not exist is the row of padding behind the data.
+    rows = sequence.data.shape[0]
+    index = np.full((total_length or steps, len(lengths)), rows)
+    index.reshape(-1)[_places(lengths)[1]] = np.arange(rows)
+    if sequence.unsorted_indices is not None:
+        order = sequence.unsorted_indices.numpy()
+        index, lengths = index[:, order], lengths[order]
+    data = sequence.data
+    padding = ops.full((1, *data.shape[1:]), padding_value, dtype=data.dtype)
+    padded = ops.take(ops.concat([data, padding], 0), ts.asarray(index.reshape(-1)), 0)
+    padded = ops.reshape(padded, (*index.shape, *data.shape[1:]))
+    return ops.swapaxes(padded, 0, 1) if batch_first else padded, ts.asarray(lengths)
+
+
+def pad_sequence(
+    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0
+) -> Tensor:
+    """Tensors (T_n, *) as one (max T_n, N, *), or (N, max T_n, *) with batch_first."""
+    steps = max((len(x) for x in sequences), default=0)
+    padded = [
+        ops.concat([x, ops.full((steps - len(x), *x.shape[1:]), padding_value, dtype=x.dtype)], 0)
+        for x in sequences
+    ]
+    return ops.stack(padded, 0 if batch_first else 1)
+
+
+def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
+    """Tensors (T_n, *) as a PackedSequence."""
+    return pack_padded_sequence(pad_sequence(sequences), [len(x) for x in sequences], False, enforce_sorted)

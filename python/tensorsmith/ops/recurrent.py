@@ -1,0 +1,76 @@
+"""Recurrent layers over whole sequences: docstring and gradient rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+
+__all__ = ["recurrent"]
+
+
+def _gradients(
+    dys: Any,
+    x: Any,
+    w_input: Any,
+    w_hidden: Any,
+    b_input: Any,
+    b_hidden: Any,
+    h0: Any,
+    c0: Any,
+    lengths: Any,
+    y: Any,
+    gates: Any,
+    extra: Any,
+    cell: Any,
+    reverse: Any,
+    needs: Any,
+) -> Any:
+    dgates, dhidden, before, dh0, dc0 = core.recurrent_backward(
+        gates,
+        extra,
+        y,
+        w_hidden,
+        h0,
+        c0,
+        lengths,
+        dys[0],
+        dys[1],
+        dys[2] if cell == "lstm" else None,
+        cell,
+        reverse,
+    )
+    dx = core.matmul(dgates, w_input) if needs[0] else None
+    dw_input = core.linear_weight_backward(dgates, x) if needs[1] else None
+    dw_hidden = core.linear_weight_backward(dhidden, before) if needs[2] else None
+    db_input = core.sum(dgates, (0, 1)) if needs[3] or (needs[4] and cell != "gru") else None
+    db_hidden = (core.sum(dhidden, (0, 1)) if cell == "gru" else db_input) if needs[4] else None
+    return dx, dw_input, dw_hidden, db_input, db_hidden, dh0, dc0 if cell == "lstm" else None
+
+
+recurrent = define(
+    core.recurrent,
+    """One layer and direction of a recurrent network, over all steps at once.
+
+    a_t = w_input x_t + b_input + w_hidden h_{t-1} + b_hidden, and by `cell`
+        "tanh", "relu"  h_t = cell(a_t)
+        "lstm"          c_t = f c_{t-1} + i g, h_t = o tanh(c_t); gates i, f, g, o (Hochreiter & Schmidhuber 1997)
+        "gru"           h_t = (1 - z) n + z h_{t-1}, n = tanh(a_n + r (w_n h_{t-1} + b_n)); gates r, z, n (Cho 2014)
+
+    x: (T, N, I), float32 or float64    w_input: (G H, I)    w_hidden: (G H, H)    biases: (G H) or None
+    h0, c0: (N, H), c0 for "lstm" only    lengths: (N) int64, the steps of each sequence, or None
+    reverse: from each sequence's last step to its first
+    returns: y (T, N, H), 0 beyond a sequence's end; h and c (N, H) behind its last step (c is empty without a cell
+             state)
+
+    ValueError where shapes do not fit, TypeError where dtypes differ.""",
+    wrt="x w_input w_hidden b_input b_hidden h0 c0",
+    vjp=_gradients,
+)
+
+define(
+    core.recurrent_backward,
+    """The gradients of recurrent at its gates and its first state. It has no rule of its own: a second derivative
+    through a recurrent layer raises an error.""",
+)

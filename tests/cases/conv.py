@@ -1,4 +1,4 @@
-"""2-D convolution against a direct sum in float64."""
+"""Convolution, one to three dimensions and transposed, against a direct sum in float64."""
 
 from __future__ import annotations
 
@@ -64,7 +64,121 @@ def case(
     )
 
 
+def transposed(
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    extra: tuple[int, ...],
+    groups: int,
+    dilation: tuple[int, ...],
+) -> Callable[..., Any]:
+    """Every element of x adds its filter to the result, one tap at a time."""
+
+    def run(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        n, c, *sizes = x.shape
+        o, each = w.shape[1], c // groups
+        full = [
+            (m - 1) * s + d * (k - 1) + 1 + e
+            for m, s, d, k, e in zip(sizes, stride, dilation, w.shape[2:], extra)
+        ]
+        y = np.zeros((n, o * groups, *full))
+        for tap in np.ndindex(*w.shape[2:]):
+            place = tuple(
+                slice(t * d, t * d + (m - 1) * s + 1, s) for t, d, m, s in zip(tap, dilation, sizes, stride)
+            )
+            for g in range(groups):
+                part = np.einsum(
+                    "nc...,co->no...",
+                    x[:, g * each : (g + 1) * each],
+                    w[(slice(g * each, (g + 1) * each), slice(None), *tap)],
+                )
+                y[(slice(None), slice(g * o, (g + 1) * o), *place)] += part
+        inside = tuple(slice(p, m - p) for p, m in zip(padding, full))
+        return y[(slice(None), slice(None), *inside)] + b.reshape(-1, *[1] * len(sizes))
+
+    return run
+
+
+def volumes(
+    stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], groups: int
+) -> Callable[..., Any]:
+    """conv3d, or with a first extent of 1 conv1d's and conv2d's, one tap at a time."""
+
+    def run(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
+        places = [
+            (m - d * (k - 1) - 1) // s + 1 for m, k, s, d in zip(x.shape[2:], w.shape[2:], stride, dilation)
+        ]
+        c, o = w.shape[1], w.shape[0] // groups
+        y = np.zeros((x.shape[0], w.shape[0], *places))
+        for tap in np.ndindex(*w.shape[2:]):
+            seen = x[
+                (
+                    ...,
+                    *(
+                        slice(t * d, t * d + (m - 1) * s + 1, s)
+                        for t, d, m, s in zip(tap, dilation, places, stride)
+                    ),
+                )
+            ]
+            for g in range(groups):
+                y[:, g * o : (g + 1) * o] += np.einsum(
+                    "nc...,oc->no...",
+                    seen[:, g * c : (g + 1) * c],
+                    w[(slice(g * o, (g + 1) * o), slice(None), *tap)],
+                )
+        return y + b.reshape(-1, *[1] * len(places))
+
+    return run
+
+
+def other(
+    name: str,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int = 1,
+    extra: tuple[int, ...] | None = None,
+) -> Case:
+    outputs = w[0] if extra is None else w[1] * groups
+
+    def op(x: Any, w: Any, b: Any) -> Any:
+        if extra is None:
+            return getattr(ts, name)(x, w, b, stride, padding, dilation, groups)
+        return getattr(ts, name)(x, w, b, stride, padding, extra, groups, dilation)
+
+    expected = (
+        volumes(stride, padding, dilation, groups)
+        if extra is None
+        else transposed(stride, padding, extra, groups, dilation)
+    )
+    options = " ".join(
+        f"{k}{v}" for k, v in (("s", stride[0]), ("p", padding[0]), ("d", dilation[0]), ("g", groups))
+    )
+    return Case(
+        f"{name} {options}",
+        op,
+        expected,
+        [normal(*x), normal(*w), normal(outputs)],
+        scale=float(np.prod(w[1:])),
+    )
+
+
+OTHERS = [
+    other("conv1d", (2, 3, 6), (4, 3, 3), (1,), (1,), (1,)),
+    other("conv1d", (1, 4, 7), (2, 2, 2), (2,), (0,), (3,), groups=2),
+    other("conv3d", (1, 2, 3, 3, 2), (2, 2, 2, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+    other("conv3d", (2, 2, 4, 3, 3), (2, 1, 2, 2, 1), (2, 1, 2), (1, 1, 0), (2, 1, 1), groups=2),
+    other("conv_transpose1d", (2, 3, 4), (3, 2, 3), (2,), (1,), (1,), extra=(1,)),
+    other("conv_transpose2d", (1, 2, 3, 2), (2, 3, 2, 2), (1, 1), (0, 0), (1, 1), extra=(0, 0)),
+    other("conv_transpose2d", (1, 4, 3, 2), (4, 1, 3, 2), (3, 2), (1, 1), (2, 1), groups=2, extra=(2, 1)),
+    other("conv_transpose3d", (1, 2, 2, 2, 2), (2, 2, 2, 2, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1), extra=(0, 0, 0)),
+    other("conv_transpose3d", (1, 2, 2, 3, 2), (2, 1, 3, 2, 2), (2, 1, 2), (1, 0, 1), (1, 2, 1), groups=2, extra=(1, 0, 1)),
+]  # fmt: skip
+
 CASES = [
+    *OTHERS,
     case("plain", (1, 2, 4, 3), (3, 2, 2, 2), large=True),
     case("one channel", (2, 1, 4, 3), (4, 1, 3, 3), padding=(1, 1)),
     case("padding", (1, 2, 3, 4), (2, 2, 3, 3), padding=(1, 2)),

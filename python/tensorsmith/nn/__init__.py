@@ -18,7 +18,14 @@ from tensorsmith.nn.activation import (
 )
 from tensorsmith.nn.attention import MultiheadAttention
 from tensorsmith.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from tensorsmith.nn.conv import Conv2d
+from tensorsmith.nn.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from tensorsmith.nn.dropout import Dropout
 from tensorsmith.nn.flatten import Flatten, Unflatten
 from tensorsmith.nn.linear import Identity, Linear
@@ -56,7 +63,12 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",

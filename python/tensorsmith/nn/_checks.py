@@ -34,6 +34,18 @@ def pair(layer: str, argument: str, value: Any, least: int = 1) -> tuple[int, in
     return number, number
 
 
+def several(layer: str, argument: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
+    """An int for all axes, or one for each of `count`."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) == 1:
+            value = (value[0],) * count
+        if len(value) != count:
+            words = "a pair" if count == 2 else f"{count}"
+            raise ValueError(f"{layer}: {argument} must be an integer or {words} of them, got {value!r}")
+        return tuple(integer(layer, argument, n, least) for n in value)
+    return (integer(layer, argument, value, least),) * count
+
+
 def probability(layer: str, argument: str, value: float) -> float:
     """`value`, which must lie in [0, 1]."""
     if not 0.0 <= value <= 1.0:

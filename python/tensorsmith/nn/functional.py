@@ -16,6 +16,7 @@ from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
 
 Pair = int | tuple[int, int]
+Sizes = int | tuple[int, ...]
 
 # --- linear, convolution, pooling -----------------------------------------------------------------
 
@@ -25,34 +26,116 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return ops.linear(input, weight, bias)
 
 
+def _same(
+    name: str, padding: str | Sizes, weight: Tensor, stride: Sizes, dilation: Sizes
+) -> tuple[Sizes, tuple[int, ...]]:
+    """Zeros at both sides of each axis, and how many results to drop at the front of it."""
+    rank = weight.ndim - 2
+    none = (0,) * rank
+    if not isinstance(padding, str):
+        return padding, none
+    _checks.choice(name, "padding", padding, ("valid", "same"))
+    if padding == "valid":
+        return 0, none
+    if any(s != 1 for s in _checks.several(name, "stride", stride, rank)):
+        raise ValueError(f"{name}: padding='same' needs stride 1, got {stride}")
+    steps = _checks.several(name, "dilation", dilation, rank)
+    total = [d * (k - 1) for d, k in zip(steps, weight.shape[2:])]
+    # An odd total belongs on the far side: pad both by the larger half, drop the first row or column.
+    return tuple((t + 1) // 2 for t in total), tuple(t % 2 for t in total)
+
+
+def _cropped(output: Tensor, crop: tuple[int, ...]) -> Tensor:
+    inside: tuple[Any, ...] = (..., *(slice(c, None) for c in crop))
+    return output[inside] if any(crop) else output
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: str | Sizes = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution of (N, C, L) or (C, L) with weight (O, C / groups, K); `padding` may be "valid" or "same"."""
+    padding, crop = _same("conv1d", padding, weight, stride, dilation)
+    return _cropped(ops.conv1d(input, weight, bias, stride, padding, dilation, groups), crop)
+
+
 def conv2d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Pair = 1,
-    padding: str | Pair = 0,
-    dilation: Pair = 1,
+    stride: Sizes = 1,
+    padding: str | Sizes = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
     """Convolution of (N, C, H, W) or (C, H, W) with weight (O, C / groups, KH, KW).
 
     `padding` may be "valid" or "same"; "same" needs stride 1.
     """
-    crop = (0, 0)
-    if isinstance(padding, str):
-        _checks.choice("conv2d", "padding", padding, ("valid", "same"))
-        if padding == "valid":
-            padding = 0
-        else:
-            if _checks.pair("conv2d", "stride", stride) != (1, 1):
-                raise ValueError(f"conv2d: padding='same' needs stride 1, got {stride}")
-            dh, dw = _checks.pair("conv2d", "dilation", dilation)
-            total = (dh * (weight.shape[2] - 1), dw * (weight.shape[3] - 1))
-            # An odd total belongs on the far side: pad both by the larger half, drop the first row or column.
-            padding = ((total[0] + 1) // 2, (total[1] + 1) // 2)
-            crop = (total[0] % 2, total[1] % 2)
-    output = ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return output if crop == (0, 0) else output[..., crop[0] :, crop[1] :]
+    padding, crop = _same("conv2d", padding, weight, stride, dilation)
+    return _cropped(ops.conv2d(input, weight, bias, stride, padding, dilation, groups), crop)
+
+
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: str | Sizes = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution of (N, C, D, H, W) or (C, D, H, W) with weight (O, C / groups, KD, KH, KW); `padding` may be
+    "valid" or "same"."""
+    padding, crop = _same("conv3d", padding, weight, stride, dilation)
+    return _cropped(ops.conv3d(input, weight, bias, stride, padding, dilation, groups), crop)
+
+
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """The transpose of conv1d: (N, C, L) with weight (C, O / groups, K)."""
+    return ops.conv_transpose1d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """The transpose of conv2d: (N, C, H, W) with weight (C, O / groups, KH, KW)."""
+    return ops.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """The transpose of conv3d: (N, C, D, H, W) with weight (C, O / groups, KD, KH, KW)."""
+    return ops.conv_transpose3d(input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def max_pool2d(

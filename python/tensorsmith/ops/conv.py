@@ -1,4 +1,4 @@
-"""2-D convolution: docstrings and gradient rules."""
+"""Convolution: docstrings and gradient rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
-__all__ = ["conv2d", "conv2d_relu"]
+__all__ = [
+    "conv1d", "conv2d", "conv2d_relu", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+]  # fmt: skip
 
 _OPTIONS = """
     x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
@@ -110,3 +112,254 @@ define(
     wrt="gradient x",
     vjp=_weight_gradients,
 )
+
+
+# --- one and three dimensions, transposed: the same kernels on reshaped operands --------------------
+
+
+def _options(name: str, rank: int, **values: Any) -> list[tuple[int, ...]]:
+    """Each an integer for all axes, or one for each."""
+    result = []
+    for key, value in values.items():
+        least = 0 if "padding" in key else 1
+        numbers = (value,) * rank if isinstance(value, int) else tuple(value)
+        if len(numbers) == 1:
+            numbers *= rank
+        if len(numbers) != rank or any(not isinstance(n, int) or not least <= n < 2**31 for n in numbers):
+            raise ValueError(
+                f"{name}: {key} must be an integer or {rank} of them, each >= {least} and < 2**31, got {value!r}"
+            )
+        result.append(numbers)
+    return result
+
+
+def _operands(name: str, x: Any, weight: Any, bias: Any, groups: int, rank: int, transposed: bool) -> Any:
+    """x with a batch axis; ValueError where x, weight, bias and groups do not fit."""
+    axes = {1: "L", 2: "HW", 3: "DHW"}[rank]
+    if x.ndim not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"{name}: x must have {rank + 2} dimensions (N, C, {', '.join(axes)}) or {rank + 1} without N, "
+            f"got shape {tuple(x.shape)}"
+        )
+    if weight.ndim != rank + 2 or any(n < 1 for n in weight.shape[2:]):
+        raise ValueError(
+            f"{name}: weight must have {rank + 2} dimensions and windows of at least 1, got shape {tuple(weight.shape)}"
+        )
+    if groups < 1 or weight.shape[0] % groups:
+        raise ValueError(
+            f"{name}: groups must be >= 1 and divide weight's {weight.shape[0]} rows, got {groups}"
+        )
+    takes = weight.shape[0] if transposed else weight.shape[1] * groups
+    if x.shape[-rank - 1] != takes:
+        raise ValueError(
+            f"{name}: x has {x.shape[-rank - 1]} channels, but weight of shape {tuple(weight.shape)} with "
+            f"groups={groups} takes {takes}"
+        )
+    gives = weight.shape[1] * groups if transposed else weight.shape[0]
+    if bias is not None and tuple(bias.shape) != (gives,):
+        raise ValueError(f"{name}: bias must have shape ({gives},), got {tuple(bias.shape)}")
+    for key, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.dtype != x.dtype:
+            raise TypeError(f"{name}: {key} is {value.dtype} where {x.dtype} is needed")
+    return x if x.ndim == rank + 2 else core.expand_dims(x, 0)
+
+
+def _places(name: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any) -> list[int]:
+    """How many windows each axis has room for."""
+    places = []
+    for axis, (n, k, s, p, d) in enumerate(zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)):
+        if d * (k - 1) + 1 > n + 2 * p:
+            raise ValueError(
+                f"{name}: kernel_size {k} with dilation {d} is larger than the padded input {n + 2 * p} "
+                f"(dimension {axis + 2})"
+            )
+        places.append((n + 2 * p - d * (k - 1) - 1) // s + 1)
+    return places
+
+
+def conv1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """Cross-correlation of sequences with filters, as torch.nn.functional.conv1d: conv2d of images one pixel high.
+
+    x: (N, C, L) or (C, L)    weight: (O, C / groups, K)    bias: (O) or None    returns: (N, O, P)
+
+    Raises as conv2d.
+    """
+    s, p, d = _options("conv1d", 1, stride=stride, padding=padding, dilation=dilation)
+    full = _operands("conv1d", x, weight, bias, groups, 1, False)
+    _places("conv1d", full, weight, s, p, d)
+    y = core.conv2d(
+        core.expand_dims(full, 2), core.expand_dims(weight, 2), bias, (1, *s), (0, *p), (1, *d), groups
+    )
+    y = core.squeeze(y, 2)
+    return y if x.ndim == 3 else core.squeeze(y, 0)
+
+
+def _by_depth(weight: Any, groups: int) -> Any:
+    """Filters (O, C / groups, KD, KH, KW) whose taps of depth are channels: (O, KD C / groups, KH, KW)."""
+    o, c, kd, kh, kw = weight.shape
+    return core.reshape(core.permute_dims(weight, (0, 2, 1, 3, 4)), (o, kd * c, kh, kw))
+
+
+def conv3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """Cross-correlation of volumes with filters, as torch.nn.functional.conv3d.
+
+    x: (N, C, D, H, W) or (C, D, H, W)    weight: (O, C / groups, KD, KH, KW)    bias: (O) or None
+    returns: (N, O, P, Q, R); its memory is channels last
+
+    It is conv2d of each output's KD slices, laid side by side as channels: x is copied KD times, channels last.
+    Raises as conv2d.
+    """
+    name = "conv3d"
+    s, p, d = _options(name, 3, stride=stride, padding=padding, dilation=dilation)
+    full = _operands(name, x, weight, bias, groups, 3, False)
+    depth = _places(name, full, weight, s, p, d)[0]
+    n, c, _, h, w = full.shape
+    slices = core.permute_dims(full, (0, 2, 3, 4, 1))  # (N, D, H, W, C)
+    if p[0]:
+        slices = core.pad_constant(slices, (0, p[0], 0, 0, 0), (0, p[0], 0, 0, 0), 0.0)
+    # (N, P, H, W, groups, KD, C / groups)
+    parts = [
+        core.reshape(
+            slices[:, t * d[0] : t * d[0] + (depth - 1) * s[0] + 1 : s[0]], (n, depth, h, w, groups, 1, -1)
+        )
+        for t in range(weight.shape[2])
+    ]
+    stack = core.concat(parts, 5) if len(parts) > 1 else parts[0]
+    images = core.permute_dims(core.reshape(stack, (n * depth, h, w, weight.shape[2] * c)), (0, 3, 1, 2))
+    y = core.conv2d(images, _by_depth(weight, groups), bias, s[1:], p[1:], d[1:], groups)
+    y = core.permute_dims(core.reshape(y, (n, depth, *y.shape[1:])), (0, 2, 1, 3, 4))
+    return y if x.ndim == 5 else core.squeeze(y, 0)
+
+
+def _grown(name: str, x: Any, weight: Any, s: Any, p: Any, d: Any, extra: Any) -> list[int]:
+    """The extents of a transposed convolution."""
+    extents = []
+    for axis, (n, k) in enumerate(zip(x.shape[2:], weight.shape[2:])):
+        if extra[axis] >= s[axis]:
+            raise ValueError(
+                f"{name}: output_padding must be smaller than stride, got {extra[axis]} and {s[axis]} "
+                f"(dimension {axis + 2})"
+            )
+        extent = (n - 1) * s[axis] - 2 * p[axis] + d[axis] * (k - 1) + extra[axis] + 1
+        if extent < 1 or n < 1:
+            raise ValueError(f"{name}: the result would have extent {extent} (dimension {axis + 2})")
+        extents.append(extent)
+    return extents
+
+
+def _with_bias(y: Any, bias: Any) -> Any:
+    return y if bias is None else y + core.reshape(bias, (-1,) + (1,) * (y.ndim - 2))
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """As torch.nn.functional.conv_transpose2d: x (N, C, H, W) or (C, H, W), weight (C, O / groups, KH, KW), bias (O).
+
+    returns: (N, O, P, Q) with P = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1, Q likewise
+
+    It is the gradient of conv2d with these filters at its input: windows that step over the result, each adding x
+    times its filter. ValueError where shapes or options do not fit; output_padding must be smaller than stride.
+    """
+    name = "conv_transpose2d"
+    s, p, d, extra = _options(
+        name, 2, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
+    )
+    full = _operands(name, x, weight, bias, groups, 2, True)
+    shape = (full.shape[0], weight.shape[1] * groups, *_grown(name, full, weight, s, p, d, extra))
+    y = _with_bias(core.conv2d_input_backward(full, weight, shape, s, p, d, groups), bias)
+    return y if x.ndim == 4 else core.squeeze(y, 0)
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """As torch.nn.functional.conv_transpose1d: x (N, C, L) or (C, L), weight (C, O / groups, K), bias (O).
+
+    returns: (N, O, P) with P = (L - 1) stride - 2 padding + dilation (K - 1) + output_padding + 1. Raises as
+             conv_transpose2d
+    """
+    name = "conv_transpose1d"
+    s, p, d, extra = _options(
+        name, 1, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
+    )
+    full = _operands(name, x, weight, bias, groups, 1, True)
+    shape = (full.shape[0], weight.shape[1] * groups, 1, *_grown(name, full, weight, s, p, d, extra))
+    y = core.conv2d_input_backward(
+        core.expand_dims(full, 2), core.expand_dims(weight, 2), shape, (1, *s), (0, *p), (1, *d), groups
+    )
+    y = _with_bias(core.squeeze(y, 2), bias)
+    return y if x.ndim == 3 else core.squeeze(y, 0)
+
+
+def conv_transpose3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """As torch.nn.functional.conv_transpose3d: x (N, C, D, H, W) or without N, weight (C, O / groups, KD, KH, KW).
+
+    returns: (N, O, P, Q, R) with P = (D - 1) stride - 2 padding + dilation (KD - 1) + output_padding + 1 and so on.
+             Raises as conv_transpose2d
+    """
+    name = "conv_transpose3d"
+    s, p, d, extra = _options(
+        name, 3, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
+    )
+    full = _operands(name, x, weight, bias, groups, 3, True)
+    extents = _grown(name, full, weight, s, p, d, extra)
+    n, c, depth, h, w = full.shape
+    taps, each = weight.shape[2], weight.shape[1]
+    images = core.reshape(core.permute_dims(full, (0, 2, 1, 3, 4)), (n * depth, c, h, w))
+    shape = (n * depth, groups * taps * each, *extents[1:])
+    slices = core.conv2d_input_backward(images, _by_depth(weight, groups), shape, s[1:], p[1:], d[1:], groups)
+    # Slice `tap` of x's depth i belongs to depth i * stride + tap * dilation.
+    slices = core.reshape(slices, (n, depth, groups, taps, each, *extents[1:]))
+    slices = core.reshape(
+        core.permute_dims(slices, (0, 2, 4, 1, 3, 5, 6)), (n, groups * each, -1, *extents[1:])
+    )
+    place = core.arange(depth)[:, None] * s[0] + core.arange(taps) * d[0]
+    deep = max((depth - 1) * s[0] + (taps - 1) * d[0] + 1, p[0] + extents[0])
+    y = core.index_add(
+        core.zeros((n, groups * each, deep, *extents[1:]), dtype=x.dtype),
+        2,
+        core.reshape(place, (-1,)),
+        slices,
+    )
+    y = _with_bias(y[:, :, p[0] : p[0] + extents[0]], bias)
+    return y if x.ndim == 5 else core.squeeze(y, 0)

@@ -11,6 +11,8 @@ namespace ts {
 
 enum class Activation : std::uint8_t { none, relu };
 
+enum class Combine : std::uint8_t { product, maximum, minimum };
+
 struct Conv2d {
   std::int64_t stride[2], padding[2], dilation[2], groups;
 };

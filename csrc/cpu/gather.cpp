@@ -79,7 +79,34 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
   });
 }
 
+struct Product {
+  template <class T>
+  TS_INLINE T operator()(T a, T b) const {
+    return static_cast<T>(a * b);
+  }
+};
+template <bool kLargest>
+struct Extreme {
+  template <class T>
+  TS_INLINE T operator()(T a, T b) const {
+    return (b != b || (kLargest ? b > a : b < a)) ? b : a;
+  }
+};
+
 }  // namespace
+
+void scatter_reduce(In index, In x, Out y, int axis, Combine combine) {
+  with_wide_any(y.dtype, [&]<class T>(Type<T>) {
+    switch (combine) {
+      case Combine::product:
+        return scatter_typed<Summand<T>>(index, x, y, axis, Product{});
+      case Combine::maximum:
+        return scatter_typed<T>(index, x, y, axis, Extreme<true>{});
+      default:
+        return scatter_typed<T>(index, x, y, axis, Extreme<false>{});
+    }
+  });
+}
 
 void gather(In x, In index, Out y, int axis) {
   with_size(y.dtype, [&]<class T>(Type<T>) { gather_typed<T>(x, index, y, axis); });

@@ -1,8 +1,10 @@
-// Layer norm along rows: y = (x - mean) rstd w + b, mean and variance of the row (biased), rstd = 1/sqrt(var
+// Layer norm and RMS norm along rows. Layer norm: y = (x - mean) rstd w + b, mean and variance of the row
+// (biased), rstd = 1/sqrt(var
 // + eps).
 //
 // R rows, C columns. With g = dy w and h = (x - mean) rstd:
 //   dx = rstd (g - avg g - h avg(g h)),  dw = sum_r dy h,  db = sum_r dy.
+// The RMS norm is the same with 0 for the mean and for avg g.
 // A row stays in cache between its passes: forward reads x and writes y once; backward reads dy and x and
 // writes dx once.
 #include <cmath>
@@ -15,11 +17,14 @@
 namespace ts::cpu::TS_ISA {
 namespace {
 
-template <class T, class Threads>
+// Without centring the mean is 0: the RMS norm.
+template <bool kCentred, class T, class Threads>
 TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, const T* b, T* y,
                               std::int64_t C, double eps, T* mean_out, T* rstd_out) {
-  const T mean =
-      row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(x + i, part); }) / static_cast<T>(C);
+  T mean = 0;
+  if constexpr (kCentred)
+    mean = row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(x + i, part); }) /
+           static_cast<T>(C);
   const Vec<T> m(mean), none(T(0));
   const T var = row_dot<T>(threads, C,
                            [&](std::int64_t i, auto part, Vec<T>& p, Vec<T>& q) {
@@ -39,7 +44,7 @@ TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, co
       if (b) h = h + get(b + i, part);
       put(y + i, h, part);
     });
-  *mean_out = mean;
+  if constexpr (kCentred) *mean_out = mean;
   *rstd_out = rstd;
 }
 
@@ -50,7 +55,7 @@ struct LayerNormGradients {
 
   Rows<const T> dy, x;
   const T* w;
-  Line<const T> mean, rstd;
+  Line<const T> mean, rstd;  // no mean: the RMS norm
   Rows<T> dx;
   std::int64_t C;
 
@@ -63,7 +68,7 @@ struct LayerNormGradients {
   // The two averages of row r.
   template <class Threads>
   TS_INLINE Row averages(const Threads& threads, std::int64_t r) const {
-    Row row{dy[r], x[r], dx[r], mean[r], rstd[r], T(0), T(0)};
+    Row row{dy[r], x[r], dx[r], mean ? mean[r] : T(0), rstd[r], T(0), T(0)};
     const Vec<T> m(row.mean), s(row.rstd), none(T(0));
     T sums[2];
     threads.template reduce<Add, T, 2>(
@@ -75,7 +80,8 @@ struct LayerNormGradients {
           sum[1] = fma(g, only((get(row.x + i, part) - m) * s, none, part), sum[1]);
         },
         sums);
-    row.g_mean = sums[0] / static_cast<T>(C), row.gh_mean = sums[1] / static_cast<T>(C);
+    if (mean) row.g_mean = sums[0] / static_cast<T>(C);
+    row.gh_mean = sums[1] / static_cast<T>(C);
     return row;
   }
 
@@ -181,7 +187,7 @@ void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps)
     const Line<T> means(mean), rstds(rstd);
     const T *const w = weight.as<T>(), *const b = bias.as<T>();
     for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
-      layer_norm_row(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r]);
+      layer_norm_row<true>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r]);
     });
   });
 }
@@ -192,6 +198,28 @@ void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out d
                                      Line<const T>(mean), Line<const T>(rstd), Rows<T>(dx),
                                      x.shape[1]};
     layer_norm_gradients(rows, x.shape[0], dweight.as<T>(), dbias.as<T>());
+  });
+}
+
+void rms_norm(In x, In weight, Out y, Out rstd, double eps) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t C = x.shape[1];
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    const Line<T> rstds(rstd);
+    const T* const w = weight.as<T>();
+    for_rows<T>(x.shape[0], C, [&](const auto& threads, std::int64_t r) {
+      layer_norm_row<false, T>(threads, xs[r], w, nullptr, ys[r], C, eps, nullptr, &rstds[r]);
+    });
+  });
+}
+
+void rms_norm_backward(In dy, In x, In weight, In rstd, Out dx, Out dweight) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const LayerNormGradients<T> rows{Rows<const T>(dy),   Rows<const T>(x),    weight.as<T>(),
+                                     Line<const T>(In{}), Line<const T>(rstd), Rows<T>(dx),
+                                     x.shape[1]};
+    layer_norm_gradients<T>(rows, x.shape[0], dweight.as<T>(), nullptr);
   });
 }
 

@@ -44,6 +44,12 @@ TS_INLINE auto is_nan(V x) {
 }
 
 // --- unary ----------------------------------------------------------------------------------------
+// In [0, 6]; NaN stays NaN.
+template <class V>
+TS_INLINE V clip_six(V x) {
+  return ts::TS_MATH::min(V(6), ts::TS_MATH::max(V(0), x));
+}
+
 #define TS_UNARY(name, weight, expression) \
   struct name : weight {                   \
     template <class V>                     \
@@ -89,6 +95,10 @@ TS_UNARY(silu, Heavy, vmath::silu(x))
 TS_UNARY(gelu, Heavy, vmath::gelu(x))
 TS_UNARY(gelu_tanh, Heavy, vmath::gelu_tanh(x))
 TS_UNARY(softplus, Heavy, vmath::softplus(x))
+TS_UNARY(mish, Heavy, vmath::mish(x))
+TS_UNARY(hardsigmoid, Light, clip_six(x + V(3)) * number<V>(1.0 / 6))
+TS_UNARY(hardswish, Light, x*(clip_six(x + V(3)) * number<V>(1.0 / 6)))
+TS_UNARY(softsign, Light, x / (V(1) + ts::TS_MATH::abs(x)))
 #undef TS_UNARY
 
 struct sign : Light {
@@ -288,6 +298,7 @@ TS_BINARY(silu_backward, Heavy, a* vmath::silu_slope(b))
 TS_BINARY(gelu_backward, Heavy, a* vmath::gelu_slope(b))
 TS_BINARY(gelu_tanh_backward, Heavy, a* vmath::gelu_tanh_slope(b))
 TS_BINARY(softplus_backward, Heavy, a* vmath::sigmoid(b))
+TS_BINARY(mish_backward, Heavy, a* vmath::mish_slope(b))
 #undef TS_BINARY
 
 // --- comparisons ----------------------------------------------------------------------------------

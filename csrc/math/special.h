@@ -45,6 +45,15 @@ template <class V>
 TS_INLINE V log_sigmoid(V x) {
   return -softplus(-x);
 }
+// x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2): 2.5 ULP, 4 below -20, where it is x e^x.
+template <class V>
+TS_INLINE V mish(V x) {
+  using T = typename V::Element;
+  const V bounded = min(V(T(20)), x), e = exp(bounded), w = e * (e + V(T(2)));
+  const V half = exp(max(V(C<V>::exp_lowest - 5), x) * V(T(0.5)));  // e^x itself is subnormal too soon
+  const V y = select(x < V(T(-20)), (max(V(C<V>::exp_lowest - 5), x) * half) * half, x * (w / (w + V(T(2)))));
+  return select(x > V(T(20)), x, y);
+}
 // log(e^a + e^b): 1.5 / 1.5 ULP where the result is not near 0, which cancels.
 template <class V>
 TS_INLINE V logaddexp(V a, V b) {
@@ -136,6 +145,14 @@ TS_INLINE V silu_slope(V x) {
   const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), s = sigmoid(bounded), one(1);
   const V other = sigmoid(-bounded);  // 1 - s, without cancellation
   return s * fma(bounded, other, one);
+}
+template <class V>
+TS_INLINE V mish_slope(V x) {
+  using T = typename V::Element;
+  const V two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest), x)), e = exp(bounded);
+  const V w = e * (e + two), d = w + two;  // tanh = w / d, 1 - tanh^2 = 4 (1 + w) / d^2
+  const V rest = (V(T(4)) / d) * ((w + V(T(1))) / d);
+  return fma(bounded * sigmoid(bounded), rest, w / d);
 }
 template <class V>
 TS_INLINE V gelu_slope(V x) {

@@ -194,8 +194,12 @@ void scatter_checked(const char* op, ScatterKernel kernel, const Array& index, c
   }
 }
 
-void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t dim, const Array& index,
-                  const Operand& src) {
+struct Scattered {
+  int axis;
+  Array index, source;
+};
+// What is to be scattered into x, in memory that x does not share.
+Scattered scattered(const char* op, Array& x, std::int64_t dim, const Array& index, const Operand& src) {
   check_writable(op, x);
   const int axis = normalize_axis(op, dim, x.ndim());
   check_fits(op, index, "x", x.shape(), axis);
@@ -210,9 +214,14 @@ void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t d
   } else {
     source = full({}, src, x.dtype()).broadcast_to(op, i.shape());
   }
-  if (i.size() == 0) return;
   if (may_overlap(i, x)) i = copy(i);
-  scatter_checked(op, kernel, i, source, x, axis);
+  return {axis, i, source};
+}
+
+void scatter_into(const char* op, ScatterKernel kernel, Array& x, std::int64_t dim, const Array& index,
+                  const Operand& src) {
+  const Scattered s = scattered(op, x, dim, index, src);
+  if (s.index.size()) scatter_checked(op, kernel, s.index, s.source, x, s.axis);
 }
 
 void index_write(const char* op, IndexedWrite kernel, Array& x, std::int64_t dim, const Array& index,
@@ -339,6 +348,27 @@ Array scatter_add(const Array& x, std::int64_t dim, const Array& index, const Op
   Array y = copy(x);
   scatter_into("scatter_add", &Kernels::scatter_add, y, dim, index, src);
   return y;
+}
+
+Array scatter_reduce(const Array& x, std::int64_t dim, const Array& index, const Operand& src,
+                     const std::string& reduce) {
+  const char* op = "scatter_reduce";
+  if (reduce != "prod" && reduce != "amax" && reduce != "amin")
+    value_error(op, ": reduce must be \"sum\", \"prod\", \"mean\", \"amax\" or \"amin\", got \"", reduce,
+                "\"");
+  if (is_complex(x.dtype()) || (x.dtype() == DType::uint64 && reduce != "prod"))
+    type_error(op, ": x is ", name(x.dtype()), ", which reduce \"", reduce, "\" does not take");
+  const DType d = x.dtype();
+  const DType wide = is_half(d) ? DType::float32 : is_integer(d) ? DType::int64 : d;
+  Array y = copy(x);
+  const Scattered s = scattered(op, y, dim, index, src);
+  if (s.index.size() == 0) return y;
+  Array target = astype(y, wide, false);
+  const Combine combine = reduce == "prod"   ? Combine::product
+                          : reduce == "amax" ? Combine::maximum
+                                             : Combine::minimum;
+  launch<&Kernels::scatter_reduce>(s.index, astype(s.source, wide, false), target, s.axis, combine);
+  return astype(target, d, false);
 }
 
 void index_add_(Array& x, std::int64_t dim, const Array& index, const Array& source) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "ops/operand.h"
 
@@ -31,6 +32,10 @@ void scatter_(Array& x, std::int64_t dim, const Array& index, const Operand& src
 Array scatter(const Array& x, std::int64_t dim, const Array& index, const Operand& src);
 void scatter_add_(Array& x, std::int64_t dim, const Array& index, const Operand& src);
 Array scatter_add(const Array& x, std::int64_t dim, const Array& index, const Operand& src);
+
+// The product ("prod"), maximum ("amax") or minimum ("amin") of x and all src that meet in a place.
+Array scatter_reduce(const Array& x, std::int64_t dim, const Array& index, const Operand& src,
+                     const std::string& reduce);
 
 // x[:, index[m]] += source[:, m], or = source[:, m], with `dim` in the middle.
 void index_add_(Array& x, std::int64_t dim, const Array& index, const Array& source);

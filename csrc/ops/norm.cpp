@@ -129,6 +129,35 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
   return {dx, dweight, dbias};
 }
 
+std::tuple<Array, Array> rms_norm(const Array& x, const Shape& normalized_shape, const Array& weight,
+                                  double eps) {
+  const char* operation = "rms_norm";
+  const Trailing t(operation, x, normalized_shape);
+  const Array w = vector(operation, "weight", weight, x, normalized_shape);
+  Array y = empty(operation, x.dtype(), x.shape()), rstd = empty(operation, x.dtype(), Shape{t.rows});
+  if (x.size() > 0) {
+    Array rows = as_rows(y, t.count);
+    launch<&Kernels::rms_norm>(as_rows(x, t.count), w, rows, rstd, eps);
+  }
+  return {y, rstd};
+}
+
+std::tuple<Array, Array> rms_norm_backward(const Array& dy, const Array& x, const Array& weight,
+                                           const Array& rstd, const Shape& normalized_shape) {
+  const char* operation = "rms_norm_backward";
+  const Trailing t(operation, x, normalized_shape);
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, x.shape());
+  const Array w = vector(operation, "weight", weight, x, normalized_shape);
+  const Array r = statistic(operation, "rstd", rstd, x, Shape{t.rows});
+  Array dx = empty(operation, x.dtype(), x.shape());
+  Array dweight = empty(operation, x.dtype(), normalized_shape);
+  Array rows = as_rows(dx, t.count);
+  if (t.columns > 0)
+    launch<&Kernels::rms_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, r, rows, dweight);
+  return {dx, dweight};
+}
+
 std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,
                                            const Array& running_mean, const Array& running_var,
                                            double momentum, double eps) {

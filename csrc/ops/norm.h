@@ -15,6 +15,12 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
                                                     const Array& mean, const Array& rstd,
                                                     const Shape& normalized_shape);
 
+// The same without a mean: y = x / sqrt(avg x^2 + eps) weight; and 1/rms.
+std::tuple<Array, Array> rms_norm(const Array& x, const Shape& normalized_shape, const Array& weight,
+                                  double eps);
+std::tuple<Array, Array> rms_norm_backward(const Array& dy, const Array& x, const Array& weight,
+                                           const Array& rstd, const Shape& normalized_shape);
+
 // x (N, C, ...), the rest (C) or absent; the running statistics are updated in place. Returns y and this
 // batch's mean and 1/std.
 std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,

@@ -23,6 +23,7 @@ namespace ts::python {
   BIND(matmul)            \
   BIND(reduce)            \
   BIND(sort)              \
+  BIND(sparse)            \
   BIND(softmax)           \
   BIND(loss)              \
   BIND(norm)              \

@@ -63,6 +63,10 @@ UNARY = {
     "gelu": (ts.gelu, lambda x: 0.5 * x * _erfc(-x / math.sqrt(2)), normal),
     "gelu tanh": (lambda x: ts.gelu(x, approximate="tanh"), gelu_tanh, normal),
     "softplus": (ts.softplus, lambda x: np.log1p(np.exp(x)), normal),
+    "mish": (ts.mish, lambda x: x * np.tanh(np.log1p(np.exp(x))), normal),
+    "hardswish": (ts.hardswish, lambda x: x * np.clip(x + 3, 0, 6) / 6, off_zero),
+    "hardsigmoid": (ts.hardsigmoid, lambda x: np.clip(x + 3, 0, 6) / 6, off_zero),
+    "softsign": (ts.softsign, lambda x: x / (1 + np.abs(x)), off_zero),
     "elu": (lambda x: ts.elu(x, 1.3), lambda x: np.where(x > 0, x, 1.3 * np.expm1(x)), off_zero),
     "leaky_relu": (lambda x: ts.leaky_relu(x, 0.125), lambda x: np.where(x > 0, x, 0.125 * x), off_zero),
 }

@@ -65,6 +65,33 @@ CASES = [
         tolerance=32,
         scale=4.0,
     ),
+    Case(
+        "rms_norm",
+        lambda x, w: ts.rms_norm(x, x.shape[-1], w, EPS),
+        lambda x, w: x / np.sqrt((x * x).mean(-1, keepdims=True) + EPS) * w,
+        [normal(3, 4), uniform(0.5, 2, 4)],
+        tolerance=32,
+        scale=4.0,
+        large=[normal(500, 130), uniform(0.5, 2, 130)],
+    ),
+    Case(
+        "group_norm",
+        lambda x, w, b: ts.group_norm(x, 2, w, b, EPS),
+        lambda x, w, b: (
+            normalise(x.reshape(3, 2, -1), (2,)).reshape(x.shape) * w[:, None, None] + b[:, None, None]
+        ),
+        [normal(3, 4, 2, 2), uniform(0.5, 2, 4), normal(4)],
+        tolerance=32,
+        scale=4.0,
+    ),
+    Case(
+        "instance_norm",
+        lambda x: ts.instance_norm(x, eps=EPS),
+        lambda x: normalise(x, (2, 3)),
+        [normal(3, 2, 3, 2)],
+        tolerance=32,
+        scale=4.0,
+    ),
 ]
 # The layer norm of `large` has its own width.
 CASES[0] = Case(

@@ -17,6 +17,7 @@ void bind_index(PyObject* m) {
   add_op(m, "scatter(x, dim, index, src)", &ops::scatter);
   add_op(m, "scatter_add_(x, dim, index, src)", &ops::scatter_add_);
   add_op(m, "scatter_add(x, dim, index, src)", &ops::scatter_add);
+  add_op(m, "scatter_reduce(x, dim, index, src, reduce) -> y", &ops::scatter_reduce);
   add_op(m, "index_add_(x, dim, index, source)", &ops::index_add_);
   add_op(m, "index_add(x, dim, index, source)", &ops::index_add);
   add_op(m, "index_set_(x, dim, index, source)", &ops::index_set_);

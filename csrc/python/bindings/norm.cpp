@@ -11,6 +11,9 @@ void bind_norm(PyObject* m) {
          "layer_norm_backward(gradient, x, weight=None, mean=None, rstd=None, normalized_shape=()) -> dx, "
          "dweight, dbias",
          &ops::layer_norm_backward);
+  add_op(m, "rms_norm(x, normalized_shape, weight=None, eps=1e-5) -> y; rstd", &ops::rms_norm);
+  add_op(m, "rms_norm_backward(gradient, x, weight=None, rstd=None, normalized_shape=()) -> dx, dweight",
+         &ops::rms_norm_backward);
   add_op(m,
          "batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, momentum=0.1, eps=1e-5)"
          " -> y; mean, rstd",

@@ -13,6 +13,7 @@ import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.autograd import Context, Function
 from tensorsmith.nn import _checks
+from tensorsmith.nn._functional import *  # noqa: F403
 from tensorsmith.tensor import Tensor
 
 Pair = int | tuple[int, int]

@@ -1,7 +1,8 @@
 """Normalisation: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
 `BatchNorm1d/2d` take mean and var of each channel over batch and positions (Ioffe & Szegedy 2015),
-`LayerNorm` of each row over its last axes (Ba, Kiros & Hinton 2016).
+`LayerNorm` of each row over its last axes (Ba, Kiros & Hinton 2016), `GroupNorm` and `InstanceNorm*` of groups of
+channels of each image; `RMSNorm` leaves the mean where it is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import tensorsmith as ts
 from tensorsmith import ops
-from tensorsmith.nn import _checks, init
+from tensorsmith.nn import _checks, functional, init
 from tensorsmith.nn.module import Module
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
@@ -169,3 +170,139 @@ class LayerNorm(Module):
             f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
             f"bias={self.bias is not None}"
         )
+
+
+class RMSNorm(Module):
+    """x / sqrt(mean x^2 + eps) weight over the last axes (Zhang & Sennrich 2019); eps None is the dtype's epsilon."""
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _checks.cpu("RMSNorm", device)
+        extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if not extents:
+            raise ValueError("RMSNorm: normalized_shape must name at least one axis, got ()")
+        self.normalized_shape = tuple(_checks.integer("RMSNorm", "normalized_shape", n) for n in extents)
+        self.eps = eps if eps is None else _checks.at_least("RMSNorm", "eps", eps)
+        self.elementwise_affine = elementwise_affine
+        weight = Parameter(ts.ones(self.normalized_shape, dtype=dtype)) if elementwise_affine else None
+        self.register_parameter("weight", weight)
+
+    def reset_parameters(self) -> None:
+        """Weight 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """Normalises each of `num_groups` groups of channels of each image (N, C, ...) (Wu & He 2018)."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _checks.cpu("GroupNorm", device)
+        self.num_groups = _checks.integer("GroupNorm", "num_groups", num_groups)
+        self.num_channels = _checks.integer("GroupNorm", "num_channels", num_channels)
+        if num_channels % num_groups:
+            raise ValueError(f"GroupNorm: num_groups {num_groups} must divide num_channels {num_channels}")
+        self.eps = _checks.at_least("GroupNorm", "eps", eps)
+        self.affine = affine
+        shape = (num_channels,)
+        self.register_parameter("weight", Parameter(ts.ones(shape, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine else None)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None and self.bias is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+class _InstanceNorm(_BatchNorm):
+    """Normalises each channel of each image; running statistics only where asked for."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in self._ranks:
+            _checks.tensor_rank(self._get_name(), tuple(input.shape), self._ranks, self._form)
+        single = input.ndim == min(self._ranks)
+        y = ops.instance_norm(
+            ops.expand_dims(input, 0) if single else input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+        return y[0] if single else y
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Instance norm of (N, C, L) or (C, L) over L."""
+
+    _ranks = (2, 3)
+    _form = "(C, L) or (N, C, L)"
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Instance norm of (N, C, H, W) or (C, H, W) over H and W."""
+
+    _ranks = (3, 4)
+    _form = "(C, H, W) or (N, C, H, W)"
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Instance norm of (N, C, D, H, W) or (C, D, H, W) over D, H and W."""
+
+    _ranks = (4, 5)
+    _form = "(C, D, H, W) or (N, C, D, H, W)"
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch norm of (N, C, D, H, W) over N, D, H and W."""
+
+    _ranks = (5,)
+    _form = "(N, C, D, H, W)"

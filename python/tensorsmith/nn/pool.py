@@ -1,11 +1,12 @@
-"""`MaxPool2d` and `AvgPool2d`: the largest value, or the mean, of each window of an image (N, C, H,
-W) or (C, H, W).
-"""
+"""Pools: the largest value, the mean or the norm of each window of (N, C, ...) or (C, ...); and `Upsample`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from tensorsmith import ops
-from tensorsmith.nn import _checks
+from tensorsmith.nn import _checks, functional
 from tensorsmith.nn.module import Module
 from tensorsmith.tensor import Tensor
 
@@ -101,3 +102,189 @@ class AvgPool2d(Module):
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class _Pool(Module):
+    """A pool whose arguments become attributes and then those of a function."""
+
+    _function: Callable[..., Tensor]
+    _names: tuple[str, ...]
+
+    def _set(self, **options: Any) -> None:
+        for name, value in options.items():
+            setattr(self, name, value)
+        self._names = tuple(options)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self)._function(input, **{name: getattr(self, name) for name in self._names})
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._names)
+
+
+class _MaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        _checks.only(self._get_name(), "return_indices", return_indices, False)
+        self._set(
+            kernel_size=kernel_size,
+            stride=kernel_size if stride is None else stride,
+            padding=padding,
+            dilation=dilation,
+            ceil_mode=ceil_mode,
+        )
+
+
+class MaxPool1d(_MaxPool):
+    """The maximum of each window of (N, C, L) or (C, L)."""
+
+    _function = staticmethod(functional.max_pool1d)
+
+
+class MaxPool3d(_MaxPool):
+    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W)."""
+
+    _function = staticmethod(functional.max_pool3d)
+
+
+class AvgPool1d(_Pool):
+    """The mean of each window of (N, C, L) or (C, L)."""
+
+    _function = staticmethod(functional.avg_pool1d)
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        stride = kernel_size if stride is None else stride
+        self._set(
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            ceil_mode=ceil_mode,
+            count_include_pad=count_include_pad,
+        )
+
+
+class AvgPool3d(_Pool):
+    """The mean of each window of (N, C, D, H, W) or (C, D, H, W)."""
+
+    _function = staticmethod(functional.avg_pool3d)
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        stride = kernel_size if stride is None else stride
+        self._set(
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            ceil_mode=ceil_mode,
+            count_include_pad=count_include_pad,
+            divisor_override=divisor_override,
+        )
+
+
+class _AdaptivePool(_Pool):
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        self._set(output_size=output_size)
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """The means of `output_size` windows that cover the last axis."""
+
+    _function = staticmethod(functional.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """The means of `output_size` windows that cover each of the last two axes; None keeps one."""
+
+    _function = staticmethod(functional.adaptive_avg_pool2d)
+
+
+class AdaptiveAvgPool3d(_AdaptivePool):
+    """The means of `output_size` windows that cover each of the last three axes; None keeps one."""
+
+    _function = staticmethod(functional.adaptive_avg_pool3d)
+
+
+class AdaptiveMaxPool1d(_AdaptivePool):
+    """The maxima of `output_size` windows that cover the last axis."""
+
+    _function = staticmethod(functional.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """The maxima of `output_size` windows that cover each of the last two axes; None keeps one."""
+
+    _function = staticmethod(functional.adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(_AdaptivePool):
+    """The maxima of `output_size` windows that cover each of the last three axes; None keeps one."""
+
+    _function = staticmethod(functional.adaptive_max_pool3d)
+
+
+class _LPPool(_Pool):
+    def __init__(
+        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        self._set(norm_type=norm_type, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode)
+
+
+class LPPool1d(_LPPool):
+    """(sum x^p)^(1/p) over each window of (N, C, L) or (C, L)."""
+
+    _function = staticmethod(functional.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """(sum x^p)^(1/p) over each window of (N, C, H, W) or (C, H, W)."""
+
+    _function = staticmethod(functional.lp_pool2d)
+
+
+class Upsample(_Pool):
+    """Other spatial extents by interpolation: `functional.interpolate`."""
+
+    _function = staticmethod(functional.interpolate)
+
+    def __init__(
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self._set(
+            size=size,
+            scale_factor=scale_factor,
+            mode=mode,
+            align_corners=align_corners,
+            recompute_scale_factor=recompute_scale_factor,
+        )

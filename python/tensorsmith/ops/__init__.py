@@ -21,10 +21,11 @@ from tensorsmith.ops.recurrent import *
 from tensorsmith.ops.reduce import *
 from tensorsmith.ops.softmax import *
 from tensorsmith.ops.sort import *
+from tensorsmith.ops.sparse import *
 
 _FAMILIES = (
     "attention", "complex", "conv", "creation", "dropout", "elementwise", "index", "loss", "manipulate",
-    "matmul", "norm", "pool", "recurrent", "reduce", "softmax", "sort",
+    "matmul", "norm", "pool", "recurrent", "reduce", "softmax", "sort", "sparse",
 )  # fmt: skip
 # By module path: some families hold an operation of their own name, which now hides the module here.
 __all__ = [name for family in _FAMILIES for name in sys.modules[f"tensorsmith.ops.{family}"].__all__]

@@ -23,12 +23,13 @@ __all__ = [
     "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
     "bitwise_xor", "ceil", "clip", "contiguous", "copy", "copysign", "cos", "cosh", "divide", "elu",
     "equal", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fma", "gelu", "greater",
-    "greater_equal", "hypot", "invert", "isclose", "isfinite", "isinf", "isnan", "leaky_relu",
+    "greater_equal", "hardsigmoid", "hardswish", "hypot", "invert", "isclose", "isfinite", "isinf", "isnan",
+    "leaky_relu",
     "left_shift", "lerp", "less", "less_equal", "log", "log10", "log1p", "log2", "log_sigmoid",
-    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mod",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mish", "mod",
     "multiply", "negative", "nextafter", "not_equal", "positive", "pow", "power", "reciprocal", "relu",
     "remainder", "right_shift", "rint", "round", "rsqrt", "sigmoid", "sign", "signbit", "silu", "sin",
-    "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
+    "sinh", "softplus", "softsign", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
 ]  # fmt: skip
 
 _LN2 = math.log(2.0)
@@ -289,6 +290,40 @@ define(
     "The gradient of silu: a s (1 + b (1 - s)), s = sigmoid(b).",
     a=lambda dy, b: core.silu_backward(dy, b),
     b=_silu_second,
+)
+hardsigmoid = define(
+    core.hardsigmoid,
+    "clip(x + 3, 0, 6) / 6.",
+    x=lambda dy, x: core.where(core.less(core.absolute(x), 3), dy * (1 / 6), 0.0),
+)
+hardswish = define(
+    core.hardswish,
+    "x clip(x + 3, 0, 6) / 6 (Howard et al. 2019).",
+    x=lambda dy, x: core.where(
+        core.less(core.absolute(x), 3), dy * (x * (1 / 3) + 0.5), core.where(core.less(x, 0), 0.0, dy)
+    ),
+)
+softsign = define(
+    core.softsign, "x / (1 + |x|).", x=lambda dy, x: dy * core.square(core.reciprocal(core.absolute(x) + 1))
+)
+mish = define(
+    core.mish,
+    "x tanh(log(1 + e^x)) (Misra 2019); within 4 units in the last place.",
+    x=lambda dy, x: core.mish_backward(dy, x),
+)
+
+
+def _mish_second(dy: Tensor, a: Tensor, b: Tensor) -> Any:
+    s, t = core.sigmoid(b), core.tanh(core.softplus(b))
+    bend = s * (1 - t * t)
+    return dy * a * bend * (2 + b * (1 - s - 2 * t * s))
+
+
+define(
+    core.mish_backward,
+    "The gradient of mish.",
+    a=lambda dy, b: core.mish_backward(dy, b),
+    b=_mish_second,
 )
 _gelu = define(core.gelu, "x P(N < x) for a normal N.", x=lambda dy, x: core.gelu_backward(dy, x))
 define(

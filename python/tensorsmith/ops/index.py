@@ -6,6 +6,7 @@ count from the end in `take` and `take_along_axis` (NumPy's) and are errors in t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -17,7 +18,7 @@ from tensorsmith.tensor import Tensor
 __all__ = [
     "argwhere", "embedding", "flatnonzero", "gather", "index_add", "index_add_", "index_copy",
     "index_copy_", "index_select", "masked_fill", "masked_select", "nonzero", "one_hot", "scatter",
-    "scatter_", "scatter_add", "scatter_add_", "take", "take_along_axis",
+    "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "take", "take_along_axis",
 ]  # fmt: skip
 
 # --- along one axis -------------------------------------------------------------------------------
@@ -153,6 +154,56 @@ scatter_add = define(
 )
 scatter_add_ = core.scatter_add_
 
+
+def _scatter_reduce_rule(
+    dy: Any, x: Any, dim: int, index: Any, src: Any, reduce: str, y: Any
+) -> tuple[Any, Any]:
+    there = core.gather(y, dim, index)
+    part = src if tuple(src.shape) == tuple(index.shape) else src[tuple(slice(n) for n in index.shape)]
+    if reduce == "prod":  # where nothing is 0
+        return dy * (y / x), _fitted(core.gather(dy, dim, index) * (there / part), src.shape)
+    mine, theirs = (core.astype(core.equal(a, b), dy.dtype) for a, b in ((x, y), (part, there)))
+    share = dy / core.scatter_add(mine, dim, index, theirs)  # evenly among equals
+    return share * mine, _fitted(core.gather(share, dim, index) * theirs, src.shape)
+
+
+define(
+    core.scatter_reduce,
+    "The product or extreme of x and all src that meet in a place.",
+    wrt="x src",
+    vjp=_scatter_reduce_rule,
+)
+
+
+def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
+    """A copy of x where all src[i][j][k] with the same index[i][j][k] (for dim 0, and so on) are combined, as
+    torch.scatter_reduce.
+
+    reduce: "sum", "prod", "mean", "amax" or "amin"; include_self: with x's own element, else only places that
+    get no src keep it. Combined in ascending order of i. NaN propagates to extremes, whose gradient is shared
+    evenly among equals; the gradient of "prod" needs elements that are not 0.
+    """
+    x, index, src = asarray(x), asarray(index), asarray(src)
+    mean = reduce == "mean"
+    if mean or not include_self:
+        count = core.scatter_add(core.zeros(x.shape, "int64"), dim, index, core.ones(index.shape, "int64"))
+    if not include_self:
+        start = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -math.inf, "amin": math.inf}.get(reduce)
+        if x.dtype.kind != "floating" and reduce in ("amax", "amin"):
+            first = core.scatter(x, dim, index, src)  # an element of src for each place
+        else:
+            first = core.astype(core.where(core.equal(count, 0), x, start), x.dtype, False)
+        x = first
+    if reduce in ("sum", "mean"):
+        y = core.scatter_add(x, dim, index, src)
+        if mean:
+            own = core.astype(count, y.dtype)
+            own = own + 1 if include_self else core.maximum(own, 1)
+            y = core.divide(y, own) if y.dtype.kind == "floating" else core.floor_divide(y, own)
+        return y
+    return core.scatter_reduce(x, dim, index, src, reduce)
+
+
 define(
     core.index_add,
     "A copy of x with source[:, m] added to x[:, index[m]], `dim` in the middle; m ascending.",
@@ -258,6 +309,6 @@ one_hot = define(
     """,
 )
 
-for _method in (index_add, index_add_, nonzero, argwhere, masked_select, masked_fill):
+for _method in (index_add, index_add_, scatter_reduce, nonzero, argwhere, masked_select, masked_fill):
     setattr(Tensor, _method.__name__, _method)
 Tensor.index_copy, Tensor.index_copy_ = index_copy, index_copy_  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from tensorsmith.autograd import define, vjp
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
-__all__ = ["batch_norm", "channel_affine", "layer_norm"]
+__all__ = ["batch_norm", "channel_affine", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
 
 def _plain_backward(dy: Tensor, x: Tensor, weight: Tensor | None, rstd: Tensor, axes: Any, kept: Any) -> Any:
@@ -75,6 +75,103 @@ define(
         dys, gradient, x, weight, rstd, normalized_shape
     ),
 )
+
+
+def _rms_norm_gradients(dy: Any, x: Any, weight: Any, rstd: Any, normalized_shape: Any, needs: Any) -> Any:
+    gradients = core.rms_norm_backward(dy, x, weight, rstd, normalized_shape)
+    return tuple(g if need else None for g, need in zip(gradients, needs))
+
+
+rms_norm = define(
+    core.rms_norm,
+    """x / sqrt(mean x^2 + eps) weight over the last axes (Zhang & Sennrich 2019).
+
+    x: (..., *normalized_shape), float32 or float64    weight: normalized_shape, or None
+    ValueError where shapes do not fit.""",
+    wrt="x weight",
+    vjp=_rms_norm_gradients,
+)
+
+
+def _rms_norm_second(dys: Any, gradient: Any, x: Any, weight: Any, rstd: Any, normalized_shape: Any) -> Any:
+    count = 1 if isinstance(normalized_shape, int) else len(normalized_shape)
+    axes, kept = tuple(range(x.ndim - count, x.ndim)), tuple(range(x.ndim - count))
+    rows = core.reshape(rstd, tuple(x.shape[: x.ndim - count]) + (1,) * count)
+
+    def plain(dy: Any, x: Any, weight: Any) -> Any:
+        square = core.mean(x * x, axes, None, True)
+        scale = core.rsqrt(square + (1.0 / (rows * rows) - square).detach())
+        h = x * scale
+        g = dy if weight is None else dy * weight
+        return scale * (g - h * core.mean(g * h, axes, None, True)), core.sum(dy * h, kept)
+
+    return _second(plain, dys, gradient, x, weight)
+
+
+define(
+    core.rms_norm_backward,
+    "The gradients of rms_norm with respect to x and weight.",
+    wrt="gradient x weight",
+    vjp=_rms_norm_second,
+)
+
+
+def group_norm(
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) weight + bias, mean and var over each group of channels of each image
+    (Wu & He 2018).
+
+    x: (N, C, ...), float32 or float64    weight, bias: (C,), or None
+    The bits of an image do not depend on its batch. ValueError where num_groups does not divide C.
+    """
+    if x.ndim < 2:
+        raise ValueError(
+            f"group_norm: x must have at least 2 dimensions (N, C, ...), got shape {tuple(x.shape)}"
+        )
+    n, c = x.shape[:2]
+    if num_groups < 1 or c % num_groups:
+        raise ValueError(f"group_norm: num_groups must divide the {c} channels, got {num_groups}")
+    rows = core.reshape(x, (n, num_groups, -1)) if x.size else core.reshape(x, (n, num_groups, 0))
+    y = core.reshape(core.layer_norm(rows, rows.shape[-1:], None, None, eps), x.shape)
+    if weight is None and bias is None:
+        return y
+    if weight is None:
+        return y + core.reshape(bias, (-1,) + (1,) * (x.ndim - 2))
+    return core.channel_affine(y, weight, bias)
+
+
+def instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) weight + bias, mean and var over each channel of each image (Ulyanov, Vedaldi
+    & Lempitsky 2016); running statistics move towards the means over the batch, by `momentum`.
+
+    x: (N, C, ...), float32 or float64    the others: (C,), or None
+    """
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    size = 1
+    for extent in x.shape[2:]:
+        size *= extent
+    if size < 2:
+        raise ValueError(f"instance_norm: needs more than one value a channel, got shape {tuple(x.shape)}")
+    if running_mean is not None or running_var is not None:
+        axes, still = tuple(range(2, x.ndim)), x.detach()
+        for running, value in (
+            (running_mean, core.mean(still, axes)),
+            (running_var, core.var(still, axes, 1.0)),
+        ):
+            if running is not None:
+                core.copy_(running, core.lerp(running, core.mean(value, 0), momentum))
+    return group_norm(x, x.shape[1], weight, bias, eps)
 
 
 def _batch_norm_gradients(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, needs: Any) -> Any:

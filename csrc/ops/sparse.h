@@ -1,0 +1,13 @@
+// Products with sparse matrices.
+#pragma once
+
+#include "ops/check.h"
+
+namespace ts::ops {
+
+// The (M, N) matrix in CSR form times x along `axis`, whose extent N becomes M. starts (M + 1) and columns
+// are integers, values (of x's dtype) optional: ones.
+Array csr_matmul(const Array& x, const Array& starts, const Array& columns, const Array& values,
+                 std::int64_t axis);
+
+}  // namespace ts::ops

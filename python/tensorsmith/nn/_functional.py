@@ -1,0 +1,509 @@
+"""The rarer functions of `functional`: activations, distances, losses and pools made of other operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.nn import _checks
+from tensorsmith.ops import resample
+from tensorsmith.tensor import Tensor
+
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "affine_grid", "avg_pool1d", "avg_pool3d", "celu",
+    "cosine_embedding_loss", "cosine_similarity", "gaussian_nll_loss", "glu", "grid_sample", "group_norm",
+    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "instance_norm", "interpolate",
+    "kl_div", "lp_pool1d", "lp_pool2d", "lp_pool3d", "margin_ranking_loss", "max_pool1d", "max_pool3d", "mish",
+    "multi_margin_loss", "multilabel_soft_margin_loss", "normalize", "pad", "pairwise_distance", "poisson_nll_loss",
+    "prelu", "relu6", "rms_norm", "selu", "soft_margin_loss", "softmin", "softshrink", "softsign", "tanhshrink",
+    "threshold", "triplet_margin_loss",
+]  # fmt: skip
+
+interpolate, pad = resample.interpolate, resample.pad
+affine_grid, grid_sample = resample.affine_grid, resample.grid_sample
+
+# --- activations ----------------------------------------------------------------------------------
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """scale elu(x, alpha) with the constants of Klambauer et al. 2017."""
+    return ops.elu(input, _SELU_ALPHA) * _SELU_SCALE
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha (exp(x / alpha) - 1) (Barron 2017)."""
+    if alpha == 0:
+        raise ValueError("celu: alpha must not be 0")
+    return ops.elu(input * (1 / alpha), 1.0) * alpha
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x tanh(softplus(x))."""
+    return ops.mish(input)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x clip(x + 3, 0, 6) / 6."""
+    return ops.hardswish(input)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """clip(x + 3, 0, 6) / 6."""
+    return ops.hardsigmoid(input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x limited to [min_val, max_val]."""
+    return ops.clip(input, min_val, max_val)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """x limited to [0, 6]."""
+    return ops.clip(input, 0.0, 6.0)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return ops.softsign(input)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x)."""
+    return input - ops.tanh(input)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by lambd, 0 within it."""
+    _checks.at_least("softshrink", "lambd", lambd)
+    return input - ops.clip(input, -lambd, lambd)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """0 where |x| <= lambd, else x."""
+    return ops.where(ops.abs(input) <= lambd, 0.0, input)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value."""
+    return ops.where(input > threshold, input, value)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight x: one weight, or one for each channel (axis 1)."""
+    if weight.size != 1:
+        if input.ndim < 2 or input.shape[1] != weight.size:
+            raise ValueError(
+                f"prelu: weight must have 1 element or one for each channel, got {weight.size} for "
+                f"input {tuple(input.shape)}"
+            )
+        weight = weight.reshape((-1,) + (1,) * (input.ndim - 2))
+    return ops.leaky_relu(input, weight.reshape(()) if weight.size == 1 else weight)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a sigmoid(b) for the halves a and b of x along `dim` (Dauphin et al. 2017)."""
+    if input.shape[dim] % 2:
+        raise ValueError(f"glu: dimension {dim} must be even, got shape {tuple(input.shape)}")
+    a, b = ops.split(input, 2, dim)
+    return a * ops.sigmoid(b)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """softmax(-x)."""
+    from tensorsmith.nn.functional import softmax
+
+    return softmax(-input, dim, dtype=dtype)
+
+
+# --- norms ----------------------------------------------------------------------------------------
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x / sqrt(mean x^2 + eps) weight over the last axes; eps None is the dtype's epsilon."""
+    if eps is None:
+        eps = 2.0**-52 if input.dtype == ts.float64 else 2.0**-23
+    return ops.rms_norm(input, tuple(normalized_shape), weight, eps)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each group of channels of each image (N, C, ...)."""
+    return ops.group_norm(input, num_groups, weight, bias, eps)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of each image (N, C, ...)."""
+    return ops.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(norm of order p along `dim`, eps)."""
+    return input / ops.maximum(ops.vector_norm(input, axis=dim, keepdims=True, ord=p), eps)
+
+
+# --- pools ----------------------------------------------------------------------------------------
+
+
+def _lifted(name: str, x: Tensor, rank: int) -> None:
+    if x.ndim not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"{name}: input must have {rank + 1} or {rank + 2} dimensions, got shape {tuple(x.shape)}"
+        )
+
+
+def _single(value: Any) -> int:
+    return int(value[0] if isinstance(value, (tuple, list)) else value)
+
+
+def _triple(name: str, argument: str, value: Any, least: int = 1) -> tuple[int, int, int]:
+    values = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if len(values) != 3:
+        raise ValueError(f"{name}: {argument} must be an integer or three of them, got {value!r}")
+    a, b, c = (_checks.integer(name, argument, v, least) for v in values)
+    return a, b, c
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """The maximum of each window of (N, C, L) or (C, L)."""
+    name = "max_pool1d"
+    _checks.only(name, "return_indices", return_indices, False)
+    _lifted(name, input, 1)
+    k, p, d = (_single(value) for value in (kernel_size, padding, dilation))
+    s = k if stride is None else _single(stride)
+    y = ops.max_pool2d(ops.expand_dims(input, -2), (1, k), (1, s), (0, p), (1, d), ceil_mode)
+    return ops.squeeze(y, -2)
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window of (N, C, L) or (C, L)."""
+    name = "avg_pool1d"
+    _lifted(name, input, 1)
+    k, p = _single(kernel_size), _single(padding)
+    s = k if stride is None else _single(stride)
+    y = ops.avg_pool2d(ops.expand_dims(input, -2), (1, k), (1, s), (0, p), ceil_mode, count_include_pad)
+    return ops.squeeze(y, -2)
+
+
+def _by_planes(x: Tensor, planes: Any, depths: Any) -> Tensor:
+    """`planes` over (H, W) and then `depths` over D of (..., D, H, W): windows are products of intervals."""
+    lead, (d, h, w) = tuple(x.shape[:-3]), x.shape[-3:]
+    x = planes(ops.reshape(x, (-1, d, h, w)))
+    h, w = x.shape[-2:]
+    x = depths(ops.reshape(x, (-1, 1, d, h * w)))
+    return ops.reshape(x, (*lead, x.shape[-2], h, w))
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W)."""
+    name = "max_pool3d"
+    _checks.only(name, "return_indices", return_indices, False)
+    _lifted(name, input, 3)
+    k, p, d = (
+        _triple(name, a, v, least)
+        for a, v, least in (
+            ("kernel_size", kernel_size, 1),
+            ("padding", padding, 0),
+            ("dilation", dilation, 1),
+        )
+    )
+    s = k if stride is None else _triple(name, "stride", stride)
+    return _by_planes(
+        input,
+        lambda x: ops.max_pool2d(x, k[1:], s[1:], p[1:], d[1:], ceil_mode),
+        lambda x: ops.max_pool2d(x, (k[0], 1), (s[0], 1), (p[0], 0), (d[0], 1), ceil_mode),
+    )
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window of (N, C, D, H, W) or (C, D, H, W)."""
+    name = "avg_pool3d"
+    _lifted(name, input, 3)
+    k, p = _triple(name, "kernel_size", kernel_size), _triple(name, "padding", padding, 0)
+    s = k if stride is None else _triple(name, "stride", stride)
+    one = None if divisor_override is None else 1  # sums, divided at the end
+    y = _by_planes(
+        input,
+        lambda x: ops.avg_pool2d(x, k[1:], s[1:], p[1:], ceil_mode, count_include_pad, one),
+        lambda x: ops.avg_pool2d(x, (k[0], 1), (s[0], 1), (p[0], 0), ceil_mode, count_include_pad, one),
+    )
+    return y if divisor_override is None else y / divisor_override
+
+
+def _adaptive(kind: str, rank: int) -> Any:
+    pool = resample.adaptive_avg_pool if kind == "avg" else resample.adaptive_max_pool
+
+    def adaptive(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
+        _checks.only(adaptive.__name__, "return_indices", return_indices, False)
+        return pool(input, (output_size,) * rank if output_size is None else output_size, rank)
+
+    adaptive.__name__ = f"adaptive_{kind}_pool{rank}d"
+    word = "means" if kind == "avg" else "maxima"
+    adaptive.__doc__ = (
+        f"The {word} of `output_size` windows that cover each of the last {rank} axes; None keeps one."
+    )
+    return adaptive
+
+
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive("avg", r) for r in (1, 2, 3))
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (_adaptive("max", r) for r in (1, 2, 3))
+
+
+def _lp_pool(rank: int, average: Any) -> Any:
+    def lp_pool(
+        input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> Tensor:
+        size = math.prod((kernel_size,) * rank if isinstance(kernel_size, int) else tuple(kernel_size))
+        mean = average(ops.pow(input, float(norm_type)), kernel_size, stride, 0, ceil_mode)
+        return ops.pow(ops.relu(mean) * float(size), 1.0 / norm_type)
+
+    lp_pool.__name__ = f"lp_pool{rank}d"
+    lp_pool.__doc__ = "(sum x^p)^(1/p) over each window; 0 where the sum is negative."
+    return lp_pool
+
+
+def _avg_pool2d(input: Tensor, *options: Any) -> Tensor:
+    return ops.avg_pool2d(input, *options)
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = (
+    _lp_pool(r, pool) for r, pool in ((1, avg_pool1d), (2, _avg_pool2d), (3, avg_pool3d))
+)
+
+# --- distances and losses -------------------------------------------------------------------------
+
+
+def _reduced(name: str, loss: Tensor, reduction: str) -> Tensor:
+    _checks.choice(name, "reduction", reduction, ("mean", "sum", "none"))
+    return ops.mean(loss) if reduction == "mean" else ops.sum(loss) if reduction == "sum" else loss
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
+    one, two = (ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True), eps) for x in (x1, x2))
+    return ops.sum((x1 / one) * (x2 / two), axis=dim)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """The norm of order p of x1 - x2 + eps along the last axis."""
+    return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """t (log t - x) for log probabilities x, 0 where t is 0; reduction "batchmean" divides by the first extent."""
+    if log_target:
+        loss = ops.exp(target) * (target - input)
+    else:
+        positive = target > 0
+        loss = ops.where(positive, target * (ops.log(ops.where(positive, target, 1.0)) - input), 0.0)
+    if reduction == "batchmean":
+        return ops.sum(loss) / (input.shape[0] if input.ndim else 1)
+    return _reduced("kl_div", loss, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """exp(x) - t x (or x - t log(x + eps)), with Stirling's approximation of log t! if `full`."""
+    loss = ops.exp(input) - target * input if log_input else input - target * ops.log(input + eps)
+    if full:
+        large = ops.where(target > 1, target, 1.0)
+        stirling = large * ops.log(large) - large + 0.5 * ops.log(large * (2 * math.pi))
+        loss = loss + ops.where(target > 1, stirling, 0.0)
+    return _reduced("poisson_nll_loss", loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Tensor:
+    """(log max(var, eps) + (x - t)^2 / max(var, eps)) / 2, plus log(2 pi) / 2 if `full`; no gradient through the
+    limit.
+    """
+    var = ts.asarray(var, dtype=input.dtype) if not isinstance(var, Tensor) else var
+    if bool(ops.any(var < 0)):
+        raise ValueError("gaussian_nll_loss: var must not be negative")
+    if var.ndim == input.ndim - 1 and tuple(var.shape) == tuple(input.shape[:-1]):
+        var = ops.expand_dims(var, -1)
+    var = var + (ops.maximum(var, eps) - var).detach()
+    loss = 0.5 * (ops.log(var) + ops.square(input - target) / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return _reduced("gaussian_nll_loss", loss, reduction)
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """x where t is 1, max(0, margin - x) where it is -1."""
+    loss = ops.where(target == 1, input, ops.where(target == -1, ops.relu(margin - input), 0.0))
+    return _reduced("hinge_embedding_loss", loss, reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, -t (x1 - x2) + margin)."""
+    return _reduced("margin_ranking_loss", ops.relu(margin - target * (input1 - input2)), reduction)
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """1 - cos where t is 1, max(0, cos - margin) where it is -1, over the last axis."""
+    cosine = cosine_similarity(input1, input2, -1)
+    loss = ops.where(target == 1, 1 - cosine, ops.where(target == -1, ops.relu(cosine - margin), 0.0))
+    return _reduced("cosine_embedding_loss", loss, reduction)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """log(1 + exp(-t x))."""
+    return _reduced("soft_margin_loss", ops.softplus(-target * input), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The mean over classes (last axis) of binary cross-entropies of logits."""
+    loss = target * ops.softplus(-input) + (1 - target) * ops.softplus(input)
+    if weight is not None:
+        loss = loss * weight
+    return _reduced("multilabel_soft_margin_loss", ops.mean(loss, axis=-1), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """sum over j != t of max(0, margin - x_t + x_j)^p / C for x (N, C) or (C,) and class numbers t."""
+    _checks.choice("multi_margin_loss", "p", p, (1, 2))
+    rows = input if input.ndim == 2 else ops.expand_dims(input, 0)
+    index = target.reshape((-1, 1))
+    gap = ops.relu(margin - ops.gather(rows, 1, index) + rows)
+    if p == 2:
+        gap = ops.square(gap)
+    if weight is not None:
+        gap = gap * ops.expand_dims(ops.take(weight, target.reshape((-1,)), 0), 1)
+    others = ops.scatter(ops.ones_like(rows.detach()), 1, index, 0.0)
+    loss = ops.sum(gap * others, axis=1) / rows.shape[1]
+    return _reduced("multi_margin_loss", loss if input.ndim == 2 else loss[0], reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) (Balntas et al. 2016)."""
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return _reduced("triplet_margin_loss", ops.relu(near - far + margin), reduction)

@@ -1,0 +1,155 @@
+"""Layers and losses made of other operations, against their definitions in NumPy, and their errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from tensorsmith import nn
+from tensorsmith.nn import functional as F
+
+RNG = np.random.default_rng(0)
+X, Y, Z = RNG.standard_normal((3, 6, 5))
+SIGN = np.where(RNG.random((6, 5)) < 0.5, -1.0, 1.0)
+LOG_P, Q = np.log(RNG.dirichlet(np.ones(5), 6)), RNG.dirichlet(np.ones(5), 6)
+COUNTS = RNG.integers(0, 5, (6, 5)).astype(np.float64)
+CLASSES = RNG.integers(0, 5, 6)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sqrt(((a - b + 1e-6) ** 2).sum(-1))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+
+
+def margins(p: int) -> float:
+    rows = np.arange(6)
+    gap = np.maximum(0, 1 - X[rows, CLASSES][:, None] + X) ** p
+    gap[rows, CLASSES] = 0
+    return float((gap.sum(1) / 5).mean())
+
+
+COS, VAR = cosine(X, Y), Z * Z + 0.1
+COS_LOSS = np.where(SIGN[:, 0] == 1, 1 - COS, np.maximum(0, COS - 0.1))
+LOSSES: dict[str, tuple[nn.Module, tuple[np.ndarray, ...], Any]] = {
+    "kl_div": (nn.KLDivLoss(reduction="batchmean"), (LOG_P, Q), (Q * (np.log(Q) - LOG_P)).sum() / 6),
+    "kl_div log": (nn.KLDivLoss(log_target=True), (LOG_P, np.log(Q)), (Q * (np.log(Q) - LOG_P)).mean()),
+    "poisson": (nn.PoissonNLLLoss(), (X, COUNTS), (np.exp(X) - COUNTS * X).mean()),
+    "gaussian": (nn.GaussianNLLLoss(), (X, Y, VAR), 0.5 * (np.log(VAR) + (X - Y) ** 2 / VAR).mean()),
+    "hinge": (nn.HingeEmbeddingLoss(), (X, SIGN), np.where(SIGN == 1, X, np.maximum(0, 1 - X)).mean()),
+    "ranking": (nn.MarginRankingLoss(0.3), (X, Y, SIGN), np.maximum(0, -SIGN * (X - Y) + 0.3).mean()),
+    "cosine": (nn.CosineEmbeddingLoss(0.1), (X, Y, SIGN[:, 0]), COS_LOSS.mean()),
+    "soft margin": (nn.SoftMarginLoss(reduction="sum"), (X, SIGN), np.log1p(np.exp(-SIGN * X)).sum()),
+    "multilabel": (nn.MultiLabelSoftMarginLoss(), (X, (SIGN + 1) / 2), np.log1p(np.exp(-SIGN * X)).mean()),
+    "multi margin": (nn.MultiMarginLoss(), (X, CLASSES), margins(1)),
+    "multi margin 2": (nn.MultiMarginLoss(2), (X, CLASSES), margins(2)),
+    "triplet": (nn.TripletMarginLoss(), (X, Y, Z), np.maximum(0, distance(X, Y) - distance(X, Z) + 1).mean()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss(name: str) -> None:
+    loss, arrays, expected = LOSSES[name]
+    inputs = [ts.array(a) for a in arrays]
+    inputs[0].requires_grad_()
+    value = loss(*inputs)
+    np.testing.assert_allclose(float(value), expected, rtol=1e-9)
+    value.backward()
+    direction = np.random.default_rng(1).standard_normal(arrays[0].shape)
+    h = 1e-6
+    ends = [float(loss(ts.array(arrays[0] + s * h * direction), *inputs[1:])) for s in (1, -1)]
+    slope = (ends[0] - ends[1]) / (2 * h)
+    np.testing.assert_allclose((inputs[0].grad.numpy() * direction).sum(), slope, rtol=1e-6, atol=1e-8)
+
+
+ACTIVATIONS: dict[str, tuple[nn.Module, Any]] = {
+    "SELU": (nn.SELU(), lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))),
+    "CELU": (nn.CELU(2.0), lambda x: np.where(x > 0, x, 2 * np.expm1(x / 2))),
+    "Hardtanh": (nn.Hardtanh(-0.5, 1.5), lambda x: np.clip(x, -0.5, 1.5)),
+    "ReLU6": (nn.ReLU6(), lambda x: np.clip(x, 0, 6)),
+    "Softshrink": (nn.Softshrink(0.3), lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.3, 0)),
+    "Hardshrink": (nn.Hardshrink(0.3), lambda x: np.where(np.abs(x) <= 0.3, 0, x)),
+    "Tanhshrink": (nn.Tanhshrink(), lambda x: x - np.tanh(x)),
+    "Threshold": (nn.Threshold(0.1, 20.0), lambda x: np.where(x > 0.1, x, 20.0)),
+    "PReLU": (nn.PReLU(dtype=ts.float64), lambda x: np.where(x > 0, x, 0.25 * x)),
+    "GLU": (nn.GLU(0), lambda x: x[:3] / (1 + np.exp(-x[3:]))),
+    "Softmin": (nn.Softmin(1), lambda x: np.exp(-x) / np.exp(-x).sum(1, keepdims=True)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name: str) -> None:
+    layer, reference = ACTIVATIONS[name]
+    np.testing.assert_allclose(layer(ts.array(X)).detach().numpy(), reference(X), rtol=1e-12, atol=1e-13)
+
+
+def test_mish_keeps_its_tails() -> None:
+    """It does not vanish before x e^x does, nor overflow."""
+    x = np.array([-100.0, -90.0, -30.0, 30.0, 3e38, -np.inf], np.float32)
+    wide = x[:-1].astype(np.float64)
+    exact = wide * np.exp(np.minimum(wide, 0))
+    y = ts.mish(ts.array(x)).numpy()
+    np.testing.assert_allclose(y[:2], exact[:2], rtol=1e-6, atol=2 * 2.0**-149)
+    np.testing.assert_allclose(y[2:5], exact[2:5], rtol=1e-6)
+    assert abs(y[5]) < 1e-30
+
+
+def test_instance_norm_tracks() -> None:
+    layer = nn.InstanceNorm2d(3, track_running_stats=True, dtype=ts.float64)
+    x = RNG.standard_normal((4, 3, 5, 6)) * 2 + 1
+    layer(ts.array(x))
+    np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * x.mean((0, 2, 3)))
+    np.testing.assert_allclose(layer.running_var.numpy(), 0.9 + 0.1 * x.var((2, 3), ddof=1).mean(0))
+    layer.eval()
+    expected = (x - layer.running_mean.numpy()[:, None, None]) / np.sqrt(layer.running_var.numpy() + 1e-5)[
+        :, None, None
+    ]
+    np.testing.assert_allclose(layer(ts.array(x)).numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("norm", [nn.RMSNorm(65), nn.GroupNorm(2, 8), nn.InstanceNorm1d(8)], ids=str)
+def test_an_image_alone_has_the_bits_of_the_batch(norm: nn.Module) -> None:
+    x = ts.array(RNG.standard_normal((9, 8, 65)).astype(np.float32))
+    whole = norm(x).detach().numpy()
+    for i in range(9):
+        np.testing.assert_array_equal(norm(x[i : i + 1]).detach().numpy()[0], whole[i])
+
+
+def test_modules_of_resampling() -> None:
+    x = ts.array(RNG.standard_normal((1, 2, 4, 4)))
+    assert nn.Upsample(scale_factor=2)(x).shape == (1, 2, 8, 8)
+    assert nn.AdaptiveAvgPool2d((2, None))(x).shape == (1, 2, 2, 4)
+    assert nn.AdaptiveMaxPool2d(3)(x).shape == (1, 2, 3, 3)
+    assert nn.LPPool2d(2, 2)(ts.abs(x)).shape == (1, 2, 2, 2)
+    assert nn.ReflectionPad2d((1, 2, 3, 0))(x).shape == (1, 2, 7, 7)
+    assert nn.ConstantPad1d(2, 7.0)(x[0]).numpy()[0, 0, 0] == 7.0
+    assert nn.MaxPool3d(2)(x[0][None, None]).shape == (1, 1, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: F.pad(ts.ones((2, 3)), (3, 0), "reflect"), "too much for mode 'reflect'"),
+        (lambda: F.pad(ts.ones((2, 3)), (1, 2, 3)), "a pair for each"),
+        (lambda: F.interpolate(ts.ones((1, 1, 4))), "give size or scale_factor"),
+        (lambda: F.interpolate(ts.ones((1, 1, 4)), 8, mode="bilinear"), "needs 4 dimensions"),
+        (lambda: F.group_norm(ts.ones((1, 6, 2)), 4), "must divide the 6 channels"),
+        (lambda: F.grid_sample(ts.ones((1, 1, 2, 2)), ts.ones((2, 1, 1, 2))), "grid"),
+        (lambda: ts.csr_matmul(ts.ones((3, 2)), [0, 1, 2], [0]), "starts must go from 0 to 1"),
+        (lambda: ts.csr_matmul(ts.ones((3, 2)), [0, 1], [3]), "column 3 is out of range"),
+        (lambda: ts.csr_matmul(ts.ones((3, 2)), [0, 2, 1, 3], [0, 1, 2]), "must not descend"),
+        (lambda: ts.scatter_reduce(ts.ones(3), 0, [0], ts.ones(1), "median"), 'got "median"'),
+        (lambda: ts.topk(ts.ones(3), 4), "k must be in 0 to 3"),
+        (lambda: ts.bincount(ts.array([1, -1])), "must not be negative, got -1"),
+        (lambda: ts.histogram(ts.array([1.0, np.nan])), "not finite"),
+        (lambda: F.glu(ts.ones(3)), "must be even"),
+    ],
+)
+def test_errors_say_what_is_wrong(call: Any, words: str) -> None:
+    with pytest.raises((ValueError, IndexError), match=words):
+        call()

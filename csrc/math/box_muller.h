@@ -10,7 +10,7 @@
 
 #include "math/philox.h"
 
-namespace ts::cpu::TS_ISA {
+namespace ts::TS_MATH {
 
 // Minimax coefficients, highest power first: sin(π/2 t) / t and cos(π/2 t) in t², |t| <= 1/2, and
 // (log((1+s)/(1-s)) - 2s) / s³ in s², |s| <= 0.1716.
@@ -18,21 +18,21 @@ template <class T>
 struct BoxMullerTable;
 template <>
 struct BoxMullerTable<float> {
-  static constexpr float sine[] = {-0.00460214913f, 0.0796802193f, -0.64596349f, 1.57079637f};
-  static constexpr float cosine[] = {0.000903628068f, -0.0208600704f, 0.253669202f, -1.23370051f, 1.0f};
-  static constexpr float log[] = {0.233305737f, 0.285508156f, 0.400001228f, 0.666666687f};
+  static constexpr Table sine = {-0.00460214913f, 0.0796802193f, -0.64596349f, 1.57079637f};
+  static constexpr Table cosine = {0.000903628068f, -0.0208600704f, 0.253669202f, -1.23370051f, 1.0f};
+  static constexpr Table log = {0.233305737f, 0.285508156f, 0.400001228f, 0.666666687f};
 };
 template <>
 struct BoxMullerTable<double> {
-  static constexpr double sine[] = {-6.627624938992472e-10, 5.691927850489633e-08, -3.598842717144858e-06,
-                                    0.0001604411847266723,  -0.004681754135314827, 0.07969262624616692,
-                                    -0.6459640975062463,    1.5707963267948966};
-  static constexpr double cosine[] = {6.506654235424698e-11,   -6.386325463386356e-09, 4.7108740775364384e-07,
-                                      -2.5202042362733303e-05, 0.0009192602748385331,  -0.020863480763352916,
-                                      0.25366950790104803,     -1.2337005501361697,    1.0};
-  static constexpr double log[] = {0.1308675766695207,  0.13268760562036724, 0.15386240172447838,
-                                   0.18181795631498243, 0.22222222391794727, 0.28571428570803253,
-                                   0.4000000000000088,  0.6666666666666666};
+  static constexpr Table sine = {-6.627624938992472e-10, 5.691927850489633e-08, -3.598842717144858e-06,
+                                 0.0001604411847266723,  -0.004681754135314827, 0.07969262624616692,
+                                 -0.6459640975062463,    1.5707963267948966};
+  static constexpr Table cosine = {6.506654235424698e-11,   -6.386325463386356e-09, 4.7108740775364384e-07,
+                                   -2.5202042362733303e-05, 0.0009192602748385331,  -0.020863480763352916,
+                                   0.25366950790104803,     -1.2337005501361697,    1.0};
+  static constexpr Table log = {0.1308675766695207,  0.13268760562036724, 0.15386240172447838,
+                                0.18181795631498243, 0.22222222391794727, 0.28571428570803253,
+                                0.4000000000000088,  0.6666666666666666};
 };
 
 template <class T>
@@ -41,9 +41,9 @@ struct BoxMuller {
   using Word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
   template <int kCount>
-  TS_INLINE static Vec<T> horner(const T (&c)[kCount], Vec<T> x) {
-    Vec<T> y(c[0]);
-    for (int i = 1; i < kCount; ++i) y = fma(y, x, Vec<T>(c[i]));
+  TS_INLINE static Vec<T> horner(Table<T, kCount> c, Vec<T> x) {
+    Vec<T> y(c.value[0]);
+    for (int i = 1; i < kCount; ++i) y = fma(y, x, Vec<T>(c.value[i]));
     return y;
   }
 
@@ -111,4 +111,4 @@ struct BoxMuller {
   }
 };
 
-}  // namespace ts::cpu::TS_ISA
+}  // namespace ts::TS_MATH

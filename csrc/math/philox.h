@@ -15,16 +15,16 @@
 
 #include <cstdint>
 
-#include "cpu/simd.h"
+#include "math/registers.h"
 
-namespace ts::cpu::TS_ISA {
+namespace ts::TS_MATH {
 
 constexpr int kPhiloxRounds = 10;
 
 struct PhiloxKeys {
   std::uint64_t k0[kPhiloxRounds], k1[kPhiloxRounds];  // 32-bit words, one pair a round
 
-  explicit PhiloxKeys(std::uint64_t seed) {
+  TS_INLINE explicit PhiloxKeys(std::uint64_t seed) {
     std::uint32_t a = static_cast<std::uint32_t>(seed), b = static_cast<std::uint32_t>(seed >> 32);
     for (int i = 0; i < kPhiloxRounds; ++i, a += 0x9E3779B9u, b += 0xBB67AE85u) k0[i] = a, k1[i] = b;
   }
@@ -57,4 +57,4 @@ TS_INLINE Vec<float> to_float_24(Vec<std::uint32_t> word) {
   return convert<float>(bit_cast<std::int32_t>(word >> 8));
 }
 
-}  // namespace ts::cpu::TS_ISA
+}  // namespace ts::TS_MATH

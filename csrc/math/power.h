@@ -7,8 +7,8 @@ namespace ts::TS_MATH {
 namespace vmath {
 
 // A float's log2 x = k + log2(1 + f) and y log2 x in double precision, to 2^-30: a short polynomial does.
-constexpr double kShortLog[] = {0.6666666564175492, 0.40000336169557277, 0.2853723944273403,
-                                0.23583571026835937};
+constexpr Table kShortLog = {0.6666666564175492, 0.40000336169557277, 0.2853723944273403,
+                             0.23583571026835937};
 template <class D>
 TS_INLINE D short_power(D k, D f, D y) {
   const D s = f / (D(2.0) + f), z = s * s;
@@ -32,9 +32,9 @@ TS_INLINE V power_magnitude_short(V x, V y) {
 
 // log2 x to 2^-64, x positive and finite: log(1 + f) = 2 s + s z (2/3 + z p(z)), s = f / (2 + f), z = s^2, in
 // pairs.
-constexpr double kPairLog[] = {0.40000000000000385, 0.2857142857086969,  0.22222222398447045,
-                               0.18181793939110455, 0.15386354831248383, 0.13265461360103087,
-                               0.13121749469128383};
+constexpr Table kPairLog = {0.40000000000000385, 0.2857142857086969,  0.22222222398447045,
+                            0.18181793939110455, 0.15386354831248383, 0.13265461360103087,
+                            0.13121749469128383};
 template <class D>
 TS_INLINE Pair<D> log2_pair(D x) {
   const LogParts<D> parts = log_parts(x);

@@ -1,6 +1,8 @@
 // Circular functions and their inverses; see vmath.h.
 #pragma once
 
+#include <cmath>
+
 #include "math/vmath.h"
 
 namespace ts::TS_MATH {
@@ -12,16 +14,15 @@ struct Angle {
   V high, low, quadrant;
 };
 
-// 0 and then the bits of 2/pi.
-constexpr std::uint64_t kTwoOverPi[20] = {
-    0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561,
-    0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41,
-    0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7,
-    0x4f463f669e5fea2d, 0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
-
 // Payne and Hanek's reduction of one huge number, 2^17 <= |x| < inf: of the product with 2/pi only the bits
 // between the multiples of 4 and what rounds away are computed, in integers.
-inline Angle<double> reduce_huge(double x) {
+TS_OUTLINE Angle<double> reduce_huge(double x) {
+  // 0 and then the bits of 2/pi.
+  static constexpr std::uint64_t kTwoOverPi[20] = {
+      0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561,
+      0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41,
+      0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7,
+      0x4f463f669e5fea2d, 0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
   std::uint64_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
   const int exponent = static_cast<int>(bits >> 52 & 0x7ff) - 1075;  // |x| = mantissa 2^exponent
@@ -54,7 +55,7 @@ inline Angle<double> reduce_huge(double x) {
   const double rest = static_cast<double>(static_cast<std::uint64_t>(fraction >> 11)) * unit * 0x1p-64;
   const Split<double> half_pi = Coefficients<double>::half_pi;
   double angle = high * half_pi.high;
-  double error = __builtin_fma(high, half_pi.high, -angle) + (high * half_pi.low + rest * half_pi.high);
+  double error = ::fma(high, half_pi.high, -angle) + (high * half_pi.low + rest * half_pi.high);
   if (up != (x < 0)) angle = -angle, error = -error;
   if (x < 0) quadrant = -quadrant;
   return {angle, error, static_cast<double>(static_cast<std::int64_t>(quadrant) & 3)};
@@ -71,10 +72,9 @@ TS_INLINE Angle<V> reduce_angle(V x) {
   const auto huge = abs(x) >= V(C<V>::huge_angle);
   if (any(huge)) {
     for (int i = 0; i < V::width; ++i) {
-      if (!(__builtin_fabs(static_cast<double>(x[i])) >= static_cast<double>(C<V>::huge_angle))) continue;
+      if (!(::fabs(static_cast<double>(x[i])) >= static_cast<double>(C<V>::huge_angle))) continue;
       Angle<double> one = {__builtin_nan(""), 0, 0};
-      if (__builtin_fabs(static_cast<double>(x[i])) < __builtin_inf())
-        one = reduce_huge(static_cast<double>(x[i]));
+      if (::fabs(static_cast<double>(x[i])) < __builtin_inf()) one = reduce_huge(static_cast<double>(x[i]));
       angle.high.set(i, static_cast<T>(one.high));
       angle.low.set(i, static_cast<T>(one.high - static_cast<double>(angle.high[i]) + one.low));
       angle.quadrant.set(i, static_cast<T>(one.quadrant));

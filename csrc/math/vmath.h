@@ -9,13 +9,8 @@
 // Without FMA (baseline) log2 and log10 reach 1.9.
 #pragma once
 
-#ifndef TS_MATH
-#define TS_MATH cpu::TS_ISA
-#include "cpu/lanes.h"
-#include "cpu/simd.h"
-#include "cpu/twin.h"
-#endif
 #include "math/coefficients.h"
+#include "math/registers.h"
 
 namespace ts::TS_MATH {
 namespace vmath {
@@ -25,11 +20,11 @@ using C = Coefficients<typename V::Element>;
 
 // c[0] + x c[1] + x^2 c[2] + ...
 template <int I = 0, class V, int N>
-TS_INLINE V polynomial(V x, const typename V::Element (&c)[N]) {
+TS_INLINE V polynomial(V x, Table<typename V::Element, N> c) {
   if constexpr (I == N - 1)
-    return V(c[I]);
+    return V(c.value[I]);
   else
-    return fma(polynomial<I + 1>(x, c), x, V(c[I]));
+    return fma(polynomial<I + 1>(x, c), x, V(c.value[I]));
 }
 
 template <class V>

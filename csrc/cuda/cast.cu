@@ -1,0 +1,66 @@
+// Conversions between element types, strided copies, fills and ranges.
+//
+// float -> integer saturates and NaN -> 0; integer -> narrower integer wraps; anything -> bool is x != 0.
+#include <limits>
+
+#include "cuda/kernels.h"
+#include "cuda/map.h"
+#include "cuda/types.h"
+
+namespace ts::cuda {
+namespace {
+
+template <class To>
+struct Convert {
+  template <class From>
+  TS_INLINE static Vec<To> apply(Vec<From> v) {
+    const Lane<From> x = v.r;
+    if constexpr (std::is_same_v<To, bool>) {
+      return Vec<To>(static_cast<std::uint8_t>(x != 0));
+    } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
+      constexpr From low = static_cast<From>(std::numeric_limits<To>::lowest());
+      constexpr From end = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * From(2);
+      if (x >= end) return Vec<To>(std::numeric_limits<To>::max());
+      if (x <= low) return Vec<To>(std::numeric_limits<To>::lowest());
+      return Vec<To>(x == x ? static_cast<To>(x) : To(0));
+    } else {
+      return Vec<To>(static_cast<To>(x));
+    }
+  }
+};
+
+// In double for float32, so that distant elements do not lose the start.
+template <class T, class Wide>
+__global__ void arange_kernel(Wide start, Wide step, T* y, std::int64_t stride, std::int64_t n) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < n) y[i * stride] = static_cast<T>(start + static_cast<Wide>(i) * step);
+}
+
+}  // namespace
+
+void cast(In x, Out y) {
+  if (x.dtype == y.dtype)
+    return with_size(y.dtype, [&]<class T>(Type<T>) { map<Convert<T>, T, T>(y, x); });
+  with_any(x.dtype, [&]<class From>(Type<From>) {
+    with_any(y.dtype, [&]<class To>(Type<To>) {
+      if constexpr (!std::is_same_v<From, To>) map<Convert<To>, To, From>(y, x);
+    });
+  });
+}
+
+void arange(In start_step, Out y) {
+  with_numeric(y.dtype, [&]<class T>(Type<T>) {
+    using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
+    T bounds[2];
+    if (on_host(start_step))
+      std::memcpy(bounds, start_step.data, sizeof bounds);
+    else
+      download(bounds, start_step.data, sizeof bounds);
+    const std::int64_t n = y.size();
+    launch(&arange_kernel<T, Wide>, dim3(blocks_of(ceil_div(n, 256))), dim3(256), 0,
+           static_cast<Wide>(bounds[0]), static_cast<Wide>(bounds[1]), y.as<T>(),
+           y.ndim ? y.strides[0] : std::int64_t{1}, n);
+  });
+}
+
+}  // namespace ts::cuda

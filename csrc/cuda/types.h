@@ -1,0 +1,60 @@
+// From a dtype to a C++ type: the one list of types that the CUDA kernels are compiled for.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device.h"
+
+namespace ts::cuda {
+
+#define TS_FLOATING_TYPES(CASE) CASE(float32, float) CASE(float64, double)
+#define TS_INTEGER_TYPES(CASE) CASE(int32, std::int32_t) CASE(int64, std::int64_t) CASE(uint8, std::uint8_t)
+#define TS_NUMERIC_TYPES(CASE) TS_FLOATING_TYPES(CASE) TS_INTEGER_TYPES(CASE)
+#define TS_INTEGRAL_TYPES(CASE) TS_INTEGER_TYPES(CASE) CASE(boolean, bool)
+#define TS_ANY_TYPES(CASE) TS_NUMERIC_TYPES(CASE) CASE(boolean, bool)
+
+template <class T>
+struct Type {
+  using type = T;
+};
+
+// with_any(dtype, [&]<class T>(Type<T>) { ... }) calls the lambda with the dtype's C++ type; NotImplementedError
+// for a dtype outside the list.
+[[noreturn]] void unsupported_dtype(DType dtype);
+#define TS_CASE(name, T) \
+  case DType::name:      \
+    return f(Type<T>{});
+#define TS_DISPATCH(function, LIST)      \
+  template <class F>                     \
+  inline void function(DType d, F&& f) { \
+    switch (d) {                         \
+      LIST(TS_CASE)                      \
+      default:                           \
+        unsupported_dtype(d);            \
+    }                                    \
+  }
+TS_DISPATCH(with_floating, TS_FLOATING_TYPES)
+TS_DISPATCH(with_numeric, TS_NUMERIC_TYPES)
+TS_DISPATCH(with_any, TS_ANY_TYPES)
+TS_DISPATCH(with_integral, TS_INTEGRAL_TYPES)
+#undef TS_DISPATCH
+#undef TS_CASE
+
+// For kernels that move elements: by their size alone.
+template <class F>
+void with_size(DType d, F&& f) {
+  switch (itemsize(d)) {
+    case 1:
+      return f(Type<std::uint8_t>{});
+    case 2:
+      return f(Type<std::uint16_t>{});
+    case 4:
+      return f(Type<std::uint32_t>{});
+    case 8:
+      return f(Type<std::uint64_t>{});
+    default:
+      unsupported_dtype(d);
+  }
+}
+
+}  // namespace ts::cuda

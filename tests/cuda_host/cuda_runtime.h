@@ -1,0 +1,258 @@
+// A CUDA device made of the host: enough of the language and of the runtime to run csrc/cuda on a CPU.
+//
+// Simple and slow, for tests. Blocks run one after another; the threads of a block are fibers on one stack each
+// that take turns at __syncthreads and at the warp's exchanges, so every schedule is the same. Device memory is
+// host memory, filled with NaNs where it is fresh; streams do their work at once.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __shared__ static
+#define __align__(n) alignas(n)
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+using uint3 = dim3;
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+
+// --- fibers ------------------------------------------------------------------------------------------
+namespace cuda_host {
+
+constexpr std::size_t kStack = 256 << 10;
+constexpr int kWarp = 32, kMaxThreads = 1024;
+
+struct Fiber {
+  void* stack_pointer = nullptr;
+  char* stack = nullptr;
+  bool done = false;
+  int block_barriers = 0, warp_barriers = 0;  // how often it has arrived at each
+};
+
+struct Block {
+  Fiber fibers[kMaxThreads];
+  int threads = 0, current = 0;
+  int block_passed = 0;                       // barriers that all have reached
+  int warp_passed[kMaxThreads / kWarp] = {};  // likewise, for each warp
+  std::uint64_t slot[kMaxThreads][2];         // what a lane offers in an exchange
+  void* scheduler = nullptr;
+  void (*body)(void*) = nullptr;
+  void* arguments = nullptr;
+};
+inline Block block;
+alignas(1024) inline unsigned char dynamic_memory[232448];
+
+// Saves the callee's registers on this stack, leaves its pointer in *from, and goes on with `to`.
+extern "C" void cuda_host_switch(void** from, void* to);
+
+inline void yield() { cuda_host_switch(&block.fibers[block.current].stack_pointer, block.scheduler); }
+
+inline void set_index(int thread) {
+  threadIdx.x = static_cast<unsigned>(thread) % blockDim.x;
+  threadIdx.y = static_cast<unsigned>(thread) / blockDim.x % blockDim.y;
+  threadIdx.z = static_cast<unsigned>(thread) / blockDim.x / blockDim.y;
+}
+
+inline void fiber_main() {
+  block.body(block.arguments);
+  block.fibers[block.current].done = true;
+  yield();
+}
+
+inline void synchronize_block() {
+  Fiber& self = block.fibers[block.current];
+  ++self.block_barriers;
+  while (self.block_barriers > block.block_passed) yield();
+}
+inline void synchronize_warp() {
+  Fiber& self = block.fibers[block.current];
+  const int warp = block.current / kWarp;
+  ++self.warp_barriers;
+  while (self.warp_barriers > block.warp_passed[warp]) yield();
+}
+
+// Runs the block's threads until all are done.
+void run_block();
+
+template <class Kernel, class... Args>
+void run(Kernel kernel, dim3 grid, dim3 threads, const Args&... args) {
+  gridDim = grid;
+  blockDim = threads;
+  block.threads = static_cast<int>(threads.x * threads.y * threads.z);
+  if (block.threads < 1 || block.threads > kMaxThreads) {
+    std::fprintf(stderr, "cuda_host: a block of %d threads\n", block.threads);
+    std::abort();
+  }
+  const auto body = [&] { kernel(args...); };
+  block.body = [](void* p) { (*static_cast<decltype(body)*>(p))(); };
+  block.arguments = const_cast<void*>(static_cast<const void*>(&body));
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = dim3(x, y, z);
+        run_block();
+      }
+}
+
+// Every lane of a warp offers a value and takes that of lane `from`.
+template <class T>
+T exchange(T value, int from) {
+  static_assert(sizeof(T) <= 16);
+  std::memcpy(block.slot[block.current], &value, sizeof(T));
+  synchronize_warp();
+  T result;
+  std::memcpy(&result, block.slot[block.current / kWarp * kWarp + from], sizeof(T));
+  synchronize_warp();
+  return result;
+}
+inline int lane() { return block.current % kWarp; }
+
+}  // namespace cuda_host
+
+inline void __syncthreads() { cuda_host::synchronize_block(); }
+inline void __syncwarp(unsigned = ~0u) { cuda_host::synchronize_warp(); }
+template <class T>
+T __shfl_sync(unsigned, T value, int from) {
+  return cuda_host::exchange(value, from & 31);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return cuda_host::exchange(value, cuda_host::lane() ^ mask);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, int delta) {
+  const int from = cuda_host::lane() + delta;
+  return cuda_host::exchange(value, from < 32 ? from : cuda_host::lane());
+}
+template <class T>
+T __shfl_up_sync(unsigned, T value, int delta) {
+  const int from = cuda_host::lane() - delta;
+  return cuda_host::exchange(value, from >= 0 ? from : cuda_host::lane());
+}
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  unsigned bits = 0;
+  for (int i = 0; i < 32; ++i)
+    if (__shfl_sync(~0u, predicate, i)) bits |= 1u << i;
+  return bits;
+}
+inline int __any_sync(unsigned m, int predicate) { return __ballot_sync(m, predicate) != 0; }
+
+template <class T>
+T atomicAdd(T* p, T x) {
+  const T before = *p;
+  *p = before + x;
+  return before;
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __clzll(long long x) { return x ? __builtin_clzll(static_cast<unsigned long long>(x)) : 64; }
+inline unsigned __umulhi(unsigned a, unsigned b) {
+  return static_cast<unsigned>(static_cast<std::uint64_t>(a) * b >> 32);
+}
+inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
+  return static_cast<std::uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
+}
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+
+// --- the runtime -------------------------------------------------------------------------------------
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+using cudaStream_t = void*;
+using cudaEvent_t = void*;
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount, l2CacheSize;
+  std::size_t totalGlobalMem, sharedMemPerBlockOptin;
+};
+
+inline const char* cudaGetErrorString(cudaError_t e) {
+  return e == cudaSuccess                 ? "no error"
+         : e == cudaErrorMemoryAllocation ? "out of memory"
+                                          : "no CUDA-capable device is detected";
+}
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* n) {
+  *n = 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaDriverGetVersion(int* v) {
+  *v = 13000;
+  return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* v) {
+  *v = 13000;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
+  *p = {"the host, as a CUDA device", 8, 0, 4, 1 << 20, std::size_t{4} << 30, 232448};
+  return cudaSuccess;
+}
+inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+  if (bytes > std::size_t{4} << 30) return cudaErrorMemoryAllocation;
+  *p = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
+  if (!*p) return cudaErrorMemoryAllocation;
+  std::memset(*p, 0xff, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* p) {
+  std::free(p);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t) {
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
+  std::memset(p, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
+  *p = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFreeHost(void* p) {
+  std::free(p);
+  return cudaSuccess;
+}
+inline constexpr unsigned cudaStreamNonBlocking = 1;
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+  *s = nullptr;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}

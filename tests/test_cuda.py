@@ -19,11 +19,13 @@ from test_ops import EPS, floats, outputs, rounded, weighted
 pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
 CASES = load()
 # Cases of math/pointwise.h, one formula each.
-FORMULAS = set(
-    """negative absolute square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin
-    acos atan erf floor ceil trunc round relu sigmoid log_sigmoid silu gelu gelu_tanh softplus add subtract multiply
-    divide floor_divide remainder power maximum minimum atan2 hypot logaddexp copysign leaky_relu elu clip fma
-    lerp""".split()
+FORMULAS = {
+    "absolute", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "clip", "copysign", "cos",
+    "cosh", "divide", "elu", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fma", "gelu", "gelu_tanh",
+    "hypot", "leaky_relu", "lerp", "log", "log10", "log1p", "log2", "log_sigmoid", "logaddexp", "maximum", "minimum",
+    "multiply", "negative", "nextafter", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid",
+    "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+}  # fmt: skip
 )
 
 
@@ -105,7 +107,9 @@ def test_gradient(case: Case) -> None:
             weighted(case.op(*inputs)).backward()
         except NotImplementedError as error:
             pytest.xfail(str(error))
-        found.append([None if inputs[i].grad is None else inputs[i].grad.cpu().numpy() for i in floats(arrays)])
+        found.append(
+            [None if inputs[i].grad is None else inputs[i].grad.cpu().numpy() for i in floats(arrays)]
+        )
     for mine, cpu in zip(found[1], found[0], strict=True):
         assert (mine is None) == (cpu is None)
         if cpu is not None:
@@ -119,7 +123,9 @@ def test_pointwise_bits(case: Case) -> None:
     for dtype in case.dtypes:
         mine = run(case, tensors(arrays, dtype))
         ts.set_default_device("cpu")
-        theirs = outputs(case.op(*(ts.array(a, dtype=dtype if a.dtype == np.float64 else None) for a in arrays)))
+        theirs = outputs(
+            case.op(*(ts.array(a, dtype=dtype if a.dtype == np.float64 else None) for a in arrays))
+        )
         ts.set_default_device("cuda")
         for y, e in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(y.cpu().numpy(), e.numpy())
@@ -136,7 +142,7 @@ def test_out_of_memory_leaves_everything_usable() -> None:
 
 def test_an_index_out_of_range_is_an_index_error() -> None:
     x = ts.ones(4, 3)
-    with pytest.raises(IndexError, match="index 4 in .* is out of range"):
+    with pytest.raises(IndexError, match=r"index 4 in .* is out of range"):
         ts.take(x, ts.array([0, 4]), axis=0)
     assert (x + 1).sum().item() == 24
 
@@ -165,3 +171,82 @@ def test_shapes_around_every_tile() -> None:
         for axis in (0, 1, None):
             np.testing.assert_array_equal(ts.sum(x, axis=axis).cpu().numpy(), a.sum(axis))
         np.testing.assert_array_equal((x.T * 3 + 1).cpu().numpy(), a.T * 3 + 1)
+
+
+def test_random_numbers_are_the_cpus() -> None:
+    for draw in (
+        lambda g: ts.random.normal(size=(1001,), generator=g),
+        lambda g: ts.random.normal(size=(101,), dtype="float64", generator=g),
+        lambda g: ts.random.uniform(-1, 2, size=(77, 3), generator=g),
+        lambda g: ts.random.uniform(size=5, dtype="float64", generator=g),
+        lambda g: ts.random.integers(-5, 1000, size=99, generator=g),
+        lambda g: ts.random.integers(-(2**40), 2**41, size=9, generator=g),
+        lambda g: ts.random.bernoulli(0.3, size=1000, generator=g),
+        lambda g: ts.random.permutation(100, generator=g),
+    ):
+        results, counters = [], []
+        for device in ("cpu", "cuda"):
+            ts.set_default_device(device)
+            g = ts.random.Generator(3)
+            results.append([draw(g).cpu().numpy() for _ in range(2)])
+            counters.append(g.get_state())
+        for mine, cpu in zip(results[1], results[0], strict=True):
+            np.testing.assert_array_equal(mine, cpu)
+        assert counters[0] == counters[1]
+
+
+def test_dropout_is_the_cpus() -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        ts.manual_seed(7)
+        x = ts.arange(1003.0, device=device).requires_grad_()
+        y = ts.nn.functional.dropout(x, 0.4)
+        y.sum().backward()
+        found.append((y.detach().cpu().numpy(), x.grad.cpu().numpy()))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+OPTIMIZERS = [
+    lambda p: ts.optim.SGD(p, lr=0.1),
+    lambda p: ts.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    lambda p: ts.optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.1),
+    lambda p: ts.optim.AdamW(p, lr=0.01),
+    lambda p: ts.optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
+    lambda p: ts.optim.Adagrad(p, lr=0.1),
+]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_training_steps_follow_the_cpus(make: Any) -> None:
+    """A small network of every common layer, five steps, every optimizer; then the gradient's norm."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.standard_normal((6, 2, 8, 8)).astype(np.float32), rng.integers(0, 3, 6)
+    found = []
+    for device in ("cpu", "cuda"):
+        ts.set_default_device("cpu")
+        ts.manual_seed(1)
+        net = ts.nn.Sequential(
+            ts.nn.Conv2d(2, 4, 3, padding=1),
+            ts.nn.BatchNorm2d(4),
+            ts.nn.ReLU(),
+            ts.nn.MaxPool2d(2),
+            ts.nn.Flatten(),
+            ts.nn.Linear(64, 8),
+            ts.nn.LayerNorm(8),
+            ts.nn.GELU(),
+            ts.nn.Linear(8, 3),
+        ).to(device)
+        x, t = ts.array(images, device=device), ts.array(labels, device=device)
+        optimizer = make(net.parameters())
+        losses = []
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = ts.nn.functional.cross_entropy(net(x), t)
+            loss.backward()
+            norm = ts.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            losses += [loss.item(), float(norm)]
+        assert all(p.device == device for p in net.parameters())
+        found.append(losses)
+    np.testing.assert_allclose(found[1], found[0], rtol=2e-3)

@@ -17,6 +17,7 @@ MAY_INCLUDE = {
     "core": {"core"},
     "math": {"math", "cpu", "core"},  # cpu/simd.h: the register type that the formulas are instantiated with
     "cpu": {"cpu", "math", "core"},
+    "cuda": {"cuda", "math", "core"},
     "ops": {"ops", "core"},
     "python": {"python", "ops", "core"},
 }
@@ -44,7 +45,7 @@ def includes(path: Path) -> list[tuple[str, bool]]:
 
 
 def sources() -> list[Path]:
-    return sorted(p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp", ".def"))
+    return sorted(p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp", ".cu", ".def"))
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(CSRC)))

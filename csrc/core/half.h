@@ -3,25 +3,32 @@
 // Safe to include from every SIMD level: forced-inline functions only.
 #pragma once
 
+#include <string.h>
 #include <cstdint>
-#include <cstring>
+
+// One source for the host and for device code.
+#if defined(__CUDACC__)
+#define TS_HALF __host__ __device__ __forceinline__
+#else
+#define TS_HALF [[gnu::always_inline]] inline
+#endif
 
 namespace ts {
 
 namespace detail {
-[[gnu::always_inline]] inline std::uint32_t bits_of(float x) {
+TS_HALF std::uint32_t bits_of(float x) {
   std::uint32_t u;
-  std::memcpy(&u, &x, 4);
+  memcpy(&u, &x, 4);
   return u;
 }
-[[gnu::always_inline]] inline float float_of(std::uint32_t u) {
+TS_HALF float float_of(std::uint32_t u) {
   float x;
-  std::memcpy(&x, &u, 4);
+  memcpy(&x, &u, 4);
   return x;
 }
 
 // x as a float whose last bit says that digits were lost, so that rounding it again rounds x once.
-[[gnu::always_inline]] inline float to_odd(double x) {
+TS_HALF float to_odd(double x) {
   const float near = static_cast<float>(x);
   const double back = static_cast<double>(near), size = x < 0 ? -x : x, back_size = back < 0 ? -back : back;
   std::uint32_t u = bits_of(near);
@@ -33,7 +40,7 @@ namespace detail {
 }
 }  // namespace detail
 
-[[gnu::always_inline]] inline float float_from_float16(std::uint16_t h) {
+TS_HALF float float_from_float16(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000) << 16;
   // The exponents differ by 112: multiplying is right for subnormal numbers, too.
   const float size = detail::float_of(static_cast<std::uint32_t>(h & 0x7fff) << 13) * 0x1p112f;
@@ -41,7 +48,7 @@ namespace detail {
   return detail::float_of(detail::bits_of(size) | special | sign);
 }
 
-[[gnu::always_inline]] inline std::uint16_t float16_from_float(float x) {
+TS_HALF std::uint16_t float16_from_float(float x) {
   const std::uint32_t all = detail::bits_of(x), sign = all >> 16 & 0x8000, u = all & 0x7fffffff;
   std::uint32_t h;
   if (u >= 0x47800000) {  // 65536, inf, NaN
@@ -54,21 +61,17 @@ namespace detail {
   return static_cast<std::uint16_t>(h | sign);
 }
 
-[[gnu::always_inline]] inline float float_from_bfloat16(std::uint16_t b) {
+TS_HALF float float_from_bfloat16(std::uint16_t b) {
   return detail::float_of(static_cast<std::uint32_t>(b) << 16);
 }
 
-[[gnu::always_inline]] inline std::uint16_t bfloat16_from_float(float x) {
+TS_HALF std::uint16_t bfloat16_from_float(float x) {
   const std::uint32_t u = detail::bits_of(x);
   const std::uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
   return static_cast<std::uint16_t>((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : rounded);
 }
 
-[[gnu::always_inline]] inline std::uint16_t float16_from_double(double x) {
-  return float16_from_float(detail::to_odd(x));
-}
-[[gnu::always_inline]] inline std::uint16_t bfloat16_from_double(double x) {
-  return bfloat16_from_float(detail::to_odd(x));
-}
+TS_HALF std::uint16_t float16_from_double(double x) { return float16_from_float(detail::to_odd(x)); }
+TS_HALF std::uint16_t bfloat16_from_double(double x) { return bfloat16_from_float(detail::to_odd(x)); }
 
 }  // namespace ts

@@ -3,6 +3,7 @@
 // float -> integer saturates and NaN -> 0; integer -> narrower integer wraps; anything -> bool is x != 0.
 #include <limits>
 
+#include "core/half.h"
 #include "cuda/kernels.h"
 #include "cuda/map.h"
 #include "cuda/types.h"
@@ -10,12 +11,39 @@
 namespace ts::cuda {
 namespace {
 
+struct Float16 {
+  std::uint16_t bits;
+  TS_INLINE operator float() const { return float_from_float16(bits); }
+  TS_INLINE static Float16 of(float x) { return {float16_from_float(x)}; }
+  TS_INLINE static Float16 of(double x) { return {float16_from_double(x)}; }
+};
+struct BFloat16 {
+  std::uint16_t bits;
+  TS_INLINE operator float() const { return float_from_bfloat16(bits); }
+  TS_INLINE static BFloat16 of(float x) { return {bfloat16_from_float(x)}; }
+  TS_INLINE static BFloat16 of(double x) { return {bfloat16_from_double(x)}; }
+};
+template <class T>
+constexpr bool is_half_type = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+
+template <class F>
+void with_stored(DType d, F&& f) {
+  if (d == DType::float16) return f(Type<Float16>{});
+  if (d == DType::bfloat16) return f(Type<BFloat16>{});
+  return with_any(d, f);
+}
+
 template <class To>
 struct Convert {
   template <class From>
   TS_INLINE static Vec<To> apply(Vec<From> v) {
     const Lane<From> x = v.r;
-    if constexpr (std::is_same_v<To, bool>) {
+    if constexpr (is_half_type<From> && !std::is_same_v<To, From>) {
+      return apply(Vec<float>(static_cast<float>(x)));
+    } else if constexpr (is_half_type<To> && !std::is_same_v<To, From>) {
+      using Wide = std::conditional_t<std::is_same_v<From, float>, float, double>;
+      return Vec<To>(To::of(static_cast<Wide>(x)));
+    } else if constexpr (std::is_same_v<To, bool>) {
       return Vec<To>(static_cast<std::uint8_t>(x != 0));
     } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
       constexpr From low = static_cast<From>(std::numeric_limits<To>::lowest());
@@ -29,6 +57,13 @@ struct Convert {
   }
 };
 
+struct Same {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    return x;
+  }
+};
+
 // In double for float32, so that distant elements do not lose the start.
 template <class T, class Wide>
 __global__ void arange_kernel(Wide start, Wide step, T* y, std::int64_t stride, std::int64_t n) {
@@ -39,10 +74,9 @@ __global__ void arange_kernel(Wide start, Wide step, T* y, std::int64_t stride, 
 }  // namespace
 
 void cast(In x, Out y) {
-  if (x.dtype == y.dtype)
-    return with_size(y.dtype, [&]<class T>(Type<T>) { map<Convert<T>, T, T>(y, x); });
-  with_any(x.dtype, [&]<class From>(Type<From>) {
-    with_any(y.dtype, [&]<class To>(Type<To>) {
+  if (x.dtype == y.dtype) return with_size(y.dtype, [&]<class T>(Type<T>) { map<Same, T, T>(y, x); });
+  with_stored(x.dtype, [&]<class From>(Type<From>) {
+    with_stored(y.dtype, [&]<class To>(Type<To>) {
       if constexpr (!std::is_same_v<From, To>) map<Convert<To>, To, From>(y, x);
     });
   });

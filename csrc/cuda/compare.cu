@@ -11,9 +11,9 @@ namespace ts::cuda {
 #define BINARY(name, domain)
 #define TERNARY(name, domain)
 #define REDUCE(name, domain)
-#define PREDICATE(name, domain)                                                              \
-  void name(In x, Out y) {                                                                   \
-    with_##domain(x.dtype, [&]<class T>(Type<T>) { map<formula::name, bool, T>(y, x); });    \
+#define PREDICATE(name, domain)                                                           \
+  void name(In x, Out y) {                                                                \
+    with_##domain(x.dtype, [&]<class T>(Type<T>) { map<formula::name, bool, T>(y, x); }); \
   }
 #define COMPARE(name, domain)                                                                   \
   void name(In a, In b, Out y) {                                                                \

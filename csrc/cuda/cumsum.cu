@@ -1,7 +1,7 @@
 // y_i = x_0 + ... + x_i along rows: float32 in double, integers wrap.
 //
-// R rows, C columns. A block takes a row 1024 elements at a time: scans in warps, warps' totals scanned, and the sum
-// so far carried on. Reads x once, writes y once.
+// R rows, C columns. A block takes a row 1024 elements at a time: scans in warps, warps' totals scanned, and
+// the sum so far carried on. Reads x once, writes y once.
 #include "cuda/kernels.h"
 #include "cuda/simd.h"
 #include "cuda/types.h"
@@ -21,8 +21,8 @@ TS_INLINE S warp_scan(S x, int lane) {
 }
 
 template <class T, class S>
-__global__ void __launch_bounds__(kThreads) cumsum_kernel(const T* x, std::int64_t xs, T* y, std::int64_t ys,
-                                                          std::int64_t C) {
+__global__ void __launch_bounds__(kThreads)
+    cumsum_kernel(const T* x, std::int64_t xs, T* y, std::int64_t ys, std::int64_t C) {
   __shared__ S totals[kThreads / kWarp];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   x += std::int64_t{blockIdx.x} * xs;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) cumsum_kernel(const T* x, std::int64
 }  // namespace
 
 void cumsum(In x, Out y) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     using L = Lane<T>;
     using S = std::conditional_t<std::is_floating_point_v<T>, double, typename WrappingOf<L>::type>;
     if (x.size() == 0) return;

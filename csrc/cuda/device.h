@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "core/backend.h"
@@ -74,6 +75,18 @@ void upload(void* to, const void* from, std::int64_t bytes);
 
 // --- warps and blocks ----------------------------------------------------------------------------------
 
+// Any plain value of the lane `step` above, word by word.
+template <class S>
+TS_INLINE S shuffle_down(const S& x, int step) {
+  constexpr int kWords = (sizeof(S) + 3) / 4;
+  std::uint32_t words[kWords] = {};
+  memcpy(words, &x, sizeof(S));
+#pragma unroll
+  for (int i = 0; i < kWords; ++i) words[i] = __shfl_down_sync(kAllLanes, words[i], step);
+  S y;
+  memcpy(&y, words, sizeof(S));
+  return y;
+}
 template <class T, class Op>
 TS_INLINE T warp_reduce(T x, Op op) {
   for (int step = kWarp / 2; step > 0; step /= 2) x = op(x, __shfl_xor_sync(kAllLanes, x, step));

@@ -1,5 +1,5 @@
-// The kernels of the GPU: one prototype per line of kernels.def. Weak: the table says "not implemented" for one
-// that no file here defines.
+// The kernels of the GPU: one prototype per line of kernels.def. Weak: the table says "not implemented" for
+// one that no file here defines.
 #pragma once
 
 #include "core/backend.h"

@@ -1,9 +1,10 @@
-// Layer norm along rows: y = (x - mean) rstd w + b, mean and variance of the row (biased), rstd = 1/sqrt(var + eps).
+// Layer norm along rows: y = (x - mean) rstd w + b, mean and variance of the row (biased), rstd = 1/sqrt(var
+// + eps).
 //
 // R rows, C columns. With g = dy w and h = (x - mean) rstd:
 //   dx = rstd (g - avg g - h avg(g h)),  dw = sum_r dy h,  db = sum_r dy.
-// Forward reads x three times, after the first from cache, and writes y once. Backward reads dy and x twice, the
-// second time from cache, and writes dx once; dw and db read both once more.
+// Forward reads x three times, after the first from cache, and writes y once. Backward reads dy and x twice,
+// the second time from cache, and writes dx once; dw and db read both once more.
 #include "cuda/kernels.h"
 #include "cuda/rows.h"
 #include "cuda/types.h"
@@ -17,10 +18,9 @@ TS_INLINE T fused(T a, T b, T c) {
 }
 
 template <class T, bool kBlock>
-__global__ void __launch_bounds__(kRowThreads) layer_norm_kernel(RowView<const T> xs, const T* w, const T* b,
-                                                                 RowView<T> ys, LineView<T> means,
-                                                                 LineView<T> rstds, std::int64_t R, std::int64_t C,
-                                                                 T eps) {
+__global__ void __launch_bounds__(kRowThreads)
+    layer_norm_kernel(RowView<const T> xs, const T* w, const T* b, RowView<T> ys, LineView<T> means,
+                      LineView<T> rstds, std::int64_t R, std::int64_t C, T eps) {
   __shared__ T room[kWarp];
   const RowTeam<T, kBlock> team(C, room);
   const std::int64_t r = team.row();
@@ -40,10 +40,9 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm_kernel(RowView<const T
 }
 
 template <class T, bool kBlock>
-__global__ void __launch_bounds__(kRowThreads) layer_norm_dx_kernel(RowView<const T> dys, RowView<const T> xs,
-                                                                    const T* w, LineView<const T> means,
-                                                                    LineView<const T> rstds, RowView<T> dxs,
-                                                                    std::int64_t R, std::int64_t C) {
+__global__ void __launch_bounds__(kRowThreads)
+    layer_norm_dx_kernel(RowView<const T> dys, RowView<const T> xs, const T* w, LineView<const T> means,
+                         LineView<const T> rstds, RowView<T> dxs, std::int64_t R, std::int64_t C) {
   __shared__ T room[kWarp];
   const RowTeam<T, kBlock> team(C, room);
   const std::int64_t r = team.row();
@@ -64,15 +63,15 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm_dx_kernel(RowView<cons
   });
 }
 
-// Sums over rows: 32 columns a block, rows dealt to 8 threads; a piece of rows a block, pieces added in order.
+// Sums over rows: 32 columns a block, rows dealt to 8 threads; a piece of rows a block, pieces added in
+// order.
 constexpr int kColumns = 32, kDeep = 8;
 constexpr std::int64_t kPieceRows = 512;
 
 template <class T>
-__global__ void __launch_bounds__(kColumns* kDeep) layer_norm_columns(RowView<const T> dys, RowView<const T> xs,
-                                                                      LineView<const T> means,
-                                                                      LineView<const T> rstds, T* dw, T* db,
-                                                                      std::int64_t R, std::int64_t C) {
+__global__ void __launch_bounds__(kColumns* kDeep)
+    layer_norm_columns(RowView<const T> dys, RowView<const T> xs, LineView<const T> means,
+                       LineView<const T> rstds, T* dw, T* db, std::int64_t R, std::int64_t C) {
   __shared__ T sums[2][kDeep][kColumns];
   const int column = static_cast<int>(threadIdx.x), deep = static_cast<int>(threadIdx.y);
   const std::int64_t c = std::int64_t{blockIdx.x} * kColumns + column;
@@ -123,8 +122,8 @@ void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out d
     const std::int64_t R = x.shape[0], C = x.shape[1];
     const RowView<const T> dys(dy), xs(x);
     const LineView<const T> means(mean), rstds(rstd);
-    launch_rows(&layer_norm_dx_kernel<T, false>, &layer_norm_dx_kernel<T, true>, R, C, dys, xs, weight.as<T>(),
-                means, rstds, RowView<T>(dx), R, C);
+    launch_rows(&layer_norm_dx_kernel<T, false>, &layer_norm_dx_kernel<T, true>, R, C, dys, xs,
+                weight.as<T>(), means, rstds, RowView<T>(dx), R, C);
     if ((!dweight && !dbias) || C == 0) return;
     const std::int64_t pieces = R > 0 ? ceil_div(R, kPieceRows) : 1;
     const Workspace room(2 * pieces * C * static_cast<std::int64_t>(sizeof(T)));
@@ -135,8 +134,10 @@ void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out d
            dbias ? b_sums : static_cast<T*>(nullptr), R, C);
     if (pieces == 1) return;
     const dim3 grid(blocks_of(ceil_div(C, 256)));
-    if (dweight) launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(w_sums), dweight.as<T>(), pieces, C);
-    if (dbias) launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(b_sums), dbias.as<T>(), pieces, C);
+    if (dweight)
+      launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(w_sums), dweight.as<T>(), pieces, C);
+    if (dbias)
+      launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(b_sums), dbias.as<T>(), pieces, C);
   });
 }
 

@@ -1,10 +1,11 @@
 // Cross-entropy of rows of logits against class indices, without ever writing the log-softmax.
 //
-// N rows, C classes, t the row's target, w the class weights (1 if absent), s the smoothing, l = logsumexp(x):
+// N rows, C classes, t the row's target, w the class weights (1 if absent), s the smoothing, l =
+// logsumexp(x):
 //   loss = (1 - s) w_t (l - x_t) + s/C sum_c w_c (l - x_c)                   0 where t is ignored
 //   dx_c = dloss [ (a + b W) exp(x_c - l) - a 1[c = t] - b w_c ],  a = (1 - s) w_t,  b = s/C,  W = sum_c w_c
-// Forward reads x twice, the second time from cache, and writes two numbers a row; backward reads x once and writes
-// dx once.
+// Forward reads x twice, the second time from cache, and writes two numbers a row; backward reads x once and
+// writes dx once.
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
 #include "cuda/rows.h"
@@ -34,8 +35,8 @@ struct Loss {
 };
 
 template <class T, bool kBlock>
-__global__ void __launch_bounds__(kRowThreads) cross_entropy_kernel(const Loss<T> in, LineView<T> losses,
-                                                                    LineView<T> lses) {
+__global__ void __launch_bounds__(kRowThreads)
+    cross_entropy_kernel(const Loss<T> in, LineView<T> losses, LineView<T> lses) {
   __shared__ T room[kWarp];
   const RowTeam<T, kBlock> team(in.C, room);
   const std::int64_t r = team.row();
@@ -59,10 +60,9 @@ __global__ void __launch_bounds__(kRowThreads) cross_entropy_kernel(const Loss<T
 }
 
 template <class T, bool kBlock>
-__global__ void __launch_bounds__(kRowThreads) cross_entropy_backward_kernel(const Loss<T> in,
-                                                                             LineView<const T> lses,
-                                                                             LineView<const T> dlosses,
-                                                                             RowView<T> dxs) {
+__global__ void __launch_bounds__(kRowThreads)
+    cross_entropy_backward_kernel(const Loss<T> in, LineView<const T> lses, LineView<const T> dlosses,
+                                  RowView<T> dxs) {
   __shared__ T room[kWarp];
   const RowTeam<T, kBlock> team(in.C, room);
   const std::int64_t r = team.row();
@@ -111,17 +111,17 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
                    double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const Loss<T> in(x, target, weight, ignore_index, smoothing);
-    launch_rows(&cross_entropy_kernel<T, false>, &cross_entropy_kernel<T, true>, in.N, in.C, in, LineView<T>(loss),
-                LineView<T>(logsumexp));
+    launch_rows(&cross_entropy_kernel<T, false>, &cross_entropy_kernel<T, true>, in.N, in.C, in,
+                LineView<T>(loss), LineView<T>(logsumexp));
   });
 }
 
-void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx, std::int64_t ignore_index,
-                            double smoothing) {
+void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx,
+                            std::int64_t ignore_index, double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const Loss<T> in(x, target, weight, ignore_index, smoothing);
-    launch_rows(&cross_entropy_backward_kernel<T, false>, &cross_entropy_backward_kernel<T, true>, in.N, in.C, in,
-                LineView<const T>(logsumexp), LineView<const T>(dloss), RowView<T>(dx));
+    launch_rows(&cross_entropy_backward_kernel<T, false>, &cross_entropy_backward_kernel<T, true>, in.N, in.C,
+                in, LineView<const T>(logsumexp), LineView<const T>(dloss), RowView<T>(dx));
   });
 }
 

@@ -14,7 +14,7 @@ struct Plan {
   char* data[1 + kMaxInputs];
   std::int64_t item[1 + kMaxInputs];
   bool constant[1 + kMaxInputs];
-  std::uint64_t value[1 + kMaxInputs];
+  Value value[1 + kMaxInputs];
 };
 
 // False if there is nothing to do.
@@ -25,7 +25,7 @@ bool make_plan(Plan& plan, const View& y, const View* const* x) {
     plan.data[k] = static_cast<char*>(views[k]->data);
     plan.item[k] = itemsize(views[k]->dtype);
     plan.constant[k] = on_host(*views[k]);
-    plan.value[k] = 0;
+    plan.value[k] = {};
     if (plan.constant[k]) std::memcpy(&plan.value[k], views[k]->data, static_cast<std::size_t>(plan.item[k]));
   }
   plan.ndim = 0;
@@ -90,7 +90,8 @@ void run(LaunchPlaces go, int items, Plan& plan) {
     const std::int64_t step = plan.ndim > kMapDims ? 1 : size / 2;
     for (std::int64_t i = 0; i < size; i += step) {
       const std::int64_t length = i + step < size ? step : size - i;
-      for (int k = 0; k < plan.operands; ++k) plan.data[k] = data[k] + i * plan.stride[k][outer] * plan.item[k];
+      for (int k = 0; k < plan.operands; ++k)
+        plan.data[k] = data[k] + i * plan.stride[k][outer] * plan.item[k];
       plan.size[outer] = length;
       if (length == 1 && plan.ndim > 1) plan.ndim = outer;
       run(go, items, plan);
@@ -104,7 +105,7 @@ void run(LaunchPlaces go, int items, Plan& plan) {
   p.count = count;
   p.ndim = plan.ndim;
   p.path = flat ? aligned ? Path::vector : Path::flat : Path::strided;
-  for (int d = 0; d < plan.ndim; ++d) p.size[d] = Divider(flat ? 1 : static_cast<std::uint32_t>(plan.size[d]));
+  for (int d = 0; d < plan.ndim; ++d) p.size[d] = Divider(flat ? 1 : plan.size[d]);
   for (int k = 0; k < plan.operands; ++k) {
     p.data[k] = plan.data[k];
     p.constant[k] = plan.constant[k];

@@ -1,33 +1,25 @@
 // The iteration engine of the pointwise kernels: y[i] = f(x[i], ...) over any shape and strides.
 //
-// Axes are sorted by the output's strides and joined where all operands allow. What is contiguous then goes by
-// 16-byte accesses; anything else by a division per axis, neighbouring threads on neighbouring outputs. A scalar
-// of the host travels in the launch. One read of each operand, one write.
+// Axes are sorted by the output's strides and joined where all operands allow. What is contiguous then goes
+// by 16-byte accesses; anything else by a division per axis, neighbouring threads on neighbouring outputs. A
+// scalar of the host travels in the launch. One read of each operand, one write.
 #pragma once
 
 #include "core/view.h"
-#include "cuda/device.h"
+#include "cuda/divider.h"
 #include "cuda/simd.h"
 
 namespace ts::cuda {
 
-constexpr int kMapDims = 8;      // axes that a launch takes; more are looped over on the host
+constexpr int kMapDims = 8;  // axes that a launch takes; more are looped over on the host
 constexpr int kMapThreads = 256;
 constexpr int kMaxInputs = 3;
 
-// n / d for n < 2^31 by a multiplication.
-struct Divider {
-  std::uint32_t divisor, factor, shift;
-  Divider() = default;
-  explicit Divider(std::uint32_t d) : divisor(d), factor(0), shift(0) {
-    while ((std::uint64_t{1} << shift) < d) ++shift;
-    factor = static_cast<std::uint32_t>((std::uint64_t{1} << 32) * ((std::uint64_t{1} << shift) - d) / d + 1);
-  }
-  TS_INLINE std::uint32_t quotient(std::uint32_t n) const { return (__umulhi(n, factor) + n) >> shift; }
-};
-
 enum class Path : std::int32_t { vector, flat, strided };
 
+struct alignas(16) Value {
+  std::uint64_t words[2];
+};
 // Operand 0 is the output.
 struct Places {
   char* data[1 + kMaxInputs];
@@ -36,8 +28,8 @@ struct Places {
   std::int64_t count;
   std::int32_t ndim;
   Path path;
-  bool constant[1 + kMaxInputs];       // the operand is `value`
-  std::uint64_t value[1 + kMaxInputs];
+  bool constant[1 + kMaxInputs];  // the operand is `value`
+  Value value[1 + kMaxInputs];
 
   template <class T>
   TS_INLINE T* at(int k) const {
@@ -81,7 +73,7 @@ TS_INLINE void load_items(const Places& p, int k, const Item* items, const std::
 #pragma unroll
     for (int j = 0; j < kItems; ++j) {
       const std::int64_t at = p.path == Path::strided ? offsets[j] : items[j].index * p.stride[k][0];
-      x[j] = items[j].inside ? Vec<T>::load(p.at<const T>(k) + at) : Vec<T>(Lane<T>(1));
+      x[j] = items[j].inside ? Vec<T>::load(p.at<const T>(k) + at) : Vec<T>(Lane<T>{});
     }
   }
 }

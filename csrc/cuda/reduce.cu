@@ -1,4 +1,5 @@
-// Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of reduce.h.
+// Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of
+// reduce.h.
 //
 // Each reads x once (variance twice) and writes y once.
 #include "cuda/reduce.h"
@@ -20,7 +21,9 @@ ReduceAxes reduce_axes(const char* kernel, const View& x, const View* x2, const 
   };
   Axis axes[64];
   int count = 0;
-  const auto too_many = [&] { not_implemented(kernel, "more than 8 separate axes; make the tensor contiguous"); };
+  const auto too_many = [&] {
+    not_implemented(kernel, "more than 8 separate axes; make the tensor contiguous");
+  };
   const auto join = [&] {  // axes[] innermost first
     int last = 0;
     for (int i = 1; i < count; ++i) {
@@ -46,7 +49,8 @@ ReduceAxes reduce_axes(const char* kernel, const View& x, const View* x2, const 
   join();
   a.kept = count;
   for (int i = 0; i < count; ++i)
-    a.kept_size[i] = axes[i].size, a.kept_x[i] = axes[i].x, a.kept_x2[i] = axes[i].x2, a.kept_y[i] = axes[i].y;
+    a.kept_size[i] = axes[i].size, a.kept_x[i] = axes[i].x, a.kept_x2[i] = axes[i].x2,
+    a.kept_y[i] = axes[i].y;
   count = 0;
   for (int i = x.ndim - 1; i >= kept; --i) {
     a.length *= x.shape[i];
@@ -145,7 +149,8 @@ struct LogSumExp {
     }
     const T top = Greater::apply(s.top, later.top);
     // Equal infinities must not make a NaN.
-    const T mine = s.top == top ? T(1) : exp_of(s.top - top), other = later.top == top ? T(1) : exp_of(later.top - top);
+    const T mine = s.top == top ? T(1) : exp_of(s.top - top),
+            other = later.top == top ? T(1) : exp_of(later.top - top);
     s.sum = fma(Vec<T>(s.sum), Vec<T>(mine), Vec<T>(later.sum * other)).r;
     s.top = top;
   }
@@ -224,12 +229,12 @@ constexpr T highest() {
 }  // namespace
 
 void sum(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("sum", x, nullptr, y, reduced, Plain<Add, Wrap<T>>{0, y.as<Wrap<T>>()});
   });
 }
 void prod(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("prod", x, nullptr, y, reduced, Plain<Multiply, Wrap<T>>{1, y.as<Wrap<T>>()});
   });
 }
@@ -240,32 +245,32 @@ void mean(In x, Out y, int reduced) {
   });
 }
 void max(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("max", x, nullptr, y, reduced, Plain<Greater, Lane<T>>{lowest<Lane<T>>(), y.as<Lane<T>>()});
   });
 }
 void min(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("min", x, nullptr, y, reduced, Plain<Lesser, Lane<T>>{highest<Lane<T>>(), y.as<Lane<T>>()});
   });
 }
 void any(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("any", x, nullptr, y, reduced, Truth<Lane<T>>{false, y.as<bool>()});
   });
 }
 void all(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("all", x, nullptr, y, reduced, Truth<Lane<T>>{true, y.as<bool>()});
   });
 }
 void argmax(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("argmax", x, nullptr, y, reduced, Extreme<Lane<T>, true>{y.as<std::int64_t>()});
   });
 }
 void argmin(In x, Out y, int reduced) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("argmin", x, nullptr, y, reduced, Extreme<Lane<T>, false>{y.as<std::int64_t>()});
   });
 }

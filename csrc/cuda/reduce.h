@@ -1,9 +1,10 @@
 // Any reduction by one tree over any axes.
 //
-// The tree depends on K, the number of elements, and on nothing else: element p of a chunk of 4096 belongs to lane
-// p % 32; a lane adds its elements one after another, lanes fold by halves (l and l + 16, then + 8, ...), and the
-// chunks' results are reduced the same way. Along rows a warp is the 32 lanes; across columns a thread is one lane of
-// one column and the fold goes through shared memory: the same additions, so the same bits. Reads x once.
+// The tree depends on K, the number of elements, and on nothing else: element p of a chunk of 4096 belongs to
+// lane p % 32; a lane adds its elements one after another, lanes fold by halves (l and l + 16, then + 8,
+// ...), and the chunks' results are reduced the same way. Along rows a warp is the 32 lanes; across columns a
+// thread is one lane of one column and the fold goes through shared memory: the same additions, so the same
+// bits. Reads x once.
 //
 // A Term says what is added up:
 //   using Value (of the inputs), Sum, Result;
@@ -67,8 +68,9 @@ struct ReduceInput {
 
 // A warp an output and chunk: neighbouring lanes on neighbouring elements.
 template <class Term>
-__global__ void __launch_bounds__(256) reduce_along(const ReduceAxes a, const ReduceInput<Term> in, const Term term,
-                                                    typename Term::Sum* partials, std::int64_t chunks) {
+__global__ void __launch_bounds__(256)
+    reduce_along(const ReduceAxes a, const ReduceInput<Term> in, const Term term,
+                 typename Term::Sum* partials, std::int64_t chunks) {
   using Sum = typename Term::Sum;
   const std::int64_t unit = std::int64_t{blockIdx.x} * (blockDim.x / kWarp) + threadIdx.x / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -80,7 +82,7 @@ __global__ void __launch_bounds__(256) reduce_along(const ReduceAxes a, const Re
 #pragma unroll 4
   for (std::int64_t p = first + lane; p < end; p += kReduceLanes) in.step(term, sum, a, at, p);
   for (int step = kReduceLanes / 2; step > 0; step /= 2) {
-    const Sum other = __shfl_down_sync(kAllLanes, sum, step);
+    const Sum other = shuffle_down(sum, step);
     if (lane < step) term.merge(sum, other);
   }
   if (lane != 0) return;
@@ -92,9 +94,9 @@ __global__ void __launch_bounds__(256) reduce_along(const ReduceAxes a, const Re
 
 // 32 neighbouring outputs a block, a thread a lane of one of them.
 template <class Term>
-__global__ void __launch_bounds__(1024) reduce_across(const ReduceAxes a, const ReduceInput<Term> in,
-                                                      const Term term, typename Term::Sum* partials,
-                                                      std::int64_t chunks) {
+__global__ void __launch_bounds__(1024)
+    reduce_across(const ReduceAxes a, const ReduceInput<Term> in, const Term term,
+                  typename Term::Sum* partials, std::int64_t chunks) {
   using Sum = typename Term::Sum;
   Sum* const sums = reinterpret_cast<Sum*>(dynamic_shared());
   const int column = static_cast<int>(threadIdx.x), lane = static_cast<int>(threadIdx.y);
@@ -124,9 +126,9 @@ __global__ void __launch_bounds__(1024) reduce_across(const ReduceAxes a, const 
 
 // Reduces the chunks' sums, `count` of them an output, by the same tree.
 template <class Term>
-__global__ void __launch_bounds__(256) reduce_partials(const ReduceAxes a, const Term term,
-                                                       const typename Term::Sum* from, std::int64_t count,
-                                                       typename Term::Sum* partials, std::int64_t chunks) {
+__global__ void __launch_bounds__(256)
+    reduce_partials(const ReduceAxes a, const Term term, const typename Term::Sum* from, std::int64_t count,
+                    typename Term::Sum* partials, std::int64_t chunks) {
   using Sum = typename Term::Sum;
   const std::int64_t unit = std::int64_t{blockIdx.x} * (blockDim.x / kWarp) + threadIdx.x / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -137,7 +139,7 @@ __global__ void __launch_bounds__(256) reduce_partials(const ReduceAxes a, const
   Sum sum = term.start(at.y);
   for (std::int64_t p = first + lane; p < end; p += kReduceLanes) term.merge(sum, from[output * count + p]);
   for (int step = kReduceLanes / 2; step > 0; step /= 2) {
-    const Sum other = __shfl_down_sync(kAllLanes, sum, step);
+    const Sum other = shuffle_down(sum, step);
     if (lane < step) term.merge(sum, other);
   }
   if (lane != 0) return;
@@ -165,15 +167,15 @@ void reduce(const char* kernel, const View& x, const View* x2, const View& y, in
     launch(&reduce_across<Term>, dim3(blocks_of(ceil_div(a.outputs, 32)), static_cast<unsigned>(chunks)),
            dim3(32, kReduceLanes), 33 * kReduceLanes * sizeof(Sum), a, in, term, out, chunks);
   else
-    launch(&reduce_along<Term>, dim3(blocks_of(ceil_div(a.outputs * chunks, 8))), dim3(256), 0, a, in, term, out,
-           chunks);
+    launch(&reduce_along<Term>, dim3(blocks_of(ceil_div(a.outputs * chunks, 8))), dim3(256), 0, a, in, term,
+           out, chunks);
   if (chunks == 1) return;
   if (chunks > kReduceChunk * kReduceChunk) runtime_error("%s: too many elements in one sum", kernel);
   const std::int64_t more = ceil_div(chunks, kReduceChunk);
   const Workspace second(more > 1 ? a.outputs * more * static_cast<std::int64_t>(sizeof(Sum)) : 0);
   const auto join = [&](const Sum* from, std::int64_t count, Sum* to, std::int64_t pieces) {
-    launch(&reduce_partials<Term>, dim3(blocks_of(ceil_div(a.outputs * pieces, 8))), dim3(256), 0, a, term, from,
-           count, to, pieces);
+    launch(&reduce_partials<Term>, dim3(blocks_of(ceil_div(a.outputs * pieces, 8))), dim3(256), 0, a, term,
+           from, count, to, pieces);
   };
   if (more == 1) return join(out, chunks, nullptr, 1);
   join(out, chunks, second.as<Sum>(), more);

@@ -1,7 +1,8 @@
 // Kernels along rows: the threads of a row, and how its elements are dealt to them.
 //
-// R rows, C columns. A row of up to 1024 elements belongs to a warp, a longer one to a block; which depends on C
-// alone, and so does the order of every sum. Elements go to threads in packs of 16 bytes, whatever the alignment.
+// R rows, C columns. A row of up to 1024 elements belongs to a warp, a longer one to a block; which depends
+// on C alone, and so does the order of every sum. Elements go to threads in packs of 16 bytes, whatever the
+// alignment.
 #pragma once
 
 #include "core/view.h"
@@ -48,7 +49,8 @@ struct RowTeam {
   TS_INLINE RowTeam(std::int64_t columns, T* room)
       : C(columns), shared(room), thread(static_cast<int>(threadIdx.x) % kSize) {}
   TS_INLINE static std::int64_t row() {
-    return kBlock ? std::int64_t{blockIdx.x} : std::int64_t{blockIdx.x} * (kRowThreads / kWarp) + threadIdx.x / kWarp;
+    return kBlock ? std::int64_t{blockIdx.x}
+                  : std::int64_t{blockIdx.x} * (kRowThreads / kWarp) + threadIdx.x / kWarp;
   }
   // f(i) for this thread's elements, a pack at a time.
   template <class F>
@@ -78,8 +80,8 @@ struct RowTeam {
 
 // Launches kernel<kBlock> for R rows of C elements.
 template <class... Params, class... Args>
-void launch_rows(void (*warp_kernel)(Params...), void (*block_kernel)(Params...), std::int64_t R, std::int64_t C,
-                 const Args&... args) {
+void launch_rows(void (*warp_kernel)(Params...), void (*block_kernel)(Params...), std::int64_t R,
+                 std::int64_t C, const Args&... args) {
   if (R == 0) return;
   if (C <= kWarpRow)
     launch(warp_kernel, dim3(blocks_of(ceil_div(R, kRowThreads / kWarp))), dim3(kRowThreads), 0, args...);

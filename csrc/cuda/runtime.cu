@@ -1,9 +1,9 @@
 // The device's run time: its memory, copies, and errors.
 //
-// Memory comes from the driver in segments and is handed out by best fit: blocks of 512 bytes and up, cut from a
-// segment and joined with their free neighbours again. Up to 1 MiB they lie in segments of 2 MiB, up to 10 MiB in
-// segments of 20 MiB, larger ones in their own, rounded to 2 MiB. All work is ordered by one stream, so a block
-// that was freed may be reused by the next kernel without waiting.
+// Memory comes from the driver in segments and is handed out by best fit: blocks of 512 bytes and up, cut
+// from a segment and joined with their free neighbours again. Up to 1 MiB they lie in segments of 2 MiB, up
+// to 10 MiB in segments of 20 MiB, larger ones in their own, rounded to 2 MiB. All work is ordered by one
+// stream, so a block that was freed may be reused by the next kernel without waiting.
 #include "cuda/runtime.h"
 
 #include <cstdarg>
@@ -22,7 +22,8 @@ int g_multiprocessors = 1;
 char g_reason[512];
 
 constexpr std::int64_t kUnit = 512, kMiB = std::int64_t{1} << 20;
-constexpr std::int64_t kSmall = kMiB, kSmallSegment = 2 * kMiB, kMedium = 10 * kMiB, kMediumSegment = 20 * kMiB;
+constexpr std::int64_t kSmall = kMiB, kSmallSegment = 2 * kMiB, kMedium = 10 * kMiB,
+                       kMediumSegment = 20 * kMiB;
 
 struct Block {
   char* data;
@@ -48,9 +49,7 @@ Memory& memory_state() {
   return *state;
 }
 
-std::int64_t rounded(std::int64_t bytes) {
-  return bytes <= 0 ? kUnit : ceil_div(bytes, kUnit) * kUnit;
-}
+std::int64_t rounded(std::int64_t bytes) { return bytes <= 0 ? kUnit : ceil_div(bytes, kUnit) * kUnit; }
 std::int64_t segment_size(std::int64_t size) {
   return size <= kSmall    ? kSmallSegment
          : size <= kMedium ? kMediumSegment
@@ -124,7 +123,8 @@ void not_implemented(const char* kernel, const char* reason) {
 void unsupported_dtype(DType dtype) {
   char text[64];
   std::snprintf(text, sizeof text, "a kernel for dtype number %d", static_cast<int>(dtype));
-  not_implemented(text, "the CUDA kernels take float32, float64, int32, int64, uint8 and bool so far");
+  not_implemented(text,
+                  "the CUDA kernels take real dtypes of 32 and 64 bits, small integers and bool so far");
 }
 void check(cudaError_t status, const char* call) {
   if (status != cudaSuccess) runtime_error("cuda: %s: %s", call, cudaGetErrorString(status));
@@ -169,7 +169,8 @@ void* allocate(std::int64_t bytes) {
   auto& free = m.free[small];
   auto it = free.lower_bound(&key);
   Block* b;
-  // A large block is not cut from one of more than twice its size and a segment: it would not come together again.
+  // A large block is not cut from one of more than twice its size and a segment: it would not come together
+  // again.
   if (it != free.end() && (small || size <= kMedium || (*it)->size <= 2 * size)) {
     b = *it;
     free.erase(it);

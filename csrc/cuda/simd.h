@@ -1,7 +1,7 @@
 // Vec<T>: the register that math/'s formulas run on, here one element: a CUDA thread is a lane.
 //
-// The vocabulary of cpu/simd.h, with the same rounding, the same NaN rules and the same wrap-around, so that the
-// GPU has the CPU's bits (the build has no -fmad, no fast math).
+// The vocabulary of cpu/simd.h, with the same rounding, the same NaN rules and the same wrap-around, so that
+// the GPU has the CPU's bits (the build has no -fmad, no fast math).
 #pragma once
 
 #include <cmath>
@@ -34,7 +34,16 @@ template <class T>
 using IntOf = typename IntOfSize<sizeof(T)>::type;
 template <class T>
 using Lane = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
-// Integers add, subtract and multiply as unsigned numbers: they wrap.
+// Integers add, subtract and multiply as unsigned numbers: they wrap. In registers of at least 32 bits.
+template <class T, bool = std::is_integral_v<T>>
+struct ArithmeticOf {
+  using type = T;
+};
+template <class T>
+struct ArithmeticOf<T, true> {
+  using type = std::conditional_t<sizeof(T) <= 4, std::uint32_t, std::uint64_t>;
+};
+// The same in memory.
 template <class T>
 struct WrappingOf {
   using type = T;
@@ -76,9 +85,9 @@ struct Vec {
   TS_INLINE Reg operator[](int) const { return r; }
   TS_INLINE void set(int, Reg x) { r = x; }
 
-#define TS_ARITHMETIC(op)                                             \
-  TS_INLINE friend Vec operator op(Vec a, Vec b) {                    \
-    using W = typename WrappingOf<Reg>::type;                         \
+#define TS_ARITHMETIC(op)                                                     \
+  TS_INLINE friend Vec operator op(Vec a, Vec b) {                            \
+    using W = typename ArithmeticOf<Reg>::type;                               \
     return Vec(static_cast<Reg>(static_cast<W>(a.r) op static_cast<W>(b.r))); \
   }
   TS_ARITHMETIC(+)
@@ -86,9 +95,9 @@ struct Vec {
   TS_ARITHMETIC(*)
 #undef TS_ARITHMETIC
   TS_INLINE friend Vec operator/(Vec a, Vec b) { return Vec(static_cast<Reg>(a.r / b.r)); }
-#define TS_BITS(op)                                                                   \
-  TS_INLINE friend Vec operator op(Vec a, Vec b) {                                    \
-    using I = IntOf<Reg>;                                                             \
+#define TS_BITS(op)                                                               \
+  TS_INLINE friend Vec operator op(Vec a, Vec b) {                                \
+    using I = IntOf<Reg>;                                                         \
     return Vec(bits_as<Reg>(static_cast<I>(bits_as<I>(a.r) op bits_as<I>(b.r)))); \
   }
   TS_BITS(&)
@@ -123,10 +132,10 @@ struct Mask {
   TS_INLINE friend Mask operator~(Mask a) { return Mask(!a.r); }
 };
 
-#define TS_COMPARISON(op)                            \
-  template <class T>                                 \
+#define TS_COMPARISON(op)                             \
+  template <class T>                                  \
   TS_INLINE Mask<T> operator op(Vec<T> a, Vec<T> b) { \
-    return Mask<T>(a.r op b.r);                      \
+    return Mask<T>(a.r op b.r);                       \
   }
 TS_COMPARISON(<)
 TS_COMPARISON(<=)
@@ -178,7 +187,8 @@ TS_INLINE Vec<T> fma_exact(Vec<T> a, Vec<T> b, Vec<T> c) {
 template <class T>
 TS_INLINE Vec<T> abs(Vec<T> a) {
   if constexpr (std::is_floating_point_v<T>)
-    return Vec<T>(bits_as<T>(static_cast<IntOf<T>>(bits_as<IntOf<T>>(a.r) & ~(IntOf<T>(1) << (8 * sizeof(T) - 1)))));
+    return Vec<T>(
+        bits_as<T>(static_cast<IntOf<T>>(bits_as<IntOf<T>>(a.r) & ~(IntOf<T>(1) << (8 * sizeof(T) - 1)))));
   else if constexpr (std::is_signed_v<T>)
     return select(a < Vec<T>(T(0)), -a, a);
   else
@@ -275,4 +285,11 @@ TS_INLINE Vec<T> fmod(Vec<T> a, Vec<T> b) {
 
 }  // namespace ts::cuda
 
+// Complex formulas are the C library's, which the GPU lacks: math/pointwise.h names one of them only.
+namespace ts::cuda::vmath {
+template <class V>
+TS_INLINE V sign(V z);
+}  // namespace ts::cuda::vmath
+
 #define TS_MATH cuda
+#define TS_MATH_REAL

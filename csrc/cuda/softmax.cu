@@ -1,6 +1,8 @@
-// softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their gradients.
+// softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their
+// gradients.
 //
-// R rows, C columns. A row is read three times (twice backward), after the first time from cache; y is written once.
+// R rows, C columns. A row is read three times (twice backward), after the first time from cache; y is
+// written once.
 #include "cuda/kernels.h"
 #include "cuda/rows.h"
 #include "cuda/types.h"
@@ -15,8 +17,8 @@ TS_INLINE T exp_of(T x) {
 }
 
 template <class T, bool kBlock, bool kLog>
-__global__ void __launch_bounds__(kRowThreads) softmax_kernel(RowView<const T> xs, RowView<T> ys, std::int64_t R,
-                                                              std::int64_t C) {
+__global__ void __launch_bounds__(kRowThreads)
+    softmax_kernel(RowView<const T> xs, RowView<T> ys, std::int64_t R, std::int64_t C) {
   __shared__ T room[kWarp];
   const RowTeam<T, kBlock> team(C, room);
   const std::int64_t r = team.row();
@@ -40,9 +42,9 @@ __global__ void __launch_bounds__(kRowThreads) softmax_kernel(RowView<const T> x
 
 // dx = y (dy - sum dy y), or dy - exp(y) sum dy
 template <class T, bool kBlock, bool kLog>
-__global__ void __launch_bounds__(kRowThreads) softmax_backward_kernel(RowView<const T> dys, RowView<const T> ys,
-                                                                       RowView<T> dxs, std::int64_t R,
-                                                                       std::int64_t C) {
+__global__ void __launch_bounds__(kRowThreads)
+    softmax_backward_kernel(RowView<const T> dys, RowView<const T> ys, RowView<T> dxs, std::int64_t R,
+                            std::int64_t C) {
   __shared__ T room[kWarp];
   const RowTeam<T, kBlock> team(C, room);
   const std::int64_t r = team.row();
@@ -77,7 +79,8 @@ template <bool kLog>
 void backward(const View& dy, const View& y, const View& dx) {
   with_floating(y.dtype, [&]<class T>(Type<T>) {
     launch_rows(&softmax_backward_kernel<T, false, kLog>, &softmax_backward_kernel<T, true, kLog>, y.shape[0],
-                y.shape[1], RowView<const T>(dy), RowView<const T>(y), RowView<T>(dx), y.shape[0], y.shape[1]);
+                y.shape[1], RowView<const T>(dy), RowView<const T>(y), RowView<T>(dx), y.shape[0],
+                y.shape[1]);
   });
 }
 

@@ -8,18 +8,25 @@
 namespace ts::cuda {
 
 #define TS_FLOATING_TYPES(CASE) CASE(float32, float) CASE(float64, double)
-#define TS_INTEGER_TYPES(CASE) CASE(int32, std::int32_t) CASE(int64, std::int64_t) CASE(uint8, std::uint8_t)
+#define TS_WIDE_INTEGER_TYPES(CASE) \
+  CASE(int32, std::int32_t) CASE(int64, std::int64_t) CASE(uint8, std::uint8_t)
+#define TS_INTEGER_TYPES(CASE) \
+  TS_WIDE_INTEGER_TYPES(CASE)  \
+  CASE(int8, std::int8_t)      \
+  CASE(int16, std::int16_t)    \
+  CASE(uint16, std::uint16_t) CASE(uint32, std::uint32_t) CASE(uint64, std::uint64_t)
 #define TS_NUMERIC_TYPES(CASE) TS_FLOATING_TYPES(CASE) TS_INTEGER_TYPES(CASE)
 #define TS_INTEGRAL_TYPES(CASE) TS_INTEGER_TYPES(CASE) CASE(boolean, bool)
 #define TS_ANY_TYPES(CASE) TS_NUMERIC_TYPES(CASE) CASE(boolean, bool)
+#define TS_WIDE_ANY_TYPES(CASE) TS_FLOATING_TYPES(CASE) TS_WIDE_INTEGER_TYPES(CASE) CASE(boolean, bool)
 
 template <class T>
 struct Type {
   using type = T;
 };
 
-// with_any(dtype, [&]<class T>(Type<T>) { ... }) calls the lambda with the dtype's C++ type; NotImplementedError
-// for a dtype outside the list.
+// with_any(dtype, [&]<class T>(Type<T>) { ... }) calls the lambda with the dtype's C++ type;
+// NotImplementedError for a dtype outside the list.
 [[noreturn]] void unsupported_dtype(DType dtype);
 #define TS_CASE(name, T) \
   case DType::name:      \
@@ -37,9 +44,17 @@ TS_DISPATCH(with_floating, TS_FLOATING_TYPES)
 TS_DISPATCH(with_numeric, TS_NUMERIC_TYPES)
 TS_DISPATCH(with_any, TS_ANY_TYPES)
 TS_DISPATCH(with_integral, TS_INTEGRAL_TYPES)
+TS_DISPATCH(with_wide_any, TS_WIDE_ANY_TYPES)
+// The domains with complex numbers, without them: those have no kernels here.
+TS_DISPATCH(with_inexact, TS_FLOATING_TYPES)
+TS_DISPATCH(with_number, TS_NUMERIC_TYPES)
+TS_DISPATCH(with_all, TS_ANY_TYPES)
 #undef TS_DISPATCH
 #undef TS_CASE
 
+struct alignas(16) Bits128 {
+  std::uint64_t low, high;
+};
 // For kernels that move elements: by their size alone.
 template <class F>
 void with_size(DType d, F&& f) {
@@ -52,6 +67,8 @@ void with_size(DType d, F&& f) {
       return f(Type<std::uint32_t>{});
     case 8:
       return f(Type<std::uint64_t>{});
+    case 16:
+      return f(Type<Bits128>{});
     default:
       unsupported_dtype(d);
   }

@@ -61,8 +61,6 @@ TS_INLINE ComplexMask<T> operator!=(Complex<T> a, Complex<T> b) {
   return {a.re != b.re || a.im != b.im};
 }
 
-template <class V>
-constexpr bool is_complex_register = false;
 template <class T>
 constexpr bool is_complex_register<Complex<T>> = true;
 

@@ -7,8 +7,10 @@
 // return a mask.
 #pragma once
 
-#include "math/complex.h"
 #include "math/vmath.h"
+#ifndef TS_MATH_REAL  // complex numbers need the C library's
+#include "math/complex.h"
+#endif
 
 namespace ts::TS_MATH {
 namespace formula {

@@ -13,6 +13,10 @@
 
 namespace ts::TS_MATH {
 
+// Whether a register holds complex numbers: where there are any (complex.h), of those.
+template <class V>
+constexpr bool is_complex_register = false;
+
 // A constant array that is passed by value: device code cannot refer to the host's arrays.
 template <class T, int N>
 struct Table {

@@ -1,6 +1,7 @@
 """Builds csrc/cuda as C++ for the host (see cuda_runtime.h): python tests/cuda_host/build.py OUTPUT.so [--jobs N].
 
-The library has the plug's interface, so the core loads it as a GPU: TENSORSMITH_CUDA_LIBRARY=OUTPUT.so pytest tests/test_cuda.py
+The library has the plug's interface, so the core loads it as a GPU:
+TENSORSMITH_CUDA_LIBRARY=OUTPUT.so pytest tests/test_cuda.py
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
 FLAGS = [
-    "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-mfma", "-msse4.1",
-    "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-variable", "-Wno-maybe-uninitialized",
+    "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
+    "-mfma", "-msse4.1",    "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-variable", "-Wno-maybe-uninitialized",
     f"-I{HERE}", f"-I{CSRC}",
 ]  # fmt: skip
 

@@ -1,8 +1,8 @@
 // A CUDA device made of the host: enough of the language and of the runtime to run csrc/cuda on a CPU.
 //
-// Simple and slow, for tests. Blocks run one after another; the threads of a block are fibers on one stack each
-// that take turns at __syncthreads and at the warp's exchanges, so every schedule is the same. Device memory is
-// host memory, filled with NaNs where it is fresh; streams do their work at once.
+// Simple and slow, for tests. Blocks run one after another; the threads of a block are fibers on one stack
+// each that take turns at __syncthreads and at the warp's exchanges, so every schedule is the same. Device
+// memory is host memory, filled with NaNs where it is fresh; streams do their work at once.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __shared__ static
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
   unsigned x, y, z;

@@ -88,6 +88,6 @@ def tensor_rank(layer: str, shape: tuple[int, ...], allowed: Sequence[int], form
 
 
 def cpu(layer: str, device: Any) -> None:
-    """Where parameters may live: None and "cpu" are the same place."""
+    """For layers whose kernels the GPU lacks: None and "cpu" are the same place."""
     if device is not None and str(device).partition(":")[0] != "cpu":
-        raise ValueError(f"{layer}: device {str(device)!r} is not available; this build has 'cpu'")
+        raise ValueError(f"{layer}: device {str(device)!r} is not available; it has CPU kernels only")

@@ -54,7 +54,6 @@ class MultiheadAttention(Module):
     ) -> None:
         super().__init__()
         name = "MultiheadAttention"
-        _checks.cpu(name, device)
         self.embed_dim = _checks.integer(name, "embed_dim", embed_dim)
         self.num_heads = _checks.integer(name, "num_heads", num_heads)
         if self.embed_dim % self.num_heads:
@@ -80,6 +79,8 @@ class MultiheadAttention(Module):
         for key in ("bias_k", "bias_v"):
             self.register_parameter(key, Parameter(ts.empty((1, 1, e), dtype=dtype)) if add_bias_kv else None)
         self.reset_parameters()
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Draw new projections, as in PyTorch: the inner ones by Xavier, their biases 0."""

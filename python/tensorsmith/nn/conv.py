@@ -44,7 +44,6 @@ class _Conv(Module):
     ) -> None:
         super().__init__()
         name, axes = type(self).__name__, self._axes
-        _checks.cpu(name, device)
         self.in_channels = _checks.integer(name, "in_channels", in_channels)
         self.out_channels = _checks.integer(name, "out_channels", out_channels)
         self.kernel_size = _checks.several(name, "kernel_size", kernel_size, axes)
@@ -71,6 +70,8 @@ class _Conv(Module):
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Draw new parameters: uniform in +-1/sqrt(fan_in), as in PyTorch."""

@@ -37,7 +37,6 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        _checks.cpu("Linear", device)
         self.in_features = _checks.integer("Linear", "in_features", in_features, 0)
         self.out_features = _checks.integer("Linear", "out_features", out_features, 0)
         self.weight = Parameter(ts.empty((self.out_features, self.in_features), dtype=dtype))
@@ -46,6 +45,8 @@ class Linear(Module):
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""

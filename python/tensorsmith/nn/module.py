@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import tensorsmith as ts
 from tensorsmith.dtypes import DType
-from tensorsmith.nn import _checks
 from tensorsmith.nn._backward_hooks import Watch
 from tensorsmith.nn._hooks import RemovableHandle
 from tensorsmith.nn._load import Source, checked_source, separate
@@ -470,23 +469,23 @@ class Module:
                     parameter.grad = ts.zeros_like(parameter.grad)
 
     def to(self: M, device: Any = None, dtype: Any = None) -> M:
-        """Cast floating-point parameters and buffers to `dtype`, in place: optimizers keep their references.
+        """Cast floating-point parameters and buffers to `dtype` and move everything to `device`, in place:
+        optimizers keep their references.
 
-        `to(ts.float64)`, `to(dtype=ts.float64)`, `to("cpu", ts.float64)`. Gradients are cast too. Optimizer
-        state is not: make the optimizer after the cast.
+        `to(ts.float64)`, `to("cuda")`, `to("cpu", ts.float64)`. Gradients follow. Optimizer state does not: make the
+        optimizer afterwards. RuntimeError where the device is not available.
         """
         if device is not None and dtype is None and isinstance(device, DType):
             device, dtype = None, device
-        _checks.cpu("Module.to", device)
-        if dtype is None:
-            return self
-        if not ts.isdtype(dtype, "real floating"):
+        if dtype is not None and not ts.isdtype(dtype, "real floating"):
             raise TypeError(f"Module.to: dtype must be a floating-point type, got {dtype}")
         casts: list[tuple[Tensor, Tensor, Tensor | None]] = []  # all before the first change
         for tensor in [*self.parameters(), *self.buffers()]:
-            if ts.isdtype(tensor.dtype, "real floating") and tensor.dtype != dtype:
-                grad = None if tensor.grad is None else tensor.grad.detach().astype(dtype)
-                casts.append((tensor, tensor.detach().astype(dtype), grad))
+            wanted = dtype if dtype is not None and ts.isdtype(tensor.dtype, "real floating") else None
+            value = tensor.detach().to(dtype=wanted, device=device)
+            if value.dtype != tensor.dtype or value.device != tensor.device:
+                grad = None if tensor.grad is None else tensor.grad.detach().to(dtype=wanted, device=device)
+                casts.append((tensor, value, grad))
         for tensor, value, grad in casts:
             tensor._share(value)
             tensor.grad = grad
@@ -503,6 +502,10 @@ class Module:
     def cpu(self: M) -> M:
         """`to("cpu")`."""
         return self.to("cpu")
+
+    def cuda(self: M) -> M:
+        """`to("cuda")`."""
+        return self.to("cuda")
 
     # --- state -------------------------------------------------------------------------------
 

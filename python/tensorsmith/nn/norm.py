@@ -48,7 +48,6 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__()
         name = self._get_name()
-        _checks.cpu(name, device)
         self.num_features = _checks.integer(name, "num_features", num_features)
         self.eps = _checks.at_least(name, "eps", eps)
         self.momentum = momentum if momentum is None else _checks.probability(name, "momentum", momentum)
@@ -61,6 +60,8 @@ class _BatchNorm(Module):
         self.register_buffer("running_mean", ts.zeros(shape, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ts.ones(shape, dtype=dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", ts.zeros((), dtype=ts.int64) if tracked else None)
+        if device is not None:
+            self.to(device)
 
     def reset_running_stats(self) -> None:
         """Forget what was measured: mean 0, variance 1."""
@@ -143,7 +144,6 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _checks.cpu("LayerNorm", device)
         extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         if not extents:
             raise ValueError("LayerNorm: normalized_shape must name at least one axis, got ()")
@@ -154,6 +154,8 @@ class LayerNorm(Module):
         affine = elementwise_affine
         self.register_parameter("weight", Parameter(ts.ones(shape, dtype=dtype)) if affine else None)
         self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine and bias else None)
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
@@ -186,7 +188,6 @@ class RMSNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _checks.cpu("RMSNorm", device)
         extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         if not extents:
             raise ValueError("RMSNorm: normalized_shape must name at least one axis, got ()")
@@ -195,6 +196,8 @@ class RMSNorm(Module):
         self.elementwise_affine = elementwise_affine
         weight = Parameter(ts.ones(self.normalized_shape, dtype=dtype)) if elementwise_affine else None
         self.register_parameter("weight", weight)
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Weight 1."""
@@ -224,7 +227,6 @@ class GroupNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _checks.cpu("GroupNorm", device)
         self.num_groups = _checks.integer("GroupNorm", "num_groups", num_groups)
         self.num_channels = _checks.integer("GroupNorm", "num_channels", num_channels)
         if num_channels % num_groups:
@@ -234,6 +236,8 @@ class GroupNorm(Module):
         shape = (num_channels,)
         self.register_parameter("weight", Parameter(ts.ones(shape, dtype=dtype)) if affine else None)
         self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine else None)
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""

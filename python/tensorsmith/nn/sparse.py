@@ -37,7 +37,6 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        _checks.cpu("Embedding", device)
         self.num_embeddings = _checks.integer("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = _checks.integer("Embedding", "embedding_dim", embedding_dim)
         _checks.only("Embedding", "max_norm", max_norm, None)
@@ -59,6 +58,8 @@ class Embedding(Module):
             if tuple(_weight.shape) != shape:
                 raise ValueError(f"Embedding: weight must have shape {shape}, got {tuple(_weight.shape)}")
             self.weight = Parameter(_weight, not _freeze)
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Draw a new table; the padding row is zero."""

@@ -35,7 +35,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
         return x
     if not isinstance(x, Tensor):
         x = asarray(x)
-    state = _state("dropout", generator)
+    state = _state("dropout", generator, x)
     if x.is_contiguous():
         return core.dropout(state, x, p)
     # The numbers follow the memory, so that a channels-last x needs no copy.

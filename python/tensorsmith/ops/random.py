@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
@@ -40,13 +41,36 @@ class Generator:
     independent.
     """
 
-    __slots__ = ("_words", "state")
+    __slots__ = ("_device", "_host", "_state")
 
     def __init__(self, seed: int | None = None, stream: int = 0) -> None:
         number = secrets.randbits(64) if seed is None else _word("Generator", "seed", seed)
-        self._words = np.array([number, 0, _word("Generator", "stream", stream)], np.uint64)
+        self._host = np.array([number, 0, _word("Generator", "stream", stream)], np.uint64)
         # The kernels' view of the same memory: a draw advances the counter there.
-        self.state = asarray(self._words)
+        self._state = asarray(self._host, device="cpu")
+        # While the GPU draws, the state is there instead.
+        self._device: Any = None
+
+    @property
+    def _words(self) -> Any:
+        if self._device is not None:
+            self._host[:] = self._device.cpu().numpy()
+            self._device = None
+        return self._host
+
+    def on(self, device: str) -> Any:
+        """The state where `device` can draw from it: the numbers are the same on every device."""
+        if device == "cpu":
+            _ = self._words
+            return self._state
+        if self._device is None:
+            self._device = self._state.to(device)
+        return self._device
+
+    @property
+    def state(self) -> Any:
+        """The state on the CPU: uint64 {seed, counter, stream}."""
+        return self.on("cpu")
 
     @property
     def seed(self) -> int:
@@ -84,14 +108,15 @@ class Generator:
         return f"Generator(seed={seed}, counter={counter}, stream={stream})"
 
 
-def _state(operation: str, generator: Generator | None) -> Any:
+def _state(operation: str, generator: Generator | None, like: Any = None) -> Any:
+    device = _core.device() if like is None else like.device
     if generator is None:
-        return default_generator.state
+        return default_generator.on(device)
     if not isinstance(generator, Generator):
         raise TypeError(
             f"{operation}: generator must be a ts.random.Generator, got {type(generator).__name__}"
         )
-    return generator.state
+    return generator.on(device)
 
 
 def _shape(size: Any) -> Any:
@@ -170,7 +195,7 @@ def standard_normal(size: Any = None, dtype: Any = None, generator: Generator | 
 
 def bernoulli(p: Any = 0.5, size: Any = None, generator: Generator | None = None) -> Any:
     """bool: True with probability p. p may be a tensor of probabilities, which then gives the shape."""
-    state = _state("bernoulli", generator)
+    state = _state("bernoulli", generator, p if isinstance(p, Tensor) else None)
     if isinstance(p, Tensor):
         if size is not None and tuple(np.atleast_1d(size)) != p.shape:
             raise ValueError(f"bernoulli: size {size} does not agree with p of shape {p.shape}")
@@ -198,7 +223,7 @@ def integers(
 
 def permutation(x: Any, axis: int = 0, generator: Generator | None = None) -> Any:
     """0 ... x - 1 in random order, or for a tensor its slices along `axis` in random order."""
-    state = _state("permutation", generator)
+    state = _state("permutation", generator, x if isinstance(x, Tensor) else None)
     if isinstance(x, Tensor):
         return core.take(x, core.random_permutation(state, x.shape[axis]), axis)
     return core.random_permutation(state, x)
@@ -206,17 +231,17 @@ def permutation(x: Any, axis: int = 0, generator: Generator | None = None) -> An
 
 def uniform_(x: Any, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill x from [low, high); returns x."""
-    return core.uniform_(x, _state("uniform_", generator), low, high)
+    return core.uniform_(x, _state("uniform_", generator, x), low, high)
 
 
 def normal_(x: Any, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill x with normal numbers; returns x."""
-    return core.normal_(x, _state("normal_", generator), mean, std)
+    return core.normal_(x, _state("normal_", generator, x), mean, std)
 
 
 def bernoulli_(x: Any, p: float = 0.5, *, generator: Generator | None = None) -> Any:
     """Fill x with 1 where a draw of probability p succeeds, 0 elsewhere; returns x."""
-    return core.bernoulli_(x, _state("bernoulli_", generator), p)
+    return core.bernoulli_(x, _state("bernoulli_", generator, x), p)
 
 
 for _method in (uniform_, normal_, bernoulli_):

@@ -1,6 +1,6 @@
 """`Optimizer`: parameter groups, flat state, one kernel call a group.
 
-The parameters of a group that share a dtype form a bucket. Its state lives in flat tensors, parameter i's
+The parameters of a group that share a dtype and a device form a bucket. Its state lives in flat tensors, parameter i's
 slice after parameter i-1's, and its learning rate and the like in `hyper`, float64 memory that the kernel
 reads: it is rewritten only when a value changes. A step is one core call per bucket, whatever the number of
 parameters; the kernel counts the steps of each parameter and skips those without a gradient. What
@@ -34,8 +34,8 @@ class Bucket:
         self.offsets = [0]
         for parameter in params:
             self.offsets.append(self.offsets[-1] + parameter.size)
-        self.hyper = ts.zeros((slots,), dtype=ts.float64)
-        self.hyper_view: np.ndarray[Any, Any] = self.hyper.numpy()
+        self.hyper = ts.zeros((slots,), dtype=ts.float64, device=params[0].device)
+        self.hyper_view = self._view_of_hyper()
         self.values: tuple[float, ...] = ()
         self.state: dict[str, Tensor] = {}
 
@@ -45,11 +45,18 @@ class Bucket:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self.hyper_view = self.hyper.numpy()  # a copy needs a view of its own memory
+        self.hyper_view = self._view_of_hyper()  # a copy needs a view of its own memory
+
+    def _view_of_hyper(self) -> np.ndarray[Any, Any]:
+        """The memory that `set_hyper` writes: the kernel's own, or on its way to the GPU."""
+        view: np.ndarray[Any, Any] = self.hyper.cpu().numpy()
+        return view
 
     def set_hyper(self, values: tuple[float, ...]) -> None:
         """Rewrite the numbers that the kernel reads."""
         self.hyper_view[:] = values
+        if self.hyper.device != "cpu":
+            self.hyper.copy_(self.hyper_view)
         self.values = values
 
     def flat(self, name: str, fill: float = 0.0) -> Tensor:
@@ -59,9 +66,9 @@ class Bucket:
         tensor = self.state.get(name)
         if tensor is None:
             if name == "step":
-                tensor = ts.zeros((len(self.params),), dtype=ts.float64)
+                tensor = ts.zeros((len(self.params),), dtype=ts.float64, device=self.hyper.device)
             else:
-                tensor = ts.full((self.offsets[-1],), fill, dtype=self.params[0].dtype)
+                tensor = ts.full((self.offsets[-1],), fill, self.params[0].dtype, self.hyper.device)
             self.state[name] = tensor
         return tensor
 
@@ -159,10 +166,10 @@ class Optimizer:
     def _prepare(self) -> list[Bucket]:
         """Buckets for the groups that have none yet."""
         for group in self.param_groups[self._groups_ready :]:
-            by_dtype: dict[Any, list[Tensor]] = {}
+            alike: dict[Any, list[Tensor]] = {}
             for parameter in group["params"]:
-                by_dtype.setdefault(parameter.dtype, []).append(parameter)
-            buckets = [Bucket(group, params, self._slots) for params in by_dtype.values()]
+                alike.setdefault((parameter.dtype, parameter.device), []).append(parameter)
+            buckets = [Bucket(group, params, self._slots) for params in alike.values()]
             for bucket in buckets:
                 for name, fill in self._names(group).items():
                     bucket.flat(name, fill)
@@ -216,7 +223,7 @@ class Optimizer:
             names = [name for name in self._names(bucket.group) if name in bucket.state]
             if not names:
                 continue
-            steps = bucket.state["step"].numpy()
+            steps = bucket.state["step"].cpu().numpy()
             for index, parameter in enumerate(bucket.params):
                 if steps[index] > 0 or self._state_from_start:
                     entries[parameter] = {

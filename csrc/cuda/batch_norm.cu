@@ -1,0 +1,175 @@
+// Batch norm: y = (x - mean_c) rstd_c w_c + b_c, mean and variance of channel c over the batch (biased).
+//
+// x (N, C, S); M = N S numbers a channel; h = (x - mean) rstd.
+//   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
+// Channels last or first. The statistics are sums by the tree of reduce.h over (N, S), so both layouts give
+// the same bits. Forward reads x three times, backward reads dy and x twice; each writes its result once.
+#include "cuda/kernels.h"
+#include "cuda/reduce.h"
+#include "cuda/types.h"
+
+namespace ts::cuda {
+namespace {
+
+// (N, C, S) seen as (C | N, S): the channel kept, the rest reduced.
+struct ByChannel {
+  std::int64_t shape[3], strides[3];
+  View view;
+  explicit ByChannel(const View& x)
+      : shape{x.shape[1], x.shape[0], x.shape[2]},
+        strides{x.strides[1], x.strides[0], x.strides[2]},
+        view(x) {
+    view.shape = shape;
+    view.strides = strides;
+  }
+};
+
+template <class T>
+struct ChannelMean {
+  using Value = T;
+  using Sum = T;
+  T* mean;
+  T count;
+  TS_INLINE Sum start(std::int64_t) const { return 0; }
+  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const { s += v; }
+  TS_INLINE void merge(Sum& s, const Sum& later) const { s += later; }
+  TS_INLINE void finish(const Sum& s, std::int64_t at) const { mean[at] = s / count; }
+};
+// rstd, and the running statistics where they are kept; everything lies as mean does.
+template <class T>
+struct ChannelSpread {
+  using Value = T;
+  struct Sum {
+    T sum, mean;
+  };
+  const T* mean;
+  T *rstd, *running_mean, *running_var;
+  T count, eps, momentum;
+  TS_INLINE Sum start(std::int64_t at) const { return {T(0), mean[at]}; }
+  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const {
+    const Vec<T> d(v - s.mean);
+    s.sum = fma(d, d, Vec<T>(s.sum)).r;
+  }
+  TS_INLINE void merge(Sum& s, const Sum& later) const { s.sum += later.sum; }
+  TS_INLINE void finish(const Sum& s, std::int64_t at) const {
+    rstd[at] = T(1) / sqrt(Vec<T>(s.sum / count + eps)).r;
+    const T rest = T(1) - momentum;
+    if (running_mean) running_mean[at] = rest * running_mean[at] + momentum * s.mean;
+    if (running_var) running_var[at] = rest * running_var[at] + momentum * (s.sum / (count - T(1)));
+  }
+};
+template <class T>
+struct ChannelGradients {
+  using Value = T;
+  struct Sum {
+    T dy, dyh, mean, rstd;
+  };
+  const T *mean, *rstd;
+  T *dbias, *dweight;
+  TS_INLINE Sum start(std::int64_t at) const { return {T(0), T(0), mean[at], rstd[at]}; }
+  TS_INLINE void step(Sum& s, T x, T dy, std::int64_t) const {
+    s.dy += dy;
+    s.dyh = fma(Vec<T>(dy), Vec<T>((x - s.mean) * s.rstd), Vec<T>(s.dyh)).r;
+  }
+  TS_INLINE void merge(Sum& s, const Sum& later) const { s.dy += later.dy, s.dyh += later.dyh; }
+  TS_INLINE void finish(const Sum& s, std::int64_t at) const { dbias[at] = s.dy, dweight[at] = s.dyh; }
+};
+
+struct Volume {
+  std::int64_t N, C, S, n, c, s;  // strides
+  explicit Volume(const View& v)
+      : N(v.shape[0]), C(v.shape[1]), S(v.shape[2]), n(v.strides[0]), c(v.strides[1]), s(v.strides[2]) {}
+  TS_INLINE std::int64_t at(std::int64_t in, std::int64_t ic, std::int64_t is) const {
+    return in * n + ic * c + is * s;
+  }
+};
+
+// y = f(channel, x, dy), a thread an element, in y's memory order.
+template <class T, class F>
+__global__ void channels_kernel(const Volume v, const T* x, const Volume xs, const T* dy, const Volume ds,
+                                T* y, const F f, bool last, std::int64_t count) {
+  std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  std::int64_t n, c, s;
+  if (last) {
+    c = i % v.C, i /= v.C;
+    s = i % v.S, n = i / v.S;
+  } else {
+    s = i % v.S, i /= v.S;
+    c = i % v.C, n = i / v.C;
+  }
+  y[v.at(n, c, s)] = f(c, x[xs.at(n, c, s)], dy ? dy[ds.at(n, c, s)] : T(0));
+}
+template <class T, class F>
+void map_channels(const View& x, const View& dy, const View& y, const F& f) {
+  const std::int64_t count = y.size();
+  if (count == 0) return;
+  const bool last = y.strides[1] == 1 && (y.shape[1] > 1 || y.strides[2] != 1);
+  launch(&channels_kernel<T, F>, dim3(blocks_of(ceil_div(count, 256))), dim3(256), 0, Volume(y),
+         static_cast<const T*>(x.data), Volume(x), static_cast<const T*>(dy.data),
+         dy.data ? Volume(dy) : Volume(x), static_cast<T*>(y.data), f, last, count);
+}
+
+template <class T>
+struct Normalise {
+  const T *mean, *rstd, *w, *b;
+  TS_INLINE T operator()(std::int64_t c, T x, T) const {
+    const T scale = w ? rstd[c] * w[c] : rstd[c];
+    const T h = (x - mean[c]) * scale;
+    return b ? h + b[c] : h;
+  }
+};
+template <class T>
+struct Affine {
+  const T *scale, *shift;
+  TS_INLINE T operator()(std::int64_t c, T x, T) const {
+    return fma(Vec<T>(x), Vec<T>(scale[c]), Vec<T>(shift ? shift[c] : T(0))).r;
+  }
+};
+template <class T>
+struct InputGradient {
+  const T *mean, *rstd, *w, *dbias, *dweight;
+  T count;
+  TS_INLINE T operator()(std::int64_t c, T x, T dy) const {
+    const T h = (x - mean[c]) * rstd[c], scale = w ? w[c] * rstd[c] : rstd[c];
+    return scale * (dy - dbias[c] / count - h * (dweight[c] / count));
+  }
+};
+
+}  // namespace
+
+void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
+                double momentum, double eps) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const ByChannel channels(x);
+    const T count = static_cast<T>(x.shape[0] * x.shape[2]);
+    reduce("batch_norm", channels.view, nullptr, mean, 2, ChannelMean<T>{mean.as<T>(), count});
+    reduce("batch_norm", channels.view, nullptr, mean, 2,
+           ChannelSpread<T>{mean.as<T>(), rstd.as<T>(), running_mean.as<T>(), running_var.as<T>(), count,
+                            static_cast<T>(eps), static_cast<T>(momentum)});
+    map_channels<T>(x, View{}, y, Normalise<T>{mean.as<T>(), rstd.as<T>(), weight.as<T>(), bias.as<T>()});
+  });
+}
+
+void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const std::int64_t C = x.shape[1];
+    const ByChannel xs(x), dys(dy);
+    const Workspace room(2 * C * static_cast<std::int64_t>(sizeof(T)));
+    T* const db = dbias ? dbias.as<T>() : room.as<T>();
+    T* const dw = dweight ? dweight.as<T>() : room.as<T>() + C;
+    reduce("batch_norm_backward", xs.view, &dys.view, mean, 2,
+           ChannelGradients<T>{mean.as<T>(), rstd.as<T>(), db, dw});
+    map_channels<T>(x, dy, dx,
+                    InputGradient<T>{mean.as<T>(), rstd.as<T>(), weight.as<T>(), db, dw,
+                                     static_cast<T>(x.shape[0] * x.shape[2])});
+  });
+}
+
+void channel_affine(In x, In scale, In shift, Out y) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    map_channels<T>(x, View{}, y, Affine<T>{scale.as<T>(), shift.as<T>()});
+  });
+}
+
+}  // namespace ts::cuda

@@ -26,7 +26,6 @@ FORMULAS = {
     "multiply", "negative", "nextafter", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid",
     "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
 }  # fmt: skip
-)
 
 
 def tensors(arrays: list[np.ndarray], dtype: str) -> list[Any]:

@@ -18,7 +18,8 @@ HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
 FLAGS = [
     "-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
-    "-mfma", "-msse4.1",    "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-variable", "-Wno-maybe-uninitialized",
+    "-mfma", "-msse4.1",
+    "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-variable", "-Wno-maybe-uninitialized",
     f"-I{HERE}", f"-I{CSRC}",
 ]  # fmt: skip
 

@@ -23,17 +23,23 @@ __all__ = ["adaptive_avg_pool", "adaptive_max_pool", "affine_grid", "grid_sample
 
 
 @lru_cache(maxsize=256)
-def _taps(make: Callable[..., tuple[Any, ...]], *options: Any) -> tuple[Tensor, Tensor, np.ndarray]:
-    """starts, columns and weights from `make(*options)`: lists of columns and weights, one for each output."""
+def _taps(
+    device: str, make: Callable[..., tuple[Any, ...]], *options: Any
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """starts and columns on `device`, and weights, from `make(*options)`: lists of columns and weights, one for each output."""
     columns, weights = make(*options)
     starts = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
     flat = np.concatenate([*columns, np.zeros(0, np.int64)]).astype(np.int64)
-    return asarray(starts), asarray(flat), np.concatenate([*weights, np.zeros(0)])
+    return (
+        asarray(starts, device=device),
+        asarray(flat, device=device),
+        np.concatenate([*weights, np.zeros(0)]),
+    )
 
 
 def _along(x: Tensor, axis: int, make: Callable[..., tuple[Any, ...]], *options: Any) -> Tensor:
-    starts, columns, weights = _taps(make, *options)
-    return core.csr_matmul(x, starts, columns, asarray(weights, dtype=x.dtype), axis)
+    starts, columns, weights = _taps(x.device, make, *options)
+    return core.csr_matmul(x, starts, columns, asarray(weights, dtype=x.dtype, device=x.device), axis)
 
 
 def _adaptive_windows(size: int, out: int) -> list[tuple[int, int]]:

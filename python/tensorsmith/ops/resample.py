@@ -26,7 +26,10 @@ __all__ = ["adaptive_avg_pool", "adaptive_max_pool", "affine_grid", "grid_sample
 def _taps(
     device: str, make: Callable[..., tuple[Any, ...]], *options: Any
 ) -> tuple[Tensor, Tensor, np.ndarray]:
-    """starts and columns on `device`, and weights, from `make(*options)`: lists of columns and weights, one for each output."""
+    """starts and columns on `device`, and weights.
+
+    From `make(*options)`: lists of columns and weights, one for each output.
+    """
     columns, weights = make(*options)
     starts = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
     flat = np.concatenate([*columns, np.zeros(0, np.int64)]).astype(np.int64)

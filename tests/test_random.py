@@ -277,3 +277,77 @@ def test_streams_stay_as_they_are(name: str) -> None:
         pytest.skip("without FMA the last bit may differ")
     digest = hashlib.sha256(draw(ts.random.Generator(2024)).numpy().tobytes()).hexdigest()
     assert digest[:16] == expected
+
+
+# --- draws made of others: by their distribution functions -----------------------------------------
+
+
+@pytest.mark.parametrize("shape", [0.3, 1.0, 2.5, 40.0])
+def test_gamma_and_exponential(shape: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    g = ts.random.Generator(5)
+    x = ts.random.gamma(shape, 2.0, size=20_000, dtype=ts.float64, generator=g).numpy()
+    assert stats.kstest(x, stats.gamma(shape, scale=2.0).cdf).pvalue > 1e-3
+    x = ts.random.exponential(3.0, size=20_000, generator=g).numpy()
+    assert x.dtype == np.float32 and stats.kstest(x, stats.expon(scale=3.0).cdf).pvalue > 1e-3
+
+
+def counted(x: np.ndarray, pmf: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Observed and expected counts of the values that are expected at least 8 times; the rest together."""
+    values = np.arange(x.min(), x.max() + 1)
+    expected = pmf(values) * x.size
+    often = expected >= 8
+    observed = np.bincount(x - x.min(), minlength=len(values))
+    seen, due = observed[often], expected[often]
+    return np.append(seen, x.size - seen.sum()), np.append(due, x.size - due.sum())
+
+
+COUNTS: list[tuple[str, tuple[Any, ...]]] = [
+    ("poisson", (0.2,)),
+    ("poisson", (7.5,)),
+    ("poisson", (3000.0,)),
+    ("binom", (1, 0.3)),
+    ("binom", (40, 0.9)),
+    ("binom", (10**6, 0.01)),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), COUNTS)
+def test_counts(name: str, arguments: tuple[Any, ...]) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    draw = ts.random.poisson if name == "poisson" else ts.random.binomial
+    x = draw(*arguments, size=50_000, generator=ts.random.Generator(6)).numpy()
+    observed, expected = counted(x, getattr(stats, name)(*arguments).pmf)
+    keep = expected > 1e-6
+    assert not observed[~keep].any()
+    assert (
+        stats.chisquare(observed[keep], expected[keep] * observed.sum() / expected[keep].sum()).pvalue > 1e-3
+    )
+
+
+def test_counts_at_their_ends() -> None:
+    assert not ts.random.poisson(0.0, size=5).numpy().any()
+    assert (ts.random.binomial(4, 1.0, size=5).numpy() == 4).all()
+    assert not ts.random.binomial(4, 0.0, size=5).numpy().any()
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_multinomial(replacement: bool) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    weights = np.array([1.0, 0.0, 3.0, 2.0, 4.0])
+    rows = ts.array(np.tile(weights, (20_000, 1)))
+    x = ts.random.multinomial(rows, 2, replacement, generator=ts.random.Generator(7)).numpy()
+    assert x.shape == (20_000, 2) and not (x == 1).any()
+    first = np.bincount(x[:, 0], minlength=5)
+    assert stats.chisquare(first[weights > 0], 2000 * weights[weights > 0]).pvalue > 1e-3
+    if not replacement:
+        assert (x[:, 0] != x[:, 1]).all()
+        # P(second = j) = sum over i != j of p_i p_j / (1 - p_i)
+        p = weights / 10
+        due = np.array([sum(p[i] * p[j] / (1 - p[i]) for i in range(5) if i != j) for j in range(5)])
+        second = np.bincount(x[:, 1], minlength=5)
+        assert stats.chisquare(second[p > 0], 20_000 * due[p > 0]).pvalue > 1e-3
+    with pytest.raises(ValueError, match="5 samples need"):
+        ts.random.multinomial(ts.array(weights), 5)
+    with pytest.raises(ValueError, match="finite and >= 0"):
+        ts.random.multinomial(ts.array([1.0, -1.0]), 1)

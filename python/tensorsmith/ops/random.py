@@ -7,6 +7,7 @@ that it used. `tensorsmith.random` is this module's public face.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -227,6 +228,132 @@ def permutation(x: Any, axis: int = 0, generator: Generator | None = None) -> An
     if isinstance(x, Tensor):
         return core.take(x, core.random_permutation(state, x.shape[axis]), axis)
     return core.random_permutation(state, x)
+
+
+def exponential(
+    scale: float = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """Exponential numbers of mean `scale` >= 0: -scale log(1 - u)."""
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"exponential: scale must be finite and >= 0, got {scale}")
+    u = core.random_uniform(_state("exponential", generator), _shape(size), 0.0, 1.0, dtype)
+    return core.multiply(core.log1p(core.negative(u)), -scale)
+
+
+def gamma(
+    shape: float,
+    scale: float = 1.0,
+    size: Any = None,
+    dtype: Any = None,
+    generator: Generator | None = None,
+) -> Any:
+    """Gamma numbers of the given shape > 0, mean shape * scale, by rejection (Marsaglia & Tsang 2000).
+
+    What was rejected is drawn again, all of it together, until nothing is left.
+    """
+    if not 0 < shape < math.inf or not 0 <= scale < math.inf:
+        raise ValueError(
+            f"gamma: shape must be finite and > 0 and scale finite and >= 0, got {shape} and {scale}"
+        )
+    state = _state("gamma", generator)
+    d = (shape if shape >= 1 else shape + 1) - 1 / 3
+    c = 1 / math.sqrt(9 * d)
+    y = core.random_uniform(state, _shape(size), 0.0, 1.0, dtype)  # also the power for shapes below 1
+    factor = core.power(y, 1 / shape) if shape < 1 else None
+    flat = core.zeros((y.size,), y.dtype)
+    pending = core.arange(y.size)
+    while pending.size:
+        z = core.random_normal(state, pending.shape, 0.0, 1.0, y.dtype)
+        u = core.random_uniform(state, pending.shape, 0.0, 1.0, y.dtype)
+        v = core.power(z * c + 1, 3)
+        inside = core.greater(v, 0)
+        bound = z * z * 0.5 + (1 - v + core.log(core.where(inside, v, 1.0))) * d
+        good = core.logical_and(inside, core.less(core.log1p(-u), bound))
+        taken = core.nonzero_flat(good)
+        core.index_set_(flat, 0, core.take(pending, taken, 0), core.take(v, taken, 0) * d)
+        pending = core.take(pending, core.nonzero_flat(core.logical_not(good)), 0)
+    flat = core.reshape(flat, y.shape) * scale
+    return flat if factor is None else flat * factor
+
+
+def _by_table(state: Any, size: Any, low: int, log_ratios: tuple[Any, Any]) -> Any:
+    """int64 whose probabilities follow from the mode's by the logarithms of their ratios, downwards and upwards:
+    where a uniform float64 falls among their sums."""
+    down, up = (np.cumsum(r) for r in log_ratios)
+    weights = np.exp(np.concatenate([down[::-1], [0.0], up]))
+    sums = np.cumsum(weights)
+    u = core.random_uniform(state, _shape(size), 0.0, float(sums[-1]), "float64")
+    place = core.searchsorted(asarray(sums), u, True)
+    return core.add(core.minimum(place, len(sums) - 1), low)
+
+
+def _reach(mode: int, deviation: float, least: int, most: int | None) -> tuple[int, int]:
+    """Twelve standard deviations around the mode: what lies beyond is below 2**-100."""
+    width = int(12 * deviation) + 40
+    return max(least, mode - width), mode + width if most is None else min(most, mode + width)
+
+
+def poisson(lam: float = 1.0, size: Any = None, generator: Generator | None = None) -> Any:
+    """int64 counts with mean `lam`, by inversion: probabilities are met to 2**-50. ValueError above 1e9."""
+    if not 0 <= lam <= 1e9:
+        raise ValueError(f"poisson: lam must be in [0, 1e9], got {lam}")
+    state = _state("poisson", generator)
+    if lam == 0:
+        return core.zeros(_shape(size), "int64")
+    mode = int(lam)
+    low, high = _reach(mode, math.sqrt(lam), 0, None)
+    down, up = np.arange(mode, low, -1.0), np.arange(mode + 1.0, high + 1)
+    return _by_table(state, size, low, (np.log(down / lam), np.log(lam / up)))
+
+
+def binomial(n: int, p: float, size: Any = None, generator: Generator | None = None) -> Any:
+    """int64: how many of n draws of probability p succeed, by inversion. ValueError for n above 1e12."""
+    if not 0 <= n <= 10**12 or not 0 <= p <= 1:
+        raise ValueError(f"binomial: n must be in [0, 1e12] and p in [0, 1], got {n} and {p}")
+    state = _state("binomial", generator)
+    if p in (0, 1) or n == 0:
+        return core.full(_shape(size), n if p == 1 else 0, "int64")
+    mode = min(n, int((n + 1) * p))
+    low, high = _reach(mode, math.sqrt(n * p * (1 - p)), 0, n)
+    down, up = np.arange(mode, low, -1.0), np.arange(mode + 1.0, high + 1)
+    odds = p / (1 - p)
+    return _by_table(
+        state, size, low, (np.log(down / ((n - down + 1) * odds)), np.log((n - up + 1) * odds / up))
+    )
+
+
+def multinomial(
+    probs: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Any:
+    """int64 (..., num_samples): classes drawn with the weights probs (..., C), which need not add up to 1, as
+    torch.multinomial. Without replacement the order is that of the draws.
+
+    ValueError for weights that are negative or not finite, or for too few positive ones.
+    """
+    weights = asarray(probs)
+    if weights.ndim not in (1, 2):
+        raise ValueError(f"multinomial: probs must have 1 or 2 dimensions, got shape {tuple(weights.shape)}")
+    weights = core.astype(weights.detach(), "float64")
+    positive = core.sum(core.greater(weights, 0), -1)
+    least = 1 if replacement else num_samples
+    if num_samples < 1 or (positive.size and int(core.min(positive)) < least):
+        raise ValueError(
+            f"multinomial: {num_samples} samples need at least {max(least, 1)} positive weights in every row"
+        )
+    if not bool(core.all(core.logical_and(core.isfinite(weights), core.greater_equal(weights, 0)))):
+        raise ValueError("multinomial: weights must be finite and >= 0")
+    state = _state("multinomial", generator)
+    if not replacement:  # the first to arrive at exponential times with these rates
+        u = core.random_uniform(state, weights.shape, 0.0, 1.0, "float64")
+        times = core.where(core.greater(weights, 0), -core.log1p(-u) / weights, math.inf)
+        return core.topk_index(times, num_samples, -1, False)
+    sums = core.cumsum(weights, -1)
+    shape = (*weights.shape[:-1], num_samples)
+    u = core.random_uniform(state, shape, 0.0, 1.0, "float64")
+    # u < 1, so the product is below the total unless it rounds up to it.
+    place = core.searchsorted(sums, u * sums[..., -1:], True)
+    last = core.sum(core.less(sums, sums[..., -1:]), -1, None, True)
+    return core.minimum(place, last)
 
 
 def uniform_(x: Any, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Any:

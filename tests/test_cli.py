@@ -160,6 +160,16 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     assert [e.train_loss for e in resumed.curve] == [e.train_loss for e in through.curve]
 
 
+def test_steps_through_python_end_with_the_same_bits(tmp_path):
+    settings = train.Settings.default("digits", "cnn").replace(epochs=1)
+    replayed, eager = train.run(settings), train.run(settings, jit=False)
+    assert replayed.parameters_hash == eager.parameters_hash and replayed.accuracy == eager.accuracy
+    result = run(
+        "train", "--epochs", "1", "--no-jit", "--checkpoint", str(tmp_path / "c.safetensors"), cwd=tmp_path
+    )
+    assert result.returncode == 0 and eager.parameters_hash in result.stdout
+
+
 def test_a_killed_run_resumes_with_the_same_bits(tmp_path):
     through = parameters(run(*SHORT, "--checkpoint", tmp_path / "through").stdout)
     victim = subprocess.Popen(

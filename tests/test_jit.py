@@ -804,3 +804,103 @@ def test_a_call_may_be_recorded_while_it_is_profiled() -> None:
         f(ts.ones((3,)))
         f(ts.ones((3,)))
     assert [e.name for e in p.events].count("multiply") == 2 and f.cache_info().hits == 1
+
+
+# --- fusion ---------------------------------------------------------------------------------------
+
+
+def activation(x: Any, b: Any, t: Any, n: Any) -> Any:
+    return ts.tanh(x * 2 + b) * t
+
+
+def columns_and_casts(x: Any, b: Any, t: Any, n: Any) -> Any:
+    y = (x - n).astype(ts.float64) * 0.1
+    return ts.where(y > 0, y, -y).astype(ts.float32) + b, y
+
+
+def shared_and_in_place(x: Any, b: Any, t: Any, n: Any) -> Any:
+    y = ts.exp(x * 0.1)
+    z = y + x
+    z *= y
+    y += b
+    return y * z, z
+
+
+def summed(x: Any, b: Any, t: Any, n: Any) -> Any:
+    return ((x * 2 + 1).relu() * t).sum(), (x * x).mean(), (x - t).sum(axis=0)
+
+
+def integers(x: Any, b: Any, t: Any, n: Any) -> Any:
+    i = (x * 100).astype(ts.int32)
+    return (i * 3 + 1).sum(), ((i & 7) == 3).astype(ts.float32) * x
+
+
+@pytest.mark.parametrize("f", [activation, columns_and_casts, shared_and_in_place, summed, integers])
+@pytest.mark.parametrize(
+    "shape",
+    [(300, 100), (64, 512), (1, 40_000), (131_072,), (1_000_000,), (40_000, 3), (3, 70_000), (8, 16, 32, 5)],
+)
+def test_fused_steps_have_the_bits_of_single_ones(f: Any, shape: tuple[int, ...], threads: int) -> None:
+    args = tensor(*shape), tensor(shape[-1], seed=1), tensor(*shape, seed=2), tensor(*shape[:-1], 1, seed=3)
+    g = ts.jit(f)
+    for k in range(2):
+        moved = tuple(a + k for a in args)
+        expected, got = f(*moved), g(*moved)
+        for a, b in zip(expected, got) if isinstance(expected, tuple) else [(expected, got)]:
+            assert a.dtype == b.dtype and a.shape == b.shape
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+    if shape != (3, 70_000) or f is summed:  # a row that no cache holds, beside one that is repeated
+        assert "+" in g.graph().split("arena")[1]
+
+
+@pytest.mark.parametrize("order", [(0, 3, 1, 2), (3, 2, 1, 0)])
+def test_fusion_keeps_layouts(order: tuple[int, ...]) -> None:
+    base = tensor(8, 16, 24, 10)
+    x = base.permute_dims(np.argsort(order).tolist())
+
+    def f(x: Any) -> Any:
+        return ts.sigmoid(x * 2) - x.sum() + x
+
+    g = ts.jit(f)
+    g(x)
+    expected, got = f(x), g(x)
+    assert expected.strides == got.strides and np.array_equal(expected.numpy(), got.numpy())
+
+
+def test_nothing_is_fused_over_memory_that_is_shared() -> None:
+    memory = np.arange(20_001, dtype=np.float32)
+
+    def f(a: Any, b: Any) -> Any:
+        a *= 2
+        a += 1
+        return b * a
+
+    def run(f: Any) -> np.ndarray:
+        memory[:] = np.arange(20_001)
+        for _ in range(2):
+            y = f(ts.asarray(memory[1:]), ts.asarray(memory[:-1]))
+        return np.stack([y.numpy(), memory[1:]])
+
+    assert np.array_equal(run(f), run(ts.jit(f)))
+
+
+def test_a_schedule_between_pointwise_steps_stays_between() -> None:
+    p = nn.Parameter(ts.ones((10_000,)))
+    opt = optim.SGD([p], lr=1.0)
+
+    @ts.jit
+    def step() -> Any:
+        with ts.no_grad():
+            before = p * 2 + 1
+            p.grad = before * 0.5
+        opt.step()
+        with ts.no_grad():
+            return p * 3 + before
+
+    q = np.ones(10_000, np.float32)
+    for lr in (1.0, 0.5, 0.25):
+        opt.param_groups[0]["lr"] = lr
+        before = q * 2 + 1
+        q = q - np.float32(lr) * (before * np.float32(0.5))
+        assert np.allclose(step().numpy(), q * 3 + before)
+    assert step.cache_info().misses == 1

@@ -169,6 +169,7 @@ void Capture::record(const Call& call) {
             static_cast<int>(r.views_.size()),
             static_cast<int>(call.views.size()),
             static_cast<int>(r.attributes_.size()),
+            static_cast<int>(call.attributes.size()),
             0};
   for (std::size_t i = 0; i < call.views.size(); ++i) {
     const View& view = call.views[i];
@@ -269,7 +270,19 @@ std::unique_ptr<Recording> Capture::finish(const std::vector<Storage*>& results)
     r.results_.push_back(static_cast<int>(&slot - slots_.data()));
   }
   r.slots_ = std::move(slots_);
-  r.plan();
+  // Two storages may be views of one NumPy array, made apart: then what the steps write may be what others
+  // read.
+  bool apart = true;
+  std::vector<std::pair<const char*, const char*>> ranges;
+  for (const Slot& slot : r.slots_) {
+    const Storage* s = slot.keep ? slot.keep.get() : slot.kind == Slot::input ? slot.alive : nullptr;
+    if (s)
+      ranges.emplace_back(static_cast<const char*>(s->data()),
+                          static_cast<const char*>(s->data()) + s->nbytes());
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (std::size_t i = 1; i < ranges.size(); ++i) apart &= ranges[i].first >= ranges[i - 1].second;
+  r.plan(apart);
   return std::move(recording_);
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/array.h"
+#include "core/fuse.h"
 #include "core/watch.h"
 
 namespace ts {
@@ -49,7 +50,8 @@ struct Step {
   Thunk thunk;
   int first, count;  // its operands and views
   int attributes;    // where its attributes begin
-  int line;          // of Python, in `lines`
+  int attribute_bytes;
+  int line;  // of Python, in `lines`
 };
 
 // A piece of memory for slots that are inside: a block of its own, or that of a result, until it is written.
@@ -89,8 +91,13 @@ class Recording {
 
  private:
   friend class Capture;
-  void plan();
+  void plan(bool fusible);
   void drop_dead();
+  void find_lifetimes();
+  void fuse();
+  std::size_t group_end(std::size_t begin) const;
+  bool barrier_between(std::size_t a, std::size_t b) const;
+  bool fuse_group(std::size_t begin, std::size_t& end, std::vector<Step>& out, bool with_sum);
   void place();
   bool place_in(int bin, int slot);
   void resolve();
@@ -108,6 +115,9 @@ class Recording {
   std::vector<int> bump_;               // outside slots that are written
   std::vector<void*> bases_;            // by slot: where its views point now
   std::vector<int> dropped_;            // calls whose results nobody reads
+  std::vector<int> fused_;              // steps that joined the one before, counted without those
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<int> barriers_;  // calls, ascending: something happens before each
   Stats stats_{};
   std::vector<Bin> bins_;
 };
@@ -134,6 +144,8 @@ class Capture {
   std::vector<std::string> escaped(const std::vector<const Storage*>& handed_out) const;
   // Plans the recording. The storages, all made within, become its results.
   std::unique_ptr<Recording> finish(const std::vector<Storage*>& results);
+  // No group of fused steps goes past here: the host does something between the calls.
+  void barrier() { recording_->barriers_.push_back(steps()); }
 
  private:
   friend void detail::watched(const Call&);

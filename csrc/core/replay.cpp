@@ -19,9 +19,18 @@ std::int64_t rounded(std::int64_t bytes) {
 
 }  // namespace
 
-void Recording::plan() {
+void Recording::plan(bool fusible) {
   stats_.calls = static_cast<std::int64_t>(steps_.size());
+  // Views have no memory yet; fusion looks at their shapes and strides.
+  for (View& view : views_) {
+    view.shape = extents_.data() + reinterpret_cast<std::size_t>(view.data);
+    view.strides = view.shape + view.ndim;
+    view.data = nullptr;
+  }
   drop_dead();
+  find_lifetimes();
+  if (fusible) fuse();
+  find_lifetimes();
   place();
   resolve();
   stats_.steps = static_cast<std::int64_t>(steps_.size());
@@ -49,13 +58,23 @@ void Recording::drop_dead() {
       if (use.slot >= 0) wanted[static_cast<std::size_t>(use.slot)] = true;
     }
   }
+  const std::vector<Step> original = steps_;
   std::size_t kept = 0;
   for (std::size_t s = 0; s < steps_.size(); ++s)
     if (stays[s])
       steps_[kept++] = steps_[s];
     else
       dropped_.push_back(static_cast<int>(s));
+  for (const int s : dropped_)
+    for (int k = original[static_cast<std::size_t>(s)].first,
+             n = k + original[static_cast<std::size_t>(s)].count;
+         k < n; ++k)
+      operands_[static_cast<std::size_t>(k)].slot = kNothing;
   steps_.resize(kept);
+}
+
+// Which steps use each slot first and last.
+void Recording::find_lifetimes() {
   for (Slot& slot : slots_) slot.first = slot.last = -1;
   for (std::size_t s = 0; s < steps_.size(); ++s)
     for (int k = steps_[s].first; k < steps_[s].first + steps_[s].count; ++k) {
@@ -145,9 +164,6 @@ void Recording::resolve() {
   for (std::size_t i = 0; i < views_.size(); ++i) {
     View& view = views_[i];
     const Use& use = operands_[i];
-    const auto extents = reinterpret_cast<std::size_t>(view.data);
-    view.shape = extents_.data() + extents;
-    view.strides = view.shape + view.ndim;
     view.data = use.slot == kPool ? pool_.data() + use.offset : nullptr;
   }
   std::vector<bool> written(slots_.size());
@@ -173,7 +189,11 @@ void Recording::resolve() {
 }
 
 int Recording::position(int call) const {
-  return call - static_cast<int>(std::lower_bound(dropped_.begin(), dropped_.end(), call) - dropped_.begin());
+  const auto before = [](const std::vector<int>& list, int x) {
+    return static_cast<int>(std::lower_bound(list.begin(), list.end(), x) - list.begin());
+  };
+  const int kept = call - before(dropped_, call);
+  return kept - before(fused_, kept);
 }
 
 bool Recording::stale() const {

@@ -443,7 +443,9 @@ bool serves(const Entry& e, const Signature& s, std::string* why) {
     const Array& x = array_of(now);
     const Input& input = e.inputs[static_cast<std::size_t>(g.input)];
     if (x.dtype() != input.dtype || x.shape() != input.shape || x.strides() != input.strides ||
-        x.read_only() || meets(e, x))
+        x.read_only() || meets(e, x) || std::any_of(s.leaves.begin(), s.leaves.end(), [&](const Ref& other) {
+          return may_overlap(x, array_of(other.get()));
+        }))
       return no("a gradient has another shape, dtype or layout");
   }
   return true;
@@ -741,7 +743,10 @@ PyObject* take_up(PyObject*, PyObject* capsule) {
 // at_replay(function): replays call it here, between their steps.
 PyObject* at_replay(PyObject*, PyObject* function) {
   return guarded([&]() -> PyObject* {
-    if (t_session) t_session->effects.emplace_back(t_session->capture.steps(), Ref::share(function));
+    if (t_session) {
+      t_session->effects.emplace_back(t_session->capture.steps(), Ref::share(function));
+      t_session->capture.barrier();
+    }
     Py_RETURN_NONE;
   });
 }

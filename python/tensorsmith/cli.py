@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--resume", type=Path, metavar="PATH", help="a checkpoint to go on from, with its settings"
     )
+    train.add_argument(
+        "--no-jit", action="store_true", help="run every step through Python instead of replaying a recording"
+    )
     train.set_defaults(run=_train)
 
     info = commands.add_parser(
@@ -153,7 +156,11 @@ def _train(options: argparse.Namespace) -> None:
         if not checkpoint.absolute().parent.is_dir():
             raise UsageError(f"tensorsmith train: the folder of --checkpoint {checkpoint} does not exist")
         result = train.run(
-            settings, checkpoint=checkpoint, resume=options.resume, reporter=_reporter(settings)
+            settings,
+            checkpoint=checkpoint,
+            resume=options.resume,
+            reporter=_reporter(settings),
+            jit=not options.no_jit,
         )
     except (MissingDataError, ts.FileFormatError, ValueError) as error:
         raise UsageError(f"tensorsmith train: {error}") from None

@@ -264,12 +264,14 @@ def run(
     resume: str | os.PathLike[str] | None = None,
     stop_after: int | None = None,
     reporter: Reporter | None = None,
+    jit: bool = True,
 ) -> Result:
     """Trains, validates after every epoch and tests at the end.
 
     checkpoint: where to save after every epoch.
     resume: a checkpoint of a run with the same settings, to go on from.
     stop_after: ends the run after so many epochs of the settings' (to go on later).
+    jit: replay the training step from a recording (`ts.jit`); the bits are the same either way.
     """
     reporter = reporter or Reporter()
     parts = load_parts(settings)
@@ -301,18 +303,23 @@ def run(
         done = load_checkpoint(resume, **state).epoch
     reporter.started(settings, parts, model)
 
+    def step(images: ts.Tensor, labels: ts.Tensor) -> ts.Tensor:
+        loss = F.cross_entropy(model(images), labels, label_smoothing=settings.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    update = ts.jit(step) if jit else step
     for epoch in range(done, min(settings.epochs, stop_after or settings.epochs)):
         parts.train.set_epoch(epoch)
         model.train()
         began, total = time.perf_counter(), 0.0
-        for step, (images, labels) in enumerate(loader):
-            loss = F.cross_entropy(model(images), labels, label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        for number, (images, labels) in enumerate(loader, 1):
+            loss = update(images, labels)
             scheduler.step()
             total += loss.item()
-            reporter.batch(epoch + 1, step + 1, steps)
+            reporter.batch(epoch + 1, number, steps)
         seconds = time.perf_counter() - began
         validation_loss, confusion = evaluate(model, parts.validation)
         curve.epochs.append(

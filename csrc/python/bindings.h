@@ -15,6 +15,7 @@ namespace ts::python {
   BIND(attention)         \
   BIND(conv)              \
   BIND(recurrent)         \
+  BIND(linalg)            \
   BIND(pool)              \
   BIND(index)             \
   BIND(random)            \

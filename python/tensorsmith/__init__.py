@@ -49,7 +49,7 @@ from tensorsmith.jit import jit
 from tensorsmith.random import manual_seed
 
 if TYPE_CHECKING:
-    from tensorsmith import cuda, data, nn, optim, utils
+    from tensorsmith import cuda, data, linalg, nn, optim, utils
     from tensorsmith.environment import config
     from tensorsmith.serialize import load, load_checkpoint, save, save_checkpoint
 
@@ -91,7 +91,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     return result
 
 
-_MODULES = ("nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler")
+_MODULES = ("nn", "optim", "linalg", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler")
 _MEMBERS = {
     "config": "environment",
     "load": "serialize",

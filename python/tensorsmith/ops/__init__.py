@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import tensorsmith.ops.linalg  # public as tensorsmith.linalg
 import tensorsmith.ops.optim  # steps of tensorsmith.optim; not part of the namespace
 from tensorsmith.ops.attention import *
 from tensorsmith.ops.complex import *

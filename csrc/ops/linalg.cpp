@@ -1,0 +1,158 @@
+// Factorisations: leading axes become one batch axis, operands are copied for the kernels to overwrite.
+#include "ops/linalg.h"
+
+#include "core/launch.h"
+#include "ops/elementwise.h"
+
+namespace ts::ops {
+namespace {
+
+struct Matrices {
+  Shape leading;
+  std::int64_t count = 1, m, n;
+
+  Matrices(const char* operation, const char* argument, const Array& a, bool square) {
+    check_domain(operation, argument, a.dtype(), Domain::floating);
+    if (a.dtype() != DType::float32 && a.dtype() != DType::float64)
+      type_error(operation, ": ", argument, " is ", name(a.dtype()), "; float32 or float64 is needed");
+    const int rank = a.ndim();
+    if (rank < 2)
+      value_error(operation, ": ", argument, " must have at least 2 dimensions (..., M, N), got shape ",
+                  a.shape());
+    m = a.shape(rank - 2), n = a.shape(rank - 1);
+    if (square && m != n)
+      value_error(operation, ": ", argument, " must be square matrices (..., N, N), got shape ", a.shape());
+    leading = Shape(a.shape().data(), rank - 2);
+    for (std::int64_t extent : leading) count *= extent;
+  }
+
+  Shape batched(std::int64_t rows, std::int64_t columns) const { return Shape{count, rows, columns}; }
+  // x, of this batch, with its leading axes again.
+  Array given_back(const Array& x) const {
+    Shape shape = leading;
+    for (int i = 1; i < x.ndim(); ++i) shape.push_back(x.shape(i));
+    return *x.view_as(shape);
+  }
+};
+
+// A fresh, dense copy, (B, M, N).
+Array fresh(const char* operation, const Array& a, const Matrices& x) {
+  Array y = empty(operation, a.dtype(), a.shape());
+  copy_into(operation, Operand(a), y);
+  return *y.view_as(x.batched(x.m, x.n));
+}
+
+// The first matrix of a batch whose info is not 0, or -1.
+std::int64_t failed(const Array& info) {
+  for (std::int64_t i = 0; i < info.size(); ++i)
+    if (info.data_as<std::int64_t>()[i] != 0) return i;
+  return -1;
+}
+
+void check_converged(const char* operation, const Array& info) {
+  const std::int64_t i = failed(info);
+  if (i < 0) return;
+  if (info.data_as<std::int64_t>()[i] == 2)
+    value_error(operation, ": matrix ", i, " of the batch holds inf or NaN");
+  runtime_error(operation, ": no convergence for matrix ", i, " of the batch");
+}
+
+}  // namespace
+
+Array cholesky(const Array& a) {
+  const char* operation = "cholesky";
+  const Matrices x(operation, "a", a, true);
+  Array l = fresh(operation, a, x), info = empty(operation, DType::int64, Shape{x.count});
+  launch<&Kernels::cholesky>(l, info);
+  if (const std::int64_t i = failed(info); i >= 0)
+    value_error(operation, ": matrix ", i,
+                " of the batch is not positive definite: its leading minor of order ",
+                info.data_as<std::int64_t>()[i], " is not positive");
+  return x.given_back(l);
+}
+
+std::tuple<Array, Array> lu(const Array& a) {
+  const char* operation = "lu";
+  const Matrices x(operation, "a", a, false);
+  Array factors = fresh(operation, a, x);
+  Array pivots = empty(operation, DType::int64, Shape{x.count, x.m < x.n ? x.m : x.n});
+  if (factors.size() > 0) launch<&Kernels::lu>(factors, pivots);
+  return {x.given_back(factors), x.given_back(pivots)};
+}
+
+Array swap_rows(const Array& b, const Array& pivots, bool inverse) {
+  const char* operation = "swap_rows";
+  const Matrices x(operation, "b", b, false);
+  check_same_dtype(operation, "pivots", pivots, DType::int64);
+  const std::int64_t steps = pivots.ndim() > 0 ? pivots.shape(pivots.ndim() - 1) : 0;
+  Shape expected = x.leading;
+  expected.push_back(steps);
+  check_shape(operation, "pivots", pivots, expected);
+  if (steps > x.m) value_error(operation, ": ", steps, " pivots for ", x.m, " rows");
+  const Array dense = contiguous(pivots);
+  for (std::int64_t i = 0; i < dense.size(); ++i) {
+    const std::int64_t row = dense.data_as<std::int64_t>()[i];
+    if (row < 0 || row >= x.m) index_error(operation, ": pivots must be in [0, ", x.m, "), got ", row);
+  }
+  Array y = fresh(operation, b, x);
+  if (y.size() > 0) launch<&Kernels::swap_rows>(*dense.view_as(Shape{x.count, steps}), y, inverse);
+  return x.given_back(y);
+}
+
+Array solve_triangular(const Array& a, const Array& b, bool upper, bool unit) {
+  const char* operation = "solve_triangular";
+  const Matrices x(operation, "a", a, true), y(operation, "b", b, false);
+  check_same_dtype(operation, "b", b, a.dtype());
+  if (x.leading != y.leading || x.n != y.m)
+    value_error(operation, ": a of shape ", a.shape(), " and b of shape ", b.shape(),
+                " do not fit: (..., N, N) and (..., N, K) are needed");
+  Array result = fresh(operation, b, y);
+  const std::optional<Array> view = a.view_as(x.batched(x.n, x.n));
+  launch<&Kernels::solve_triangular>(view ? *view : *contiguous(a).view_as(x.batched(x.n, x.n)), result,
+                                     upper, unit);
+  return y.given_back(result);
+}
+
+std::tuple<Array, Array> qr(const Array& a, bool complete) {
+  const char* operation = "qr";
+  const Matrices x(operation, "a", a, false);
+  if (x.m > std::int64_t{1} << 17) value_error(operation, ": a may have at most 131072 rows, got ", x.m);
+  const std::int64_t steps = x.m < x.n ? x.m : x.n, k = complete ? x.m : steps;
+  Array factors = fresh(operation, a, x), tau = empty(operation, a.dtype(), Shape{x.count, steps});
+  Array q = empty(operation, a.dtype(), x.batched(x.m, k));
+  launch<&Kernels::qr>(factors, tau, q);
+  return {x.given_back(q), x.given_back(contiguous(factors.slice(1, 0, k)))};
+}
+
+std::tuple<Array, Array> eigh(const Array& a, bool vectors) {
+  const char* operation = "eigh";
+  const Matrices x(operation, "a", a, true);
+  Array work = fresh(operation, a, x), w = empty(operation, a.dtype(), Shape{x.count, x.n});
+  Array rows = vectors ? empty(operation, a.dtype(), x.batched(x.n, x.n)) : Array();
+  Array info = empty(operation, DType::int64, Shape{x.count});
+  if (work.size() > 0) {
+    launch<&Kernels::eigh>(work, w, rows, info);
+    check_converged(operation, info);
+  }
+  if (!vectors) return {x.given_back(w), empty(operation, a.dtype(), Shape{0})};
+  const Array v = x.given_back(rows);
+  return {x.given_back(w), v.transpose(v.ndim() - 2, v.ndim() - 1)};
+}
+
+std::tuple<Array, Array, Array> svd_square(const Array& a, bool vectors) {
+  const char* operation = "svd";
+  const Matrices x(operation, "a", a, true);
+  Array g = fresh(operation, a, x), s = empty(operation, a.dtype(), Shape{x.count, x.n});
+  Array w = vectors ? empty(operation, a.dtype(), x.batched(x.n, x.n)) : Array();
+  Array info = empty(operation, DType::int64, Shape{x.count});
+  if (g.size() > 0) {
+    launch<&Kernels::svd>(g, s, w, info);
+    check_converged(operation, info);
+  }
+  if (!vectors)
+    return {empty(operation, a.dtype(), Shape{0}), x.given_back(s), empty(operation, a.dtype(), Shape{0})};
+  const Array u = x.given_back(w);
+  return {u.transpose(u.ndim() - 2, u.ndim() - 1), x.given_back(s), x.given_back(g)};
+}
+
+}  // namespace ts::ops

@@ -1,0 +1,394 @@
+"""Linear algebra on factorisations: docstrings and gradient rules. Matrices are the last two axes, float32 or float64.
+
+The gradients are those of Giles (2008) and of Walter & Lehmann (2010).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+from tensorsmith.ops.creation import asarray, eye, tril, triu
+from tensorsmith.ops.manipulate import broadcast_shapes
+
+__all__: list[str] = []  # tensorsmith.linalg is where they are public
+
+
+def _t(x: Any) -> Any:
+    return core.matrix_transpose(x)
+
+
+def _eye(a: Any) -> Any:
+    return core.broadcast_to(eye(a.shape[-1], dtype=a.dtype), a.shape)
+
+
+def _diagonal(x: Any) -> Any:
+    """The diagonal of square matrices, by a product with the identity."""
+    return core.sum(x * eye(x.shape[-1], dtype=x.dtype), -1)
+
+
+def _matrix(operation: str, a: Any, square: bool = False) -> Any:
+    a = asarray(a)
+    if a.dtype.kind not in ("floating", "complex"):
+        from tensorsmith import get_default_dtype
+
+        a = core.astype(a, get_default_dtype())
+    if a.ndim < 2 or (square and a.shape[-1] != a.shape[-2]):
+        form = "square matrices (..., N, N)" if square else "matrices (..., M, N)"
+        raise ValueError(f"{operation}: {form} are needed, got shape {tuple(a.shape)}")
+    return a
+
+
+# --- rules of the core's operations ---------------------------------------------------------------
+
+
+def _lower_inverse_both(l: Any, x: Any) -> Any:
+    """l^-T x l^-1 for a lower triangle l."""
+    x = core.solve_triangular(_t(l), x, True)
+    return _t(core.solve_triangular(_t(l), _t(x), True))
+
+
+def _cholesky_rule(dl: Any, l: Any) -> Any:
+    inner = core.matmul(_t(l), dl)
+    half = tril(inner) - 0.5 * inner * eye(l.shape[-1], dtype=l.dtype)
+    g = _lower_inverse_both(l, half)
+    return 0.5 * (g + _t(g))
+
+
+cholesky_core = define(core.cholesky, "The lower Cholesky factor.", a=_cholesky_rule)
+
+
+def _lu_rule(dfactors: Any, factors: Any, pivots: Any) -> Any:
+    m, n = factors.shape[-2:]
+    if m != n:
+        raise NotImplementedError(f"lu: the gradient of {m} x {n} matrices is not supported, only of square ones")
+    upper = triu(factors)
+    lower = tril(factors, -1) + _eye(factors)
+    inner = tril(core.matmul(_t(lower), tril(dfactors, -1)), -1) + triu(core.matmul(triu(dfactors), _t(upper)))
+    # L^-T inner U^-T
+    x = core.solve_triangular(_t(lower), inner, True, True)
+    x = _t(core.solve_triangular(upper, _t(x), True))
+    return core.swap_rows(x, pivots, True)
+
+
+define(core.lu, "L below the diagonal and U above it, with partial pivoting.", a=_lu_rule)
+define(
+    core.swap_rows,
+    "b with the row swaps of lu applied, or undone.",
+    b=lambda dy, pivots, inverse: core.swap_rows(dy, pivots, not inverse),
+)
+
+
+def _triangular_rule(dx: Any, a: Any, x: Any, upper: Any, unit: Any, needs: Any) -> Any:
+    db = core.solve_triangular(_t(a), dx, not upper, unit)
+    da = None
+    if needs[0]:
+        full = -core.matmul(db, _t(x))
+        offset = 1 if unit else 0
+        da = triu(full, offset) if upper else tril(full, -offset)
+    return da, db
+
+
+define(core.solve_triangular, "a^-1 b for one triangle of a.", wrt="a b", vjp=_triangular_rule)
+
+
+def _qr_rule(dys: Any, q: Any, r: Any) -> Any:
+    m, n, k = q.shape[-2], r.shape[-1], r.shape[-2]
+    if k != n or k > m or q.shape[-1] != n:
+        raise NotImplementedError(f"qr: the gradient is supported for M >= N in reduced mode, not for {m} x {n}")
+    dq = core.zeros(q.shape, dtype=q.dtype) if dys[0] is None else dys[0]
+    dr = core.zeros(r.shape, dtype=r.dtype) if dys[1] is None else triu(dys[1])
+    inner = core.matmul(r, _t(dr)) - core.matmul(_t(dq), q)
+    symmetric = tril(inner) + _t(tril(inner, -1))
+    g = dq + core.matmul(q, symmetric)
+    return _t(core.solve_triangular(r, _t(g), True))  # g r^-T
+
+
+define(core.qr, "Q and R.", wrt="a", vjp=lambda dys, q, r: (_qr_rule(dys, q, r),))
+
+
+def _inverse_differences(w: Any) -> Any:
+    """1 / (w_j - w_i), 0 on the diagonal."""
+    same = eye(w.shape[-1], dtype=w.dtype)
+    differences = core.expand_dims(w, -2) - core.expand_dims(w, -1)
+    return (1 - same) / (differences + same)
+
+
+def _eigh_rule(dys: Any, w: Any, v: Any) -> Any:
+    inner = 0.0 if dys[0] is None else core.expand_dims(dys[0], -1) * eye(w.shape[-1], dtype=w.dtype)
+    if dys[1] is not None:
+        inner = inner + core.matmul(_t(v), dys[1]) * _inverse_differences(w)
+    g = core.matmul(core.matmul(v, inner), _t(v))
+    return 0.5 * (g + _t(g))
+
+
+def _eigh_both(dys: Any, w: Any, v: Any, vectors: Any) -> Any:
+    if not vectors:
+        raise RuntimeError("eigh: eigenvalues without eigenvectors have no gradient; ask for both")
+    return (_eigh_rule(dys, w, v),)
+
+
+define(core.eigh, "Eigenvalues, ascending, and eigenvectors of symmetric matrices.", wrt="a", vjp=_eigh_both)
+
+
+def _svd_rule(dys: Any, u: Any, s: Any, vh: Any, vectors: Any) -> Any:
+    if not vectors:
+        raise RuntimeError("svd: singular values without vectors have no gradient; ask for both")
+    du, ds, dvh = dys
+    same = eye(s.shape[-1], dtype=s.dtype)
+    square = s * s
+    f = _inverse_differences(square)
+    row = core.expand_dims(s, -2)
+    inner = 0.0 if ds is None else core.expand_dims(ds, -1) * same
+    if du is not None:
+        j = f * core.matmul(_t(u), du)
+        inner = inner + (j + _t(j)) * row
+    if dvh is not None:
+        k = f * core.matmul(vh, _t(dvh))
+        inner = inner + core.expand_dims(s, -1) * (k + _t(k))
+    return (core.matmul(core.matmul(u, inner), vh),)
+
+
+define(core.svd_square, "u, s (descending) and vh of square matrices.", wrt="a", vjp=_svd_rule)
+
+
+# --- the public functions -------------------------------------------------------------------------
+
+
+def cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    """The lower triangle L with a = L L^T (or with `upper` its transpose) of symmetric positive definite matrices.
+
+    a: (..., N, N), of which the lower triangle is read. ValueError where a matrix is not positive definite."""
+    l = core.cholesky(_matrix("cholesky", a, True))
+    return _t(l) if upper else l
+
+
+def lu_factor(a: Any, /) -> tuple[Any, Any]:
+    """(factors, pivots): U on and above the diagonal, L below it (its own diagonal is 1), (..., M, N); row i was swapped
+    with row pivots[i]."""
+    factors, pivots = core.lu(_matrix("lu_factor", a))
+    return factors, pivots
+
+
+def lu(a: Any, /) -> tuple[Any, Any, Any]:
+    """(P, L, U) with a = P L U: P a permutation matrix, L (..., M, K) with a diagonal of 1, U (..., K, N)."""
+    a = _matrix("lu", a)
+    factors, pivots = core.lu(a)
+    m, n = a.shape[-2:]
+    k = min(m, n)
+    lower = tril(factors[..., :k], -1) + core.broadcast_to(eye(m, k, dtype=a.dtype), (*a.shape[:-1], k))
+    identity = core.broadcast_to(eye(m, dtype=a.dtype), (*a.shape[:-2], m, m))
+    return core.swap_rows(identity, pivots, True), lower, triu(factors[..., :k, :])
+
+
+def _singular(operation: str, factors: Any) -> None:
+    d = _diagonal(factors.detach())
+    if bool(core.any(d == 0)):
+        raise ValueError(f"{operation}: a matrix is singular")
+
+
+def _aligned(operation: str, a: Any, b: Any) -> tuple[Any, Any, bool]:
+    """a and b with equal leading axes, b as matrices, and whether it was one vector."""
+    a = _matrix(operation, a, True)
+    b = asarray(b)
+    if b.dtype != a.dtype:
+        b = core.astype(b, a.dtype)
+    vector = b.ndim == 1
+    if vector:
+        b = core.expand_dims(b, 1)
+    if b.ndim < 2 or b.shape[-2] != a.shape[-1]:
+        raise ValueError(
+            f"{operation}: b must be a vector of N or matrices (..., N, K) with N = {a.shape[-1]}, got shape "
+            f"{tuple(b.shape)}"
+        )
+    leading = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a = core.broadcast_to(a, (*leading, *a.shape[-2:]))
+    return a, core.broadcast_to(b, (*leading, *b.shape[-2:])), vector
+
+
+def solve(a: Any, b: Any, /) -> Any:
+    """x with a x = b, by LU with partial pivoting.
+
+    a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. ValueError where a is exactly singular."""
+    a, b, vector = _aligned("solve", a, b)
+    factors, pivots = core.lu(a)
+    _singular("solve", factors)
+    x = core.solve_triangular(factors, core.swap_rows(b, pivots), False, True)
+    x = core.solve_triangular(factors, x, True)
+    return core.squeeze(x, -1) if vector else x
+
+
+def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: bool = False) -> Any:
+    """x with a x = b, where only the lower (or upper) triangle of a is read; its diagonal taken as 1 if asked.
+
+    a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. A 0 on the diagonal gives inf or NaN."""
+    a, b, vector = _aligned("solve_triangular", a, b)
+    x = core.solve_triangular(a, b, upper, unitriangular)
+    return core.squeeze(x, -1) if vector else x
+
+
+def inv(a: Any, /) -> Any:
+    """The inverse of square matrices. ValueError where one is exactly singular."""
+    a = _matrix("inv", a, True)
+    factors, pivots = core.lu(a)
+    _singular("inv", factors)
+    x = core.solve_triangular(factors, core.swap_rows(_eye(a), pivots), False, True)
+    return core.solve_triangular(factors, x, True)
+
+
+def _sign_of_swaps(pivots: Any, dtype: Any) -> Any:
+    swapped = core.astype(pivots != core.arange(pivots.shape[-1]), dtype)
+    return core.prod(1 - 2 * swapped, -1)
+
+
+def det(a: Any, /) -> Any:
+    """The determinant of square matrices: (...). Its gradient is not finite where one is singular."""
+    a = _matrix("det", a, True)
+    factors, pivots = core.lu(a)
+    return core.prod(_diagonal(factors), -1) * _sign_of_swaps(pivots, a.dtype)
+
+
+def slogdet(a: Any, /) -> tuple[Any, Any]:
+    """(sign, log |det|) of square matrices: without overflow; (0, -inf) where one is singular."""
+    a = _matrix("slogdet", a, True)
+    factors, pivots = core.lu(a)
+    d = _diagonal(factors)
+    sign = core.prod(core.sign(d.detach()), -1) * _sign_of_swaps(pivots, a.dtype)
+    return sign, core.sum(core.log(core.absolute(d)), -1)
+
+
+def qr(a: Any, /, *, mode: str = "reduced") -> tuple[Any, Any]:
+    """(Q, R) with a = Q R, the columns of Q orthonormal, R upper triangular.
+
+    a: (..., M, N)    "reduced": Q (..., M, K), R (..., K, N), K = min(M, N); "complete": K = M.
+    Gradients for M >= N in reduced mode. ValueError for another mode, and for more than 131072 rows."""
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"qr: mode must be 'reduced' or 'complete', got {mode!r}")
+    a = _matrix("qr", a)
+    q, r = core.qr(a, mode == "complete")
+    return q, r
+
+
+def eigh(a: Any, /) -> tuple[Any, Any]:
+    """(w, v): eigenvalues (..., N), ascending, and eigenvectors, the columns of v (..., N, N), of symmetric matrices.
+
+    The lower triangle is read. The gradient of v is not finite where eigenvalues are equal. ValueError for inf or NaN."""
+    w, v = core.eigh(_matrix("eigh", a, True))
+    return w, v
+
+
+def eigvalsh(a: Any, /) -> Any:
+    """The eigenvalues of symmetric matrices, ascending."""
+    a = _matrix("eigvalsh", a, True)
+    return core.eigh(a, bool(a.requires_grad))[0]
+
+
+def svd(a: Any, /, *, full_matrices: bool = True) -> tuple[Any, Any, Any]:
+    """(u, s, vh) with a = u diag(s) vh, s >= 0 descending.
+
+    a: (..., M, N), K = min(M, N)    u: (..., M, M) and vh: (..., N, N), or without full_matrices (..., M, K), (..., K, N)
+    Gradients without full_matrices, or of square matrices; those of u and vh are not finite where singular values are
+    equal or 0. ValueError for inf or NaN."""
+    a = _matrix("svd", a)
+    m, n = a.shape[-2:]
+    if m < n:
+        u, s, vh = svd(_t(a), full_matrices=full_matrices)
+        return _t(vh), s, _t(u)
+    if full_matrices and m > n:
+        q, r = core.qr(a, True)
+        u, s, vh = core.svd_square(r[..., :n, :], True)
+        return core.concat([core.matmul(q[..., :n], u), q[..., n:]], -1), s, vh
+    q, r = core.qr(a)
+    u, s, vh = core.svd_square(r, True)
+    return core.matmul(q, u), s, vh
+
+
+def svdvals(a: Any, /) -> Any:
+    """The singular values, descending: (..., min(M, N))."""
+    a = _matrix("svdvals", a)
+    if a.requires_grad:
+        return svd(a, full_matrices=False)[1]
+    r = core.qr(a if a.shape[-2] >= a.shape[-1] else _t(a))[1]
+    return core.svd_square(r, False)[1]
+
+
+def _cutoff(a: Any, s: Any, rtol: float | None) -> Any:
+    relative = max(a.shape[-2:]) * (2.0**-23 if a.dtype.itemsize == 4 else 2.0**-52) if rtol is None else rtol
+    return core.max(s, -1, True) * relative if s.shape[-1] else s
+
+
+def matrix_rank(a: Any, /, *, rtol: float | None = None) -> Any:
+    """How many singular values are above rtol (max(M, N) eps unless given) times the largest: (...), int64."""
+    a = _matrix("matrix_rank", a)
+    s = svdvals(a.detach())
+    return core.sum(core.astype(s > _cutoff(a, s, rtol), "int64"), -1)
+
+
+def pinv(a: Any, /, *, rtol: float | None = None) -> Any:
+    """The Moore-Penrose inverse (..., N, M); singular values up to rtol (max(M, N) eps) times the largest count as 0."""
+    a = _matrix("pinv", a)
+    u, s, vh = svd(a, full_matrices=False)
+    keep = s > _cutoff(a, s.detach(), rtol)
+    inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
+    return core.matmul(_t(vh) * core.expand_dims(inverse, -2), _t(u))
+
+
+def lstsq(a: Any, b: Any, /, *, rtol: float | None = None) -> Any:
+    """The x of least norm among those that make |a x - b| least: pinv(a) b.
+
+    a: (..., M, N)    b: (M,) or (..., M, K)    returns: (N,) or (..., N, K)"""
+    a, b = _matrix("lstsq", a), asarray(b)
+    rows = b.shape[0] if b.ndim == 1 else b.shape[-2] if b.ndim else 0
+    if rows != a.shape[-2]:
+        raise ValueError(f"lstsq: a has {a.shape[-2]} rows, but b of shape {tuple(b.shape)} has {rows}")
+    column = core.expand_dims(b, 1) if b.ndim == 1 else b
+    u, s, vh = svd(a, full_matrices=False)
+    keep = s > _cutoff(a, s.detach(), rtol)
+    inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
+    x = core.matmul(_t(vh), core.expand_dims(inverse, -1) * core.matmul(_t(u), column))
+    return core.squeeze(x, -1) if b.ndim == 1 else x
+
+
+# Numerators of the [13/13] Pade approximant of exp (Higham 2005), and the norm up to which it is exact to 2^-53.
+_PADE = (
+    64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0, 129060195264000.0,
+    10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0, 960960.0, 16380.0, 182.0, 1.0,
+)  # fmt: skip
+_PADE_NORM = 5.371920351148152
+
+
+def expm(a: Any, /) -> Any:
+    """The exponential of square matrices, sum of a^k / k!, by scaling and squaring (Higham 2005)."""
+    a = _matrix("expm", a, True)
+    norm = float(core.max(core.sum(core.absolute(a.detach()), -2))) if a.size else 0.0
+    squarings = 0
+    while norm > _PADE_NORM * 2.0**squarings and squarings < 1100:
+        squarings += 1
+    a = a * 2.0**-squarings
+    identity, a2 = _eye(a), core.matmul(a, a)
+    a4 = core.matmul(a2, a2)
+    a6 = core.matmul(a2, a4)
+    b = _PADE
+    odd = core.matmul(a6, b[13] * a6 + b[11] * a4 + b[9] * a2) + b[7] * a6 + b[5] * a4 + b[3] * a2 + b[1] * identity
+    even = core.matmul(a6, b[12] * a6 + b[10] * a4 + b[8] * a2) + b[6] * a6 + b[4] * a4 + b[2] * a2 + b[0] * identity
+    odd = core.matmul(a, odd)
+    x = solve(even - odd, even + odd)
+    for _ in range(squarings):
+        x = core.matmul(x, x)
+    return x
+
+
+def matrix_power(a: Any, n: int, /) -> Any:
+    """The product of |n| square matrices a, by squaring; of their inverses where n is negative."""
+    a = _matrix("matrix_power", a, True)
+    if n < 0:
+        a, n = inv(a), -n
+    result = None
+    while n:
+        if n % 2:
+            result = a if result is None else core.matmul(result, a)
+        n //= 2
+        if n:
+            a = core.matmul(a, a)
+    return _eye(a) if result is None else result

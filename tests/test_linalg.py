@@ -1,0 +1,178 @@
+"""Factorisations by LAPACK's measure: residuals and orthogonality in units of N eps |A|; edges and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from tensorsmith import linalg
+
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+SIZES = (1, 2, 5, 31, 64, 65, 130, 257)
+BOUND = 30  # LAPACK's own tests take this
+
+
+def matrices(n: int, dtype: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(n)
+    graded = rng.standard_normal((n, n)) * 10.0 ** np.linspace(0, -8, n)[:, None]
+    low_rank = rng.standard_normal((n, (n + 1) // 2)) @ rng.standard_normal(((n + 1) // 2, n))
+    all_of_them = {
+        "normal": rng.standard_normal((n, n)),
+        "graded": graded,
+        "low rank": low_rank,
+        "identity": np.eye(n),
+        "zero": np.zeros((n, n)),
+        "large": rng.standard_normal((n, n)) * (1e30 if dtype == "float32" else 1e250),
+        "small": rng.standard_normal((n, n)) * (1e-30 if dtype == "float32" else 1e-250),
+    }
+    return {k: v.astype(dtype) for k, v in all_of_them.items()}
+
+
+def residual(left: np.ndarray, a: np.ndarray) -> float:
+    """|left - a| / (N eps |a|), in the 1-norm, computed in float64 of matrices scaled to 1."""
+    scale = float(np.abs(a).max()) or 1.0
+    a64 = a.astype(np.float64) / scale
+    difference = np.abs(left / scale - a64).sum(0).max(initial=0)
+    return float(difference / (max(a.shape) * EPS[str(a.dtype)] * max(np.abs(a64).sum(0).max(), 1e-300)))
+
+
+def orthogonality(q: np.ndarray) -> float:
+    q64 = q.astype(np.float64)
+    return float(np.abs(q64.T @ q64 - np.eye(q.shape[1])).sum(0).max(initial=0) / (max(q.shape) * EPS[str(q.dtype)]))
+
+
+def values(*tensors: Any) -> list[np.ndarray]:
+    return [x.numpy().astype(np.float64) for x in tensors]
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("n", SIZES)
+def test_residuals(n: int, dtype: str) -> None:
+    for name, a in matrices(n, dtype).items():
+        x = ts.asarray(a)
+        p, l, u = values(*linalg.lu(x))
+        assert residual(p @ (l @ u), a) < BOUND, name
+        assert np.abs(l).max() <= 1, name
+        q, r = linalg.qr(x)
+        assert residual(values(q)[0] @ values(r)[0], a) < BOUND, name
+        assert orthogonality(q.numpy()) < BOUND, name
+        assert not np.tril(r.numpy(), -1).any(), name
+        symmetric = np.tril(a) + np.tril(a, -1).T
+        w, v = linalg.eigh(x)
+        v64 = values(v)[0]
+        assert residual(v64 * values(w)[0] @ v64.T, symmetric) < BOUND, name
+        assert orthogonality(v.numpy()) < BOUND, name
+        assert (np.diff(w.numpy()) >= 0).all(), name
+        np.testing.assert_allclose(
+            linalg.eigvalsh(x).numpy(), w.numpy(), rtol=0, atol=40 * EPS[dtype] * float(np.abs(w.numpy()).max())
+        )
+        u, s, vh = linalg.svd(x)
+        assert residual(values(u)[0] * values(s)[0] @ values(vh)[0], a) < BOUND, name
+        assert orthogonality(u.numpy()) < BOUND and orthogonality(vh.numpy().T) < BOUND, name
+        assert (np.diff(s.numpy()) <= 0).all() and (s.numpy() >= 0).all(), name
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("n", SIZES)
+def test_solving(n: int, dtype: str) -> None:
+    rng = np.random.default_rng(n)
+    a = rng.standard_normal((n, n)).astype(dtype)
+    spd = (a @ a.T + n * np.eye(n)).astype(dtype)
+    l = values(linalg.cholesky(ts.asarray(spd)))[0]
+    assert residual(l @ l.T, spd) < BOUND
+    assert not np.triu(l, 1).any()
+    b = rng.standard_normal((n, 150)).astype(dtype)
+    x = values(linalg.solve(ts.asarray(a), ts.asarray(b)))[0]
+    norms = np.abs(a).sum(0).max() * np.abs(x).sum(0).max()
+    assert np.abs(a @ x - b).sum(0).max() / (norms * n * EPS[dtype]) < BOUND
+    for upper in (False, True):
+        triangle = np.triu(spd) if upper else np.tril(spd)
+        y = values(linalg.solve_triangular(ts.asarray(spd), ts.asarray(b), upper=upper))[0]
+        assert np.abs(triangle @ y - b).max() / (np.abs(triangle).sum(0).max() * np.abs(y).max() * n * EPS[dtype]) < BOUND
+    np.testing.assert_array_equal(
+        linalg.solve(ts.asarray(a), ts.asarray(b[:, 0])).numpy().astype(np.float64), x[:, 0]
+    )
+
+
+@pytest.mark.parametrize(("m", "n"), [(200, 70), (70, 200), (33, 1), (1, 33), (129, 128), (3, 0), (0, 3)])
+def test_rectangles(m: int, n: int) -> None:
+    a = np.random.default_rng(0).standard_normal((2, m, n))
+    x = ts.asarray(a)
+    for mode in ("reduced", "complete"):
+        q, r = (y.numpy() for y in linalg.qr(x, mode=mode))
+        expected_q, expected_r = np.linalg.qr(a, mode=mode)
+        assert q.shape == expected_q.shape and r.shape == expected_r.shape
+        np.testing.assert_allclose(q @ r, a, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(q.swapaxes(1, 2) @ q, np.broadcast_to(np.eye(q.shape[2]), (2, *q.shape[2:] * 2)), atol=1e-13)
+    for full in (True, False):
+        u, s, vh = (y.numpy() for y in linalg.svd(x, full_matrices=full))
+        expected = np.linalg.svd(a, full_matrices=full)
+        assert [y.shape for y in (u, s, vh)] == [y.shape for y in expected]
+        np.testing.assert_allclose(s, expected[1], atol=1e-12)
+        k = min(m, n)
+        np.testing.assert_allclose(u[..., :k] * s[:, None] @ vh[:, :k], a, atol=1e-12)
+        np.testing.assert_allclose(u.swapaxes(1, 2) @ u, np.broadcast_to(np.eye(u.shape[2]), (2, *u.shape[2:] * 2)), atol=1e-13)
+    p, l, u = (y.numpy() for y in linalg.lu(x))
+    np.testing.assert_allclose(p @ l @ u, a, atol=1e-13)
+    np.testing.assert_allclose(linalg.pinv(x).numpy(), np.linalg.pinv(a), atol=1e-12)
+    np.testing.assert_array_equal(linalg.matrix_rank(x).numpy(), [min(m, n)] * 2)
+
+
+def test_derived() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((6, 6))
+    x = ts.asarray(a)
+    sign, log = linalg.slogdet(x)
+    np.testing.assert_allclose([float(sign), float(log)], np.linalg.slogdet(a), rtol=1e-13)
+    np.testing.assert_allclose(float(linalg.det(x)), np.linalg.det(a), rtol=1e-12)
+    singular = ts.asarray(np.ones((3, 3)))
+    assert float(linalg.det(singular)) == 0
+    assert [float(y) for y in linalg.slogdet(singular)] == [0, -np.inf]
+    assert int(linalg.matrix_rank(singular)) == 1
+    large = np.diag([3e200, 1e200, 2e200])
+    np.testing.assert_allclose([float(y) for y in linalg.slogdet(ts.asarray(large))], np.linalg.slogdet(large))
+    np.testing.assert_array_equal(linalg.matrix_power(x, 0).numpy(), np.eye(6))
+    for scale in (1e-3, 1.0, 30.0):  # exp(a) exp(-a) = 1 for any norm
+        b = scale * (a - a.T)
+        product = linalg.expm(ts.asarray(b)).numpy() @ linalg.expm(ts.asarray(-b)).numpy()
+        np.testing.assert_allclose(product, np.eye(6), rtol=0, atol=1e-12 * max(scale, 1))
+    wide = rng.standard_normal((3, 6))
+    wide[2] = wide[0] + wide[1]
+    b = rng.standard_normal(3)
+    np.testing.assert_allclose(
+        linalg.lstsq(ts.asarray(wide), ts.asarray(b)).numpy(), np.linalg.lstsq(wide, b, rcond=None)[0], atol=1e-13
+    )
+
+
+def test_bits_do_not_depend_on_the_batch() -> None:
+    a = np.random.default_rng(0).standard_normal((5, 90, 90)).astype(np.float32)
+    for f in (linalg.lu, linalg.qr, linalg.eigh, linalg.svd):
+        full, one = f(ts.asarray(a)), f(ts.asarray(a[3].copy()))
+        for x, y in zip(full, one):
+            np.testing.assert_array_equal(x.numpy()[3], y.numpy())
+
+
+def test_errors() -> None:
+    nan = ts.asarray(np.full((2, 2), np.nan))
+    bad: list[tuple[Any, type[Exception], str]] = [
+        (lambda: linalg.cholesky(ts.asarray(np.diag([1.0, 2.0, -1.0]))), ValueError, "leading minor of order 3"),
+        (lambda: linalg.cholesky(nan), ValueError, "not positive definite"),
+        (lambda: linalg.solve(ts.zeros((2, 2)), ts.ones((2,))), ValueError, "solve: a matrix is singular"),
+        (lambda: linalg.inv(ts.ones((2, 2, 2))), ValueError, "inv: a matrix is singular"),
+        (lambda: linalg.inv(ts.ones((2, 3))), ValueError, r"inv: square matrices .* got shape \(2, 3\)"),
+        (lambda: linalg.eigh(nan), ValueError, "eigh: matrix 0 of the batch holds inf or NaN"),
+        (lambda: linalg.svd(nan), ValueError, "svd: matrix 0 of the batch holds inf or NaN"),
+        (lambda: linalg.solve(ts.ones((2, 2)), ts.ones((3,))), ValueError, "solve: b must be a vector of N"),
+        (lambda: linalg.qr(ts.ones((2, 2)), mode="raw"), ValueError, "mode must be 'reduced' or 'complete'"),
+        (lambda: linalg.lstsq(ts.ones((2, 2)), ts.ones((3,))), ValueError, "lstsq: a has 2 rows, but b of shape"),
+        (lambda: linalg.det(ts.ones((3,))), ValueError, "det: square matrices"),
+    ]
+    for call, error, message in bad:
+        with pytest.raises(error, match=message):
+            call()
+    assert linalg.inv(ts.zeros((0, 0))).shape == (0, 0)
+    assert linalg.eigh(ts.zeros((4, 0, 0)))[0].shape == (4, 0)
+    np.testing.assert_array_equal(linalg.inv(ts.asarray([[2, 0], [0, 4]])).numpy(), [[0.5, 0], [0, 0.25]])

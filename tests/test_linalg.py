@@ -41,7 +41,9 @@ def residual(left: np.ndarray, a: np.ndarray) -> float:
 
 def orthogonality(q: np.ndarray) -> float:
     q64 = q.astype(np.float64)
-    return float(np.abs(q64.T @ q64 - np.eye(q.shape[1])).sum(0).max(initial=0) / (max(q.shape) * EPS[str(q.dtype)]))
+    return float(
+        np.abs(q64.T @ q64 - np.eye(q.shape[1])).sum(0).max(initial=0) / (max(q.shape) * EPS[str(q.dtype)])
+    )
 
 
 def values(*tensors: Any) -> list[np.ndarray]:
@@ -67,7 +69,10 @@ def test_residuals(n: int, dtype: str) -> None:
         assert orthogonality(v.numpy()) < BOUND, name
         assert (np.diff(w.numpy()) >= 0).all(), name
         np.testing.assert_allclose(
-            linalg.eigvalsh(x).numpy(), w.numpy(), rtol=0, atol=40 * EPS[dtype] * float(np.abs(w.numpy()).max())
+            linalg.eigvalsh(x).numpy(),
+            w.numpy(),
+            rtol=0,
+            atol=40 * EPS[dtype] * float(np.abs(w.numpy()).max()),
         )
         u, s, vh = linalg.svd(x)
         assert residual(values(u)[0] * values(s)[0] @ values(vh)[0], a) < BOUND, name
@@ -91,7 +96,11 @@ def test_solving(n: int, dtype: str) -> None:
     for upper in (False, True):
         triangle = np.triu(spd) if upper else np.tril(spd)
         y = values(linalg.solve_triangular(ts.asarray(spd), ts.asarray(b), upper=upper))[0]
-        assert np.abs(triangle @ y - b).max() / (np.abs(triangle).sum(0).max() * np.abs(y).max() * n * EPS[dtype]) < BOUND
+        assert (
+            np.abs(triangle @ y - b).max()
+            / (np.abs(triangle).sum(0).max() * np.abs(y).max() * n * EPS[dtype])
+            < BOUND
+        )
     np.testing.assert_array_equal(
         linalg.solve(ts.asarray(a), ts.asarray(b[:, 0])).numpy().astype(np.float64), x[:, 0]
     )
@@ -106,7 +115,9 @@ def test_rectangles(m: int, n: int) -> None:
         expected_q, expected_r = np.linalg.qr(a, mode=mode)
         assert q.shape == expected_q.shape and r.shape == expected_r.shape
         np.testing.assert_allclose(q @ r, a, rtol=0, atol=1e-13)
-        np.testing.assert_allclose(q.swapaxes(1, 2) @ q, np.broadcast_to(np.eye(q.shape[2]), (2, *q.shape[2:] * 2)), atol=1e-13)
+        np.testing.assert_allclose(
+            q.swapaxes(1, 2) @ q, np.broadcast_to(np.eye(q.shape[2]), (2, *q.shape[2:] * 2)), atol=1e-13
+        )
     for full in (True, False):
         u, s, vh = (y.numpy() for y in linalg.svd(x, full_matrices=full))
         expected = np.linalg.svd(a, full_matrices=full)
@@ -114,7 +125,9 @@ def test_rectangles(m: int, n: int) -> None:
         np.testing.assert_allclose(s, expected[1], atol=1e-12)
         k = min(m, n)
         np.testing.assert_allclose(u[..., :k] * s[:, None] @ vh[:, :k], a, atol=1e-12)
-        np.testing.assert_allclose(u.swapaxes(1, 2) @ u, np.broadcast_to(np.eye(u.shape[2]), (2, *u.shape[2:] * 2)), atol=1e-13)
+        np.testing.assert_allclose(
+            u.swapaxes(1, 2) @ u, np.broadcast_to(np.eye(u.shape[2]), (2, *u.shape[2:] * 2)), atol=1e-13
+        )
     p, l, u = (y.numpy() for y in linalg.lu(x))
     np.testing.assert_allclose(p @ l @ u, a, atol=1e-13)
     np.testing.assert_allclose(linalg.pinv(x).numpy(), np.linalg.pinv(a), atol=1e-12)
@@ -133,7 +146,9 @@ def test_derived() -> None:
     assert [float(y) for y in linalg.slogdet(singular)] == [0, -np.inf]
     assert int(linalg.matrix_rank(singular)) == 1
     large = np.diag([3e200, 1e200, 2e200])
-    np.testing.assert_allclose([float(y) for y in linalg.slogdet(ts.asarray(large))], np.linalg.slogdet(large))
+    np.testing.assert_allclose(
+        [float(y) for y in linalg.slogdet(ts.asarray(large))], np.linalg.slogdet(large)
+    )
     np.testing.assert_array_equal(linalg.matrix_power(x, 0).numpy(), np.eye(6))
     for scale in (1e-3, 1.0, 30.0):  # exp(a) exp(-a) = 1 for any norm
         b = scale * (a - a.T)
@@ -143,7 +158,9 @@ def test_derived() -> None:
     wide[2] = wide[0] + wide[1]
     b = rng.standard_normal(3)
     np.testing.assert_allclose(
-        linalg.lstsq(ts.asarray(wide), ts.asarray(b)).numpy(), np.linalg.lstsq(wide, b, rcond=None)[0], atol=1e-13
+        linalg.lstsq(ts.asarray(wide), ts.asarray(b)).numpy(),
+        np.linalg.lstsq(wide, b, rcond=None)[0],
+        atol=1e-13,
     )
 
 
@@ -158,7 +175,11 @@ def test_bits_do_not_depend_on_the_batch() -> None:
 def test_errors() -> None:
     nan = ts.asarray(np.full((2, 2), np.nan))
     bad: list[tuple[Any, type[Exception], str]] = [
-        (lambda: linalg.cholesky(ts.asarray(np.diag([1.0, 2.0, -1.0]))), ValueError, "leading minor of order 3"),
+        (
+            lambda: linalg.cholesky(ts.asarray(np.diag([1.0, 2.0, -1.0]))),
+            ValueError,
+            "leading minor of order 3",
+        ),
         (lambda: linalg.cholesky(nan), ValueError, "not positive definite"),
         (lambda: linalg.solve(ts.zeros((2, 2)), ts.ones((2,))), ValueError, "solve: a matrix is singular"),
         (lambda: linalg.inv(ts.ones((2, 2, 2))), ValueError, "inv: a matrix is singular"),
@@ -167,7 +188,11 @@ def test_errors() -> None:
         (lambda: linalg.svd(nan), ValueError, "svd: matrix 0 of the batch holds inf or NaN"),
         (lambda: linalg.solve(ts.ones((2, 2)), ts.ones((3,))), ValueError, "solve: b must be a vector of N"),
         (lambda: linalg.qr(ts.ones((2, 2)), mode="raw"), ValueError, "mode must be 'reduced' or 'complete'"),
-        (lambda: linalg.lstsq(ts.ones((2, 2)), ts.ones((3,))), ValueError, "lstsq: a has 2 rows, but b of shape"),
+        (
+            lambda: linalg.lstsq(ts.ones((2, 2)), ts.ones((3,))),
+            ValueError,
+            "lstsq: a has 2 rows, but b of shape",
+        ),
         (lambda: linalg.det(ts.ones((3,))), ValueError, "det: square matrices"),
     ]
     for call, error, message in bad:

@@ -91,7 +91,19 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     return result
 
 
-_MODULES = ("nn", "optim", "linalg", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler")
+_MODULES = (
+    "nn",
+    "optim",
+    "linalg",
+    "utils",
+    "data",
+    "cuda",
+    "bench",
+    "cli",
+    "train",
+    "serialize",
+    "profiler",
+)
 _MEMBERS = {
     "config": "environment",
     "load": "serialize",

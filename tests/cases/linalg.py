@@ -28,15 +28,12 @@ def spread(n: int) -> Make:
     return lambda rng: rng.uniform(-0.2, 0.2, (n, n)) + np.diag(np.arange(1.0, n + 1))
 
 
-
 def t(a: np.ndarray) -> np.ndarray:
     return a.swapaxes(-1, -2)
 
 
 def case(name: str, op: Any, reference: Any, inputs: list[Make], **options: Any) -> Case:
-    return Case(
-        f"linalg {name}", op, reference, inputs, **({"tolerance": 64, "scale": 4.0} | options)
-    )  # type: ignore[arg-type]
+    return Case(f"linalg {name}", op, reference, inputs, **({"tolerance": 64, "scale": 4.0} | options))  # type: ignore[arg-type]
 
 
 def expm_reference(a: np.ndarray) -> np.ndarray:

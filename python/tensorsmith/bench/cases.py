@@ -350,6 +350,19 @@ def _recurrent() -> Iterator[Case]:
                 )
 
 
+def _linalg() -> Iterator[Case]:
+    work = {"cholesky": 1 / 3, "solve": 8 / 3, "qr": 8 / 3, "eigh": 9.0, "svd": 22.0}  # flops over N^3, about
+    for name, flops in work.items():
+        for n in (64, 256, 512):
+            # a a' + N: symmetric, positive definite, whoever makes it
+            def function(m: Any, a: Any, name: str = name, n: int = n) -> Any:
+                a = m.matmul(a, a.T) + n * m.eye(n)
+                result = getattr(m.linalg, name)(*((a, a) if name == "solve" else (a,)))
+                return result[0] if isinstance(result, tuple) else result
+
+            yield Case("linalg", f"{name} {n}", ((n, n),), function, (2 + flops) * n**3)
+
+
 def _max_pool_jax(m: Any, x: Any) -> Any:
     import jax
 

@@ -62,10 +62,14 @@ cholesky_core = define(core.cholesky, "The lower Cholesky factor.", a=_cholesky_
 def _lu_rule(dfactors: Any, factors: Any, pivots: Any) -> Any:
     m, n = factors.shape[-2:]
     if m != n:
-        raise NotImplementedError(f"lu: the gradient of {m} x {n} matrices is not supported, only of square ones")
+        raise NotImplementedError(
+            f"lu: the gradient of {m} x {n} matrices is not supported, only of square ones"
+        )
     upper = triu(factors)
     lower = tril(factors, -1) + _eye(factors)
-    inner = tril(core.matmul(_t(lower), tril(dfactors, -1)), -1) + triu(core.matmul(triu(dfactors), _t(upper)))
+    inner = tril(core.matmul(_t(lower), tril(dfactors, -1)), -1) + triu(
+        core.matmul(triu(dfactors), _t(upper))
+    )
     # L^-T inner U^-T
     x = core.solve_triangular(_t(lower), inner, True, True)
     x = _t(core.solve_triangular(upper, _t(x), True))
@@ -96,7 +100,9 @@ define(core.solve_triangular, "a^-1 b for one triangle of a.", wrt="a b", vjp=_t
 def _qr_rule(dys: Any, q: Any, r: Any) -> Any:
     m, n, k = q.shape[-2], r.shape[-1], r.shape[-2]
     if k != n or k > m or q.shape[-1] != n:
-        raise NotImplementedError(f"qr: the gradient is supported for M >= N in reduced mode, not for {m} x {n}")
+        raise NotImplementedError(
+            f"qr: the gradient is supported for M >= N in reduced mode, not for {m} x {n}"
+        )
     dq = core.zeros(q.shape, dtype=q.dtype) if dys[0] is None else dys[0]
     dr = core.zeros(r.shape, dtype=r.dtype) if dys[1] is None else triu(dys[1])
     inner = core.matmul(r, _t(dr)) - core.matmul(_t(dq), q)
@@ -273,7 +279,8 @@ def qr(a: Any, /, *, mode: str = "reduced") -> tuple[Any, Any]:
 def eigh(a: Any, /) -> tuple[Any, Any]:
     """(w, v): eigenvalues (..., N), ascending, and eigenvectors, the columns of v (..., N, N), of symmetric matrices.
 
-    The lower triangle is read. The gradient of v is not finite where eigenvalues are equal. ValueError for inf or NaN."""
+    The lower triangle is read. The gradient of v is not finite where eigenvalues are equal. ValueError for inf or
+    NaN."""
     w, v = core.eigh(_matrix("eigh", a, True))
     return w, v
 
@@ -287,7 +294,8 @@ def eigvalsh(a: Any, /) -> Any:
 def svd(a: Any, /, *, full_matrices: bool = True) -> tuple[Any, Any, Any]:
     """(u, s, vh) with a = u diag(s) vh, s >= 0 descending.
 
-    a: (..., M, N), K = min(M, N)    u: (..., M, M) and vh: (..., N, N), or without full_matrices (..., M, K), (..., K, N)
+    a: (..., M, N)    u: (..., M, M) and vh: (..., N, N), or without full_matrices (..., M, K) and (..., K, N), where
+    K = min(M, N)
     Gradients without full_matrices, or of square matrices; those of u and vh are not finite where singular values are
     equal or 0. ValueError for inf or NaN."""
     a = _matrix("svd", a)
@@ -326,7 +334,8 @@ def matrix_rank(a: Any, /, *, rtol: float | None = None) -> Any:
 
 
 def pinv(a: Any, /, *, rtol: float | None = None) -> Any:
-    """The Moore-Penrose inverse (..., N, M); singular values up to rtol (max(M, N) eps) times the largest count as 0."""
+    """The Moore-Penrose inverse (..., N, M); singular values up to rtol (max(M, N) eps) times the largest count as
+    0."""
     a = _matrix("pinv", a)
     u, s, vh = svd(a, full_matrices=False)
     keep = s > _cutoff(a, s.detach(), rtol)
@@ -370,8 +379,20 @@ def expm(a: Any, /) -> Any:
     a4 = core.matmul(a2, a2)
     a6 = core.matmul(a2, a4)
     b = _PADE
-    odd = core.matmul(a6, b[13] * a6 + b[11] * a4 + b[9] * a2) + b[7] * a6 + b[5] * a4 + b[3] * a2 + b[1] * identity
-    even = core.matmul(a6, b[12] * a6 + b[10] * a4 + b[8] * a2) + b[6] * a6 + b[4] * a4 + b[2] * a2 + b[0] * identity
+    odd = (
+        core.matmul(a6, b[13] * a6 + b[11] * a4 + b[9] * a2)
+        + b[7] * a6
+        + b[5] * a4
+        + b[3] * a2
+        + b[1] * identity
+    )
+    even = (
+        core.matmul(a6, b[12] * a6 + b[10] * a4 + b[8] * a2)
+        + b[6] * a6
+        + b[4] * a4
+        + b[2] * a2
+        + b[0] * identity
+    )
     odd = core.matmul(a, odd)
     x = solve(even - odd, even + odd)
     for _ in range(squarings):

@@ -1,4 +1,4 @@
-"""`ts.linalg`: factorisations of matrices, and what is computed with them, under NumPy's and the array standard's names.
+"""`ts.linalg`: factorisations of matrices and what stands on them, under the names of NumPy and the array standard.
 
 Matrices are the last two axes of float32 or float64 tensors; everything is batched over the others and differentiable.
 """

@@ -171,8 +171,8 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
 
 def lu_factor(a: Any, /) -> tuple[Any, Any]:
-    """(factors, pivots): U on and above the diagonal, L below it (its own diagonal is 1), (..., M, N); row i was swapped
-    with row pivots[i]."""
+    """(factors, pivots): U on and above the diagonal, L below it (its own diagonal is 1), (..., M, N); row i was
+    swapped with row pivots[i]."""
     factors, pivots = core.lu(_matrix("lu_factor", a))
     return factors, pivots
 

@@ -68,11 +68,25 @@ constexpr BlockTiles<T> kBlockTiles =
 
 }  // namespace
 
+// The tallest tile for a width in registers: who packed the columns may have had other rows in mind.
+struct Tallest {
+  int of[kBlockVectors];
+};
+constexpr Tallest make_tallest() {
+  Tallest t{};
+  for (int nv = 1; nv <= kBlockVectors; ++nv) {
+    t.of[nv - 1] = kMaxRows;
+    while (tile_vectors(t.of[nv - 1]) < nv) --t.of[nv - 1];
+  }
+  return t;
+}
+constexpr Tallest kTallest = make_tallest();
+
 template <class T>
 void multiply_block(std::int64_t m, const Panels& columns, std::int64_t depth, const T* a, std::int64_t a_row,
                     std::int64_t a_depth, const T* b, std::int64_t b_row, std::int64_t b_column, T* c,
                     std::int64_t c_row, Start start) {
-  const Panels rows(m, kMaxRows, 1);
+  const Panels rows(m, kTallest.of[columns.width / Vec<T>::width - 1], 1);
   for (std::int64_t q = 0; q < columns.count; ++q) {
     const std::int64_t j = columns.first(q), w = columns.width_of(q), n = columns.lanes(q);
     const T* const panel = b + j * b_column;

@@ -115,6 +115,7 @@ def test_axes_and_errors() -> None:
     )
     bad = [
         (lambda: ts.attention(q, k[..., :5], v), ValueError, "q has 6 features, but k has 5"),
+        (lambda: ts.attention(q[..., :0], k[..., :0], v), ValueError, "q must have at least 1 feature"),
         (lambda: ts.attention(q, k[:, :, :3], v[:, :, :3]), ValueError, "heads of k and v must be equal and divide"),
         (lambda: ts.attention(q, k, v[..., :4, :]), ValueError, "k has 5 keys, but v has 4 values"),
         (lambda: ts.attention(q, k.astype("float32"), v), TypeError, "k is float32"),

@@ -66,8 +66,6 @@ template <class T>
 constexpr BlockTiles<T> kBlockTiles =
     make_block_tiles<T>(std::make_integer_sequence<int, kMaxRows * kBlockVectors>{});
 
-}  // namespace
-
 // The tallest tile for a width in registers: who packed the columns may have had other rows in mind.
 struct Tallest {
   int of[kBlockVectors];
@@ -81,6 +79,8 @@ constexpr Tallest make_tallest() {
   return t;
 }
 constexpr Tallest kTallest = make_tallest();
+
+}  // namespace
 
 template <class T>
 void multiply_block(std::int64_t m, const Panels& columns, std::int64_t depth, const T* a, std::int64_t a_row,

@@ -50,6 +50,8 @@ struct Problem {
         value_error(operation, ": ", names[i], " may have at most ", kMaxFeatures, " features a head, got ",
                     x.shape(n - 1));
     }
+    if (query.shape(n - 1) == 0)
+      value_error(operation, ": q must have at least 1 feature, got shape ", query.shape());
     if (query.shape(n - 1) != key.shape(n - 1))
       value_error(operation, ": q has ", query.shape(n - 1), " features, but k has ", key.shape(n - 1));
     q = as_four(query), k = as_four(key), v = as_four(value);

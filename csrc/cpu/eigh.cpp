@@ -98,7 +98,9 @@ void large_end_down(T* d, T* e, std::int64_t n, T* z) {
   for (std::int64_t i = 0, j = n - 1; i < j; ++i, --j) {
     const T x = d[i];
     d[i] = d[j], d[j] = x;
-    if (z) rotate(z + i * n, z + j * n, T(0), T(1), n);
+    if (!z) continue;
+    rotate(z + i * n, z + j * n, T(0), T(1), n);
+    for (std::int64_t c = 0; c < n; ++c) z[i * n + c] = -z[i * n + c];  // an exchange has no sign
   }
   for (std::int64_t i = 1, j = n - 1; i < j; ++i, --j) {
     const T x = e[i];

@@ -22,7 +22,7 @@ namespace {
 
 template <class T>
 constexpr std::int64_t kBlock =
-    2048 / static_cast<std::int64_t>(sizeof(T));  // KC; blocks of one K differ by at most 1
+    4096 / static_cast<std::int64_t>(sizeof(T));  // KC; blocks of one K differ by at most 1
 
 // A matrix with strides, in elements.
 template <class T>
@@ -44,67 +44,35 @@ struct Finish {
   TS_INLINE bool nothing() const { return !bias.p && activation == Activation::none; }
 };
 
-// Memory that will be packed next, touched a few lines at a time while tiles compute: `rows` rows of `lines`
-// cache lines, `stride` bytes apart.
+// Memory that will be needed soon, a line of it touched in every step of k while a tile computes: `lines`
+// lines `stride` bytes apart, then as many from `next` bytes on, `groups` times. A tile is given several,
+// one after another; the last has no end.
 struct Ahead {
-  const char* row = nullptr;
-  std::int64_t stride = 0, lines = 0, rows = 0, line = 0, each = 0;
-
-  // steps: how often `touch` will be called before the memory is needed.
-  template <class T>
-  TS_INLINE void aim(const T* p, std::int64_t lane_stride, std::int64_t depth_stride, std::int64_t lanes,
-                     std::int64_t depth, std::int64_t steps) {
-    const bool across = depth_stride == 1;
-    constexpr std::int64_t size = sizeof(T);
-    row = reinterpret_cast<const char*>(p);
-    each = 0;
-    if (steps == 0) return;
-    stride = (across ? lane_stride : depth_stride) * size;
-    rows = across ? lanes : depth;
-    lines = ((across ? depth : lanes) * size + 127) / 64;
-    line = 0;
-    each = lane_stride == 1 || across ? (rows * lines + steps - 1) / steps : 0;
-  }
-  TS_INLINE void touch() {
-    const char* p = row;
-    std::int64_t l = line;
-    for (std::int64_t i = rows > 0 ? each : 0; i > 0; --i) {
-      __builtin_prefetch(p + l * 64, 0, 2);
-      if (++l == lines) {
-        l = 0, p += stride;
-        if (--rows == 0) break;
-      }
-    }
-    row = p, line = l;
-  }
+  const char* p;
+  std::int64_t stride, next, lines, groups;
 };
-struct AheadBoth {
-  Ahead a, b;
-};
-constexpr std::int64_t kTouchSteps = 64;  // k steps between touches
+constexpr std::int64_t kLine = 64;  // bytes
 
 // One tile and one block of K: c = a b, or c += a b, then `finish` where it is given. c has unit column
 // stride.
 template <class T, int MR, int NV, bool Masked>
 void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth, const T* b,
           std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, bool add,
-          const Finish<T>* finish, AheadBoth* ahead) {
+          const Finish<T>* finish, bool fetch_c, const Ahead* ahead) {
   const Lanes<T> lanes(columns - (NV - 1) * Vec<T>::width);
   Tile<T, MR, NV> t;
   t.zero();
-  if (ahead) {
+  if (fetch_c) {
     for (int i = 0; i < MR; ++i)
-      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 1, 3);
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 0, 2);
   }
-  for (std::int64_t left = depth; left > 0;) {
-    std::int64_t steps = left;
-    if (ahead) {
-      if (steps > kTouchSteps) steps = kTouchSteps;
-      ahead->a.touch();
-      ahead->b.touch();
-    }
-    t.template multiply<Masked>(steps, a, a_row, a_depth, b, b_depth, lanes);
-    a += steps * a_depth, b += steps * b_depth, left -= steps;
+  const char* touched = ahead->p;
+  for (std::int64_t left = depth, group = 0; left > 0;) {
+    const std::int64_t steps = left < ahead->lines ? left : ahead->lines;
+    t.template multiply<Masked, (MR * NV >= kRegisters / 2)>(steps, a, a_row, a_depth, b, b_depth, lanes,
+                                                             touched, ahead->stride);
+    a += steps * a_depth, b += steps * b_depth, left -= steps, touched += ahead->next;
+    if (++group == ahead->groups) touched = (++ahead)->p, group = 0;
   }
   if (add) t.add(c, c_row, lanes);
   if (finish) {
@@ -116,7 +84,7 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
 
 template <class T>
 using TileFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t, T*,
-                              std::int64_t, std::int64_t, bool, const Finish<T>*, AheadBoth*);
+                              std::int64_t, std::int64_t, bool, const Finish<T>*, bool, const Ahead*);
 
 // tiles<T>.of[MR - 1][NV - 1][Masked]; null where the registers do not suffice.
 template <class T>
@@ -161,57 +129,110 @@ struct Product {
   bool prefetch;  // the operands come from beyond L2
 };
 
-constexpr std::int64_t kPanelsOfA = 9;                    // MC in panels: a block of A fills a quarter of L2
+constexpr std::int64_t kRowsOnce = 70;                    // MC: a block of A fills a quarter of L2
 constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed at a time
-constexpr std::int64_t kPackedA = std::int64_t{8} << 20;  // bytes of A packed at a time, shared by all pieces
+constexpr std::int64_t kPackedA = std::int64_t{16}
+                                  << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kBeyondL2 = std::int64_t{3}
                                    << 20;  // operands of more bytes than this are fetched ahead
 
-// The part of A that one piece packs: kPanelsOfA panels of one block of K. Block k0 of an A with m rows
-// begins at k0 * m.
+// The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
+// k0 * m.
+constexpr std::int64_t kStrip = 64, kGroup = 32;
+
 template <class T>
-void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int64_t block,
-            std::int64_t row0) {
+void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int64_t block, std::int64_t strip,
+            std::int64_t group) {
   const Panels rows(m, kMaxRows, 1);
   const Blocks blocks(k, kBlock<T>);
-  const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block), i0 = rows.first(row0);
-  const std::int64_t row1 = row0 + kPanelsOfA < rows.count ? row0 + kPanelsOfA : rows.count;
-  pack<T>(dst + k0 * m + i0 * depth, rows.part(row0, row1), depth, a.at(i0, k0).p, a.row, a.col);
+  const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block), i0 = rows.first(group * kGroup);
+  const std::int64_t begin = strip * kStrip, end = begin + kStrip < depth ? begin + kStrip : depth;
+  const std::int64_t panels = rows.count - group * kGroup < kGroup ? rows.count : (group + 1) * kGroup;
+  pack<T>(dst + k0 * m + i0 * depth, rows.part(group * kGroup, panels), depth, begin, end, a.at(i0, k0).p,
+          a.row, a.col);
 }
+
+// The panels of B of one piece, packed a slice at a time between the tiles of the panel before, which fetch
+// the slice meanwhile. Slices are thin, because rows of B a power of two apart share few sets of cache.
+//
+// One panel more than a block of K has: the spare one takes the first panel of the next block.
+template <class T>
+struct PackedColumns {
+  Matrix<const T> b;
+  const Panels& columns;
+  const Blocks& blocks;
+  std::int64_t column0, column1, slots;
+  T* const packed = static_cast<T*>(scratch());
+  // The panel in the making, and how much of it is done.
+  std::int64_t block = 0, q = 0, done = 0, depth = 0;
+
+  TS_INLINE T* panel(std::int64_t at_block, std::int64_t at) const {
+    const std::int64_t slot = (at_block * (slots - 1) + at - column0) % slots;
+    return packed + slot * columns.width * blocks.deepest;
+  }
+  TS_INLINE void begin(std::int64_t at_block, std::int64_t at) {
+    block = at_block, q = at, done = 0, depth = blocks.depth(block);
+  }
+  TS_INLINE void slice() {
+    if (done == depth) return;
+    const std::int64_t end = done + kStrip < depth ? done + kStrip : depth;
+    pack<T>(panel(block, q), columns.part(q, q + 1), depth, done, end,
+            b.at(blocks.first(block), columns.first(q)).p, b.col, b.row);
+    done = end;
+  }
+  TS_INLINE void finish() {
+    while (done < depth) slice();
+  }
+  // The lines of the next slice.
+  TS_INLINE Ahead ahead() const {
+    constexpr std::int64_t size = sizeof(T);
+    const T* const p = b.at(blocks.first(block) + done, columns.first(q)).p;
+    const std::int64_t steps = depth - done < kStrip ? depth - done : kStrip, width = columns.width_of(q);
+    if (b.col == 1)
+      return {reinterpret_cast<const char*>(p), b.row * size, kLine, steps,
+              (width * size + 2 * kLine - 2) / kLine};
+    return {reinterpret_cast<const char*>(p), b.col * size, kLine, width,
+            (steps * size + 2 * kLine - 2) / kLine};
+  }
+};
 
 template <class T>
 void multiply(const Product<T>& p) {
   constexpr std::int64_t W = Vec<T>::width;
-  const Panels rows(p.m, kMaxRows, 1);
+  constexpr std::int64_t size = sizeof(T);
+  const Panels rows(p.m, p.a_packed ? kMaxRows : kRowsInPlace, 1);
+  const std::int64_t rows_once = kRowsOnce / (p.a_packed ? kMaxRows : kRowsInPlace);  // panels
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
   const Blocks blocks(p.k, kBlock<T>);
-  T* const b_packed = static_cast<T*>(scratch());
   std::int64_t columns_once = columns.count;
   if (p.pack_b) {
-    columns_once = kPackedB / sizeof(T) / ((blocks.deepest + 1) * columns.width);
+    columns_once = kPackedB / size / ((blocks.deepest + 1) * columns.width);
     if (columns_once < 1) columns_once = 1;
   }
-  const std::int64_t touches = blocks.deepest / kTouchSteps + 1;
-  AheadBoth ahead, *const touched = p.prefetch && p.pack_b ? &ahead : nullptr;
 
   for (std::int64_t column0 = 0; column0 < columns.count; column0 += columns_once) {
     const std::int64_t column1 =
         column0 + columns_once < columns.count ? column0 + columns_once : columns.count;
+    PackedColumns<T> packing{p.b, columns, blocks, column0, column1, column1 - column0 + 1};
+    if (p.pack_b) packing.begin(0, column0), packing.finish();
     for (std::int64_t block = 0; block < blocks.count; ++block) {
       const std::int64_t depth = blocks.depth(block), k0 = blocks.first(block);
       const bool last = block == blocks.count - 1;
-      for (std::int64_t row0 = 0; row0 < rows.count; row0 += kPanelsOfA) {
-        const std::int64_t row1 = row0 + kPanelsOfA < rows.count ? row0 + kPanelsOfA : rows.count;
-        if (touched && rows.count > kPanelsOfA) {
+      for (std::int64_t row0 = 0; row0 < rows.count; row0 += rows_once) {
+        const std::int64_t row1 = row0 + rows_once < rows.count ? row0 + rows_once : rows.count;
+        // The rows of A that come next.
+        Ahead next_a{};
+        if (p.prefetch && rows.count > rows_once && !(row1 == rows.count && last)) {
           const bool wrap = row1 == rows.count;
           const std::int64_t i = wrap ? 0 : rows.first(row1), k1 = wrap ? k0 + depth : k0;
-          const std::int64_t height = kPanelsOfA * rows.width;
-          const std::int64_t steps = (column1 - column0) * (row1 - row0) * touches;
+          const std::int64_t end = (wrap ? 0 : row1) + rows_once;
+          const std::int64_t height = (end < rows.count ? rows.first(end) : p.m) - i;
           if (p.a_packed)
-            ahead.a.aim(p.a_packed + k1 * p.m + i * depth, height * depth, std::int64_t{1}, std::int64_t{1},
-                        height * depth, steps);
-          else
-            ahead.a.aim(p.a.at(i, k1).p, p.a.row, p.a.col, height, depth, wrap && last ? 0 : steps);
+            next_a = {reinterpret_cast<const char*>(p.a_packed + k1 * p.m + i * depth), kLine, 32 * kLine, 32,
+                      height * depth * size / (32 * kLine)};
+          else if (p.a.col == 1)
+            next_a = {reinterpret_cast<const char*>(p.a.at(i, k1).p), kLine, p.a.row * size,
+                      (depth * size + 2 * kLine - 2) / kLine, height};
         }
         for (std::int64_t q = column0; q < column1; ++q) {
           const std::int64_t j = columns.first(q), n = columns.lanes(q);
@@ -220,26 +241,37 @@ void multiply(const Product<T>& p) {
           const T* b = p.b.at(k0, j).p;
           std::int64_t b_depth = p.b.row;
           if (p.pack_b) {
-            // A panel is packed when its first tile is due, while the next one is on its way into the cache.
-            T* const panel = b_packed + (j - columns.first(column0)) * blocks.deepest;
-            if (row0 == 0) {
-              pack<T>(panel, columns.part(q, q + 1), depth, b, p.b.col, p.b.row);
-              if (touched) {
-                const bool wrap = q + 1 == column1;
-                const std::int64_t next = wrap ? columns.first(column0) : j + columns.width_of(q);
-                ahead.b.aim(p.b.at(wrap ? k0 + depth : k0, next).p, p.b.col, p.b.row, columns.width, depth,
-                            wrap && last ? 0 : (row1 - row0) * touches);
-              }
-            }
-            b = panel, b_depth = nv * W;
+            packing.finish();
+            b = packing.panel(block, q), b_depth = nv * W;
+            if (row0 == 0 && q + 1 < column1)
+              packing.begin(block, q + 1);
+            else if (row1 == rows.count && q + 1 == column1 && !last)
+              packing.begin(block + 1, column0);
           }
           for (std::int64_t r = row0; r < row1; ++r) {
             const std::int64_t i = rows.first(r), h = rows.width_of(r);
             const T* a = p.a_packed ? p.a_packed + k0 * p.m + i * depth : p.a.at(i, k0).p;
             const Finish<T> finish = p.finish.at(i, j);
+            const Ahead nothing{reinterpret_cast<const char*>(a), 0, 0, depth, 0};
+            Ahead ahead[3] = {nothing, nothing, nothing};
+            if (p.prefetch) {
+              Ahead* next = ahead;
+              std::int64_t left = depth;
+              if (packing.done < packing.depth) {
+                *next = packing.ahead();
+                left -= next->lines * next->groups;
+                ++next;
+              }
+              if (next_a.groups > 0 && left > 0) {
+                *next = next_a;
+                const std::int64_t groups = (left + next_a.lines - 1) / next_a.lines;
+                next_a.p += groups * next_a.next, next_a.groups -= groups;
+              }
+            }
             kTiles<T>.of[h - 1][nv - 1][masked](depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col,
                                                 b, b_depth, p.c.at(i, j).p, p.c.row, n, block > 0,
-                                                last ? &finish : nullptr, touched);
+                                                last ? &finish : nullptr, p.prefetch, ahead);
+            if (p.pack_b && p.prefetch) packing.slice();
           }
         }
       }
@@ -315,8 +347,7 @@ template <class T>
 bool worth_packing_a(Matrix<const T> a, std::int64_t m, std::int64_t n, std::int64_t k) {
   constexpr std::int64_t size = sizeof(T);
   if (m < 4 || n <= 64 || m * k * size <= 32 * 1024 || kMaxRows * k * size > kPackedA) return false;
-  if (a.col == 1) return a.row * size % 4096 == 0;  // the rows of a tile would compete for one set of L1
-  return true;
+  return a.col != 1;
 }
 template <class T>
 bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int64_t k) {
@@ -424,9 +455,10 @@ struct Problem {
         const std::int64_t row0 = chunks.first(chunk), rows = chunks.width_of(chunk);
         Matrix<const T> here = a.at(row0, 0);
         here.p += matrix * step_a;
-        const std::int64_t groups = (Panels(rows, kMaxRows, 1).count + kPanelsOfA - 1) / kPanelsOfA;
-        parallel_for(blocks.count * groups, [&](std::int64_t index) {
-          pack_a<T>(packed, here, rows, k, index / groups, index % groups * kPanelsOfA);
+        const std::int64_t strips = (blocks.deepest + kStrip - 1) / kStrip;
+        const std::int64_t groups = (Panels(rows, kMaxRows, 1).count + kGroup - 1) / kGroup;
+        parallel_for(blocks.count * strips * groups, [&](std::int64_t index) {
+          pack_a<T>(packed, here, rows, k, index / groups / strips, index / groups % strips, index % groups);
         });
         parallel_for(across.count, [&](std::int64_t index) { each(matrix, row0, rows, 1, index, packed); });
       }

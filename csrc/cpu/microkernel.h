@@ -4,8 +4,8 @@
 //
 // M N K = rows, columns and depth of the product; MR, NR = rows and columns of a tile, NR = NV registers.
 // A is read by broadcasts (any strides), B by vectors along N (unit stride). A step costs MR broadcasts and
-// NV loads for MR * NV FMAs, so the tall tile (14 x 2 with 32 registers, 6 x 2 with 16) leaves load slots to
-// spare even where every B vector crosses a cache line.
+// NV loads for MR * NV FMAs: 16 loads for 28 with 32 registers (14 x 2), 8 for 12 with 16 (6 x 2). That
+// leaves load slots to spare where vectors of B cross cache lines, and one of them fetches what comes next.
 //
 // Every path of gemm and of convolution sums through this tile, which is what makes an element's bits depend
 // on its own row, column and depth only, never on the shape around it.
@@ -97,6 +97,9 @@ constexpr int kMaxRows = 14;
 #else
 constexpr int kMaxRows = 6;
 #endif
+// Rows of A that are read where they lie: fewer than L1 has ways (12, or 8), because rows a power of two
+// apart all fall into one set.
+constexpr int kRowsInPlace = kMaxRows < 9 ? kMaxRows : 9;
 constexpr int kMaxVectors = kRegisters == 32 ? 8 : 4;
 constexpr int tile_vectors(int rows) {
 #if defined(__FMA__)
@@ -132,10 +135,11 @@ struct Tile {
   }
 
   // Adds a[i * a_row + k * a_depth] * b[k * b_depth + j] for k in [0, depth). With Masked the last vector of
-  // B reads only `lanes`.
-  template <bool Masked>
+  // B reads only `lanes`. With Fetch every step touches the line at `ahead`, which moves by `stride` bytes.
+  template <bool Masked, bool Fetch = false>
   TS_INLINE void multiply(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth,
-                          const T* b, std::int64_t b_depth, const Lanes<T>& lanes) {
+                          const T* b, std::int64_t b_depth, const Lanes<T>& lanes,
+                          const char* ahead = nullptr, std::int64_t stride = 0) {
     // Pointers and strides in bytes. Row i is 0, 1, 2, 4 or 8 rows beyond one of four pointers, which the
     // scaled addressing of x86 reaches without a pointer for each row.
     std::int64_t a_step = a_depth * sizeof(T), b_step = b_depth * sizeof(T);
@@ -145,6 +149,10 @@ struct Tile {
     const char *a3 = a0 + 3 * r, *a5 = a0 + 5 * r, *a10 = a5 + 5 * r;
     const char* bk = reinterpret_cast<const char*>(b);
     for (; depth > 0; --depth) {
+      if constexpr (Fetch) {
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += stride;
+      }
       Vec<T> row[NV];
       unroll<NV>([&]<int j>() TS_LAMBDA {
         const T* p = reinterpret_cast<const T*>(bk) + j * W;

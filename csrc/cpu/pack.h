@@ -140,19 +140,21 @@ struct Panels {
   }
 };
 
-// Panel p begins at dst + panels.first(p) * depth. Lanes beyond the last get copies of it or zeros (their
-// products are discarded). Whole vectors are stored, each overhang overwritten by what belongs there; nothing
-// beyond the last panel is written.
+// Steps [begin, end) of panels that are `depth` steps deep: panel p begins at dst + panels.first(p) * depth,
+// its step k lies k * width_of(p) beyond. Lanes beyond the last get copies of it or zeros (their products are
+// discarded). Whole vectors are stored, each overhang overwritten by what belongs there; nothing beyond step
+// `end` of a panel is written, so that threads may share panels.
 template <class T>
-[[gnu::noinline]] void pack(T* dst, const Panels& panels, std::int64_t depth, const T* src,
-                            std::int64_t lane_stride, std::int64_t depth_stride) {
+[[gnu::noinline]] void pack(T* dst, const Panels& panels, std::int64_t depth, std::int64_t begin,
+                            std::int64_t end, const T* src, std::int64_t lane_stride,
+                            std::int64_t depth_stride) {
   constexpr std::int64_t W = Vec<T>::width;
   if (lane_stride == 1) {
     // A few rows at a time: the source is read along its rows, and panels, whose distance is often a power of
     // two, are written in turn rather than at once.
     constexpr std::int64_t kRows = 16;
-    for (std::int64_t k0 = 0; k0 < depth; k0 += kRows) {
-      const std::int64_t k1 = k0 + kRows < depth ? k0 + kRows : depth;
+    for (std::int64_t k0 = begin; k0 < end; k0 += kRows) {
+      const std::int64_t k1 = k0 + kRows < end ? k0 + kRows : end;
       for (std::int64_t p = 0; p < panels.count; ++p) {
         const std::int64_t first = panels.first(p), w = panels.width_of(p), lanes = panels.lanes(p);
         const std::int64_t whole = lanes / W * W;
@@ -164,7 +166,7 @@ template <class T>
           for (std::int64_t x = 0; x < whole; x += W) Vec<T>::load(s + x).store(d + x);
           if (whole < w) {
             const Vec<T> last = load_lanes(s + whole, rest);
-            if (whole + W <= w || k + 1 < depth)
+            if (whole + W <= w || k + 1 < end)
               last.store(d + whole);
             else
               store_lanes(d + whole, last, rest);
@@ -183,10 +185,8 @@ template <class T>
       for (std::int64_t x = (w - 1) / W * W; x >= 0; x -= W) {
         const T* row[W];
         for (int i = 0; i < W; ++i) row[i] = s + (x + i < lanes ? x + i : lanes - 1) * lane_stride;
-        for (std::int64_t k = 0; k < depth; k += W) {
-          const std::int64_t steps = depth - k < W ? depth - k : W;
-          if (p + 1 < panels.count)  // the next panel, on its way while this one is turned
-            unroll<W>([&]<int i>() TS_LAMBDA { __builtin_prefetch(row[i] + w * lane_stride + k, 0, 2); });
+        for (std::int64_t k = begin; k < end; k += W) {
+          const std::int64_t steps = end - k < W ? end - k : W;
           Vec<T> r[W];
           if (steps == W)
             unroll<W>([&]<int i>() TS_LAMBDA { r[i] = Vec<T>::load(row[i] + k); });
@@ -194,7 +194,7 @@ template <class T>
             unroll<W>([&]<int i>() TS_LAMBDA { r[i] = load_lanes(row[i] + k, Lanes<T>(steps)); });
           transpose<T>(r);
           T* to = d + k * w + x;
-          if (k + W < depth || (steps == W && x + W <= w))
+          if (k + W < end || (steps == W && x + W <= w))
             unroll<W>([&]<int i>() TS_LAMBDA { r[i].store(to + i * w); });
           else
             unroll<W>([&]<int i>() TS_LAMBDA {
@@ -206,7 +206,7 @@ template <class T>
         }
       }
     } else {
-      for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t k = begin; k < end; ++k)
         for (std::int64_t x = 0; x < w; ++x)
           d[k * w + x] = s[(x < lanes ? x : lanes - 1) * lane_stride + k * depth_stride];
     }

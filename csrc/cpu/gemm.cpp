@@ -220,6 +220,8 @@ void multiply(const Product<T>& p) {
       const bool last = block == blocks.count - 1;
       for (std::int64_t row0 = 0; row0 < rows.count; row0 += rows_once) {
         const std::int64_t row1 = row0 + rows_once < rows.count ? row0 + rows_once : rows.count;
+        const Ahead nothing{reinterpret_cast<const char*>(p.b.p), 0, 0, depth, 0};
+        Ahead ahead[3] = {nothing, nothing, nothing};
         // The rows of A that come next.
         Ahead next_a{};
         if (p.prefetch && rows.count > rows_once && !(row1 == rows.count && last)) {
@@ -252,8 +254,6 @@ void multiply(const Product<T>& p) {
             const std::int64_t i = rows.first(r), h = rows.width_of(r);
             const T* a = p.a_packed ? p.a_packed + k0 * p.m + i * depth : p.a.at(i, k0).p;
             const Finish<T> finish = p.finish.at(i, j);
-            const Ahead nothing{reinterpret_cast<const char*>(a), 0, 0, depth, 0};
-            Ahead ahead[3] = {nothing, nothing, nothing};
             if (p.prefetch) {
               Ahead* next = ahead;
               std::int64_t left = depth;
@@ -266,7 +266,9 @@ void multiply(const Product<T>& p) {
                 *next = next_a;
                 const std::int64_t groups = (left + next_a.lines - 1) / next_a.lines;
                 next_a.p += groups * next_a.next, next_a.groups -= groups;
+                ++next;
               }
+              *next = nothing;
             }
             kTiles<T>.of[h - 1][nv - 1][masked](depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col,
                                                 b, b_depth, p.c.at(i, j).p, p.c.row, n, block > 0,

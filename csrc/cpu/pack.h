@@ -152,7 +152,7 @@ template <class T>
   if (lane_stride == 1) {
     // A few rows at a time: the source is read along its rows, and panels, whose distance is often a power of
     // two, are written in turn rather than at once.
-    constexpr std::int64_t kRows = 16;
+    constexpr std::int64_t kRows = 8;
     for (std::int64_t k0 = begin; k0 < end; k0 += kRows) {
       const std::int64_t k1 = k0 + kRows < end ? k0 + kRows : end;
       for (std::int64_t p = 0; p < panels.count; ++p) {

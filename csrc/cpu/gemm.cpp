@@ -285,22 +285,29 @@ void multiply(const Product<T>& p) {
 constexpr std::int64_t kFewRows = 8;
 
 template <class T>
-using ColumnsFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t,
-                                 std::int64_t, T*, std::int64_t);
+using FewFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t,
+                             std::int64_t, T*, std::int64_t);
+// few_rows<T>.of[B's columns are contiguous][rows - 1]
 template <class T>
-constexpr ColumnsFunction<T> kRowsTimesColumns[kFewRows] = {
-    rows_times_columns<T, 1>, rows_times_columns<T, 2>, rows_times_columns<T, 3>, rows_times_columns<T, 4>,
-    rows_times_columns<T, 5>, rows_times_columns<T, 6>, rows_times_columns<T, 7>, rows_times_columns<T, 8>};
+struct FewFunctions {
+  FewFunction<T> of[2][kFewRows];
+};
+template <class T, int... I>
+constexpr FewFunctions<T> make_few(std::integer_sequence<int, I...>) {
+  return {{{rows_times_rows<T, I + 1>...}, {rows_times_columns<T, I + 1>...}}};
+}
+template <class T>
+constexpr FewFunctions<T> kFew = make_few<T>(std::make_integer_sequence<int, kFewRows>{});
 
 template <class T>
 bool few_rows(const Product<T>& p) {
-  if (p.b.col == 1) return p.m == 1 && p.n >= 64;
+  if (p.b.col == 1) return p.n >= 64 && (p.m == 1 || (p.m > 4 && p.m <= kFewRows && p.prefetch));
   return p.m <= kFewRows && p.b.row == 1;
 }
 
 template <class T>
 void multiply_few(const Product<T>& p) {
-  constexpr std::int64_t kColumns = 1024;
+  constexpr std::int64_t kColumns = 512;  // the sums of 8 rows fill a third of L1, in float64 two thirds
   constexpr std::int64_t W = Vec<T>::width;
   T* const sums = static_cast<T*>(scratch());
   const Blocks blocks(p.k, kBlock<T>);
@@ -309,10 +316,9 @@ void multiply_few(const Product<T>& p) {
     for (std::int64_t block = 0; block < blocks.count; ++block) {
       const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block);
       const T *a = p.a.at(0, k0).p, *b = p.b.at(k0, j0).p;
-      if (p.b.col == 1)
-        row_times_rows<T>(depth, a, p.a.col, b, p.b.row, n, sums);
-      else
-        kRowsTimesColumns<T>[p.m - 1](depth, a, p.a.row, p.a.col, b, p.b.col, n, sums, kColumns);
+      const bool columns = p.b.col != 1;
+      kFew<T>.of[columns][p.m - 1](depth, a, p.a.row, p.a.col, b, columns ? p.b.col : p.b.row, n, sums,
+                                   kColumns);
       for (std::int64_t i = 0; i < p.m; ++i)
         for (std::int64_t j = 0; j < n; j += W) {
           const Lanes<T> lanes(n - j < W ? n - j : W);
@@ -375,6 +381,7 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   }
   std::int64_t pieces = static_cast<std::int64_t>(flops / kLarge) + 1;
   const std::int64_t least = matrices > 4          ? 1
+                             : m <= kFewRows       ? 2
                              : flops > 64 * kSmall ? 8
                              : flops > 8 * kSmall  ? 4
                              : flops > 2 * kSmall  ? 2

@@ -10,33 +10,44 @@
 
 namespace ts::cpu::TS_ISA {
 
-// One row of A; B's rows contiguous. sums (n) stays in L1 while eight rows of B stream past.
-template <class T>
-[[gnu::noinline]] void row_times_rows(std::int64_t depth, const T* a, std::int64_t a_depth, const T* b,
-                                      std::int64_t b_depth, std::int64_t n, T* sums) {
+// `steps` rows of B, NV registers of their columns: added to the sums in L1.
+template <class T, int MR, int NV, bool Masked>
+TS_INLINE void columns_of_rows(std::int64_t steps, const T* a, std::int64_t a_row, std::int64_t a_depth,
+                               const T* b, std::int64_t b_depth, const Lanes<T>& lanes, T* sums,
+                               std::int64_t sums_row) {
   constexpr std::int64_t W = Vec<T>::width;
-  constexpr int kRows = 8;
-  for (std::int64_t j = 0; j < n; ++j) sums[j] = T(0);
-  const auto pass = [&]<int rows>(std::int64_t k) TS_LAMBDA {
-    Vec<T> x[rows];
-    unroll<rows>([&]<int i>() TS_LAMBDA { x[i] = Vec<T>(a[(k + i) * a_depth]); });
-    const T* p = b + k * b_depth;
+  Tile<T, MR, NV> t;
+  unroll<MR>([&]<int i>() TS_LAMBDA {
+    unroll<NV>([&]<int j>() TS_LAMBDA {
+      const T* const p = sums + i * sums_row + j * W;
+      t.acc[i][j] = Masked ? load_lanes(p, lanes) : Vec<T>::load(p);
+    });
+  });
+  t.template multiply<Masked>(steps, a, a_row, a_depth, b, b_depth, lanes);
+  t.store(sums, sums_row, lanes);
+}
+
+// MR rows of A; B's rows contiguous. sums (MR x n, sums_row apart) stays in L1 while kRows rows of B stream
+// past.
+template <class T, int MR>
+[[gnu::noinline]] void rows_times_rows(std::int64_t depth, const T* a, std::int64_t a_row,
+                                       std::int64_t a_depth, const T* b, std::int64_t b_depth, std::int64_t n,
+                                       T* sums, std::int64_t sums_row) {
+  constexpr std::int64_t W = Vec<T>::width;
+  constexpr int kRows = 8, NV = MR * 2 < kRegisters / 2 ? 2 : 1;
+  for (int i = 0; i < MR; ++i)
+    for (std::int64_t j = 0; j < n; ++j) sums[i * sums_row + j] = T(0);
+  for (std::int64_t k = 0; k < depth; k += kRows) {
+    const std::int64_t steps = depth - k < kRows ? depth - k : kRows;
+    const T *const pa = a + k * a_depth, *const pb = b + k * b_depth;
     std::int64_t j = 0;
-    for (; j + W <= n; j += W) {
-      Vec<T> sum = Vec<T>::load(sums + j);
-      unroll<rows>([&]<int i>() TS_LAMBDA { sum = fma(x[i], Vec<T>::load(p + i * b_depth + j), sum); });
-      sum.store(sums + j);
-    }
-    if (j < n) {
-      const Lanes<T> lanes(n - j);
-      Vec<T> sum = load_lanes(sums + j, lanes);
-      unroll<rows>([&]<int i>() TS_LAMBDA { sum = fma(x[i], load_lanes(p + i * b_depth + j, lanes), sum); });
-      store_lanes(sums + j, sum, lanes);
-    }
-  };
-  std::int64_t k = 0;
-  for (; k + kRows <= depth; k += kRows) pass.template operator()<kRows>(k);
-  for (; k < depth; ++k) pass.template operator()<1>(k);
+    for (; j + NV * W <= n; j += NV * W)
+      columns_of_rows<T, MR, NV, false>(steps, pa, a_row, a_depth, pb + j, b_depth, Lanes<T>(W), sums + j,
+                                        sums_row);
+    for (; j < n; j += W)
+      columns_of_rows<T, MR, 1, true>(steps, pa, a_row, a_depth, pb + j, b_depth,
+                                      Lanes<T>(n - j < W ? n - j : W), sums + j, sums_row);
+  }
 }
 
 // The next `steps` k of W columns of B (`lanes` of them exist, `column` apart): acc[i] += a[i, k] b[k, :].
@@ -60,31 +71,46 @@ TS_INLINE void square_of_columns(std::int64_t steps, const T* a, std::int64_t a_
   unroll<MR>([&]<int i>() TS_LAMBDA { acc[i] = sum[i]; });
 }
 
-// MR rows of A; B's columns contiguous (b[k + j * b_column]), W of them at a time: more would compete for the
-// same sets of cache where columns are a power of two apart.
+// MR rows of A; B's columns contiguous (b[k + j * b_column]), W of them at a time. One or two rows have too
+// few chains of FMAs to fill the pipelines, so they take 2 W, unless columns a power of two apart would then
+// compete for the same sets of cache.
 template <class T, int MR>
 [[gnu::noinline]] void rows_times_columns(std::int64_t depth, const T* a, std::int64_t a_row,
                                           std::int64_t a_depth, const T* b, std::int64_t b_column,
                                           std::int64_t n, T* sums, std::int64_t sums_row) {
   constexpr std::int64_t W = Vec<T>::width;
-  for (std::int64_t j = 0; j < n; j += W) {
+  const auto strip = [&]<int squares>(std::int64_t j) TS_LAMBDA {
     const T* const first = b + j * b_column;
-    const std::int64_t lanes = n - j < W ? n - j : W;
-    Vec<T> acc[MR];
-    for (auto& x : acc) x = Vec<T>(T(0));
+    const std::int64_t lanes = n - j < squares * W ? n - j - (squares - 1) * W : W;  // of the last square
+    Vec<T> acc[squares][MR];
+    for (auto& row : acc)
+      for (auto& x : row) x = Vec<T>(T(0));
     // A short first step brings the loads to cache lines, so that each line is read once.
     const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(first) / sizeof(T) % W;
     std::int64_t k = 0, steps = misaligned ? W - static_cast<std::int64_t>(misaligned) : W;
     for (; k < depth; k += steps, steps = W) {
       if (steps > depth - k) steps = depth - k;
-      const T* pa = a + k * a_depth;
-      if (steps == W)
-        square_of_columns<T, MR, true>(W, pa, a_row, a_depth, first + k, b_column, lanes, acc);
-      else
-        square_of_columns<T, MR, false>(steps, pa, a_row, a_depth, first + k, b_column, lanes, acc);
+      const T *const pa = a + k * a_depth, *const pb = first + k;
+      unroll<squares>([&]<int q>() TS_LAMBDA {
+        const std::int64_t there = q + 1 == squares ? lanes : W;
+        if (steps == W)
+          square_of_columns<T, MR, true>(W, pa, a_row, a_depth, pb + q * W * b_column, b_column, there,
+                                         acc[q]);
+        else
+          square_of_columns<T, MR, false>(steps, pa, a_row, a_depth, pb + q * W * b_column, b_column, there,
+                                          acc[q]);
+      });
     }
-    for (int i = 0; i < MR; ++i) store_lanes(sums + i * sums_row + j, acc[i], Lanes<T>(lanes));
-  }
+    unroll<squares>([&]<int q>() TS_LAMBDA {
+      for (int i = 0; i < MR; ++i)
+        store_lanes(sums + i * sums_row + j + q * W, acc[q][i], Lanes<T>(q + 1 == squares ? lanes : W));
+    });
+  };
+  std::int64_t j = 0;
+  if constexpr (MR <= 2)
+    if (b_column * static_cast<std::int64_t>(sizeof(T)) % 1024 != 0)
+      for (; j + W < n; j += 2 * W) strip.template operator()<2>(j);
+  for (; j < n; j += W) strip.template operator()<1>(j);
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -213,4 +213,11 @@ template <class T>
   }
 }
 
+// All steps.
+template <class T>
+TS_INLINE void pack(T* dst, const Panels& panels, std::int64_t depth, const T* src, std::int64_t lane_stride,
+                    std::int64_t depth_stride) {
+  pack<T>(dst, panels, depth, 0, depth, src, lane_stride, depth_stride);
+}
+
 }  // namespace ts::cpu::TS_ISA

@@ -22,7 +22,7 @@ def wide(name: str, m: int, k: int, n: int) -> Case:
         np.matmul,
         [normal(m, k), normal(k, n)],
         gradient=False,
-        scale=4.0 * float(np.sqrt(k)) * 2,
+        scale=16.0 * float(np.sqrt(k)),
     )
 
 

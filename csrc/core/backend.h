@@ -51,6 +51,17 @@ struct Adagrad {
   bool maximize;
 };
 
+// The transform of a row of `length` complex numbers in passes of these radices. A real row (even length) is
+// half as many complex numbers.
+struct Fft {
+  enum Kind : std::uint8_t { complex, from_real, to_real } kind;
+  bool inverse;
+  std::int32_t passes;
+  std::int64_t length, ends;  // ends: where the roots of a real row begin in the twiddle table
+  double scale;
+  std::uint8_t radix[64];
+};
+
 struct Kernels {
 #define KERNEL(name, ...) void (*name)(__VA_ARGS__);
 #include "core/kernels.def"
@@ -123,7 +134,7 @@ consteval std::uint64_t abi_stamp() {
     for (; *text; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 1099511628211ull;
   const std::uint64_t sizes[] = {
       sizeof(View), sizeof(Conv2d),      sizeof(Pool2d),           sizeof(Sgd),
-      sizeof(Adam), sizeof(RmsProp),     sizeof(Adagrad),          sizeof(Attention),
+      sizeof(Adam), sizeof(RmsProp),     sizeof(Adagrad),          sizeof(Attention),      sizeof(Fft),
       sizeof(Host), sizeof(Accelerator), sizeof(DeviceProperties), sizeof(DeviceMemory)};
   for (std::uint64_t size : sizes) hash = (hash ^ size) * 1099511628211ull;
   return hash;

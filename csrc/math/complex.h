@@ -110,9 +110,10 @@ TS_INLINE T libm_atan2(T y, T x) {
     return __builtin_atan2(y, x);
 }
 
-#define TS_COMPLEX(name)                    \
+#define TS_COMPLEX(name) TS_COMPLEX_AS(name, name)
+#define TS_COMPLEX_AS(own, name)            \
   template <class T>                        \
-  TS_INLINE Complex<T> name(Complex<T> z) { \
+  TS_INLINE Complex<T> own(Complex<T> z) {  \
     LibmComplex<T> c;                       \
     __real__ c = z.re, __imag__ c = z.im;   \
     if constexpr (std::is_same_v<T, float>) \
@@ -129,14 +130,22 @@ TS_COMPLEX(cos)
 TS_COMPLEX(tan)
 TS_COMPLEX(sinh)
 TS_COMPLEX(cosh)
-TS_COMPLEX(tanh)
 TS_COMPLEX(asin)
 TS_COMPLEX(acos)
 TS_COMPLEX(atan)
 TS_COMPLEX(asinh)
 TS_COMPLEX(acosh)
 TS_COMPLEX(atanh)
+TS_COMPLEX_AS(libm_tanh, tanh)
 #undef TS_COMPLEX
+#undef TS_COMPLEX_AS
+
+// At an infinite real part the imaginary one is 0 with its own sign, not that of sin(2y).
+template <class T>
+TS_INLINE Complex<T> tanh(Complex<T> z) {
+  if (!__builtin_isinf(z.re) || !__builtin_isfinite(z.im)) return libm_tanh(z);
+  return {z.re > 0 ? T(1) : T(-1), z.im < 0 ? T(-0.0) : T(0)};
+}
 
 template <class T>
 TS_INLINE Complex<T> exp2(Complex<T> z) {

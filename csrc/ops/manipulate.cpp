@@ -184,6 +184,13 @@ Array as_strided(const Array& x, const Shape& shape, const Shape& strides, std::
   return x.as_strided(shape, strides, size > 0 ? x.offset() + offset : 0);
 }
 
+Array bitcast(const Array& x, DType dtype) {
+  if (itemsize(dtype) != itemsize(x.dtype()))
+    type_error("bitcast: x is ", name(x.dtype()), " of ", itemsize(x.dtype()), " bytes, ", name(dtype),
+               " has ", itemsize(dtype));
+  return x.view_dtype(dtype);
+}
+
 Array concat(const std::vector<Array>& arrays, std::optional<std::int64_t> axis) {
   if (arrays.empty()) value_error("concat: needs at least one array");
   for (std::size_t i = 0; i < arrays.size(); ++i)

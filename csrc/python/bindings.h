@@ -9,6 +9,7 @@ namespace ts::python {
 #define TS_BINDINGS(BIND) \
   BIND(elementwise)       \
   BIND(complex)           \
+  BIND(fft)               \
   BIND(creation)          \
   BIND(manipulate)        \
   BIND(getitem)           \

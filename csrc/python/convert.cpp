@@ -246,6 +246,13 @@ bool has_array_interface(PyObject* object) {
   return PyObject_CheckBuffer(object) || PyObject_HasAttrString(object, "__array__");
 }
 
+// Whether NumPy calls the array's dtype by this name.
+bool has_dtype(PyObject* array, const char* name) {
+  const Ref dtype = checked(PyObject_GetAttrString(array, "dtype"));
+  const Ref text = checked(PyObject_Str(dtype.get()));
+  return PyUnicode_CompareWithASCIIString(text.get(), name) == 0;
+}
+
 // Whether any float in nested lists came with a dtype of its own (a NumPy scalar or a tensor).
 bool typed_leaf(PyObject* object) {
   for (int depth = 0; PyList_Check(object) || PyTuple_Check(object); ++depth) {
@@ -283,6 +290,12 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
   const bool typed = typed_leaf(object);
   const Ref array = numpy_array(operation, object);
   adopted = adopt_buffer(array.get());
+  if (!adopted && has_dtype(array.get(), "bfloat16")) {  // of ml_dtypes, which has no buffers
+    const Ref bits = checked(PyObject_CallMethod(array.get(), "view", "s", "uint16"));
+    adopted = adopt_buffer(bits.get());
+    if (adopted) adopted = adopted->view_dtype(DType::bfloat16);
+    if (adopted && !share) adopted = ops::contiguous(ops::copy(*adopted));
+  }
   if (!adopted) {
     const Ref described = checked(PyObject_GetAttrString(array.get(), "dtype"));
     const Ref text = checked(PyObject_Str(described.get()));

@@ -6,6 +6,7 @@
 #include "core/threads.h"
 #include "python/autograd.h"
 #include "python/bindings.h"
+#include "python/dlpack.h"
 #include "python/jit.h"
 
 namespace py = pybind11;
@@ -90,6 +91,10 @@ PyMethodDef functions[] = {
      "backward(roots, gradients, inputs, retain_graph, create_graph)"},
     {"record", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(record_python)), METH_FASTCALL,
      "record(name, function, inputs, outputs)"},
+    {"to_dlpack", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(to_dlpack)), METH_FASTCALL,
+     "to_dlpack(tensor, versioned, copied): a DLPack capsule."},
+    {"from_dlpack", from_dlpack, METH_O,
+     "from_dlpack(capsule): (tensor over its memory, whether the producer copied)."},
     {}};
 
 }  // namespace

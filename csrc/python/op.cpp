@@ -106,9 +106,66 @@ void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObj
   }
 }
 
+// The position of `out` among the keywords of a call to an operation that has no such parameter; -1 if absent
+// or None.
+Py_ssize_t find_out(PyObject* keywords) {
+  for (Py_ssize_t k = 0; keywords && k < PyTuple_GET_SIZE(keywords); ++k)
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, k), "out") == 0) return k;
+  return -1;
+}
+
+// NumPy's out=: the result is converted into a tensor that exists (the only one, or one for each result), and
+// that is returned. Nothing of it is recorded.
+PyObject* store_result(const Op& op, PyObject* result, PyObject* out) {
+  static Op& copy = find_op("copy_");
+  const auto store = [&](PyObject* y, PyObject* destination) {
+    if (destination == Py_None) return;
+    if (!is_tensor(destination))
+      type_error(op.name, ": out must be a tensor, got ", Py_TYPE(destination)->tp_name);
+    const Array &from = array_of(y), &to = array_of(destination);
+    if (from.shape() != to.shape())
+      value_error(op.name, ": out has shape ", to.shape(), ", the result ", from.shape());
+    if (kind(from.dtype()) > kind(to.dtype()) || (to.dtype() == DType::boolean && from.dtype() != to.dtype()))
+      type_error(op.name, ": a result of dtype ", name(from.dtype()), " cannot be stored in out of dtype ",
+                 name(to.dtype()));
+    if (g_grad_enabled && (tracks_gradient(y) || tracks_gradient(destination)))
+      runtime_error(op.name, ": out= records no gradient; use `with ts.no_grad():` or assign the result");
+    PyObject* arguments[] = {destination, y};
+    checked(apply(copy, arguments));
+  };
+  const bool several = PyTuple_CheckExact(result);
+  if (!PyTuple_Check(out)) {
+    if (several) type_error(op.name, ": out must be a tuple of ", PyTuple_GET_SIZE(result), " tensors");
+    store(result, out);
+    return Py_NewRef(out);
+  }
+  const Py_ssize_t wanted = several ? PyTuple_GET_SIZE(result) : 1;
+  if (PyTuple_GET_SIZE(out) != wanted)
+    value_error(op.name, ": out has ", PyTuple_GET_SIZE(out), " entries, the operation ", wanted, " results");
+  for (Py_ssize_t i = 0; i < wanted; ++i)
+    store(several ? PyTuple_GET_ITEM(result, i) : result, PyTuple_GET_ITEM(out, i));
+  return Py_NewRef(several ? out : PyTuple_GET_ITEM(out, 0));
+}
+
 PyObject* op_vectorcall(PyObject* self, PyObject* const* args, std::size_t flags, PyObject* keywords) {
   Op& op = *as_op(self)->op;
   const Py_ssize_t given = PyVectorcall_NARGS(flags);
+  if (const Py_ssize_t at = find_out(keywords); at >= 0 && !op.in_place) [[unlikely]] {
+    return guarded([&]() -> PyObject* {
+      // The same call without it.
+      const Py_ssize_t named = PyTuple_GET_SIZE(keywords);
+      std::vector<PyObject*> rest(args, args + given + named);
+      PyObject* const out = rest[static_cast<std::size_t>(given + at)];
+      rest.erase(rest.begin() + given + at);
+      const Ref names = checked(PyTuple_New(named - 1));
+      for (Py_ssize_t k = 0, to = 0; k < named; ++k)
+        if (k != at) PyTuple_SET_ITEM(names.get(), to++, Py_NewRef(PyTuple_GET_ITEM(keywords, k)));
+      const Ref result = checked(op_vectorcall(self, rest.data(), static_cast<std::size_t>(given),
+                                               named > 1 ? names.get() : nullptr));
+      if (out == Py_None) return Py_NewRef(result.get());
+      return store_result(op, result.get(), out);
+    });
+  }
   if (!keywords && given == static_cast<Py_ssize_t>(op.parameters.size()) && given <= op.positional)
     return apply(op, args);
   return guarded([&]() -> PyObject* {
@@ -316,6 +373,10 @@ PyObject* apply_checked(Op& op, PyObject* const* arguments) {
 
   op.call(op, arguments, results);
   const int returned = op.returns_list ? results.size() : op.returned;
+  if (recording)
+    for (int i = 0; i < returned; ++i)
+      if (is_complex(results[i].dtype()))
+        runtime_error(op.name, ": complex results carry no gradient; detach the arguments if none is wanted");
   Ref tensors[kMaxOutputs];
   Ref list;
   PyObject* objects[kMaxOutputs];

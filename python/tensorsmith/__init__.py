@@ -33,6 +33,14 @@ from tensorsmith.dtypes import (
     uint64,
 )
 from tensorsmith.errors import FileFormatError
+from tensorsmith.inspection import (
+    __array_namespace_info__,
+    can_cast,
+    finfo,
+    iinfo,
+    promote_types,
+    result_type,
+)
 from tensorsmith.tensor import Tensor
 from tensorsmith.autograd import (
     enable_grad,
@@ -51,6 +59,7 @@ from tensorsmith.random import manual_seed
 if TYPE_CHECKING:
     from tensorsmith import cuda, data, linalg, nn, optim, utils
     from tensorsmith.environment import config
+    from tensorsmith.npy import savez, savez_compressed
     from tensorsmith.serialize import load, load_checkpoint, save, save_checkpoint
 
 __version__ = "0.1.0"
@@ -82,34 +91,19 @@ def get_default_device() -> str:
     return str(_core.device())
 
 
-def result_type(*arrays_and_dtypes: Any) -> DType:
-    """The dtype that an operation on these tensors and dtypes computes in."""
-    dtypes_ = [getattr(x, "dtype", x) if not isinstance(x, DType) else x for x in arrays_and_dtypes]
-    result: DType = dtypes_[0]
-    for d in dtypes_[1:]:
-        result = _core.promote_types(result, d)
-    return result
-
+__array_api_version__ = "2025.12"
 
 _MODULES = (
-    "nn",
-    "optim",
-    "linalg",
-    "utils",
-    "data",
-    "cuda",
-    "bench",
-    "cli",
-    "train",
-    "serialize",
-    "profiler",
-)
+    "fft", "linalg", "nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler",
+)  # fmt: skip
 _MEMBERS = {
     "config": "environment",
     "load": "serialize",
     "load_checkpoint": "serialize",
     "save": "serialize",
     "save_checkpoint": "serialize",
+    "savez": "npy",
+    "savez_compressed": "npy",
 }
 
 

@@ -1,8 +1,10 @@
-"""`ts.linalg`: factorisations of matrices and what stands on them, under the names of NumPy and the array standard.
+"""`ts.linalg`: products, norms and factorisations of matrices, under the names of NumPy and the array standard.
 
-Matrices are the last two axes of float32 or float64 tensors; everything is batched over the others and differentiable.
+Matrices are the last two axes; factorisations take float32 and float64. Everything is batched over the other axes and
+differentiable.
 """
 
+from tensorsmith.ops.einsum import tensordot, vecdot
 from tensorsmith.ops.linalg import (
     cholesky,
     det,
@@ -23,10 +25,24 @@ from tensorsmith.ops.linalg import (
     svd,
     svdvals,
 )
+from tensorsmith.ops.manipulate import matrix_transpose
+from tensorsmith.ops.matmul import matmul
+from tensorsmith.ops.matrix import (
+    cross,
+    diagonal,
+    matrix_norm,
+    multi_dot,
+    norm,
+    outer,
+    trace,
+    vector_norm,
+)
 
 __all__ = [
     "cholesky",
+    "cross",
     "det",
+    "diagonal",
     "eigh",
     "eigvalsh",
     "expm",
@@ -34,8 +50,14 @@ __all__ = [
     "lstsq",
     "lu",
     "lu_factor",
+    "matmul",
+    "matrix_norm",
     "matrix_power",
     "matrix_rank",
+    "matrix_transpose",
+    "multi_dot",
+    "norm",
+    "outer",
     "pinv",
     "qr",
     "slogdet",
@@ -43,4 +65,8 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "tensordot",
+    "trace",
+    "vecdot",
+    "vector_norm",
 ]

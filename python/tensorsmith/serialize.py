@@ -49,14 +49,19 @@ class _Entry:
     end: int
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a safetensors file into a dict of name to tensor.
+def load(path: str | os.PathLike[str]) -> Any:
+    """Reads a safetensors file (or NumPy's .npz) into a dict of name to tensor, a .npy file into a tensor.
 
     Raises FileFormatError, which names the file, the tensor and the numbers, for anything but a whole and
-    consistent safetensors file; a pickle (`.pt`, `.pth`, `.pkl`) is refused unread.
+    consistent file; a pickle (`.pt`, `.pth`, `.pkl`) is refused unread.
     """
     import tensorsmith as ts
+    from tensorsmith import npy
 
+    with open(path, "rb") as file:
+        start = file.read(len(npy.MAGIC))
+    if start == npy.MAGIC or start[:4] in (npy.ZIP, npy.EMPTY_ZIP):
+        return npy.load(path)
     arrays, _ = _read(os.fspath(path))
     return {name: ts.asarray(array) for name, array in arrays.items()}
 
@@ -226,8 +231,16 @@ def save(
 
     The file appears whole or not at all: it is written beside its final place, flushed to the disk and
     renamed. A process killed in between leaves the old file, and at most one hidden `.<name>.tmp`, which the
-    next save to the same place takes over.
+    next save to the same place takes over. A tensor alone goes to a path that ends in .npy, as NumPy's file.
     """
+    if _is_tensor(obj):
+        from tensorsmith import npy
+
+        if not os.fspath(path).endswith(".npy"):
+            raise TypeError(
+                f"save: a tensor alone is written as .npy, not {os.fspath(path)!r}; or pass a dict"
+            )
+        return npy.write(path, obj)
     arrays: dict[str, np.ndarray] = {}
     for name, value in _flatten(obj):
         if name in arrays:

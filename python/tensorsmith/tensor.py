@@ -48,8 +48,22 @@ class Tensor(_core.TensorBase):
     __slots__ = ()
 
     # NumPy leaves mixed expressions to us: `ndarray + tensor` is a tensor.
-    __array_ufunc__ = None
     __array_priority__ = 1000
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        from tensorsmith import interop
+
+        return interop.array_ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        from tensorsmith import interop
+
+        return interop.array_function(function, types, args, options)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """NumPy's description of the memory; see `numpy`."""
+        return self.numpy().__array_interface__
 
     # --- description ------------------------------------------------------------------------------
 
@@ -150,6 +164,63 @@ class Tensor(_core.TensorBase):
 
     def __reduce__(self) -> Any:
         return _rebuild, (_plain(self), self.requires_grad and self.is_leaf, self.device)
+
+    # --- the array standard -----------------------------------------------------------------------
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The namespace of this array: `tensorsmith`. ValueError for a version of the standard unknown here."""
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12", "2025.12"):
+            raise ValueError(
+                f"__array_namespace__: version {api_version!r} of the array standard is not known here"
+            )
+        import tensorsmith
+
+        return tensorsmith
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Any:
+        """On another device; itself where it is there already."""
+        return core.to_device(self, device)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's (device type, number): (1, 0) is the CPU, (2, 0) the GPU."""
+        return (1, 0) if self.device == "cpu" else (2, 0)
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """A DLPack capsule over this memory: versioned if max_version allows 1.0, which read-only memory needs.
+
+        copy: True copies first, False raises BufferError where that is needed. BufferError for a gradient that the
+        other library would lose, and for a device that is neither this one nor the CPU."""
+        here = self.__dlpack_device__()
+        source, copied = self, False
+        if dl_device is not None and tuple(int(n) for n in dl_device) != here:
+            if int(dl_device[0]) != 1 or copy is False:
+                raise BufferError(
+                    f"__dlpack__: the memory is on device {here}, {tuple(dl_device)} was asked for"
+                )
+            source, copied = self.cpu(), True
+        if copy and not copied:
+            source, copied = core.copy(self), True
+        if here[0] == 2 and stream != -1:
+            from tensorsmith import cuda
+
+            cuda.synchronize()
+        versioned = max_version is not None and int(max_version[0]) >= 1
+        return _core.to_dlpack(source, versioned, copied)
+
+    @property
+    def real(self) -> Any:
+        """The real part, a view."""
+        return core.real(self)
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary part, a view; zeros where the tensor is real."""
+        return core.imag(self)
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
 
     # --- gradients --------------------------------------------------------------------------------
 
@@ -256,6 +327,28 @@ class Tensor(_core.TensorBase):
 
     clamp = clip
 
+    def round(self, decimals: int = 0) -> Any:
+        """The nearest multiple of 10^-decimals, as `ts.round`."""
+        from tensorsmith.ops.elementwise import round
+
+        return round(self, decimals)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Any:
+        """Every element `repeats` times in a row, as `ts.repeat`."""
+        from tensorsmith.ops.manipulate import repeat
+
+        return repeat(self, repeats, axis)
+
+    def nonzero(self) -> Any:
+        """The coordinates of the elements that are not 0, as `ts.nonzero`."""
+        from tensorsmith.ops.index import nonzero
+
+        return nonzero(self)
+
+    def tobytes(self) -> bytes:
+        """The elements in row-major order."""
+        return _plain(self).tobytes()
+
     # --- conversions ------------------------------------------------------------------------------
 
     def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
@@ -325,7 +418,12 @@ def _plain(x: Tensor) -> np.ndarray[Any, Any]:
     """NumPy's view of the memory, whatever the gradient."""
     x = x.detach().cpu()
     if x.dtype == "bfloat16":
-        raise TypeError("NumPy has no bfloat16; convert with .astype(ts.float32) first")
+        try:
+            return np.asarray(memoryview(core.bitcast(x, "uint16"))).view(x.dtype.dtype)
+        except TypeError:
+            raise TypeError(
+                "NumPy has no bfloat16; install ml_dtypes, or convert with .astype(ts.float32) first"
+            ) from None
     return np.asarray(memoryview(x))
 
 

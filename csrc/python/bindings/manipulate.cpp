@@ -18,6 +18,7 @@ void bind_manipulate(PyObject* m) {
   add_op(m, "expand(x, shape)", &ops::expand);
   add_op(m, "flip(x, axis=None)", &ops::flip);
   add_op(m, "as_strided(x, shape, strides, offset=0)", &ops::as_strided);
+  add_op(m, "bitcast(x, dtype)", &ops::bitcast).differentiable = false;
   add_op(m, "concat(arrays, axis=0)", &ops::concat);
   add_op(m, "stack(arrays, axis=0)", &ops::stack);
   add_op(m, "split(x, sizes, axis=0)", &ops::split);

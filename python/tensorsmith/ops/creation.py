@@ -9,33 +9,42 @@ import numpy as np
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.dtypes import as_dtype
 
 __all__ = [
-    "arange", "array", "asarray", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
-    "meshgrid", "ones", "ones_like", "tensor", "to_device", "tril", "triu", "zeros", "zeros_like",
+    "arange", "array", "asarray", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
+    "full_like", "linspace", "meshgrid", "ones", "ones_like", "tensor", "to_device", "tril", "triu", "zeros",
+    "zeros_like",
 ]  # fmt: skip
 
 
-def _extents(shape: tuple[Any, ...]) -> Any:
-    """zeros(2, 3) and zeros((2, 3)) are both welcome."""
-    return shape[0] if len(shape) == 1 else shape
+def _extents(shape: Any, more: tuple[Any, ...], dtype: Any) -> tuple[Any, Any]:
+    """(extents, dtype): zeros(2, 3), zeros((2, 3)) and NumPy's zeros((2, 3), "int64") are all welcome."""
+    if not more:
+        return shape, dtype
+    if len(more) == 1 and not hasattr(more[0], "__index__"):
+        return shape, more[0] if dtype is None else dtype
+    return (shape, *more), dtype
 
 
-def empty(*shape: Any, dtype: Any = None, device: Any = None) -> Any:
+def empty(shape: Any, *more: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor whose contents are undefined: empty(2, 3) or empty((2, 3)); dtype defaults to float32."""
-    return core.empty(_extents(shape), dtype, device)
+    shape, dtype = _extents(shape, more, dtype)
+    return core.empty(shape, dtype, device)
 
 
-def zeros(*shape: Any, dtype: Any = None, device: Any = None) -> Any:
+def zeros(shape: Any, *more: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor of zeros: zeros(2, 3) or zeros((2, 3)); dtype defaults to float32.
 
     ValueError for a negative extent, MemoryError for more memory than there is."""
-    return core.zeros(_extents(shape), dtype, device)
+    shape, dtype = _extents(shape, more, dtype)
+    return core.zeros(shape, dtype, device)
 
 
-def ones(*shape: Any, dtype: Any = None, device: Any = None) -> Any:
+def ones(shape: Any, *more: Any, dtype: Any = None, device: Any = None) -> Any:
     """A tensor of ones: ones(2, 3) or ones((2, 3)); dtype defaults to float32."""
-    return core.ones(_extents(shape), dtype, device)
+    shape, dtype = _extents(shape, more, dtype)
+    return core.ones(shape, dtype, device)
 
 
 full = define(
@@ -72,19 +81,28 @@ to_device = define(
 
 
 def linspace(
-    start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True, device: Any = None
+    start: Any, stop: Any, /, num: int = 50, dtype: Any = None, endpoint: bool = True, device: Any = None
 ) -> Any:
-    """`num` evenly spaced numbers from start to stop, which is the last one if endpoint."""
+    """`num` evenly spaced numbers from start to stop, which is the last one if endpoint. Complex bounds make them
+    complex."""
     if num < 0:
         raise ValueError(f"linspace: num must be >= 0, got {num}")
+    if isinstance(start, complex) or isinstance(stop, complex):
+        a, b = complex(start), complex(stop)
+        y = core.from_parts(
+            linspace(a.real, b.real, num, "float64", endpoint, device),
+            linspace(a.imag, b.imag, num, "float64", endpoint, device),
+        )
+        return core.astype(
+            y, dtype or ("complex128" if _core.default_dtype() == "float64" else "complex64"), False
+        )
     steps = num - 1 if endpoint else num
     y = core.arange(0.0, float(num), 1.0, "float64", device)
-    y = y * ((stop - start) / max(steps, 1)) + start
+    y = y * ((float(stop) - float(start)) / max(steps, 1)) + float(start)
     if endpoint and num > 1:
-        y[-1] = stop
-    from tensorsmith import get_default_dtype
-
-    return core.astype(y, dtype or get_default_dtype(), False)
+        y[-1] = float(stop)
+    kind = core.floor(y) if dtype is not None and as_dtype(dtype).kind in ("signed", "unsigned") else y
+    return core.astype(kind, dtype or _core.default_dtype(), False)
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
@@ -93,6 +111,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     n = len(arrays)
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
+    arrays = tuple(core.reshape(core.asarray(a), (-1,)) for a in arrays)
     shape = [arrays[i].shape[0] for i in order]
     grids = []
     for i, a in enumerate(arrays):
@@ -122,14 +141,12 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
             raise ValueError(f"asarray: dtype {data.dtype} becomes {dtype} only by a copy")
         return core.astype(data, dtype or data.dtype, bool(copy))
     shared = core.asarray(data)
-    if copy is False and not (
-        hasattr(data, "__array_interface__") or isinstance(data, (bytes, bytearray, memoryview))
-    ):
+    if copy is False and isinstance(data, (bool, int, float, complex, list, tuple)):
         raise ValueError(f"asarray: a {type(data).__name__} becomes a tensor only by a copy")
     if dtype is not None and shared.dtype != dtype:
         if copy is False:
             raise ValueError(f"asarray: dtype {shared.dtype} becomes {dtype} only by a copy")
-        if isinstance(data, (int, float, list, tuple)):
+        if isinstance(data, (int, float, complex, list, tuple)):
             return _from_python(data, shared, dtype)
         return core.astype(shared, dtype, True)
     return core.copy(shared) if copy else shared
@@ -147,7 +164,7 @@ def _on_cpu(data: Any, dtype: Any, copy: bool | None) -> Any:
 
 def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
     """Python numbers straight to `dtype`: floats without a stop at float32, integers only if they fit."""
-    if shared.dtype.kind == "floating":
+    if shared.dtype.kind in ("floating", "complex"):
         return core.astype(core.asarray(np.asarray(data)), dtype, True)
     y = core.astype(shared, dtype, True)
     if y.dtype.kind in ("signed", "unsigned") and not core.all(core.equal(y, shared)):
@@ -178,3 +195,35 @@ def from_numpy(array: Any) -> Any:
             f"from_numpy: strides {array.strides} are not multiples of the item size {array.itemsize}"
         )
     return core.asarray(array)
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+    """A tensor over the memory of another library's array (DLPack); a read-only one stays read-only.
+
+    x: anything with `__dlpack__`, or a capsule, which can be consumed once. device: "cpu" or "cuda". copy: True copies,
+    False raises BufferError where the producer would have to."""
+    from tensorsmith.tensor import Tensor
+
+    if isinstance(x, Tensor):
+        if copy is False and device is not None and str(device).partition(":")[0] != x.device:
+            raise BufferError(f"from_dlpack: a tensor on {x.device} gets to {device} only by a copy")
+        y = x.detach() if device is None else core.to_device(x.detach(), device)
+        return core.copy(y) if copy else y
+    if not hasattr(x, "__dlpack__"):
+        return _core.from_dlpack(x)[0]
+    target = None if device is None else (1, 0) if str(device).partition(":")[0] == "cpu" else (2, 0)
+    asked: dict[str, Any] = {"max_version": (1, 0)}
+    if target is not None and tuple(x.__dlpack_device__()) != target:
+        asked["dl_device"] = target
+    if copy is not None:
+        asked["copy"] = copy
+    try:
+        capsule = x.__dlpack__(**asked)
+    except TypeError:  # a producer of before DLPack 1.0
+        if copy is False and "dl_device" in asked:
+            raise BufferError(f"from_dlpack: a {type(x).__name__} gets to {device} only by a copy") from None
+        capsule = x.__dlpack__()
+    y, copied = _core.from_dlpack(capsule)
+    if device is not None:
+        y = core.to_device(y, device)
+    return core.copy(y) if copy and not copied else y

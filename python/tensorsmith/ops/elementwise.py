@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.ops.creation import asarray
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -55,7 +56,29 @@ reciprocal = define(core.reciprocal, "1 / x, floating.", x=lambda dy, y: -(dy * 
 floor = define(core.floor, "The largest integer not above x.", x=_step)
 ceil = define(core.ceil, "The smallest integer not below x.", x=_step)
 trunc = define(core.trunc, "The integer part of x.", x=_step)
-round = define(core.round, "The nearest integer, halves to the even one.", x=_step)
+_round = define(core.round, "The nearest integer, halves to the even one.", x=_step)
+rint = _round
+
+
+def round(x: Any, /, decimals: int = 0, out: Any = None) -> Any:
+    """The nearest multiple of 10^-decimals, halves to the even one; complex numbers by their parts."""
+    x = asarray(x)
+    if decimals == 0:
+        y = _round(x)
+    elif x.dtype.kind in ("signed", "unsigned", "bool"):
+        if decimals > 0:
+            y = core.copy(x)
+        else:
+            unit = 10**-decimals
+            y = core.astype(
+                core.multiply(_round(core.divide(core.astype(x, "float64"), unit)), unit), x.dtype
+            )
+    elif decimals > 0:
+        y = core.divide(_round(core.multiply(x, 10.0**decimals)), 10.0**decimals)
+    else:
+        y = core.multiply(_round(core.divide(x, 10.0**-decimals)), 10.0**-decimals)
+    return y if out is None else store(y, out)
+
 
 add = define(core.add, "a + b; of bools: or.", a=lambda dy: dy, b=lambda dy: dy)
 subtract = define(core.subtract, "a - b; TypeError for bools.", a=lambda dy: dy, b=lambda dy: -dy)
@@ -153,11 +176,34 @@ define(
 )
 
 
-def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
-    """x limited to [min, max]; None leaves that side open. NaN stays; max wins where min > max."""
+def clip(x: Any, /, min: Any = None, max: Any = None, out: Any = None) -> Any:
+    """x limited to [min, max]; None leaves that side open. NaN stays; max wins where min > max.
+
+    The result has x's dtype where the bounds are Python numbers. out: a tensor that takes the result."""
+    x = asarray(x)
+    if isinstance(min, int) and x.dtype.kind in ("signed", "unsigned"):
+        min = _within(min, x.dtype)
+    if isinstance(max, int) and x.dtype.kind in ("signed", "unsigned"):
+        max = _within(max, x.dtype)
     if min is None:
-        return core.copy(x) if max is None else minimum(x, max)
-    return maximum(x, min) if max is None else core.clip(x, min, max)
+        y = core.copy(x) if max is None else minimum(x, max)
+    else:
+        y = maximum(x, min) if max is None else core.clip(x, min, max)
+    return y if out is None else store(y, out)
+
+
+def _within(bound: int, dtype: Any) -> int:
+    """A bound beyond an integer dtype limits as its last value does."""
+    bits = 8 * dtype.itemsize
+    low, high = (
+        (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.kind == "signed" else (0, (1 << bits) - 1)
+    )
+    return low if bound < low else high if bound > high else bound
+
+
+def store(y: Any, out: Any) -> Any:
+    """`y` in the tensor `out`, as `out=` of every operation does it."""
+    return core.copy(y, out=out)
 
 
 def positive(x: Any, /) -> Any:
@@ -413,8 +459,6 @@ def _comparable(x: Any) -> Any:
     if isinstance(x, (int, float)):
         return float(x)
     if not hasattr(x, "requires_grad"):
-        from tensorsmith.ops.creation import asarray
-
         x = asarray(x)
     return x if x.dtype.kind == "floating" else core.astype(x, "float64")
 
@@ -440,13 +484,24 @@ contiguous = define(
     core.contiguous, "x itself if dense in row-major order, else such a copy.", x=lambda dy: dy
 )
 copy = define(core.copy, "A copy of x.", x=lambda dy: dy)
-astype = define(
+_astype = define(
     core.astype,
     """x converted to another dtype; itself where nothing changes and copy is False.
 
     float to integer truncates and saturates, NaN becomes 0; integers wrap around; to bool it is x != 0.""",
     x=lambda dy: dy,
 )
+
+
+def astype(x: Any, dtype: Any, /, copy: bool = True, *, device: Any = None) -> Any:
+    """x in another dtype, and on another device; itself where nothing changes and copy is False.
+
+    float to integer truncates and saturates, NaN becomes 0; integers wrap around; to bool it is x != 0. TypeError from
+    complex to real."""
+    y = _astype(x, dtype, copy)
+    return y if device is None else core.to_device(y, device)
+
+
 define(
     core.copy_,
     "Converts and broadcasts `source` into x, which is returned.",
@@ -469,4 +524,3 @@ left_shift = bitwise_left_shift
 right_shift = bitwise_right_shift
 true_divide = divide
 mod = remainder
-rint = round

@@ -48,7 +48,8 @@ def _as_index(item: Any, x: Any) -> Any:
 def _positions(mask: Any, axis: int, x: Any) -> list[Any]:
     """The coordinates of a mask's True elements, one index array per axis of the mask."""
     expected = x.shape[axis : axis + mask.ndim]
-    if mask.shape != expected:
+    # The standard lets extents of 0 stand for any: such a mask chooses nothing.
+    if len(expected) != mask.ndim or any(n not in (0, e) for n, e in zip(mask.shape, expected)):
         raise IndexError(f"getitem: a mask of shape {mask.shape} does not fit the axes of shape {expected}")
     flat = core.nonzero_flat(core.reshape(mask, (-1,)))
     coordinates = []
@@ -133,7 +134,11 @@ class _Plan:
         """One flat index into the joined axes."""
         from tensorsmith.ops.manipulate import broadcast_shapes
 
-        shape = broadcast_shapes(*(index.shape for index, _ in indices))
+        shapes = [index.shape for index, _ in indices]
+        try:
+            shape = broadcast_shapes(*shapes)
+        except ValueError:
+            raise IndexError(f"getitem: index arrays of shapes {shapes} do not broadcast") from None
         extents = [1 if axis is None else x.shape[axis] for _, axis in indices]
         flat: Any = None
         for (index, axis), extent in zip(indices, extents):

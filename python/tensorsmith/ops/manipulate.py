@@ -29,13 +29,25 @@ def _axis(operation: str, axis: int, ndim: int) -> int:
     return axis % ndim
 
 
-reshape = define(
+_reshape = define(
     core.reshape,
     """The elements of x in another shape, in row-major order; a view where the strides allow one.
 
     shape: the new extents; one may be -1 and follows from the others. ValueError if the sizes differ.""",
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
+
+
+def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Any:
+    """The elements of x in another shape, in row-major order; a view where the strides allow one.
+
+    shape: the new extents; one may be -1 and follows from the others. copy: True always copies, False raises
+    ValueError where a copy would be needed. ValueError if the sizes differ."""
+    if copy is None:
+        return _reshape(x, shape)
+    return core.view(x, shape) if copy is False else core.reshape(core.copy(x), shape)
+
+
 define(
     core.view,
     "x in another shape without a copy; ValueError where the strides do not allow that.",
@@ -161,7 +173,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(core.squeeze(p, axis) for p in core.split(x, [1] * x.shape[axis], axis))
 
 
-def tile(x: Any, repetitions: int | Sequence[int]) -> Any:
+def tile(x: Any, repetitions: int | Sequence[int], /) -> Any:
     """x repeated as a whole along each axis (NumPy's `tile`)."""
     counts = [repetitions] if isinstance(repetitions, int) else list(repetitions)
     shape = [1] * (len(counts) - x.ndim) + list(x.shape)
@@ -173,20 +185,52 @@ def tile(x: Any, repetitions: int | Sequence[int]) -> Any:
     )
 
 
-def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
-    """Every element (or slice along `axis`) `repeats` times in a row (NumPy's `repeat` with an integer)."""
+def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
+    """Every element (or slice along `axis`) `repeats` times in a row; repeats may differ from one to the next.
+
+    ValueError for a negative count, or as many counts as there are not elements."""
+    from tensorsmith.ops.creation import asarray
+
+    x = asarray(x)
+    if axis is None:
+        x, axis = core.reshape(x, (-1,)), 0
+    axis = _axis("repeat", axis, x.ndim)
+    if not isinstance(repeats, int):
+        counts = asarray(repeats)
+        if counts.dtype.kind not in ("signed", "unsigned", "bool"):
+            raise TypeError(f"repeat: repeats must be integers, got {counts.dtype}")
+        if counts.ndim > 1 or counts.size not in (1, x.shape[axis]):
+            raise ValueError(f"repeat: {counts.size} counts for {x.shape[axis]} elements along axis {axis}")
+        if counts.size == 1:
+            repeats = int(core.reshape(counts, ()))
+        else:
+            return _repeat_each(x, core.astype(counts, "int64", False), axis)
     if repeats < 0:
         raise ValueError(f"repeat: repeats must be >= 0, got {repeats}")
-    if axis is None:
-        x, axis = ravel(x), 0
-    axis = _axis("repeat", axis, x.ndim)
     shape = list(x.shape)
     wide = [*shape[: axis + 1], repeats, *shape[axis + 1 :]]
     shape[axis] *= repeats
     return core.reshape(core.broadcast_to(core.expand_dims(x, axis + 1), wide), shape)
 
 
-def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
+def _repeat_each(x: Any, counts: Any, axis: int) -> Any:
+    """With a count for each slice: the position of every copy's source, by a running sum of ones at the starts."""
+    if counts.size and int(core.min(counts)) < 0:
+        raise ValueError(f"repeat: repeats must be >= 0, got {int(core.min(counts))}")
+    ends = core.cumsum(counts, 0)
+    total = int(ends[-1]) if counts.size else 0
+    starts = core.subtract(ends, counts)
+    inside = core.less(starts, total)  # an empty slice at the end starts nowhere
+    marks = core.zeros((total,), "int64")
+    core.scatter_add_(marks, 0, _compress(starts, inside), _compress(core.ones_like(starts), inside))
+    return core.take(x, core.subtract(core.cumsum(marks, 0), 1), axis)
+
+
+def _compress(x: Any, mask: Any) -> Any:
+    return core.take(x, core.nonzero_flat(mask), 0)
+
+
+def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
     """Elements moved by `shift` along `axis`, those that fall off returning at the other end."""
     if axis is None:
         return core.reshape(roll(ravel(x), shift, 0), x.shape)
@@ -203,21 +247,23 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     return x
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+def broadcast_shapes(*shapes: int | Sequence[int]) -> tuple[int, ...]:
     """The shape that all shapes broadcast to; ValueError where two extents differ and neither is 1."""
-    rank = max((len(s) for s in shapes), default=0)
+    lists = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    rank = max((len(s) for s in lists), default=0)
     result = [1] * rank
-    for s in shapes:
+    for s in lists:
         for i, n in enumerate(s, rank - len(s)):
             if n != 1 and result[i] not in (1, n):
-                raise ValueError(
-                    f"broadcast_shapes: shapes {', '.join(str(tuple(t)) for t in shapes)} do not agree"
-                )
+                raise ValueError(f"broadcast_shapes: shapes {', '.join(str(t) for t in lists)} do not agree")
             result[i] = n if result[i] == 1 else result[i]
     return tuple(result)
 
 
 def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
     """Views of the arrays in the shape that they broadcast to."""
-    shape = broadcast_shapes(*(a.shape for a in arrays))
-    return tuple(core.broadcast_to(a, shape) for a in arrays)
+    from tensorsmith.ops.creation import asarray
+
+    tensors = [asarray(a) for a in arrays]
+    shape = broadcast_shapes(*(a.shape for a in tensors))
+    return tuple(core.broadcast_to(a, shape) for a in tensors)

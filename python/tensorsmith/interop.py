@@ -1,0 +1,137 @@
+"""NumPy's functions on our tensors: `np.exp(t)`, `np.concatenate([t, u])` and `array + t` give tensors.
+
+A function of the same name here is called, gradient and all. What only NumPy has runs on the tensors' memory and its
+arrays come back as tensors; there a gradient would be lost, so a tensor that carries one is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from tensorsmith import _core
+from tensorsmith._core import ops as core
+
+# NumPy's ufuncs whose name is another one here.
+_UFUNCS = {
+    "invert": "bitwise_invert", "left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift",
+    "conjugate": "conj", "rint": "round", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "arctan2": "atan2",
+    "arccosh": "acosh", "arcsinh": "asinh", "arctanh": "atanh", "true_divide": "divide",
+}  # fmt: skip
+_REDUCTIONS = {
+    "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all", "logical_or": "any",
+}  # fmt: skip
+_RUNNING = {"add": "cumsum", "multiply": "cumprod"}
+# What NumPy does with an array as an object, not with its numbers.
+_PLAIN = {
+    "array2string",
+    "array_repr",
+    "array_str",
+    "shape",
+    "ndim",
+    "size",
+    "may_share_memory",
+    "shares_memory",
+}
+
+
+def _is_tensor(x: Any) -> bool:
+    return isinstance(x, _core.TensorBase)
+
+
+def _plain(name: str, x: Any) -> Any:
+    """Tensors in (nested) arguments as NumPy arrays; TypeError for one that carries a gradient."""
+    if _is_tensor(x):
+        if x.requires_grad and _core.is_grad_enabled():
+            raise TypeError(f"numpy.{name}: NumPy would lose the gradient of a tensor; use .detach() first")
+        return x.numpy()
+    if isinstance(x, (list, tuple)) and any(_is_tensor(y) or isinstance(y, (list, tuple)) for y in x):
+        parts = [_plain(name, y) for y in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    if isinstance(x, dict):
+        return {key: _plain(name, y) for key, y in x.items()}
+    return x
+
+
+def _tensors(x: Any) -> Any:
+    """NumPy arrays in a result as tensors."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        try:
+            return core.asarray(x)
+        except TypeError:  # strings, objects
+            return x
+    if isinstance(x, tuple):
+        return type(x)(*map(_tensors, x)) if hasattr(x, "_fields") else tuple(map(_tensors, x))
+    return [_tensors(y) for y in x] if isinstance(x, list) else x
+
+
+def _store(name: str, result: Any, out: Any) -> Any:
+    """The result in `out`, a tensor or a NumPy array."""
+    if _is_tensor(out):
+        return core.copy(result, out=out)
+    np.copyto(out, _plain(name, result), casting="same_kind")
+    return out
+
+
+def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """`Tensor.__array_ufunc__`."""
+    name = ufunc.__name__
+    out = options.pop("out", None)
+    if options.get("casting") == "same_kind":
+        del options["casting"]
+    dtype = options.get("dtype")
+    ours = None
+    if method == "__call__" and not set(options) - {"dtype"}:
+        ours = getattr(core, _UFUNCS.get(name, name), None)
+        if dtype is not None and ours is not None:
+            inputs = tuple(core.astype(core.asarray(x), dtype, False) for x in inputs)
+            options = {}
+    elif method == "reduce" and name in _REDUCTIONS and not set(options) - {"axis", "dtype", "keepdims"}:
+        ours = getattr(core, _REDUCTIONS[name])
+        options = {"axis": 0, **options}  # NumPy's default for reduce
+        if _REDUCTIONS[name] not in ("sum", "prod"):
+            options.pop("dtype", None)
+    elif method == "accumulate" and name in _RUNNING and not set(options) - {"axis", "dtype"}:
+        ours = getattr(core, _RUNNING[name])
+        options = {"axis": 0, **options}
+    elif method == "outer" and not options:
+        ours = getattr(core, _UFUNCS.get(name, name), None)
+        a, b = (core.asarray(x) for x in inputs)
+        inputs = (core.reshape(a, (*a.shape, *(1,) * b.ndim)), b)
+    if ours is not None:
+        result = ours(*inputs, **options)
+    else:
+        result = _tensors(getattr(ufunc, method)(*_plain(name, inputs), **_plain(name, options)))
+    if out is None:
+        return result
+    return (
+        _store(name, result, out[0]) if len(out) == 1 else tuple(map(_store, [name] * len(out), result, out))
+    )
+
+
+def _counterpart(function: Any) -> Any:
+    """Our function of the same name, in the namespace that stands for NumPy's."""
+    module = getattr(function, "__module__", "") or ""
+    if module.split(".")[0] != "numpy":
+        return None
+    place = "tensorsmith" + module[5:] if module in ("numpy.linalg", "numpy.fft") else "tensorsmith"
+    if function.__name__ in _PLAIN:
+        return None
+    return getattr(importlib.import_module(place), function.__name__, None)
+
+
+def array_function(function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """`Tensor.__array_function__`."""
+    if not all(issubclass(t, (_core.TensorBase, np.ndarray)) for t in types):
+        return NotImplemented
+    name = function.__name__
+    ours = _counterpart(function)
+    if ours is not None:
+        out = options.get("out")
+        if isinstance(out, np.ndarray):
+            options = {key: value for key, value in options.items() if key != "out"}
+            return _store(name, ours(*args, **options), out)
+        return ours(*args, **options)
+    return _tensors(function(*_plain(name, args), **_plain(name, options)))

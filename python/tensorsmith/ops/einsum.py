@@ -1,0 +1,249 @@
+"""Products of many factors: einsum, tensordot and what is made of them. Gradients are those of the products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.ops.creation import asarray
+from tensorsmith.tensor import Tensor
+
+__all__ = ["dot", "einsum", "inner", "kron", "outer", "tensordot", "vdot", "vecdot"]
+
+
+def _parse(subscripts: str, ranks: Sequence[int]) -> tuple[list[list[Any]], list[Any]]:
+    """The labels of each operand and of the result; an Ellipsis becomes negative integers, aligned at the right."""
+    text = subscripts.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ranks):
+        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, {len(ranks)} were given")
+    widest = 0
+    labels: list[list[Any]] = []
+    for i, (term, rank) in enumerate(zip(terms, ranks)):
+        before, dots, after = term.partition("...")
+        letters = before + after
+        if not all(c.isalpha() for c in letters):
+            raise ValueError(
+                f"einsum: operand {i} of {subscripts!r}, {term!r}, holds more than letters and '...'"
+            )
+        hidden = rank - len(letters)
+        if hidden < 0 or (hidden and not dots):
+            raise ValueError(f"einsum: operand {i} has {rank} dimensions, {term!r} names {len(letters)}")
+        widest = max(widest, hidden)
+        labels.append([*before, *range(-hidden, 0), *after])
+    broadcast: list[Any] = list(range(-widest, 0))
+    if not arrow:
+        letters = left.replace(",", "").replace(".", "")
+        return labels, broadcast + sorted(c for c in set(letters) if letters.count(c) == 1)
+    before, dots, after = right.partition("...")
+    if widest and not dots:
+        raise ValueError(f"einsum: the result of {subscripts!r} has no '...' for the broadcast dimensions")
+    result = [*before, *(broadcast if dots else []), *after]
+    for c in result:
+        if result.count(c) > 1:
+            raise ValueError(f"einsum: {c!r} occurs twice in the result of {subscripts!r}")
+        if isinstance(c, str) and c not in left:
+            raise ValueError(f"einsum: {c!r} in the result of {subscripts!r} is in no operand")
+    return labels, result
+
+
+def _diagonals(x: Any, labels: list[Any]) -> tuple[Any, list[Any]]:
+    """Repeated labels as one: the diagonal."""
+    for c in [c for i, c in enumerate(labels) if c in labels[:i]]:
+        i = labels.index(c)
+        j = labels.index(c, i + 1)
+        if x.shape[i] != x.shape[j]:
+            raise ValueError(f"einsum: {c!r} stands for extents {x.shape[i]} and {x.shape[j]} of one operand")
+        x = _diagonal(x, i, j)
+        labels = [*labels[:i], *labels[i + 1 : j], *labels[j + 1 :], c]
+    return x, labels
+
+
+def _diagonal(x: Any, i: int, j: int) -> Any:
+    """The diagonal of two axes of one extent as a new last axis."""
+    n = x.shape[i]
+    rest = [a for a in range(x.ndim) if a not in (i, j)]
+    flat = core.reshape(core.permute_dims(x, [*rest, i, j]), (*(x.shape[a] for a in rest), n * n))
+    return core.getitem(flat, (Ellipsis, slice(0, None, n + 1)))
+
+
+def _sum_out(x: Any, labels: list[Any], keep: set[Any]) -> tuple[Any, list[Any]]:
+    gone = [i for i, c in enumerate(labels) if c not in keep]
+    if not gone:
+        return x, labels
+    return core.sum(x, gone, x.dtype), [c for c in labels if c in keep]
+
+
+def _pair(a: Any, la: list[Any], b: Any, lb: list[Any], keep: set[Any]) -> tuple[Any, list[Any]]:
+    """The product of two operands, summed over the labels that nothing else needs: one matmul."""
+    a, la = _sum_out(a, la, keep | set(lb))
+    b, lb = _sum_out(b, lb, keep | set(la))
+    extents: dict[Any, int] = {}
+    for x, labels in ((a, la), (b, lb)):
+        for c, n in zip(labels, x.shape):
+            if extents.setdefault(c, n) == 1:
+                extents[c] = n
+            elif n not in (1, extents[c]):
+                raise ValueError(f"einsum: {c!r} stands for extents {extents[c]} and {n}")
+    # An extent of 1 that meets a larger one is summed as the larger one.
+    summed = [c for c in la if c in lb and c not in keep]
+    batch = [c for c in la if c in lb and c in keep]
+    rows, columns = [c for c in la if c not in lb], [c for c in lb if c not in la]
+    if not summed:
+        order = [*batch, *rows, *columns]
+        wide = [core.reshape(core.permute_dims(x, [l.index(c) for c in order if c in l]),
+                             [x.shape[l.index(c)] if c in l else 1 for c in order])
+                for x, l in ((a, la), (b, lb))]  # fmt: skip
+        return core.multiply(*wide), order
+
+    def matrix(x: Any, labels: list[Any], first: list[Any], last: list[Any]) -> Any:
+        order = [*batch, *first, *last]
+        y = core.permute_dims(x, [labels.index(c) for c in order])
+        full = [extents[c] if c in summed else n for c, n in zip(order, y.shape)]
+        if full != list(y.shape):
+            y = core.broadcast_to(y, full)
+        at = len(batch)
+        split = at + len(first)
+        return core.reshape(y, (*full[:at], math.prod(full[at:split]), math.prod(full[split:])))
+
+    y = core.matmul(matrix(a, la, rows, summed), matrix(b, lb, summed, columns))
+    shape = [extents[c] for c in [*batch, *rows, *columns]]
+    return core.reshape(y, shape), [*batch, *rows, *columns]
+
+
+def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
+    """Einstein's summation: products of the operands along the axes that share a letter, summed over the letters
+    that the result does not have.
+
+    subscripts: "ij,jk->ik"; "..." stands for axes that broadcast; without "->" the result has the letters that
+    occur once, in alphabetical order. Products of pairs are matrix products; three or more operands are multiplied
+    in the order that makes each step's result smallest (optimize=False: from left to right).
+    ValueError where subscripts and shapes do not agree."""
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: subscripts must be a string, got {type(subscripts).__name__}")
+    tensors = [asarray(x) for x in operands]
+    labels, result = _parse(subscripts, [x.ndim for x in tensors])
+    sizes: dict[Any, int] = {}
+    for x, names in zip(tensors, labels):
+        for c, n in zip(names, x.shape):
+            if sizes.setdefault(c, n) == 1:
+                sizes[c] = n
+            elif n not in (1, sizes[c]) or (n == 1 != sizes[c] and isinstance(c, str) and names.count(c) > 1):
+                raise ValueError(f"einsum: {c!r} stands for extents {sizes[c]} and {n}")
+    terms = [_diagonals(x, names) for x, names in zip(tensors, labels)]
+    while len(terms) > 1:
+        i, j = (0, 1) if not optimize or len(terms) == 2 else _cheapest(terms, result, sizes)
+        (b, lb), (a, la) = terms.pop(j), terms.pop(i)
+        keep = {*result, *(c for _, names in terms for c in names)}
+        terms.append(_pair(a, la, b, lb, keep))
+        if not optimize and len(terms) > 1:
+            terms.insert(0, terms.pop())
+    y, names = _sum_out(*terms[0], set(result))
+    y = core.permute_dims(y, [names.index(c) for c in result if c in names])
+    missing = [sizes[c] for c in result]
+    return core.broadcast_to(y, missing) if list(y.shape) != missing else y
+
+
+def _cheapest(terms: list[Any], result: list[Any], sizes: dict[Any, int]) -> tuple[int, int]:
+    """The pair whose product takes the fewest multiplications, then the smallest result."""
+
+    def cost(pair: tuple[int, int]) -> tuple[int, int]:
+        i, j = pair
+        used = {*terms[i][1], *terms[j][1]}
+        keep = {*result, *(c for k, (_, names) in enumerate(terms) if k not in pair for c in names)}
+        return math.prod(sizes[c] for c in used), math.prod(sizes[c] for c in used & keep)
+
+    return min(((i, j) for j in range(len(terms)) for i in range(j)), key=cost)
+
+
+def tensordot(a: Any, b: Any, /, axes: int | Sequence[Any] = 2) -> Any:
+    """The sum of products over the last `axes` axes of a and the first of b, or over the given pairs of axes.
+
+    axes: a number, or (axes of a, axes of b). ValueError where their extents differ."""
+    a, b = asarray(a), asarray(b)
+    if isinstance(axes, int):
+        if axes < 0 or axes > min(a.ndim, b.ndim):
+            raise ValueError(f"tensordot: axes must be from 0 to {min(a.ndim, b.ndim)}, got {axes}")
+        of_a: list[int] = list(range(a.ndim - axes, a.ndim))
+        of_b: list[int] = list(range(axes))
+    else:
+        from tensorsmith.ops.manipulate import _axis
+
+        first, second = ([x] if isinstance(x, int) else list(x) for x in axes)
+        of_a = [_axis("tensordot", x, a.ndim) for x in first]
+        of_b = [_axis("tensordot", x, b.ndim) for x in second]
+    if [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:
+        raise ValueError(
+            f"tensordot: the axes {of_a} of shape {a.shape} and {of_b} of shape {b.shape} do not agree"
+        )
+    rows = [i for i in range(a.ndim) if i not in of_a]
+    columns = [i for i in range(b.ndim) if i not in of_b]
+    k = math.prod(a.shape[i] for i in of_a)
+    left = core.reshape(core.permute_dims(a, rows + of_a), (math.prod(a.shape[i] for i in rows), k))
+    right = core.reshape(core.permute_dims(b, of_b + columns), (k, math.prod(b.shape[i] for i in columns)))
+    shape = (*(a.shape[i] for i in rows), *(b.shape[i] for i in columns))
+    return core.reshape(core.matmul(left, right), shape)
+
+
+def vecdot(a: Any, b: Any, /, axis: int = -1) -> Any:
+    """The sum of conj(a) b along an axis; the other axes broadcast. ValueError where the extents differ."""
+    from tensorsmith.ops.manipulate import _axis
+
+    a, b = asarray(a), asarray(b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"vecdot: a and b need an axis, got shapes {a.shape} and {b.shape}")
+    if not -min(a.ndim, b.ndim) <= axis < 0:
+        _axis("vecdot", axis, min(a.ndim, b.ndim))
+        if a.ndim != b.ndim:
+            raise ValueError("vecdot: a and b have different ranks; count the axis from the end")
+    a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"vecdot: the axis has extents {a.shape[-1]} and {b.shape[-1]}")
+    y = core.matmul(core.expand_dims(core.conj(a), -2), core.expand_dims(b, -1))
+    return core.squeeze(y, (-2, -1))
+
+
+def dot(a: Any, b: Any, /) -> Any:
+    """NumPy's dot: the product of scalars, the last axis of a with the last but one (or only) one of b."""
+    a, b = asarray(a), asarray(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return core.multiply(a, b)
+    return tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)))
+
+
+def vdot(a: Any, b: Any, /) -> Any:
+    """The sum of conj(a) b over all elements, in order. ValueError where the sizes differ."""
+    a, b = core.reshape(asarray(a), (-1,)), core.reshape(asarray(b), (-1,))
+    if a.shape != b.shape:
+        raise ValueError(f"vdot: a has {a.size} elements, b {b.size}")
+    return core.matmul(core.conj(a), b)
+
+
+def inner(a: Any, b: Any, /) -> Any:
+    """The sum of products over the last axes of a and b."""
+    a, b = asarray(a), asarray(b)
+    return (
+        core.multiply(a, b) if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+    )
+
+
+def outer(a: Any, b: Any, /) -> Any:
+    """All products of an element of a and one of b, (a.size, b.size)."""
+    return core.multiply(core.reshape(asarray(a), (-1, 1)), core.reshape(asarray(b), (1, -1)))
+
+
+def kron(a: Any, b: Any, /) -> Any:
+    """Kronecker's product: every element of a times the whole of b, in a's arrangement."""
+    a, b = asarray(a), asarray(b)
+    rank = max(a.ndim, b.ndim)
+    first = (1,) * (rank - a.ndim) + a.shape
+    second = (1,) * (rank - b.ndim) + b.shape
+    left = core.reshape(a, [n for extent in first for n in (extent, 1)])
+    right = core.reshape(b, [n for extent in second for n in (1, extent)])
+    return core.reshape(core.multiply(left, right), [m * n for m, n in zip(first, second)])
+
+
+Tensor.dot = dot  # type: ignore[attr-defined]

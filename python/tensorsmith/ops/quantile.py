@@ -1,0 +1,118 @@
+"""Quantiles along axes, by sorting."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.statistics import _floating, _into
+
+__all__ = [
+    "median", "percentile", "quantile",
+]  # fmt: skip
+
+# How a quantile between two elements is taken: (a, b) of the virtual index n q + a + q (1 - a - b) - 1.
+_CONTINUOUS = {
+    "linear": (1.0, 1.0),
+    "interpolated_inverted_cdf": (0.0, 1.0),
+    "hazen": (0.5, 0.5),
+    "weibull": (0.0, 0.0),
+    "median_unbiased": (1 / 3, 1 / 3),
+    "normal_unbiased": (3 / 8, 3 / 8),
+}
+_BETWEEN = ("lower", "higher", "nearest", "midpoint")
+
+
+def _axes_last(x: Any, axis: Any) -> tuple[Any, list[int]]:
+    """x with the axes to be reduced joined at the end, and which they were."""
+    axes = list(range(x.ndim)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
+    axes = [_axis("quantile", a, x.ndim) for a in axes]
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"quantile: axis {axis} names an axis twice")
+    rest = [a for a in range(x.ndim) if a not in axes]
+    y = core.permute_dims(x, [*rest, *axes])
+    return core.reshape(y, (*(x.shape[a] for a in rest), math.prod(x.shape[a] for a in axes))), axes
+
+
+def _positions(q: float, n: int, method: str) -> tuple[int, int, float]:
+    """Between which of n sorted elements the quantile q lies, and how far."""
+    if method in _CONTINUOUS:
+        a, b = _CONTINUOUS[method]
+        at = n * q + (a + q * (1 - a - b)) - 1 if method != "linear" else (n - 1) * q
+    else:
+        at = (n - 1) * q
+    at = min(max(at, 0.0), n - 1.0)
+    low = math.floor(at)
+    high = min(low + 1, n - 1)
+    part = at - low
+    if method == "lower":
+        return low, low, 0.0
+    if method == "higher":
+        return math.ceil(at), math.ceil(at), 0.0
+    if method == "nearest":
+        k = low + (1 if part > 0.5 or (part == 0.5 and low % 2) else 0)
+        return k, k, 0.0
+    if method == "midpoint":
+        return low, high if part else low, 0.5 if part else 0.0
+    return low, high, part
+
+
+def quantile(
+    x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
+    keepdims: bool = False,
+) -> Any:  # fmt: skip
+    """The q-quantiles along axes, 0 <= q <= 1; NaN where an element is. Several q make the first axis of the result.
+
+    method: "linear" and NumPy's other continuous ones, "lower", "higher", "nearest", "midpoint".
+    ValueError for q outside [0, 1], another method, or nothing to choose from."""
+    if method not in _CONTINUOUS and method not in _BETWEEN:
+        raise ValueError(f"quantile: method must be one of {[*_CONTINUOUS, *_BETWEEN]}, got {method!r}")
+    x = asarray(x)
+    if x.dtype.kind == "complex":
+        raise TypeError("quantile: x is complex; a real dtype is needed")
+    choices = asarray(q, "float64")
+    values = core.reshape(choices, (-1,)).tolist()
+    if any(not 0 <= v <= 1 for v in values):
+        raise ValueError(f"quantile: q must be from 0 to 1, got {q}")
+    y, axes = _axes_last(_floating(x), axis)
+    n = y.shape[-1]
+    if n == 0:
+        raise ValueError(f"quantile: an empty input has no quantiles: x has shape {x.shape}")
+    ordered = core.sort(y, -1, False)
+    parts = []
+    for v in values:
+        low, high, weight = _positions(v, n, method)
+        a = ordered[..., low]
+        part = a if not weight else core.lerp(a, ordered[..., high], weight)
+        parts.append(core.where(core.isnan(ordered[..., n - 1]), math.nan, part))
+    if keepdims:
+        shape = [1 if i in axes else e for i, e in enumerate(x.shape)]
+        parts = [core.reshape(p, shape) for p in parts]
+    if choices.ndim == 0:
+        return _into(parts[0], out)
+    result = core.stack(parts, 0) if parts else core.zeros((0, *y.shape[:-1]), y.dtype)
+    return _into(core.reshape(result, (*choices.shape, *result.shape[1:])), out)
+
+
+def percentile(
+    x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
+    keepdims: bool = False,
+) -> Any:  # fmt: skip
+    """`quantile` with q from 0 to 100."""
+    percent = asarray(q, "float64")
+    if bool(core.any(core.logical_or(core.less(percent, 0), core.greater(percent, 100)))):
+        raise ValueError(f"percentile: q must be from 0 to 100, got {q}")
+    return quantile(x, core.divide(percent, 100), axis, out, overwrite_input, method, keepdims)
+
+
+def median(
+    x: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Any:
+    """The middle element along axes, or the mean of the middle two; NaN where an element is, and of nothing."""
+    x = asarray(x)
+    if x.size == 0:
+        return _into(core.mean(_floating(x), axis, None, keepdims), out)
+    return quantile(x, 0.5, axis, out, keepdims=keepdims)

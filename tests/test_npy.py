@@ -1,0 +1,87 @@
+"""NumPy's files: what NumPy writes is read, what is written NumPy reads, and everything else is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+
+DTYPES = [d for d in ts.dtypes.ALL if d.name != "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_both_ways(dtype: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    array = np.arange(6).reshape(2, 3).astype(dtype.dtype)
+    for layout in (
+        array,
+        np.asfortranarray(array),
+        array[:, ::2],
+        array.astype(array.dtype.newbyteorder(">")),
+    ):
+        np.save(path, layout)
+        x = ts.load(path)
+        assert x.dtype == dtype
+        np.testing.assert_array_equal(x.numpy(), layout)
+    ts.save(ts.asarray(array), path)
+    np.testing.assert_array_equal(np.load(path), array)
+
+
+def test_archives(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for save in (ts.savez, ts.savez_compressed):
+        save(path, ts.arange(3), b=ts.ones((2, 2)))
+        with np.load(path) as archive:
+            assert sorted(archive) == ["arr_0", "b"] and archive["arr_0"].tolist() == [0, 1, 2]
+        loaded = ts.load(path)
+        assert loaded["b"].tolist() == [[1, 1], [1, 1]] and loaded["arr_0"].dtype == "int64"
+
+
+def test_hostile_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(4.0))
+    whole = buffer.getvalue()
+    for cut in range(len(whole)):  # every truncation
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ts.FileFormatError):
+            ts.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(ts.FileFormatError, match="takes 32 bytes, the file has 33"):
+        ts.load(path)
+    rng = np.random.default_rng(0)
+    for _ in range(2000):  # a byte changed
+        mutant = bytearray(whole)
+        mutant[int(rng.integers(len(mutant)))] = int(rng.integers(256))
+        path.write_bytes(bytes(mutant))
+        with contextlib.suppress(ts.FileFormatError):
+            assert ts.load(path).size == 4
+    np.save(path, np.array([object()], dtype=object), allow_pickle=True)
+    with pytest.raises(ts.FileFormatError, match="objects"):
+        ts.load(path)
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (4194305, 4194305, 211106198978564), }"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(32))
+    with pytest.raises(ts.FileFormatError, match="shape"):
+        ts.load(path)
+    np.save(path, np.array([True, False]))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x02")
+    with pytest.raises(ts.FileFormatError, match="bool"):
+        ts.load(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+    with pytest.raises(ts.FileFormatError, match="pickle"):
+        ts.load(path)
+    ts.savez(tmp_path / "y.npz", ts.ones(1000))
+    damaged = bytearray((tmp_path / "y.npz").read_bytes())
+    damaged[300] ^= 1
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(ts.FileFormatError):
+        ts.load(path)

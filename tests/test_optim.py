@@ -69,6 +69,23 @@ def adagrad(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
     return p - o["lr"] / (1 + (t - 1) * o["lr_decay"]) * g / (np.sqrt(s["v"]) + o["eps"])
 
 
+def adadelta(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    g = -g if o["maximize"] else g
+    g = g + o["weight_decay"] * p
+    s["v"] = o["rho"] * s.get("v", 0) + (1 - o["rho"]) * g * g
+    d = np.sqrt(s.get("a", 0) + o["eps"]) / np.sqrt(s["v"] + o["eps"]) * g
+    s["a"] = o["rho"] * s.get("a", 0) + (1 - o["rho"]) * d * d
+    return p - o["lr"] * d
+
+
+def lion(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    b1, b2 = o["betas"]
+    g = -g if o["maximize"] else g
+    m = s.get("m", 0)
+    s["m"] = b2 * m + (1 - b2) * g
+    return p * (1 - o["lr"] * o["weight_decay"]) - o["lr"] * np.sign(b1 * m + (1 - b1) * g)
+
+
 Reference = Callable[[Array, Array, dict[str, Any], dict[str, Any]], Array]
 CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
     (optim.SGD, sgd, {"lr": 0.1}),
@@ -84,6 +101,10 @@ CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
     (optim.RMSprop, rmsprop, {}),
     (optim.RMSprop, rmsprop, {"momentum": 0.9, "weight_decay": 0.1}),
     (optim.RMSprop, rmsprop, {"centered": True, "momentum": 0.5, "alpha": 0.9, "maximize": True}),
+    (optim.Adadelta, adadelta, {}),
+    (optim.Adadelta, adadelta, {"lr": 0.5, "rho": 0.8, "weight_decay": 0.1, "maximize": True}),
+    (optim.Lion, lion, {}),
+    (optim.Lion, lion, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True}),
     (optim.Adagrad, adagrad, {}),
     (
         optim.Adagrad,

@@ -50,6 +50,12 @@ struct RmsProp {
 struct Adagrad {
   bool maximize;
 };
+struct Adadelta {
+  bool maximize;
+};
+struct Lion {
+  bool maximize;
+};
 
 // The transform of a row of `length` complex numbers in passes of these radices. A real row (even length) is
 // half as many complex numbers.

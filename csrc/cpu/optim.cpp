@@ -5,10 +5,13 @@
 //   adam     3 beta1, 4 beta2, 5 eps
 //   rmsprop  3 alpha, 4 eps, 5 momentum
 //   adagrad  3 lr_decay, 4 eps
+//   adadelta 3 rho, 4 eps
+//   lion     3 beta1, 4 beta2
 // The scalars of a step are computed in float64 and rounded once to the parameters' type; the updates
 // are PyTorch's (torch.optim), with Adam's bias corrections folded into the step and eps. The elements
 // of all parameters, end to end, are cut into pieces of fixed size. Bytes read and written for a
-// float32: sgd 12, with momentum 20, adam 28 (amsgrad 36), rmsprop 20, adagrad 20.
+// float32: sgd 12, with momentum 20, adam 28 (amsgrad 36), rmsprop 20, adagrad 20, adadelta 28,
+// lion 20.
 #include <cmath>
 
 #include "cpu/kernels.h"
@@ -281,6 +284,60 @@ void adagrad(Outs params, Ins grads, Out square, Out step, In hyper, Adagrad opt
             });
           });
     });
+  });
+}
+
+// s = rho s + (1 - rho) g²; d = sqrt(a + eps) / sqrt(s + eps) g; a = rho a + (1 - rho) d²; p -= lr d
+void adadelta(Outs params, Ins grads, Out square, Out delta, Out step, In hyper, Adadelta options) {
+  if (!params.size) return;
+  const double* const h = hyper.as<double>();
+  count_steps(params, grads, step);
+  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+    with_flag(h[kWeightDecay] != 0, [&](auto decay) {
+      const Gradient<T, decay.value> gradient(h, options.maximize);
+      const Vec<T> keep(static_cast<T>(h[kFirst])), fresh(static_cast<T>(1 - h[kFirst]));
+      const Vec<T> eps(static_cast<T>(h[kFirst + 1])), rate(static_cast<T>(-h[kLr]));
+      for_each_range(params, grads,
+                     [&](std::int64_t k, std::int64_t begin, std::int64_t end, std::int64_t offset) {
+                       T* const p = params.data[k].as<T>();
+                       const T* const g = grads.data[k].as<T>();
+                       T *const s = square.as<T>() + offset, *const a = delta.as<T>() + offset;
+                       for_each_register<T>(begin, end, [&](auto io, std::int64_t i) {
+                         const Vec<T> x = io(p + i), d = gradient(io(g + i), x), before = io(a + i);
+                         const Vec<T> second = fma(fresh * d, d, keep * io(s + i));
+                         io(second, s + i);
+                         const Vec<T> move = sqrt((before + eps) / (second + eps)) * d;
+                         io(fma(fresh * move, move, keep * before), a + i);
+                         io(fma(rate, move, x), p + i);
+                       });
+                     });
+    });
+  });
+}
+
+// p = (1 - lr weight_decay) p - lr sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g
+void lion(Outs params, Ins grads, Out m, Out step, In hyper, Lion options) {
+  if (!params.size) return;
+  const double* const h = hyper.as<double>();
+  count_steps(params, grads, step);
+  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+    const Gradient<T, false> gradient(h, options.maximize);
+    const Vec<T> fresh1(static_cast<T>(1 - h[kFirst])), fresh2(static_cast<T>(1 - h[kFirst + 1]));
+    const Vec<T> shrink(static_cast<T>(1 - h[kLr] * h[kWeightDecay])), rate(static_cast<T>(h[kLr])),
+        zero(T(0));
+    for_each_range(params, grads,
+                   [&](std::int64_t k, std::int64_t begin, std::int64_t end, std::int64_t offset) {
+                     T* const p = params.data[k].as<T>();
+                     const T* const g = grads.data[k].as<T>();
+                     T* const m_k = m.as<T>() + offset;
+                     for_each_register<T>(begin, end, [&](auto io, std::int64_t i) {
+                       const Vec<T> x = io(p + i), d = gradient(io(g + i), x), before = io(m_k + i);
+                       const Vec<T> toward = fma(fresh1, d - before, before);
+                       const Vec<T> move = select(toward > zero, rate, select(toward < zero, -rate, toward));
+                       io(fma(x, shrink, -move), p + i);
+                       io(fma(fresh2, d - before, before), m_k + i);
+                     });
+                   });
   });
 }
 

@@ -159,6 +159,29 @@ Arrays adagrad(const Arrays& params, const Arrays& grads, const Array& square, c
   });
 }
 
+Arrays adadelta(const Arrays& params, const Arrays& grads, const Array& square, const Array& delta,
+                const Array& step, const Array& hyper, bool maximize) {
+  Step s("adadelta", params, grads);
+  s.check_state("square", square, true);
+  s.check_state("delta", delta, true);
+  s.check_step(step, true);
+  s.check_hyper(hyper, 5);
+  return s.run([&](Outs p, Ins g) {
+    launch<&Kernels::adadelta>(p, g, written(square), written(delta), written(step), hyper,
+                               Adadelta{maximize});
+  });
+}
+
+Arrays lion(const Arrays& params, const Arrays& grads, const Array& m, const Array& step, const Array& hyper,
+            bool maximize) {
+  Step s("lion", params, grads);
+  s.check_state("m", m, true);
+  s.check_step(step, true);
+  s.check_hyper(hyper, 5);
+  return s.run(
+      [&](Outs p, Ins g) { launch<&Kernels::lion>(p, g, written(m), written(step), hyper, Lion{maximize}); });
+}
+
 Array gradient_norm(const Arrays& grads) {
   Arrays dense;
   dense.reserve(grads.size());

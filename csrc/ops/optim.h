@@ -22,6 +22,10 @@ Arrays rmsprop(const Arrays& params, const Arrays& grads, const Array& square, c
                const Array& mean, const Array& step, const Array& hyper, bool centered, bool maximize);
 Arrays adagrad(const Arrays& params, const Arrays& grads, const Array& square, const Array& step,
                const Array& hyper, bool maximize);
+Arrays adadelta(const Arrays& params, const Arrays& grads, const Array& square, const Array& delta,
+                const Array& step, const Array& hyper, bool maximize);
+Arrays lion(const Arrays& params, const Arrays& grads, const Array& m, const Array& step, const Array& hyper,
+            bool maximize);
 // The square root of the sum of the squares of all elements: float64, 0-d.
 Array gradient_norm(const Arrays& grads);
 

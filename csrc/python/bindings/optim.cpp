@@ -20,6 +20,9 @@ void bind_optim(PyObject* m) {
       .differentiable = false;
   add_op(m, "adagrad(params, grads, square, step, hyper, maximize=False)", &ops::adagrad).differentiable =
       false;
+  add_op(m, "adadelta(params, grads, square, delta, step, hyper, maximize=False)", &ops::adadelta)
+      .differentiable = false;
+  add_op(m, "lion(params, grads, m, step, hyper, maximize=False)", &ops::lion).differentiable = false;
   add_op(m, "gradient_norm(grads)", &ops::gradient_norm).differentiable = false;
 }
 

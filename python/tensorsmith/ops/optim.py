@@ -11,7 +11,7 @@ from __future__ import annotations
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
-__all__ = ["adagrad", "adam", "gradient_norm", "rmsprop", "sgd"]
+__all__ = ["adadelta", "adagrad", "adam", "gradient_norm", "lion", "rmsprop", "sgd"]
 
 sgd = define(
     core.sgd,
@@ -40,6 +40,20 @@ adagrad = define(
     """s += g^2; p -= lr / (1 + (step - 1) lr_decay) g / (sqrt(s) + eps).
 
     hyper: lr, weight_decay, grad_scale, lr_decay, eps.
+    """,
+)
+adadelta = define(
+    core.adadelta,
+    """s = rho s + (1 - rho) g^2; d = sqrt((a + eps) / (s + eps)) g; a = rho a + (1 - rho) d^2; p -= lr d.
+
+    hyper: lr, weight_decay, grad_scale, rho, eps.
+    """,
+)
+lion = define(
+    core.lion,
+    """p = (1 - lr weight_decay) p - lr sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g.
+
+    hyper: lr, weight_decay, grad_scale, beta1, beta2.
     """,
 )
 gradient_norm = define(

@@ -199,12 +199,15 @@ TS_INLINE void dots(const T* x, const T* y, std::int64_t n, T& a, T& b, T& c) {
   }
 }
 
-// One pair of rows of g made orthogonal, and the same rotation for w's. Returns whether it was needed.
+// One pair of rows of g made orthogonal, and the same rotation for w's. Returns whether it was needed. A row
+// whose square is not above `negligible` has no direction left, only what rounding put there: it would never
+// come to rest.
 template <class T>
-bool jacobi_pair(T* gi, T* gj, T* wi, T* wj, std::int64_t n, T tolerance) {
+bool jacobi_pair(T* gi, T* gj, T* wi, T* wj, std::int64_t n, T tolerance, T negligible) {
   T a, b, c;
   dots(gi, gj, n, a, b, c);
-  if (!(std::abs(c) > tolerance * std::sqrt(a) * std::sqrt(b)) || c == T(0)) {
+  if (!(a > negligible && b > negligible) || !(std::abs(c) > tolerance * std::sqrt(a) * std::sqrt(b)) ||
+      c == T(0)) {
     if (a >= b) return false;
     rotate(gi, gj, T(0), T(-1), n);  // the larger first: a rotation by a right angle
     if (wi) rotate(wi, wj, T(0), T(-1), n);
@@ -231,6 +234,13 @@ bool jacobi(T* g, T* w, std::int64_t n) {
   // A tournament: in each round every row meets another, so its pairs can be rotated at the same time.
   const std::int64_t together = 1 + 40000 / (n + 16);
   const std::int64_t pieces = (players / 2 + together - 1) / together;
+  const T noise = std::numeric_limits<T>::epsilon() / 4;
+  T negligible(0);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const T square = dot(g + i * n, g + i * n, n);
+    negligible = square > negligible ? square : negligible;
+  }
+  negligible *= noise * noise;
   bool turned[kStrip];
   for (int sweep = 0; sweep < 60; ++sweep) {
     bool any = false;
@@ -247,7 +257,7 @@ bool jacobi(T* g, T* w, std::int64_t n) {
           }
           if (j < n)
             some |= jacobi_pair(g + i * n, g + j * n, w ? w + i * n : nullptr, w ? w + j * n : nullptr, n,
-                                tolerance);
+                                tolerance, negligible);
         }
         turned[piece] = some;
       });

@@ -5,14 +5,45 @@ The gradients are those of Giles (2008) and of Walter & Lehmann (2010).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorsmith._core import ops as core
+from tensorsmith._core import promote_types
 from tensorsmith.autograd import define
+from tensorsmith.ops import unitary
 from tensorsmith.ops.creation import asarray, eye, tril, triu
 from tensorsmith.ops.manipulate import broadcast_shapes
 
 __all__: list[str] = []  # tensorsmith.linalg is where they are public
+
+
+class QR(NamedTuple):
+    """The factors of `qr`."""
+
+    Q: Any
+    R: Any
+
+
+class Eigen(NamedTuple):
+    """What `eigh` and `eig` find; the eigenvectors are columns."""
+
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+class SVD(NamedTuple):
+    """The factors of `svd`."""
+
+    U: Any
+    S: Any
+    Vh: Any
+
+
+class Slogdet(NamedTuple):
+    """The sign (of complex matrices the phase) of a determinant, and the logarithm of its size."""
+
+    sign: Any
+    logabsdet: Any
 
 
 def _t(x: Any) -> Any:
@@ -166,8 +197,9 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """The lower triangle L with a = L L^T (or with `upper` its transpose) of symmetric positive definite matrices.
 
     a: (..., N, N), of which the lower triangle is read. ValueError where a matrix is not positive definite."""
-    l = core.cholesky(_matrix("cholesky", a, True))
-    return _t(l) if upper else l
+    a = _matrix("cholesky", a, True)
+    l = unitary.cholesky(a) if unitary.is_complex(a) else core.cholesky(a)
+    return core.conj(_t(l)) if upper else l
 
 
 def lu_factor(a: Any, /) -> tuple[Any, Any]:
@@ -198,8 +230,8 @@ def _aligned(operation: str, a: Any, b: Any) -> tuple[Any, Any, bool]:
     """a and b with equal leading axes, b as matrices, and whether it was one vector."""
     a = _matrix(operation, a, True)
     b = asarray(b)
-    if b.dtype != a.dtype:
-        b = core.astype(b, a.dtype)
+    common = promote_types(a.dtype, b.dtype) if b.dtype.kind in ("floating", "complex") else a.dtype
+    a, b = core.astype(a, common, False), core.astype(b, common, False)
     vector = b.ndim == 1
     if vector:
         b = core.expand_dims(b, 1)
@@ -218,6 +250,11 @@ def solve(a: Any, b: Any, /) -> Any:
 
     a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. ValueError where a is exactly singular."""
     a, b, vector = _aligned("solve", a, b)
+    if unitary.is_complex(a):
+        parts = solve(unitary.embed(a), core.concat([core.real(b), core.imag(b)], -2))
+        n = a.shape[-1]
+        x = core.from_parts(parts[..., :n, :], parts[..., n:, :])
+        return core.squeeze(x, -1) if vector else x
     factors, pivots = core.lu(a)
     _singular("solve", factors)
     x = core.solve_triangular(factors, core.swap_rows(b, pivots), False, True)
@@ -237,6 +274,8 @@ def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: b
 def inv(a: Any, /) -> Any:
     """The inverse of square matrices. ValueError where one is exactly singular."""
     a = _matrix("inv", a, True)
+    if unitary.is_complex(a):
+        return unitary.extract(inv(unitary.embed(a)))
     factors, pivots = core.lu(a)
     _singular("inv", factors)
     x = core.solve_triangular(factors, core.swap_rows(_eye(a), pivots), False, True)
@@ -251,20 +290,24 @@ def _sign_of_swaps(pivots: Any, dtype: Any) -> Any:
 def det(a: Any, /) -> Any:
     """The determinant of square matrices: (...). Its gradient is not finite where one is singular."""
     a = _matrix("det", a, True)
+    if unitary.is_complex(a):
+        return unitary.det(a)
     factors, pivots = core.lu(a)
     return core.prod(_diagonal(factors), -1) * _sign_of_swaps(pivots, a.dtype)
 
 
-def slogdet(a: Any, /) -> tuple[Any, Any]:
+def slogdet(a: Any, /) -> Slogdet:
     """(sign, log |det|) of square matrices: without overflow; (0, -inf) where one is singular."""
     a = _matrix("slogdet", a, True)
+    if unitary.is_complex(a):
+        return Slogdet(*unitary.slogdet(a))
     factors, pivots = core.lu(a)
     d = _diagonal(factors)
     sign = core.prod(core.sign(d.detach()), -1) * _sign_of_swaps(pivots, a.dtype)
-    return sign, core.sum(core.log(core.absolute(d)), -1)
+    return Slogdet(sign, core.sum(core.log(core.absolute(d)), -1))
 
 
-def qr(a: Any, /, *, mode: str = "reduced") -> tuple[Any, Any]:
+def qr(a: Any, /, *, mode: str = "reduced") -> QR:
     """(Q, R) with a = Q R, the columns of Q orthonormal, R upper triangular.
 
     a: (..., M, N)    "reduced": Q (..., M, K), R (..., K, N), K = min(M, N); "complete": K = M.
@@ -272,26 +315,41 @@ def qr(a: Any, /, *, mode: str = "reduced") -> tuple[Any, Any]:
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr: mode must be 'reduced' or 'complete', got {mode!r}")
     a = _matrix("qr", a)
-    q, r = core.qr(a, mode == "complete")
-    return q, r
+    if unitary.is_complex(a):
+        return QR(*unitary.qr(a, mode == "complete")[:2])
+    return QR(*core.qr(a, mode == "complete"))
 
 
-def eigh(a: Any, /) -> tuple[Any, Any]:
+def eigh(a: Any, /) -> Eigen:
     """(w, v): eigenvalues (..., N), ascending, and eigenvectors, the columns of v (..., N, N), of symmetric matrices.
 
     The lower triangle is read. The gradient of v is not finite where eigenvalues are equal. ValueError for inf or
     NaN."""
-    w, v = core.eigh(_matrix("eigh", a, True))
-    return w, v
+    a = _matrix("eigh", a, True)
+    return Eigen(*(unitary.eigh(a, core.eigh) if unitary.is_complex(a) else core.eigh(a)))
+
+
+def eig(a: Any, /) -> Eigen:
+    """The eigenvalues (..., N) and eigenvectors, the columns of (..., N, N), of square matrices, complex.
+
+    In no order, matrix by matrix, without gradients. ValueError for inf or NaN."""
+    return Eigen(*unitary.eig(_matrix("eig", a, True), True))
+
+
+def eigvals(a: Any, /) -> Any:
+    """The eigenvalues of square matrices, complex, in no order; see `eig`."""
+    return unitary.eig(_matrix("eigvals", a, True), False)[0]
 
 
 def eigvalsh(a: Any, /) -> Any:
     """The eigenvalues of symmetric matrices, ascending."""
     a = _matrix("eigvalsh", a, True)
+    if unitary.is_complex(a):
+        return unitary.halves(eigvalsh(unitary.embed(core.add(tril(a, -1), core.conj(_t(tril(a)))))))
     return core.eigh(a, bool(a.requires_grad))[0]
 
 
-def svd(a: Any, /, *, full_matrices: bool = True) -> tuple[Any, Any, Any]:
+def svd(a: Any, /, *, full_matrices: bool = True) -> SVD:
     """(u, s, vh) with a = u diag(s) vh, s >= 0 descending.
 
     a: (..., M, N)    u: (..., M, M) and vh: (..., N, N), or without full_matrices (..., M, K) and (..., K, N), where
@@ -299,48 +357,59 @@ def svd(a: Any, /, *, full_matrices: bool = True) -> tuple[Any, Any, Any]:
     Gradients without full_matrices, or of square matrices; those of u and vh are not finite where singular values are
     equal or 0. ValueError for inf or NaN."""
     a = _matrix("svd", a)
+    if unitary.is_complex(a):
+        a, scale = unitary.scaled(a)
+        u, s, vh = unitary.svd(a, full_matrices, lambda b: core.svd_square(unitary.flushed(b), True))
+        return SVD(u, s * scale, vh)
     m, n = a.shape[-2:]
     if m < n:
         u, s, vh = svd(_t(a), full_matrices=full_matrices)
-        return _t(vh), s, _t(u)
+        return SVD(_t(vh), s, _t(u))
+    a, scale = unitary.scaled(a)
     if full_matrices and m > n:
         q, r = core.qr(a, True)
-        u, s, vh = core.svd_square(r[..., :n, :], True)
-        return core.concat([core.matmul(q[..., :n], u), q[..., n:]], -1), s, vh
+        u, s, vh = core.svd_square(unitary.flushed(r[..., :n, :]), True)
+        return SVD(core.concat([core.matmul(q[..., :n], u), q[..., n:]], -1), s * scale, vh)
     q, r = core.qr(a)
-    u, s, vh = core.svd_square(r, True)
-    return core.matmul(q, u), s, vh
+    u, s, vh = core.svd_square(unitary.flushed(r), True)
+    return SVD(core.matmul(q, u), s * scale, vh)
 
 
 def svdvals(a: Any, /) -> Any:
     """The singular values, descending: (..., min(M, N))."""
     a = _matrix("svdvals", a)
+    if unitary.is_complex(a):
+        return unitary.halves(svdvals(unitary.embed(a)))
     if a.requires_grad:
         return svd(a, full_matrices=False)[1]
+    a, scale = unitary.scaled(a)
     r = core.qr(a if a.shape[-2] >= a.shape[-1] else _t(a))[1]
-    return core.svd_square(r, False)[1]
+    s = core.svd_square(unitary.flushed(r), False)[1]
+    return s * scale
 
 
-def _cutoff(a: Any, s: Any, rtol: float | None) -> Any:
-    relative = max(a.shape[-2:]) * (2.0**-23 if a.dtype.itemsize == 4 else 2.0**-52) if rtol is None else rtol
+def _cutoff(a: Any, s: Any, rtol: Any) -> Any:
+    relative = max(a.shape[-2:]) * (2.0**-23 if s.dtype.itemsize == 4 else 2.0**-52) if rtol is None else rtol
+    if not isinstance(relative, (int, float)):
+        relative = core.expand_dims(core.astype(asarray(relative), s.dtype, False), -1)
     return core.max(s, -1, True) * relative if s.shape[-1] else s
 
 
-def matrix_rank(a: Any, /, *, rtol: float | None = None) -> Any:
+def matrix_rank(a: Any, /, *, rtol: Any = None) -> Any:
     """How many singular values are above rtol (max(M, N) eps unless given) times the largest: (...), int64."""
     a = _matrix("matrix_rank", a)
     s = svdvals(a.detach())
     return core.sum(core.astype(s > _cutoff(a, s, rtol), "int64"), -1)
 
 
-def pinv(a: Any, /, *, rtol: float | None = None) -> Any:
+def pinv(a: Any, /, *, rtol: Any = None) -> Any:
     """The Moore-Penrose inverse (..., N, M); singular values up to rtol (max(M, N) eps) times the largest count as
     0."""
     a = _matrix("pinv", a)
     u, s, vh = svd(a, full_matrices=False)
     keep = s > _cutoff(a, s.detach(), rtol)
     inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
-    return core.matmul(_t(vh) * core.expand_dims(inverse, -2), _t(u))
+    return core.matmul(core.conj(_t(vh)) * core.expand_dims(inverse, -2), core.conj(_t(u)))
 
 
 def lstsq(a: Any, b: Any, /, *, rtol: float | None = None) -> Any:

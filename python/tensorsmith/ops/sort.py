@@ -43,6 +43,15 @@ def _along(x: Any, axis: int | None) -> tuple[Tensor, int]:
     return (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
 
 
+def _argsort(x: Any, axis: int, descending: bool) -> Tensor:
+    """core.argsort; complex numbers by their real parts, then the imaginary ones, as NumPy orders them."""
+    if x.dtype.kind != "complex":
+        return core.argsort(x, axis, descending)
+    first = core.argsort(core.imag(x), axis, descending)
+    second = core.argsort(core.take_along_axis(core.real(x), first, axis), axis, descending)
+    return core.take_along_axis(first, second, axis)
+
+
 def sort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
     """A sorted copy along `axis` (None: of the flattened x), as numpy.sort and the Array API's.
 
@@ -52,6 +61,8 @@ def sort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: boo
     x, axis = _along(x, axis)
     if x.ndim == 0:
         raise ValueError("sort: x must have at least one dimension, got shape ()")
+    if x.dtype.kind == "complex":
+        return core.take_along_axis(x, _argsort(x, axis, descending), axis)
     return core.sort(x, axis, descending)
 
 
@@ -60,7 +71,7 @@ def argsort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: 
     x, axis = _along(x, axis)
     if x.ndim == 0:
         raise ValueError("argsort: x must have at least one dimension, got shape ()")
-    return core.argsort(x, axis, descending)
+    return _argsort(x, axis, descending)
 
 
 class Extremes(NamedTuple):
@@ -173,12 +184,12 @@ def _inverse(order: Tensor, starts: Tensor, shape: Sequence[int]) -> Tensor:
 def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
     x = asarray(x).detach()
     flat = core.reshape(x, (-1,))
-    order = core.argsort(flat) if positions else None
+    order = _argsort(flat, 0, False) if positions or flat.dtype.kind == "complex" else None
     s = core.sort(flat) if order is None else core.take(flat, order, 0)
     flags = _starts(s, one_nan)
     starts = core.nonzero_flat(flags)
     values, counts = core.take(s, starts, 0), _counts(starts, s.size)
-    if order is None:
+    if order is None or not positions:
         return UniqueAll(values, starts, starts, counts)
     return UniqueAll(values, core.take(order, starts, 0), _inverse(order, flags, x.shape), counts)
 

@@ -1,0 +1,270 @@
+"""Factorisations of complex matrices, and eigenvalues of general ones, made of operations on tensors.
+
+A complex matrix a + b i is the real one E = [[a, -b], [b, a]] of twice the size: products, inverses and singular values
+of E are those of the complex matrix (the latter twice). What needs more goes column by column through Householder's
+reflections: QR, and the reductions to a real tridiagonal or bidiagonal matrix, which the real kernels finish.
+Eigenvalues of general matrices come from the shifted QR iteration (Francis 1961). They carry no gradient.
+"""
+
+from __future__ import annotations
+
+import cmath
+import itertools
+from typing import Any
+
+from tensorsmith._core import ops as core
+
+__all__: list[str] = []  # of tensorsmith.linalg
+
+
+def _adjoint(x: Any) -> Any:
+    return core.conj(core.matrix_transpose(x))
+
+
+def flushed(b: Any) -> Any:
+    """b with 0 for elements whose squares would underflow; beside an element of size 1 they are nothing."""
+    small = 2.0**-60 if core.real(b).dtype.itemsize == 4 else 2.0**-500
+    return core.where(core.less(core.absolute(b.detach()), small), 0, b)
+
+
+def scaled(a: Any) -> tuple[Any, Any]:
+    """(b, scale) with a = b scale, scale (..., 1) a power of two for each matrix, the largest part of b in [1, 2): so
+    that sums of squares do not overflow."""
+    parts = core.maximum(core.absolute(core.real(a).detach()), core.absolute(core.imag(a.detach())))
+    if 0 in a.shape:
+        return a, core.ones((*a.shape[:-2], 1), parts.dtype)
+    size = core.max(parts, (-2, -1), True)
+    usual = core.logical_and(core.greater(size, 0), core.isfinite(size))
+    scale = core.exp2(core.floor(core.log2(core.where(usual, size, 1))))
+    return flushed(core.divide(a, scale)), scale[..., 0]
+
+
+def _identity(n: int, like: Any) -> Any:
+    """Identity matrices that can be written, one for each matrix of `like`."""
+    return core.copy(core.broadcast_to(core.eye(n, None, 0, like.dtype), (*like.shape[:-2], n, n)))
+
+
+def embed(a: Any) -> Any:
+    """[[re, -im], [im, re]]."""
+    re, im = core.contiguous(core.real(a)), core.contiguous(core.imag(a))
+    return core.concat([core.concat([re, -im], -1), core.concat([im, re], -1)], -2)
+
+
+def extract(e: Any) -> Any:
+    """The complex matrix of an embedded one."""
+    m, n = e.shape[-2] // 2, e.shape[-1] // 2
+    return core.from_parts(e[..., :m, :n], e[..., m:, :n])
+
+
+def _phase(z: Any) -> Any:
+    """z / |z|, and 1 for 0."""
+    size = core.absolute(z)
+    return core.where(core.equal(size, 0), 1, core.divide(z, core.where(core.equal(size, 0), 1, size)))
+
+
+def _reflector(x: Any) -> tuple[Any, Any]:
+    """(v, s) with (1 - s v v^H) x a multiple of the first unit vector; s = 0 where x is 0."""
+    norm = core.sqrt(core.sum(core.square(core.absolute(x)), -1, None, True))
+    v = core.concat([core.add(x[..., :1], core.multiply(_phase(x[..., :1]), norm)), x[..., 1:]], -1)
+    square = core.sum(core.square(core.absolute(v)), -1, None, True)
+    zero = core.equal(square, 0)
+    s = core.where(zero, 0, core.divide(2, core.where(zero, 1, square)))
+    return core.expand_dims(v, -1), core.expand_dims(s, -1)
+
+
+def _from_left(a: Any, v: Any, s: Any) -> Any:
+    return core.subtract(a, core.multiply(s, core.matmul(v, core.matmul(_adjoint(v), a))))
+
+
+def _from_right(a: Any, v: Any, s: Any) -> Any:
+    return core.subtract(a, core.multiply(s, core.matmul(core.matmul(a, v), _adjoint(v))))
+
+
+def cholesky(a: Any) -> Any:
+    """The lower triangle l with a = l l^H, column by column; ValueError where a is not positive definite."""
+    n = a.shape[-1]
+    l = core.zeros(a.shape, a.dtype)
+    for j in range(n):
+        row = l[..., j : j + 1, :j]
+        column = core.subtract(a[..., j:, j : j + 1], core.matmul(l[..., j:, :j], _adjoint(row)))
+        pivot = core.real(column[..., :1, :])
+        if not bool(core.all(core.greater(pivot, 0))):
+            raise ValueError(
+                f"cholesky: a matrix is not positive definite: its leading minor of order {j + 1}"
+            )
+        l[..., j:, j : j + 1] = core.divide(column, core.sqrt(pivot))
+    return l
+
+
+def qr(a: Any, complete: bool) -> tuple[Any, Any, Any]:
+    """(q, r, the determinant of q, real) of a = q r."""
+    m, n = a.shape[-2:]
+    # A matrix with inf or NaN gives NaN throughout.
+    finite = core.all(core.isfinite(a), (-2, -1), True)
+    b, scale = scaled(a)
+    r, q = core.where(finite, b, complex("nan+nanj")), _identity(m, a)
+    sign = core.ones(a.shape[:-2], core.real(a).dtype)
+    for k in range(min(m - 1, n)):
+        v, s = _reflector(r[..., k:, k])
+        r[..., k:, k:] = _from_left(r[..., k:, k:], v, s)
+        q[..., :, k:] = _from_right(q[..., :, k:], v, s)
+        sign = core.where(core.equal(s[..., 0, 0], 0), sign, -sign)
+    rows = m if complete else min(m, n)
+    return q[..., :rows], core.multiply(core.triu(r[..., :rows, :]), core.expand_dims(scale, -1)), sign
+
+
+def slogdet(a: Any) -> tuple[Any, Any]:
+    """The phase of the determinant and the logarithm of its size."""
+    n = a.shape[-1]
+    _, r, sign = qr(a, True)
+    d = core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype)), -1)
+    size = core.absolute(d)
+    phase = core.where(core.equal(size, 0), 0, _phase(d))
+    return core.multiply(core.prod(phase, -1), sign), core.sum(core.log(size), -1)
+
+
+def det(a: Any) -> Any:
+    """The determinant."""
+    n = a.shape[-1]
+    _, r, sign = qr(a, True)
+    return core.multiply(core.prod(core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype)), -1), -1), sign)
+
+
+def eigh(a: Any, solve: Any) -> tuple[Any, Any]:
+    """Of Hermitian matrices, by `solve`, which takes real symmetric ones. The lower triangle is read."""
+    n = a.shape[-1]
+    lower = core.tril(a, -1)
+    diagonal = core.multiply(core.real(a), core.eye(n, None, 0, core.real(a).dtype))
+    t, q = core.add(core.add(lower, _adjoint(lower)), diagonal), _identity(n, a)
+    for k in range(n - 2):
+        v, s = _reflector(t[..., k + 1 :, k])
+        t[..., k + 1 :, :] = _from_left(t[..., k + 1 :, :], v, s)
+        t[..., :, k + 1 :] = _from_right(t[..., :, k + 1 :], v, s)
+        q[..., :, k + 1 :] = _from_right(q[..., :, k + 1 :], v, s)
+    phases = [core.ones(a.shape[:-2], a.dtype)]
+    for k in range(n - 1):
+        phases.append(core.multiply(phases[-1], _phase(t[..., k + 1, k])))
+    d = core.stack(phases, -1) if n else core.zeros((*a.shape[:-2], 0), a.dtype)
+    real = core.real(
+        core.multiply(core.multiply(core.conj(core.expand_dims(d, -1)), t), core.expand_dims(d, -2))
+    )
+    w, vectors = solve(core.contiguous(real))
+    return w, core.matmul(core.multiply(q, core.expand_dims(d, -2)), vectors)
+
+
+def svd(a: Any, full_matrices: bool, solve: Any) -> tuple[Any, Any, Any]:
+    """By `solve`, which takes real square matrices."""
+    m, n = a.shape[-2:]
+    if m < n:
+        u, s, vh = svd(_adjoint(a), full_matrices, solve)
+        return _adjoint(vh), s, _adjoint(u)
+    b, u, v = core.copy(a), _identity(m, a), _identity(n, a)
+    for k in range(n):
+        if k < m - 1:
+            h, s = _reflector(b[..., k:, k])
+            b[..., k:, :] = _from_left(b[..., k:, :], h, s)
+            u[..., :, k:] = _from_right(u[..., :, k:], h, s)
+        if k < n - 2:
+            h, s = _reflector(core.conj(b[..., k, k + 1 :]))
+            b[..., :, k + 1 :] = _from_right(b[..., :, k + 1 :], h, s)
+            v[..., :, k + 1 :] = _from_right(v[..., :, k + 1 :], h, s)
+    right = core.ones(a.shape[:-2], a.dtype)
+    lefts, rights = [], []
+    for k in range(n):
+        lefts.append(core.multiply(_phase(b[..., k, k]), right))
+        rights.append(right)
+        if k < n - 1:
+            right = core.multiply(core.conj(_phase(b[..., k, k + 1])), lefts[-1])
+    size = core.absolute(b[..., :n, :])
+    band = core.subtract(core.triu(size), core.triu(size, 2))
+    p, s, qh = solve(band)
+    if n:
+        first = core.multiply(u[..., :n], core.expand_dims(core.stack(lefts, -1), -2))
+        v = core.multiply(v, core.expand_dims(core.stack(rights, -1), -2))
+    else:
+        first = u[..., :0]
+    first = core.matmul(first, p)
+    u = core.concat([first, u[..., n:]], -1) if full_matrices else first
+    return u, s, core.matmul(qh, _adjoint(v))
+
+
+# --- general eigenproblems ------------------------------------------------------------------------------
+
+
+def _schur(a: Any) -> tuple[Any, Any]:
+    """(t, q) with a = q t q^H, t upper triangular, of one complex128 matrix. RuntimeError if it does not converge."""
+    t, n = core.copy(a), a.shape[-1]
+    q = _identity(n, a)
+    size = float(core.max(core.absolute(a))) if n else 0.0
+    high, steps = n, 0
+    while high > 1:
+        last = float(core.sum(core.absolute(t[high - 1, : high - 1])))
+        if last <= 2.0**-52 * max(size, 2.0**-1000):
+            t[high - 1, : high - 1] = 0
+            high, steps = high - 1, 0
+            continue
+        steps += 1
+        if steps > 200:
+            raise RuntimeError(f"eig: an eigenvalue of a {n} x {n} matrix did not converge in 200 steps")
+        (p, r), (s, w) = t[high - 2 : high, high - 2 : high].tolist()
+        middle, half = (p + w) / 2, cmath.sqrt((p - w) ** 2 / 4 + r * s)
+        shift = min((middle + half, middle - half), key=lambda z: abs(z - w))
+        if steps % 10 == 0:  # out of a cycle
+            shift = w + last
+        mu = core.multiply(core.eye(high, None, 0, a.dtype), shift)
+        rotation, rest, _ = qr(core.subtract(t[:high, :high], mu), True)
+        t[:high, :high] = core.add(core.matmul(rest, rotation), mu)
+        if high < n:
+            t[:high, high:] = core.matmul(_adjoint(rotation), t[:high, high:])
+        q[:, :high] = core.matmul(q[:, :high], rotation)
+    return t, q
+
+
+def _triangular_vectors(t: Any) -> Any:
+    """The eigenvectors of an upper triangular matrix as columns."""
+    rows, n = t.tolist(), t.shape[-1]
+    smallest = 2.0**-52 * max([abs(x) for row in rows for x in row], default=0.0) or 2.0**-1000
+    columns = []
+    for k in range(n):
+        x = [0j] * n
+        x[k] = 1 + 0j
+        for j in range(k - 1, -1, -1):
+            gap = rows[j][j] - rows[k][k]
+            x[j] = -sum(rows[j][i] * x[i] for i in range(j + 1, k + 1)) / (
+                gap if abs(gap) > smallest else smallest
+            )
+        columns.append(x)
+    from tensorsmith.ops.creation import asarray
+
+    return core.matrix_transpose(asarray(columns, "complex128")) if n else t
+
+
+def eig(a: Any, vectors: bool) -> tuple[Any, Any]:
+    """Eigenvalues and (if wanted) eigenvectors of length 1 of square matrices, matrix by matrix, complex."""
+    wide = core.astype(a, "complex128")
+    if not bool(core.all(core.isfinite(wide))):
+        raise ValueError("eig: a holds inf or NaN")
+    n, lead = a.shape[-1], a.shape[:-2]
+    w = core.zeros((*lead, n), "complex128")
+    v = core.zeros(a.shape, "complex128")
+    for place in itertools.product(*map(range, lead)):
+        t, q = _schur(core.copy(core.getitem(wide, place)))
+        if n:
+            flat = core.reshape(t, (-1,))
+            w[place] = core.getitem(flat, slice(0, None, n + 1))
+        if vectors:
+            x = core.matmul(q, _triangular_vectors(t))
+            length = core.sqrt(core.sum(core.square(core.absolute(x)), -2, None, True))
+            v[place] = core.divide(x, length) if n else x
+    narrow = "complex64" if a.dtype in ("float32", "complex64") else "complex128"
+    return core.astype(w, narrow, False), core.astype(v, narrow, False)
+
+
+def halves(values: Any) -> Any:
+    """Every second of sorted values that come in pairs."""
+    return core.contiguous(values[..., ::2])
+
+
+def is_complex(*arrays: Any) -> bool:
+    """Whether an array is complex."""
+    return any(a.dtype.kind == "complex" for a in arrays)

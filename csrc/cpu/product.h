@@ -1,0 +1,344 @@
+// One matrix product on one thread: C = act(A B + bias), A by any strides, C with unit column stride.
+//
+// M N K = rows of A and C, columns of B and C, depth. Loops from the outside: columns that kPackedB holds,
+// blocks of K, kRowsOnce rows of A, panels of B, tiles. The order of every sum is gemm.cpp's.
+//
+// Cost: 2 M N K flops; reads A once per kPackedB of B, B once, C once per block of K.
+#pragma once
+
+#include "cpu/gemv.h"
+#include "cpu/pack.h"
+#include "cpu/types.h"
+
+namespace ts::cpu::TS_ISA {
+
+template <class T>
+constexpr std::int64_t kBlock =
+    4096 / static_cast<std::int64_t>(sizeof(T));  // KC; blocks of one K differ by at most 1
+
+// A matrix with strides, in elements.
+template <class T>
+struct Matrix {
+  T* p;
+  std::int64_t row, col;
+  TS_INLINE Matrix at(std::int64_t i, std::int64_t j) const { return {p + i * row + j * col, row, col}; }
+  TS_INLINE Matrix transposed() const { return {p, col, row}; }
+};
+
+// What happens to a finished sum. bias is null, or read along the rows of C (col 1) or across them (col 0).
+template <class T>
+struct Finish {
+  Matrix<const T> bias;
+  Activation activation;
+  TS_INLINE Finish at(std::int64_t i, std::int64_t j) const {
+    return {bias.p ? bias.at(i, j) : bias, activation};
+  }
+};
+
+// Memory that will be needed soon, a line of it touched in every step of k while a tile computes: `lines`
+// lines `stride` bytes apart, then as many from `next` bytes on, `groups` times. A tile is given several,
+// one after another; the last has no end.
+struct Ahead {
+  const char* p;
+  std::int64_t stride, next, lines, groups;
+};
+constexpr std::int64_t kLine = 64;  // bytes
+
+// One tile and one block of K: c = a b, or c += a b, then `finish` where it is given. c has unit column
+// stride.
+template <class T, int MR, int NV, bool Masked>
+void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth, const T* b,
+          std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, bool add,
+          const Finish<T>* finish, bool fetch_c, const Ahead* ahead) {
+  const Lanes<T> lanes(columns - (NV - 1) * Vec<T>::width);
+  Tile<T, MR, NV> t;
+  t.zero();
+  if (fetch_c) {
+    for (int i = 0; i < MR; ++i)
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 0, 2);
+  }
+  const char* touched = ahead->p;
+  for (std::int64_t left = depth, group = 0; left > 0;) {
+    const std::int64_t steps = left < ahead->lines ? left : ahead->lines;
+    t.template multiply<Masked, (MR * NV >= kRegisters / 2)>(steps, a, a_row, a_depth, b, b_depth, lanes,
+                                                             touched, ahead->stride);
+    a += steps * a_depth, b += steps * b_depth, left -= steps, touched += ahead->next;
+    if (++group == ahead->groups) touched = (++ahead)->p, group = 0;
+  }
+  if (add) t.add(c, c_row, lanes);
+  if (finish) {
+    if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
+    if (finish->activation == Activation::relu) t.relu();
+  }
+  t.store(c, c_row, lanes);
+}
+
+template <class T>
+using TileFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t, T*,
+                              std::int64_t, std::int64_t, bool, const Finish<T>*, bool, const Ahead*);
+
+// kTileTable<T>.of[MR - 1][NV - 1][Masked]; null where the registers do not suffice.
+template <class T>
+struct TileTable {
+  TileFunction<T> of[kMaxRows][kMaxVectors][2];
+};
+template <class T, int MR, int NV, int Masked>
+constexpr TileFunction<T> tile_function() {
+  if constexpr (NV > tile_vectors(MR))
+    return nullptr;
+  else
+    return tile < T, MR, NV, kMasksAreFree || Masked > ;
+}
+template <class T, int... I>
+constexpr TileTable<T> make_tile_table(std::integer_sequence<int, I...>) {
+  return {{tile_function<T, I / (2 * kMaxVectors) + 1, I / 2 % kMaxVectors + 1, I % 2>()...}};
+}
+template <class T>
+constexpr TileTable<T> kTileTable =
+    make_tile_table<T>(std::make_integer_sequence<int, kMaxRows * kMaxVectors * 2>{});
+
+// How K is cut: blocks of at most KC whose depths differ by at most one. By K alone.
+struct Blocks {
+  std::int64_t count, deepest, deep;  // the first `deep` have depth `deepest`, the others one less
+  TS_INLINE Blocks(std::int64_t k, std::int64_t most) {
+    count = k > most ? (k + most - 1) / most : 1;
+    deepest = (k + count - 1) / count;
+    deep = count - (deepest * count - k);
+  }
+  TS_INLINE std::int64_t depth(std::int64_t i) const { return i < deep ? deepest : deepest - 1; }
+  TS_INLINE std::int64_t first(std::int64_t i) const { return i * deepest - (i > deep ? i - deep : 0); }
+};
+
+// C (m x n) = finish(A B) on one thread; c.col == 1.
+template <class T>
+struct Product {
+  std::int64_t m, n, k;
+  Matrix<const T> a, b;
+  Matrix<T> c;
+  Finish<T> finish;
+  const T* a_packed;  // by pack_a, or null: A is read where it lies
+  bool pack_b;
+  bool prefetch;  // the operands come from beyond L2
+};
+
+constexpr std::int64_t kRowsOnce = 70;                    // MC: a block of A fills a quarter of L2
+constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed at a time
+constexpr std::int64_t kPackedA = std::int64_t{16}
+                                  << 20;  // bytes of A packed at a time, shared by all pieces
+constexpr std::int64_t kBeyondL2 = std::int64_t{3}
+                                   << 20;  // operands of more bytes than this are fetched ahead
+
+// The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
+// k0 * m.
+constexpr std::int64_t kStrip = 64, kGroup = 32;
+
+template <class T>
+void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int64_t block, std::int64_t strip,
+            std::int64_t group) {
+  const Panels rows(m, kMaxRows, 1);
+  const Blocks blocks(k, kBlock<T>);
+  const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block), i0 = rows.first(group * kGroup);
+  const std::int64_t begin = strip * kStrip, end = begin + kStrip < depth ? begin + kStrip : depth;
+  const std::int64_t panels = rows.count - group * kGroup < kGroup ? rows.count : (group + 1) * kGroup;
+  pack<T>(dst + k0 * m + i0 * depth, rows.part(group * kGroup, panels), depth, begin, end, a.at(i0, k0).p,
+          a.row, a.col);
+}
+
+// The panels of B of one piece, packed a slice at a time between the tiles of the panel before, which fetch
+// the slice meanwhile. Slices are thin, because rows of B a power of two apart share few sets of cache.
+//
+// One panel more than a block of K has: the spare one takes the first panel of the next block.
+template <class T>
+struct PackedColumns {
+  Matrix<const T> b;
+  const Panels& columns;
+  const Blocks& blocks;
+  std::int64_t column0, column1, slots;
+  T* const packed = static_cast<T*>(scratch());
+  // The panel in the making, and how much of it is done.
+  std::int64_t block = 0, q = 0, done = 0, depth = 0;
+
+  TS_INLINE T* panel(std::int64_t at_block, std::int64_t at) const {
+    const std::int64_t slot = (at_block * (slots - 1) + at - column0) % slots;
+    return packed + slot * columns.width * blocks.deepest;
+  }
+  TS_INLINE void begin(std::int64_t at_block, std::int64_t at) {
+    block = at_block, q = at, done = 0, depth = blocks.depth(block);
+  }
+  TS_INLINE void slice() {
+    if (done == depth) return;
+    const std::int64_t end = done + kStrip < depth ? done + kStrip : depth;
+    pack<T>(panel(block, q), columns.part(q, q + 1), depth, done, end,
+            b.at(blocks.first(block), columns.first(q)).p, b.col, b.row);
+    done = end;
+  }
+  TS_INLINE void finish() {
+    while (done < depth) slice();
+  }
+  // The lines of the next slice.
+  TS_INLINE Ahead ahead() const {
+    constexpr std::int64_t size = sizeof(T);
+    const T* const p = b.at(blocks.first(block) + done, columns.first(q)).p;
+    const std::int64_t steps = depth - done < kStrip ? depth - done : kStrip, width = columns.width_of(q);
+    if (b.col == 1)
+      return {reinterpret_cast<const char*>(p), b.row * size, kLine, steps,
+              (width * size + 2 * kLine - 2) / kLine};
+    return {reinterpret_cast<const char*>(p), b.col * size, kLine, width,
+            (steps * size + 2 * kLine - 2) / kLine};
+  }
+};
+
+template <class T>
+void multiply(const Product<T>& p) {
+  constexpr std::int64_t W = Vec<T>::width;
+  constexpr std::int64_t size = sizeof(T);
+  const Panels rows(p.m, p.a_packed ? kMaxRows : kRowsInPlace, 1);
+  const std::int64_t rows_once = kRowsOnce / (p.a_packed ? kMaxRows : kRowsInPlace);  // panels
+  const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
+  const Blocks blocks(p.k, kBlock<T>);
+  std::int64_t columns_once = columns.count;
+  if (p.pack_b) {
+    columns_once = kPackedB / size / ((blocks.deepest + 1) * columns.width);
+    if (columns_once < 1) columns_once = 1;
+  }
+
+  for (std::int64_t column0 = 0; column0 < columns.count; column0 += columns_once) {
+    const std::int64_t column1 =
+        column0 + columns_once < columns.count ? column0 + columns_once : columns.count;
+    PackedColumns<T> packing{p.b, columns, blocks, column0, column1, column1 - column0 + 1};
+    if (p.pack_b) packing.begin(0, column0), packing.finish();
+    for (std::int64_t block = 0; block < blocks.count; ++block) {
+      const std::int64_t depth = blocks.depth(block), k0 = blocks.first(block);
+      const bool last = block == blocks.count - 1;
+      for (std::int64_t row0 = 0; row0 < rows.count; row0 += rows_once) {
+        const std::int64_t row1 = row0 + rows_once < rows.count ? row0 + rows_once : rows.count;
+        const Ahead nothing{reinterpret_cast<const char*>(p.b.p), 0, 0, depth, 0};
+        Ahead ahead[3] = {nothing, nothing, nothing};
+        // The rows of A that come next.
+        Ahead next_a{};
+        if (p.prefetch && rows.count > rows_once && !(row1 == rows.count && last)) {
+          const bool wrap = row1 == rows.count;
+          const std::int64_t i = wrap ? 0 : rows.first(row1), k1 = wrap ? k0 + depth : k0;
+          const std::int64_t end = (wrap ? 0 : row1) + rows_once;
+          const std::int64_t height = (end < rows.count ? rows.first(end) : p.m) - i;
+          if (p.a_packed)
+            next_a = {reinterpret_cast<const char*>(p.a_packed + k1 * p.m + i * depth), kLine, 32 * kLine, 32,
+                      height * depth * size / (32 * kLine)};
+          else if (p.a.col == 1)
+            next_a = {reinterpret_cast<const char*>(p.a.at(i, k1).p), kLine, p.a.row * size,
+                      (depth * size + 2 * kLine - 2) / kLine, height};
+        }
+        for (std::int64_t q = column0; q < column1; ++q) {
+          const std::int64_t j = columns.first(q), n = columns.lanes(q);
+          const int nv = static_cast<int>(columns.width_of(q) / W);
+          const bool masked = !p.pack_b && n % W != 0;
+          const T* b = p.b.at(k0, j).p;
+          std::int64_t b_depth = p.b.row;
+          if (p.pack_b) {
+            packing.finish();
+            b = packing.panel(block, q), b_depth = nv * W;
+            if (row0 == 0 && q + 1 < column1)
+              packing.begin(block, q + 1);
+            else if (row1 == rows.count && q + 1 == column1 && !last)
+              packing.begin(block + 1, column0);
+          }
+          for (std::int64_t r = row0; r < row1; ++r) {
+            const std::int64_t i = rows.first(r), h = rows.width_of(r);
+            const T* a = p.a_packed ? p.a_packed + k0 * p.m + i * depth : p.a.at(i, k0).p;
+            const Finish<T> finish = p.finish.at(i, j);
+            if (p.prefetch) {
+              Ahead* next = ahead;
+              std::int64_t left = depth;
+              if (packing.done < packing.depth) {
+                *next = packing.ahead();
+                left -= next->lines * next->groups;
+                ++next;
+              }
+              if (next_a.groups > 0 && left > 0) {
+                *next = next_a;
+                const std::int64_t groups = (left + next_a.lines - 1) / next_a.lines;
+                next_a.p += groups * next_a.next, next_a.groups -= groups;
+                ++next;
+              }
+              *next = nothing;
+            }
+            kTileTable<T>.of[h - 1][nv - 1][masked](
+                depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col, b, b_depth, p.c.at(i, j).p,
+                p.c.row, n, block > 0, last ? &finish : nullptr, p.prefetch, ahead);
+            if (p.pack_b && p.prefetch) packing.slice();
+          }
+        }
+      }
+    }
+  }
+}
+
+// The same for few rows and a B too big to be read twice: gemv.h, then C a row at a time.
+constexpr std::int64_t kFewRows = 8;
+
+template <class T>
+using FewFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t,
+                             std::int64_t, T*, std::int64_t);
+// kFew<T>.of[B's columns are contiguous][rows - 1]
+template <class T>
+struct FewFunctions {
+  FewFunction<T> of[2][kFewRows];
+};
+template <class T, int... I>
+constexpr FewFunctions<T> make_few(std::integer_sequence<int, I...>) {
+  return {{{rows_times_rows<T, I + 1>...}, {rows_times_columns<T, I + 1>...}}};
+}
+template <class T>
+constexpr FewFunctions<T> kFew = make_few<T>(std::make_integer_sequence<int, kFewRows>{});
+
+template <class T>
+bool few_rows(const Product<T>& p) {
+  if (p.b.col == 1) return p.n >= 64 && (p.m == 1 || (p.m > 4 && p.m <= kFewRows && p.prefetch));
+  return p.m <= kFewRows && p.b.row == 1;
+}
+
+template <class T>
+void multiply_few(const Product<T>& p) {
+  constexpr std::int64_t kColumns = 512;  // the sums of 8 rows fill a third of L1, in float64 two thirds
+  constexpr std::int64_t W = Vec<T>::width;
+  T* const sums = static_cast<T*>(scratch());
+  const Blocks blocks(p.k, kBlock<T>);
+  for (std::int64_t j0 = 0; j0 < p.n; j0 += kColumns) {
+    const std::int64_t n = p.n - j0 < kColumns ? p.n - j0 : kColumns;
+    for (std::int64_t block = 0; block < blocks.count; ++block) {
+      const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block);
+      const T *a = p.a.at(0, k0).p, *b = p.b.at(k0, j0).p;
+      const bool columns = p.b.col != 1;
+      kFew<T>.of[columns][p.m - 1](depth, a, p.a.row, p.a.col, b, columns ? p.b.col : p.b.row, n, sums,
+                                   kColumns);
+      for (std::int64_t i = 0; i < p.m; ++i)
+        for (std::int64_t j = 0; j < n; j += W) {
+          const Lanes<T> lanes(n - j < W ? n - j : W);
+          Tile<T, 1, 1> t;
+          t.acc[0][0] = load_lanes(sums + i * kColumns + j, lanes);
+          T* const c = p.c.at(i, j0 + j).p;
+          if (block > 0) t.add(c, 0, lanes);
+          if (block + 1 == blocks.count) {
+            const Finish<T> f = p.finish.at(i, j0 + j);
+            if (f.bias.p) t.add_bias(f.bias.p, 0, f.bias.col == 0, lanes);
+            if (f.activation == Activation::relu) t.relu();
+          }
+          t.store(c, 0, lanes);
+        }
+    }
+  }
+}
+
+// c = finish(sums) where strides allow no vectors: C or its bias with no unit stride.
+template <class T>
+void finish_elements(std::int64_t m, std::int64_t n, Matrix<const T> sums, Finish<T> finish, Matrix<T> c) {
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < n; ++j) {
+      T x = *sums.at(i, j).p;
+      if (finish.bias.p) x = x + *finish.bias.at(i, j).p;
+      if (finish.activation == Activation::relu && x < T(0)) x = T(0);
+      *c.at(i, j).p = x;
+    }
+}
+
+}  // namespace ts::cpu::TS_ISA

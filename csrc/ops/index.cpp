@@ -42,7 +42,7 @@ struct Counted {
                                bool negative) {
   std::ostringstream extent;
   if (of.operand)
-    extent << "dimension " << of.dim << " of " << of.operand << " has size " << of.extent;
+    extent << "axis " << of.dim << " of " << of.operand << " has size " << of.extent;
   else
     extent << "num_classes is " << of.extent;
   if (of.extent == 0)

@@ -139,9 +139,9 @@ consteval std::uint64_t abi_stamp() {
   for (const char* text : signatures)
     for (; *text; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 1099511628211ull;
   const std::uint64_t sizes[] = {
-      sizeof(View), sizeof(Conv2d),      sizeof(Pool2d),           sizeof(Sgd),
-      sizeof(Adam), sizeof(RmsProp),     sizeof(Adagrad),          sizeof(Attention),      sizeof(Fft),
-      sizeof(Host), sizeof(Accelerator), sizeof(DeviceProperties), sizeof(DeviceMemory)};
+      sizeof(View),        sizeof(Conv2d),           sizeof(Pool2d),      sizeof(Sgd), sizeof(Adam),
+      sizeof(RmsProp),     sizeof(Adagrad),          sizeof(Attention),   sizeof(Fft), sizeof(Host),
+      sizeof(Accelerator), sizeof(DeviceProperties), sizeof(DeviceMemory)};
   for (std::uint64_t size : sizes) hash = (hash ^ size) * 1099511628211ull;
   return hash;
 }

@@ -13,11 +13,11 @@ namespace ts::cpu::TS_ISA {
 #define TS_COMPLEX_TYPES(CASE) CASE(complex64, ComplexBits<float>) CASE(complex128, ComplexBits<double>)
 #define TS_WIDE_INTEGER_TYPES(CASE) \
   CASE(int32, std::int32_t) CASE(int64, std::int64_t) CASE(uint8, std::uint8_t)
-#define TS_INTEGER_TYPES(CASE)                                                      \
-  TS_WIDE_INTEGER_TYPES(CASE)                                                       \
-  CASE(int8, std::int8_t)                                                           \
-  CASE(int16, std::int16_t) CASE(uint16, std::uint16_t) CASE(uint32, std::uint32_t) \
-      CASE(uint64, std::uint64_t)
+#define TS_INTEGER_TYPES(CASE) \
+  TS_WIDE_INTEGER_TYPES(CASE)  \
+  CASE(int8, std::int8_t)      \
+  CASE(int16, std::int16_t)    \
+  CASE(uint16, std::uint16_t) CASE(uint32, std::uint32_t) CASE(uint64, std::uint64_t)
 #define TS_NUMERIC_TYPES(CASE) TS_FLOATING_TYPES(CASE) TS_INTEGER_TYPES(CASE)
 #define TS_INTEGRAL_TYPES(CASE) TS_INTEGER_TYPES(CASE) CASE(boolean, bool)
 #define TS_ANY_TYPES(CASE) TS_NUMERIC_TYPES(CASE) CASE(boolean, bool)

@@ -20,7 +20,7 @@ Array broadcast_to(const Array& x, const Shape& shape);
 Array expand(const Array& x, const Shape& shape);  // -1 keeps an extent
 Array flip(const Array& x, const Axes& axes);
 Array as_strided(const Array& x, const Shape& shape, const Shape& strides,
-                 std::int64_t offset);                                             // in elements
+                 std::int64_t offset);  // in elements
 // The same bits as another dtype of that size: a view.
 Array bitcast(const Array& x, DType dtype);
 Array concat(const std::vector<Array>& arrays, std::optional<std::int64_t> axis);  // None: flattened

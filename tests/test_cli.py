@@ -251,6 +251,8 @@ def test_every_family_runs(family):
         "reduce": "64x64",
         "rows": "128x10",
         "pool": "64x64",
+        "linalg": "64",
+        "recurrent": "RNN T50",
         "steps": "b32",
     }
     small |= {"conv": "8x64x28x28", "neighbour": "b32", "overhead": "elements"}

@@ -1,45 +1,45 @@
 """`tensorsmith bench`: every kernel as a share of this machine's limit and as a ratio to every installed
 peer.
 
-The limits are measured first: fused multiply-adds in registers, and a copy of memory that no cache holds.
-Then the libraries take turns on each case, in one process, and the medians are printed.
+The limits are measured first: fused multiply-adds in registers, and copies of many sizes. Then, for each row, ours and
+a peer take turns in a process that has only these two, one peer after the other, and the medians are printed.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from tensorsmith.bench import steps
-from tensorsmith.bench.cases import CASES
-from tensorsmith.bench.libraries import Library, NotThere, Ours, Thunk, installed_peers
-from tensorsmith.bench.measure import Limits, busy_neighbour, import_seconds, limits, median_seconds
+from tensorsmith.bench.case import Case, Reading, Task
+from tensorsmith.bench.cases import NAMES as FAMILIES
+from tensorsmith.bench.cases import cases
+from tensorsmith.bench.libraries import OWN, Ours, installed_peers
+from tensorsmith.bench.measure import Limits, limits
+from tensorsmith.bench.worker import time_case
 
-__all__ = ["FAMILIES", "compare", "run"]
-
-OWN = "tensorsmith"
-FAMILIES = (
-    *dict.fromkeys(case.family for case in CASES),
-    "random",
-    "optim",
-    "steps",
-    "overhead",
-    "neighbour",
-)
+__all__ = ["FAMILIES", "Row", "compare", "run"]
 
 
 @dataclass
 class Row:
+    """What was measured. `seconds` by library; `beside` has ours as timed in turns with each peer; `alone` is there
+    for rows that are about a busy neighbour."""
+
     family: str
     name: str
-    seconds: dict[str, float]  # by library
+    seconds: dict[str, float]
+    beside: dict[str, float] = field(default_factory=dict)
+    alone: dict[str, float] = field(default_factory=dict)
     flops: float = 0
     bytes: float = 0
-    note: str = ""
 
     def share(self, limit: Limits) -> float | None:
         """Of the FMA peak, or of the bandwidth of a copy that moves as many bytes."""
@@ -48,6 +48,52 @@ class Row:
         if self.flops:
             return self.flops / self.seconds[OWN] / limit.fma["float32"]
         return self.bytes / self.seconds[OWN] / limit.bandwidth(self.bytes)
+
+    def ratios(self) -> dict[str, float]:
+        """Each peer's time over ours in the same process."""
+        return {peer: self.seconds[peer] / ours for peer, ours in self.beside.items()}
+
+
+class _Workers:
+    """A process for each peer, for as long as a run takes."""
+
+    def __init__(self, peers: Sequence[str], threads: int, seconds: float) -> None:
+        self._processes = {
+            peer: subprocess.Popen(
+                [sys.executable, "-m", "tensorsmith.bench.worker", peer, str(threads), str(seconds)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for peer in peers
+        }
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.communicate()
+
+    def time(self, family: str, name: str) -> list[list[dict[str, float]]]:
+        """What each process answers; one that has died is left out from now on."""
+        answers = []
+        for peer, process in list(self._processes.items()):
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                print(json.dumps([family, name]), file=process.stdin, flush=True)
+                answers.append(json.loads(process.stdout.readline()))
+            except (BrokenPipeError, json.JSONDecodeError):
+                print(
+                    f"{peer}'s process died at {family} {name!r}; it takes no further part", file=sys.stderr
+                )
+                process.kill()
+                process.communicate()
+                del self._processes[peer]
+        return answers
 
 
 def run(
@@ -67,119 +113,84 @@ def run(
         raise ValueError(f"the folder of --json {json_file} does not exist")
     import tensorsmith as ts
 
-    ours = Ours()
-    others = installed_peers() if peers else []
-    for library in (ours, *others):
-        library.set_threads(threads or ts.get_num_threads())
+    ours, threads = Ours(), threads or ts.get_num_threads()
+    ours.set_threads(threads)
     limit = limits(min(0.5, 2 * seconds))
     config = ts.config()
     simd, count = config["simd"]["level"], config["threads"]["count"]
     print(f"tensorsmith {config['version']}, {config['cpu']}, {simd}, {count} threads\n{limit}", flush=True)
 
     rows: list[Row] = []
-    family = ""
-    for row in _rows(families or FAMILIES, ours, others, peers, contains, seconds):
-        if row.family != family:
-            family = row.family
+    with _Workers(installed_peers() if peers else [], threads, seconds) as workers:
+        for family in families or FAMILIES:
             print(f"\n{family:<48}{'µs':>12}{'rate':>14}{'share':>8}  peers' time / ours", flush=True)
-        rows.append(row)
-        print(_line(row, limit), flush=True)
+            for case in cases(family):
+                if contains is not None and contains not in case.name:
+                    continue
+                answers = [a for a in workers.time(family, case.name) if a[0]]
+                row = _row(family, case, answers or [time_case(case, [ours], seconds)])
+                rows.append(row)
+                print(_line(row, limit), flush=True)
+    if peers:
+        print(summary(rows), flush=True)
     if json_file is not None:
         data = {"config": config, "limits": asdict(limit), "rows": [asdict(row) for row in rows]}
         json_file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return rows
 
 
+def _row(family: str, case: Case | Task | Reading, answers: list[list[dict[str, float]]]) -> Row:
+    """The answers of all processes joined; our time is the median of theirs."""
+    row = Row(family, case.name, {}, flops=case.flops, bytes=case.bytes)
+    own: list[list[float]] = [[] for _ in answers[0]]
+    for times in answers:
+        for kept, seconds, ours in zip((row.seconds, row.alone), times, own, strict=False):
+            kept |= seconds
+            ours.append(seconds.get(OWN, math.nan))
+        row.beside |= {peer: times[0][OWN] for peer in times[0] if peer != OWN}
+    for kept, ours in zip((row.seconds, row.alone), own, strict=False):
+        kept[OWN] = statistics.median(ours)
+    return row
+
+
 def _line(row: Row, limit: Limits) -> str:
-    own = row.seconds.get(OWN)
+    own = row.seconds[OWN]
     share = row.share(limit)
-    if row.flops and own:
+    if row.flops:
         rate = f"{row.flops / own / 1e9:.1f} GFLOP/s"
-    elif row.bytes and own:
+    elif row.bytes:
         rate = f"{row.bytes / own / 1e9:.1f} GB/s"
     else:
         rate = ""
-    ratios = "  ".join(f"{name} {t / own:.2f}" for name, t in row.seconds.items() if name != OWN and own)
-    time = f"{own * 1e6:,.2f}" if own else "-"
+    ratios = "  ".join(f"{name} {ratio:.2f}" for name, ratio in row.ratios().items())
     percent = f"{share:.0%}" if share is not None else ""
-    return f"  {row.name:<46}{time:>12}{rate:>14}{percent:>8}  {ratios}{row.note}"
+    note = ""
+    if row.alone:
+        slower = (f"{name} {row.seconds[name] / alone:.2f}x" for name, alone in row.alone.items())
+        note = f"  (slower than alone: {', '.join(slower)})"
+    if row.name == "import" and "numpy" in row.seconds:
+        note = f"  ({(own - row.seconds['numpy']) * 1e3:.0f} ms beyond NumPy's)"
+    return f"  {row.name:<46}{own * 1e6:>12,.2f}{rate:>14}{percent:>8}  {ratios}{note}"
 
 
-def _rows(
-    families: Sequence[str],
-    ours: Library,
-    others: Sequence[Library],
-    peers: bool,
-    contains: str | None,
-    seconds: float,
-) -> Iterator[Row]:
-    def wanted(name: str) -> bool:
-        return contains is None or contains in name
-
-    def timed(family: str, name: str, thunks: dict[str, Thunk], flops: float = 0, nbytes: float = 0) -> Row:
-        return Row(
-            family,
-            name,
-            dict(zip(thunks, median_seconds(list(thunks.values()), seconds), strict=True)),
-            flops,
-            nbytes,
+def summary(rows: Sequence[Row]) -> str:
+    """How many rows have a peer, which of them are behind the best one, and the geometric means."""
+    met = [row for row in rows if row.beside]
+    lines = [f"\n{len(met)} rows beside a peer"]
+    for peer in dict.fromkeys(peer for row in met for peer in row.beside):
+        ratios = [row.ratios()[peer] for row in met if peer in row.beside]
+        lines.append(
+            f"  {peer:<16}{statistics.geometric_mean(ratios):.2f} times our time, {len(ratios)} rows"
         )
-
-    for family in families:
-        for case in CASES:
-            if case.family != family or not wanted(case.name):
-                continue
-            thunks: dict[str, Thunk] = {}
-            for library in (ours, *others):
-                try:
-                    thunk = case.thunk(library)
-                except NotThere:
-                    thunk = None
-                if thunk is not None:
-                    thunks[library.name] = thunk
-            yield timed(family, case.name, thunks, case.flops, case.bytes)
-        if family == "random":
-            for name, nbytes, thunks in steps.random_cases(peers):
-                if wanted(name):
-                    yield timed(family, name, thunks, nbytes=nbytes)
-        if family == "optim":
-            for name, nbytes, thunks in steps.optimizer_cases(peers):
-                if wanted(name):
-                    yield timed(family, name, thunks, nbytes=nbytes)
-        if family == "steps":
-            for step in steps.STEPS:
-                if wanted(step.name):
-                    yield timed(family, step.name, steps.contestants(step, peers), step.flops)
-        if family == "overhead":
-            for name, thunks in steps.overhead_cases(peers):
-                if wanted(name):
-                    yield timed(family, name, thunks)
-            if wanted("import"):
-                yield _imports(others)
-        if family == "neighbour":
-            yield from _neighbour(peers, seconds, contains)
-
-
-def _imports(others: Sequence[Library]) -> Row:
-    names = [OWN, "numpy", *(p.name for p in others if p.name != "numpy")]
-    times = {name: import_seconds(name) for name in names}
-    beyond = (times[OWN] - times["numpy"]) * 1e3
-    return Row("overhead", "import", times, note=f"  ({beyond:.0f} ms beyond NumPy's)")
-
-
-def _neighbour(peers: bool, seconds: float, contains: str | None) -> Iterator[Row]:
-    """A training step alone, and beside a process that keeps one core busy; the figure is the slowdown."""
-    if len(os.sched_getaffinity(0)) < 2:
-        return
-    for step in steps.STEPS:
-        if contains is not None and contains not in step.name:
-            continue
-        thunks = steps.contestants(step, peers)
-        alone = dict(zip(thunks, median_seconds(list(thunks.values()), seconds), strict=True))
-        with busy_neighbour():
-            beside = dict(zip(thunks, median_seconds(list(thunks.values()), seconds), strict=True))
-        slower = ", ".join(f"{name} {beside[name] / alone[name]:.2f}x" for name in thunks)
-        yield Row("neighbour", step.name, beside, step.flops, note=f"  (slower than alone: {slower})")
+    behind = sorted(
+        ((min(row.ratios().values()), row) for row in met if min(row.ratios().values()) < 1),
+        key=lambda pair: pair[0],
+    )
+    lines.append(f"{len(behind)} behind the best peer")
+    for ratio, row in behind:
+        best = min(row.ratios(), key=lambda peer: row.ratios()[peer])
+        lines.append(f"  {ratio:.2f} {best:<14}{row.family} {row.name}")
+    return "\n".join(lines)
 
 
 def compare(a: Path, b: Path) -> str:

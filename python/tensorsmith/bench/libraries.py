@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+OWN = "tensorsmith"
 Thunk = Callable[[], object]
 Function = Callable[..., Any]
 
@@ -24,12 +25,14 @@ class NotThere(Exception):
 
 
 class Library:
-    """A library under test. `name` is its module; `modules` are searched for the words of a case, in
-    order.
+    """A library under test. `module` is what is imported, and installed or not; `modules` are searched for the
+    words of a case, in order. `name` differs from `module` where a library has more than one way to run.
     """
 
     name: str
+    module: str
     modules: Sequence[str]
+    compiles = False
 
     def __init__(self) -> None:
         self._modules = [importlib.import_module(name) for name in self.modules]
@@ -57,7 +60,7 @@ class Library:
 
 
 class Ours(Library):
-    name = "tensorsmith"
+    name = module = OWN
     modules = ("tensorsmith", "tensorsmith.nn.functional")
 
     def set_threads(self, count: int) -> None:
@@ -71,7 +74,7 @@ class Ours(Library):
 
 
 class Torch(Library):
-    name = "torch"
+    name = module = "torch"
     modules = ("torch", "torch.nn.functional")
 
     def set_threads(self, count: int) -> None:
@@ -88,8 +91,28 @@ class Torch(Library):
         return _tape(self, f, arrays, [a for a in arrays if a.is_floating_point()])
 
 
+class TorchCompile(Torch):
+    """PyTorch with its compiler, for cases where it can fuse something; it needs a C++ compiler at hand."""
+
+    name = "torch.compile"
+    compiles = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+            raise NotThere("torch.compile needs a C++ compiler")
+
+    def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
+        compiled = self.compile(lambda *a: f(self, *a), dynamic=False)
+        return lambda: compiled(*arrays)
+
+    def backward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
+        compiled = self.compile(lambda m, *a: f(m, *a), dynamic=False)
+        return super().backward(compiled, arrays)
+
+
 class NumPy(Library):
-    name = "numpy"
+    name = module = "numpy"
     modules = ("numpy",)
 
     def set_threads(self, count: int) -> None:
@@ -103,7 +126,7 @@ class NumPy(Library):
 
 
 class Jax(Library):
-    name = "jax"
+    name = module = "jax"
     modules = ("jax.numpy", "jax.nn", "jax.scipy.special", "jax.lax", "jax")
 
     def set_threads(self, count: int) -> None:
@@ -143,13 +166,24 @@ def _tape(m: Library, f: Function, arrays: Sequence[Any], leaves: Sequence[Any])
     return step
 
 
-PEERS: tuple[type[Library], ...] = (NumPy, Torch, Jax)
+# Peers by module, each timed in a process of its own: the idle threads of one disturb the calls of another.
+PEERS: dict[str, tuple[type[Library], ...]] = {
+    "numpy": (NumPy,),
+    "torch": (Torch, TorchCompile),
+    "jax": (Jax,),
+}
 
 
-def installed_peers() -> list[Library]:
-    return [peer() for peer in PEERS if importlib.util.find_spec(peer.name)]
+def installed_peers() -> list[str]:
+    return [module for module in PEERS if importlib.util.find_spec(module)]
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile can work here."""
-    return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+def contestants(module: str) -> list[Library]:
+    """Ours and the ways to run one peer."""
+    libraries: list[Library] = [Ours()]
+    for kind in PEERS[module]:
+        try:
+            libraries.append(kind())
+        except NotThere:
+            continue
+    return libraries

@@ -1,20 +1,15 @@
-"""Whole training steps (forward, backward, AdamW), optimizer steps, calls on tiny tensors, and a busy
-neighbour.
-
-B images or rows in a batch; the models are those of the project's targets.
-"""
+"""Whole training steps (forward, backward, AdamW) of the models that the project's targets name."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from tensorsmith.bench.libraries import Thunk, has_compiler
+from tensorsmith.bench.libraries import Thunk
 
 
 @dataclass(frozen=True)
@@ -183,7 +178,7 @@ def ours(step: Step) -> Thunk:
     return run
 
 
-def torch_eager(step: Step, compiled: bool = False) -> Thunk:
+def torch_step(step: Step, compiled: bool = False) -> Thunk:
     import torch
     from torch import nn
 
@@ -204,127 +199,3 @@ def torch_eager(step: Step, compiled: bool = False) -> Thunk:
         optimizer.step()
 
     return run
-
-
-def contestants(step: Step, peers: bool) -> dict[str, Thunk]:
-    thunks = {"tensorsmith": ours(step)}
-    if peers and importlib.util.find_spec("torch"):
-        thunks["torch"] = torch_eager(step)
-        if has_compiler():
-            thunks["torch.compile"] = torch_eager(step, compiled=True)
-    return thunks
-
-
-# --- optimizers ---
-
-_PARAMETERS = {"1 x 1M": [(1 << 20,)], "100 x 1024": [(1024,)] * 100}
-_OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {  # settings, bytes moved per parameter
-    "SGD": ({"lr": 1e-3, "momentum": 0.9}, 20),
-    "Adam": ({"lr": 1e-3}, 28),
-    "AdamW": ({"lr": 1e-3}, 28),
-    "RMSprop": ({"lr": 1e-3}, 20),
-    "Adagrad": ({"lr": 1e-3}, 20),
-}
-_FUSED_IN_TORCH = ("SGD", "Adam", "AdamW", "Adagrad")
-
-
-def optimizer_cases(peers: bool) -> Iterator[tuple[str, float, dict[str, Thunk]]]:
-    """(name, bytes moved, thunks) of each optimizer step."""
-    import tensorsmith as ts
-    from tensorsmith import optim
-
-    for name, (settings, per_parameter) in _OPTIMIZERS.items():
-        for label, shapes in _PARAMETERS.items():
-            values = [np.full(s, 0.5, np.float32) for s in shapes]
-            mine = [ts.nn.Parameter(ts.asarray(v.copy())) for v in values]
-            for p in mine:
-                p.grad = ts.ones_like(p.detach())
-            thunks: dict[str, Thunk] = {"tensorsmith": getattr(optim, name)(mine, **settings).step}
-            if peers and importlib.util.find_spec("torch"):
-                import torch
-
-                theirs = [torch.nn.Parameter(torch.from_numpy(v.copy())) for v in values]
-                for q in theirs:
-                    q.grad = torch.ones_like(q)
-                fused = {"fused": True} if name in _FUSED_IN_TORCH else {"foreach": True}
-                thunks["torch"] = getattr(torch.optim, name)(theirs, **settings, **fused).step
-            yield f"{name} {label}", per_parameter * float(sum(v.size for v in values)), thunks
-
-
-# --- calls on tiny tensors ---
-
-
-def overhead_cases(peers: bool) -> Iterator[tuple[str, dict[str, Thunk]]]:
-    """(name, thunks) of calls whose arithmetic costs nothing."""
-    import tensorsmith as ts
-
-    values = np.arange(1, 9, dtype=np.float32)
-    a, b = ts.asarray(values), ts.asarray(values)
-    ra, rb = ts.asarray(values.copy()).requires_grad_(), ts.asarray(values.copy()).requires_grad_()
-
-    def recorded(x: Any, y: Any) -> Thunk:
-        return lambda: x + y
-
-    def backward(x: Any, y: Any) -> Thunk:
-        def run() -> None:
-            (x * y).sum().backward()
-            x.grad = y.grad = None
-
-        return run
-
-    rows: dict[str, dict[str, Thunk]] = {
-        "a + b, 8 elements": {"tensorsmith": recorded(a, b)},
-        "a + b, 8 elements, recorded": {"tensorsmith": recorded(ra, rb)},
-        "(a * b).sum().backward(), 8 elements": {"tensorsmith": backward(ra, rb)},
-    }
-    if peers:
-        rows["a + b, 8 elements"]["numpy"] = recorded(values, values)
-        if importlib.util.find_spec("torch"):
-            import torch
-
-            ta, tb = (torch.from_numpy(values.copy()) for _ in range(2))
-            qa, qb = (torch.from_numpy(values.copy()).requires_grad_() for _ in range(2))
-            rows["a + b, 8 elements"]["torch"] = recorded(ta, tb)
-            rows["a + b, 8 elements, recorded"]["torch"] = recorded(qa, qb)
-            rows["(a * b).sum().backward(), 8 elements"]["torch"] = backward(qa, qb)
-        if importlib.util.find_spec("jax"):
-            import jax
-
-            ja, jb = jax.numpy.asarray(values), jax.numpy.asarray(values)
-            rows["a + b, 8 elements"]["jax"] = lambda: (ja + jb).block_until_ready()
-    yield from rows.items()
-
-
-# --- random numbers ---
-
-
-def random_cases(peers: bool) -> Iterator[tuple[str, float, dict[str, Thunk]]]:
-    """(name, bytes written, thunks)."""
-    import tensorsmith as ts
-
-    n = 1 << 20
-    rng = np.random.default_rng(0)
-    out = np.empty(n, np.float32)
-    rows: dict[str, dict[str, Thunk]] = {
-        "uniform 4 MB": {"tensorsmith": lambda: ts.random.uniform(size=n)},
-        "normal 4 MB": {"tensorsmith": lambda: ts.random.normal(size=n)},
-    }
-    if peers:
-        rows["uniform 4 MB"]["numpy"] = lambda: rng.random(dtype=np.float32, out=out)
-        rows["normal 4 MB"]["numpy"] = lambda: rng.standard_normal(dtype=np.float32, out=out)
-        if importlib.util.find_spec("torch"):
-            import torch
-
-            t = torch.empty(n)
-            rows["uniform 4 MB"]["torch"] = lambda: t.uniform_()
-            rows["normal 4 MB"]["torch"] = lambda: t.normal_()
-        if importlib.util.find_spec("jax"):
-            import jax
-
-            key = jax.random.key(0)
-            uniform = jax.jit(lambda k: jax.random.uniform(k, (n,)))
-            normal = jax.jit(lambda k: jax.random.normal(k, (n,)))
-            rows["uniform 4 MB"]["jax"] = lambda: uniform(key).block_until_ready()
-            rows["normal 4 MB"]["jax"] = lambda: normal(key).block_until_ready()
-    for name, thunks in rows.items():
-        yield name, 4.0 * n, thunks

@@ -1,0 +1,79 @@
+"""What a row of the bench is: something that several libraries do in turns.
+
+Arrays are float32 unless a case says otherwise. A case says what one call costs, so that its time can be given as a
+share of the machine's limit: `flops` operations, or `bytes` moved at least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tensorsmith.bench.libraries import Function, Library, Thunk
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function of a vocabulary (see libraries.py) and of arrays, given by their shapes.
+
+    `overrides` has the function of a library whose words differ, by its name, or None where it sits the case out.
+    With `backward` a call computes the gradients of all floating arrays too. Integers are indices below `high`.
+    `compiled` cases are timed with `torch.compile` as well: where it can fuse something.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    function: Function
+    flops: float = 0
+    bytes: float = 0
+    backward: bool = False
+    overrides: Mapping[str, Function | None] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ()
+    high: int = 1
+    compiled: bool = False
+
+    def thunk(self, library: Library) -> Thunk | None:
+        """One call with a library; None where it sits this case out."""
+        function = self.overrides.get(library.module, self.function)
+        if function is None or (library.compiles and not self.compiled):
+            return None
+        rng = np.random.default_rng(0)
+        arrays = []
+        for i, shape in enumerate(self.shapes):
+            dtype = self.dtypes[i] if i < len(self.dtypes) else "float32"
+            if dtype.startswith("int"):
+                array = rng.integers(0, self.high, shape).astype(dtype)
+            else:
+                array = rng.uniform(0.1, 1.0, shape).astype(dtype)
+            arrays.append(library.array(array))
+        bind = library.backward if self.backward else library.forward
+        return bind(function, arrays)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Whatever is written for each library by itself: `makers` has who prepares it, by the library's name, and
+    returns the call to time. `beside` tasks are timed alone, then beside a process that never rests.
+    """
+
+    name: str
+    makers: Mapping[str, Callable[[], Thunk]]
+    flops: float = 0
+    bytes: float = 0
+    beside: bool = False
+
+    def thunk(self, library: Library) -> Thunk | None:
+        maker = self.makers.get(library.name)
+        return maker() if maker else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Seconds that are read rather than timed, by the name of a library's module."""
+
+    name: str
+    read: Callable[[str], float]
+    flops: float = 0
+    bytes: float = 0

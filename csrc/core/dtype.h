@@ -70,6 +70,7 @@ constexpr Kind kKind[kDTypes] = {
 }
 // Stored in two bytes, computed in float32 and rounded once.
 [[gnu::always_inline]] constexpr bool is_half(DType d) { return d == DType::float16 || d == DType::bfloat16; }
+[[gnu::always_inline]] constexpr bool has_gradient(DType d) { return is_floating(d) || is_complex(d); }
 // complex64 -> float32; a real dtype is its own.
 [[gnu::always_inline]] constexpr DType real_of(DType d) {
   return d == DType::complex128 ? DType::float64 : d == DType::complex64 ? DType::float32 : d;

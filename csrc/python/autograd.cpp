@@ -154,8 +154,12 @@ Ref shape_tuple(const Shape& shape) {
   return tuple;
 }
 
-// A gradient in the shape, dtype and place of what it belongs to: broadcast axes are summed away.
+bool complex_tensor(PyObject* tensor) { return is_complex(array_of(tensor).dtype()); }
+
+// A gradient in the shape, dtype and place of what it belongs to: broadcast axes are summed away. What is
+// real moves only along the real axis.
 Ref fit(Ref g, const Shape& shape, DType dtype, Device device) {
+  if (complex_tensor(g.get()) && !is_complex(dtype)) g = call_op("real", {g.get()});
   if (array_of(g.get()).shape() != shape) {
     const Ref target = shape_tuple(shape);
     g = call_op("sum_to", {g.get(), target.get()});
@@ -359,7 +363,7 @@ class Walk {
     return dys[i];
   }
 
-  void send(NodeObject* n, const Edge& e, PyObject* g) {
+  void send(NodeObject* n, const Edge& e, PyObject* g, bool conjugate = false) {
     if (g == Py_None || !relevant(e.target.get())) return;
     if (!is_tensor(g))
       type_error("backward: the gradient rule of ", node_label(n), " returned ", Py_TYPE(g)->tp_name,
@@ -367,6 +371,7 @@ class Walk {
     // A rule may have recorded what it did (a rule made of transforms); without create_graph nobody wants
     // that graph.
     Ref plain = !g_grad_enabled && tracks_gradient(g) ? make_tensor(Array(array_of(g))) : Ref::share(g);
+    if (conjugate && complex_tensor(g)) plain = call_op("conj", {plain.get()});
     deliver(e.target.get(), e.output, fit(std::move(plain), e.shape, e.dtype, e.device));
   }
 
@@ -384,17 +389,17 @@ class Walk {
   }
 
   // Sends what a rule returned for one parameter: a tensor, or a sequence for a list of tensors.
-  void send_parameter(NodeObject* n, int parameter, PyObject* g) {
+  void send_parameter(NodeObject* n, int parameter, PyObject* g, bool conjugate) {
     if (g == Py_None) return;
     const bool list = n->op->roles[static_cast<std::size_t>(parameter)] == Role::tensors;
     for (const Edge& e : n->edges) {
       if (e.parameter != parameter) continue;
       if (!list) {
-        send(n, e, g);
+        send(n, e, g, conjugate);
         return;
       }
       const Ref item = checked(PySequence_GetItem(g, e.position));
-      send(n, e, item.get());
+      send(n, e, item.get(), conjugate);
     }
   }
 
@@ -417,6 +422,15 @@ class Walk {
     if (op.rules.empty())
       not_implemented_error("backward: ", op.name,
                             " has no gradient rule; detach its input if none is wanted");
+    // A rule multiplies by the derivative f'. The gradient of complex numbers, the direction of steepest
+    // ascent, is conj(f') dy = conj(f' conj(dy)).
+    bool conjugate = false;
+    if (op.conjugate)
+      for (Ref& dy : dys)
+        if (dy && complex_tensor(dy.get())) {
+          dy = call_op("conj", {dy.get()});
+          conjugate = true;
+        }
     for (const Rule& rule : op.rules) {
       if (std::none_of(rule.wrt.begin(), rule.wrt.end(), [&](int p) { return wants(n, p); })) continue;
       Ref held[kMaxParameters + kMaxOutputs];
@@ -462,13 +476,13 @@ class Walk {
           into_python([&] { return PyObject_Vectorcall(rule.function.get(), arguments, count, nullptr); }));
       for (Ref& h : held) h = Ref();
       if (!rule.joint) {
-        send_parameter(n, rule.wrt[0], g.get());
+        send_parameter(n, rule.wrt[0], g.get(), conjugate);
         continue;
       }
       if (!PyTuple_Check(g.get()) || PyTuple_GET_SIZE(g.get()) != static_cast<Py_ssize_t>(rule.wrt.size()))
         type_error("backward: the gradient rule of ", op.name, " must return a tuple of ", rule.wrt.size());
       for (std::size_t k = 0; k < rule.wrt.size(); ++k)
-        send_parameter(n, rule.wrt[k], PyTuple_GET_ITEM(g.get(), static_cast<Py_ssize_t>(k)));
+        send_parameter(n, rule.wrt[k], PyTuple_GET_ITEM(g.get(), static_cast<Py_ssize_t>(k)), conjugate);
     }
   }
 
@@ -511,6 +525,9 @@ Ref root_gradient(PyObject* root, PyObject* given) {
       runtime_error(
           "backward: a gradient can be left out only for a tensor with one element; this one has shape ",
           y.shape(), ", so pass gradient=, of that shape");
+    if (is_complex(y.dtype()))
+      runtime_error("backward: a gradient can be left out only for a real tensor; this one is ",
+                    name(y.dtype()), ", so pass gradient=, or take its .real or its absolute value");
     const Ref shape = shape_tuple(y.shape()), dtype = dtype_object(y.dtype());
     const Ref device = checked(PyUnicode_FromString(name(y.device())));
     return call_op("ones", {shape.get(), dtype.get(), device.get()});
@@ -580,7 +597,7 @@ void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, R
   }
   const int returned = op.returns_list ? outputs : op.returned;
   for (int i = 0; i < returned; ++i)
-    if (is_floating(array_of(results[i]).dtype())) set_output(n, results[i], i, is_view);
+    if (has_gradient(array_of(results[i]).dtype())) set_output(n, results[i], i, is_view);
   PyObject_GC_Track(owner.get());
 }
 
@@ -654,7 +671,7 @@ PyObject* record_python(PyObject*, PyObject* const* args, Py_ssize_t count) {
       PyObject* y = PyTuple_GET_ITEM(args[3], i);
       n->shapes.push_back(array_of(y).shape());
       n->dtypes.push_back(array_of(y).dtype());
-      if (is_floating(array_of(y).dtype())) set_output(n, y, static_cast<int>(i), false);
+      if (has_gradient(array_of(y).dtype())) set_output(n, y, static_cast<int>(i), false);
     }
     PyObject_GC_Track(owner.get());
     return owner.release();

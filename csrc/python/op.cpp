@@ -200,11 +200,15 @@ int op_set_doc(PyObject* self, PyObject* doc, void*) {
   return 0;
 }
 
-// _define(rules): each (function, sources, wrt, joint) with sources as ("dy" | "dys" | "parameter" | "shape"
-// | "output" | "needs", index).
-PyObject* op_define(PyObject* self, PyObject* rules) {
+// _define(rules, conjugate): each rule (function, sources, wrt, joint) with sources as ("dy" | "dys" |
+// "parameter" | "shape" | "output" | "needs", index).
+PyObject* op_define(PyObject* self, PyObject* args) {
   return guarded([&]() -> PyObject* {
     Op& op = *as_op(self)->op;
+    PyObject* rules;
+    int conjugate;
+    if (!PyArg_ParseTuple(args, "Op", &rules, &conjugate)) throw PythonError{};
+    op.conjugate = conjugate;
     op.rules.clear();
     op.saved_parameters = op.saved_outputs = 0;
     const Ref sequence = checked(PySequence_Fast(rules, "rules must be a sequence"));
@@ -265,8 +269,8 @@ PyGetSetDef op_getset[] = {
     {"_outputs", op_outputs, nullptr, "The names of the results, hidden ones included.", nullptr},
     {"_differentiable", op_differentiable, nullptr, "Whether results can carry a gradient.", nullptr},
     {}};
-PyMethodDef op_methods[] = {{"_define", op_define, METH_O, "Sets the gradient rules; see autograd.define."},
-                            {}};
+PyMethodDef op_methods[] = {
+    {"_define", op_define, METH_VARARGS, "Sets the gradient rules; see autograd.define."}, {}};
 PyMemberDef op_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpObject, vectorcall), READONLY, nullptr}, {}};
 
@@ -373,10 +377,6 @@ PyObject* apply_checked(Op& op, PyObject* const* arguments) {
 
   op.call(op, arguments, results);
   const int returned = op.returns_list ? results.size() : op.returned;
-  if (recording)
-    for (int i = 0; i < returned; ++i)
-      if (is_complex(results[i].dtype()))
-        runtime_error(op.name, ": complex results carry no gradient; detach the arguments if none is wanted");
   Ref tensors[kMaxOutputs];
   Ref list;
   PyObject* objects[kMaxOutputs];

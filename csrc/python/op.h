@@ -90,6 +90,7 @@ struct Op {
   }
 
   std::vector<Rule> rules;
+  bool conjugate = true;  // of complex numbers: the rules get conj(dy), and their results are conjugated
   std::uint32_t saved_parameters = 0, saved_outputs = 0;  // what the rules ask for, as bits
 };
 

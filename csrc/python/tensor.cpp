@@ -297,8 +297,8 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
           if (!wanted) runtime_error("requires_grad: a computed tensor keeps its gradient; use .detach()");
           return 0;
         }
-        if (wanted && !is_floating(array_of(self).dtype()))
-          type_error("requires_grad: only floating dtypes have gradients, got ",
+        if (wanted && !has_gradient(array_of(self).dtype()))
+          type_error("requires_grad: only floating and complex dtypes have gradients, got ",
                      name(array_of(self).dtype()));
         if (wanted || a) autograd_of(self).requires_grad = wanted;
         return 0;

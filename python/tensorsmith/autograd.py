@@ -50,6 +50,7 @@ def define(
     *,
     wrt: str = "",
     vjp: Callable[..., Any] | None = None,
+    conjugate: bool = True,
     **rules: Callable[..., Any],
 ) -> _core.Op:
     """Gives an operation of the core its docstring and its gradient rules; returns the operation.
@@ -64,20 +65,25 @@ def define(
     - an output: what the operation returned;
     - `needs`: a tuple of bool, which of `wrt` are wanted.
 
-    A rule may return a gradient of the broadcast shape or of another dtype: it is summed and cast to fit. The in-place
-    form of an operation (`name_`) shares its rules.
+    A rule may return a gradient of the broadcast shape or of another dtype: it is summed and cast to fit.
+
+    A rule multiplies dy by the derivative f'. Where dy is complex the engine conjugates it before and the result after,
+    which gives the gradient conj(f') dy. conjugate=False: not for this operation, whose rules are right without: a
+    linear map with real coefficients, or a function that has no complex derivative (abs, conj).
+
+    The in-place form of an operation (`name_`) shares its rules.
     """
     table: list[tuple[Callable[..., Any], tuple[tuple[str, int], ...], tuple[int, ...], bool]] = []
     if vjp is not None:
         table.append((vjp, _sources(op, vjp), tuple(op._parameters.index(p) for p in wrt.split()), True))
     for parameter, rule in rules.items():
         table.append((rule, _sources(op, rule), (op._parameters.index(parameter),), False))
-    op._define(table)
+    op._define(table, conjugate)
     if doc:
         op.__doc__ = doc
     in_place = getattr(_core.ops, f"{op.__name__}_", None)
     if in_place is not None and in_place._parameters == op._parameters:
-        in_place._define(table)
+        in_place._define(table, conjugate)
         in_place.__doc__ = f"`{op.__name__}` into its first argument, which is returned."
     return op
 

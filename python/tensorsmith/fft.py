@@ -1,7 +1,6 @@
 """Discrete Fourier transforms (the array standard's `fft` extension; NumPy's names, arguments and norms).
 
-Any length: small primes by Stockham's passes, others through a convolution. float32 is computed in float32. Complex
-results carry no gradient.
+Any length: small primes by Stockham's passes, others through a convolution. float32 is computed in float32.
 """
 
 from __future__ import annotations

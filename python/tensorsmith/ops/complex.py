@@ -1,4 +1,7 @@
-"""Complex numbers: their parts, which are views, and what is made of parts. They carry no gradient."""
+"""Complex numbers: their parts, which are views, and what is made of parts.
+
+The gradient of a real loss L at z = x + y i is dL/dx + i dL/dy, as PyTorch has it: the direction in which L grows most.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,28 @@ from tensorsmith.autograd import define
 
 __all__ = ["angle", "conj", "conjugate", "imag", "iscomplexobj", "isrealobj", "real"]
 
-real = define(core.real, "The real part of x, a view; x itself where it is real.", x=lambda dy: dy)
-imag = define(core.imag, "The imaginary part of x, a view; zeros where x is real.", x=lambda dy: dy * 0)
-conj = define(core.conj, "x with the imaginary part negated; x itself where it is real.", x=lambda dy: dy)
-define(core.from_parts, "The complex numbers a + b i of two real tensors, which broadcast.")
+real = define(
+    core.real, "The real part of x, a view; x itself where it is real.", conjugate=False, x=lambda dy: dy
+)
+imag = define(
+    core.imag,
+    "The imaginary part of x, a view; zeros where x is real.",
+    conjugate=False,
+    x=lambda dy: dy * 1j,
+)
+conj = define(
+    core.conj,
+    "x with the imaginary part negated; x itself where it is real.",
+    conjugate=False,
+    x=lambda dy: core.conj(dy),
+)
+define(
+    core.from_parts,
+    "The complex numbers a + b i of two real tensors, which broadcast.",
+    conjugate=False,
+    a=lambda dy: core.real(dy),
+    b=lambda dy: core.imag(dy),
+)
 conjugate = conj
 
 

@@ -66,17 +66,22 @@ eye = define(
 tril = define(
     core.tril,
     "The lower triangle of the last two axes: elements above the k-th diagonal are 0.",
+    conjugate=False,
     x=lambda dy, k: core.tril(dy, k),
 )
 triu = define(
     core.triu,
     "The upper triangle of the last two axes: elements below the k-th diagonal are 0.",
+    conjugate=False,
     x=lambda dy, k: core.triu(dy, k),
 )
 
 
 to_device = define(
-    core.to_device, "x on `device`, 'cpu' or 'cuda'; x itself where it is there already.", x=lambda dy: dy
+    core.to_device,
+    "x on `device`, 'cpu' or 'cuda'; x itself where it is there already.",
+    conjugate=False,
+    x=lambda dy: dy,
 )
 
 

@@ -8,6 +8,7 @@ position, length, layout and thread count.
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,24 @@ def _step(dy: Tensor) -> Any:
     return dy * 0
 
 
+def _sign_gradient(dy: Tensor, x: Tensor, y: Tensor) -> Any:
+    if x.dtype.kind != "complex":
+        return dy * 0
+    # What turns z / |z|: the part of dy across it.
+    size = core.absolute(x)
+    across = dy - y * core.real(core.conj(y) * dy)
+    return core.where(core.equal(size, 0), 0, across / core.where(core.equal(size, 0), 1, size))
+
+
 # --- arithmetic -----------------------------------------------------------------------------------
 
-negative = define(core.negative, "-x; integers wrap around.", x=lambda dy: -dy)
-absolute = define(core.absolute, "|x|. The gradient at 0 is 0.", x=lambda dy, x: dy * core.sign(x))
-sign = define(core.sign, "-1, 0 or 1; NaN of NaN.", x=_step)
+negative = define(core.negative, "-x; integers wrap around.", conjugate=False, x=lambda dy: -dy)
+absolute = define(
+    core.absolute, "|x|. The gradient at 0 is 0.", conjugate=False, x=lambda dy, x: dy * core.sign(x)
+)
+sign = define(
+    core.sign, "-1, 0 or 1, and z / |z| of complex numbers; NaN of NaN.", conjugate=False, x=_sign_gradient
+)
 square = define(core.square, "x * x.", x=lambda dy, x: dy * (x * 2))
 sqrt = define(core.sqrt, "The square root, correctly rounded; NaN below 0.", x=lambda dy, y: dy * 0.5 / y)
 rsqrt = define(core.rsqrt, "1 / sqrt(x).", x=lambda dy, y: dy * (y * y * y * -0.5))
@@ -80,8 +94,10 @@ def round(x: Any, /, decimals: int = 0, out: Any = None) -> Any:
     return y if out is None else store(y, out)
 
 
-add = define(core.add, "a + b; of bools: or.", a=lambda dy: dy, b=lambda dy: dy)
-subtract = define(core.subtract, "a - b; TypeError for bools.", a=lambda dy: dy, b=lambda dy: -dy)
+add = define(core.add, "a + b; of bools: or.", conjugate=False, a=lambda dy: dy, b=lambda dy: dy)
+subtract = define(
+    core.subtract, "a - b; TypeError for bools.", conjugate=False, a=lambda dy: dy, b=lambda dy: -dy
+)
 multiply = define(core.multiply, "a * b; of bools: and.", a=lambda dy, b: dy * b, b=lambda dy, a: dy * a)
 divide = define(core.divide, "a / b, floating.", a=lambda dy, b: dy / b, b=lambda dy, b, y: -(dy * (y / b)))
 floor_divide = define(
@@ -109,8 +125,10 @@ def _power_base(dy: Tensor, a: Tensor, b: Any) -> Any:
 
 def _power_exponent(dy: Tensor, a: Any, y: Tensor) -> Any:
     if not hasattr(a, "shape"):
+        if isinstance(a, complex) or (y.dtype.kind == "complex" and a != 0):
+            return dy * (y * cmath.log(a))
         return dy * (y * math.log(a)) if a > 0 else dy * core.where(core.equal(y, 0), 0, math.nan)
-    return dy * core.where(core.equal(y, 0), 0, y * core.log(a))
+    return dy * core.where(core.equal(y, 0), 0, y * core.log(core.astype(a, y.dtype, False)))
 
 
 power = define(
@@ -233,10 +251,10 @@ sin = define(core.sin, "The sine of x in radians, of any size.", x=lambda dy, x:
 cos = define(core.cos, "The cosine of x in radians, of any size.", x=lambda dy, x: -(dy * core.sin(x)))
 tan = define(core.tan, "The tangent of x in radians, of any size.", x=lambda dy, y: dy * (y * y + 1))
 asin = define(
-    core.asin, "The angle in [-pi/2, pi/2] whose sine is x.", x=lambda dy, x: dy * core.rsqrt(1 - x * x)
+    core.asin, "The angle in [-pi/2, pi/2] whose sine is x.", x=lambda dy, x: dy / core.sqrt(1 - x * x)
 )
 acos = define(
-    core.acos, "The angle in [0, pi] whose cosine is x.", x=lambda dy, x: -(dy * core.rsqrt(1 - x * x))
+    core.acos, "The angle in [0, pi] whose cosine is x.", x=lambda dy, x: -(dy / core.sqrt(1 - x * x))
 )
 atan = define(core.atan, "The angle in [-pi/2, pi/2] whose tangent is x.", x=lambda dy, x: dy / (x * x + 1))
 atan2 = define(
@@ -248,17 +266,21 @@ atan2 = define(
 sinh = define(core.sinh, "(e^x - e^-x) / 2.", x=lambda dy, x: dy * core.cosh(x))
 cosh = define(core.cosh, "(e^x + e^-x) / 2.", x=lambda dy, x: dy * core.sinh(x))
 asinh = define(
-    core.asinh, "The number whose hyperbolic sine is x.", x=lambda dy, x: dy * core.rsqrt(x * x + 1)
+    core.asinh, "The number whose hyperbolic sine is x.", x=lambda dy, x: dy / core.sqrt(x * x + 1)
 )
 acosh = define(
     core.acosh,
     "The number >= 0 whose hyperbolic cosine is x; NaN below 1.",
-    x=lambda dy, x: dy * core.rsqrt(x * x - 1),
+    x=lambda dy, x: dy / (core.sqrt(x - 1) * core.sqrt(x + 1)),
 )
 atanh = define(
     core.atanh, "The number whose hyperbolic tangent is x; NaN beyond 1.", x=lambda dy, x: dy / (1 - x * x)
 )
-tanh = define(core.tanh, "The hyperbolic tangent.", x=lambda dy, y: core.tanh_backward(dy, y))
+tanh = define(
+    core.tanh,
+    "The hyperbolic tangent.",
+    x=lambda dy, y: dy * (1 - y * y) if y.dtype.kind == "complex" else core.tanh_backward(dy, y),
+)
 define(
     core.tanh_backward,
     "The gradient of tanh: a (1 - b^2), b its result.",
@@ -436,6 +458,7 @@ bitwise_right_shift = define(core.bitwise_right_shift, "floor(a / 2^b).")
 define(
     core.where,
     "a where the condition holds, b elsewhere.",
+    conjugate=False,
     a=lambda dy, condition: core.where(condition, dy, 0),
     b=lambda dy, condition: core.where(condition, 0, dy),
 )
@@ -481,14 +504,18 @@ def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
 # --- copies and conversions -------------------------------------------------------------------------------
 
 contiguous = define(
-    core.contiguous, "x itself if dense in row-major order, else such a copy.", x=lambda dy: dy
+    core.contiguous,
+    "x itself if dense in row-major order, else such a copy.",
+    conjugate=False,
+    x=lambda dy: dy,
 )
-copy = define(core.copy, "A copy of x.", x=lambda dy: dy)
+copy = define(core.copy, "A copy of x.", conjugate=False, x=lambda dy: dy)
 _astype = define(
     core.astype,
     """x converted to another dtype; itself where nothing changes and copy is False.
 
     float to integer truncates and saturates, NaN becomes 0; integers wrap around; to bool it is x != 0.""",
+    conjugate=False,
     x=lambda dy: dy,
 )
 
@@ -505,6 +532,7 @@ def astype(x: Any, dtype: Any, /, copy: bool = True, *, device: Any = None) -> A
 define(
     core.copy_,
     "Converts and broadcasts `source` into x, which is returned.",
+    conjugate=False,
     wrt="x source",
     vjp=lambda dy: (None, dy),
 )

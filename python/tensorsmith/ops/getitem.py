@@ -20,14 +20,19 @@ __all__: list[str] = []
 getitem = define(
     core.getitem,
     "x[key] for integers, slices, None and Ellipsis: a view.",
+    conjugate=False,
     x=lambda dy, key, x_shape: core.getitem_backward(dy, key, x_shape),
 )
 define(
-    core.getitem_backward, "Zeros of `shape` with dy at `key`.", dy=lambda ddx, key: core.getitem(ddx, key)
+    core.getitem_backward,
+    "Zeros of `shape` with dy at `key`.",
+    conjugate=False,
+    dy=lambda ddx, key: core.getitem(ddx, key),
 )
 define(
     core.setitem,
     "A copy of x with x[key] replaced by value.",
+    conjugate=False,
     x=lambda dy, key: core.setitem(dy, key, 0),
     value=lambda dy, key: core.getitem(dy, key),
 )

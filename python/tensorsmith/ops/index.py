@@ -34,6 +34,7 @@ take = define(
 
     IndexError for an index out of range, TypeError for indices that are not integers.
     """,
+    conjugate=False,
     x=lambda dy, x_shape, indices, axis: core.take_backward(dy, indices, x_shape, axis),
 )
 define(
@@ -41,6 +42,7 @@ define(
     """Zeros of `shape` with dy added at `indices`: the gradient of take. Equal indices add up in
     ascending order.
     """,
+    conjugate=False,
     dy=lambda ddx, indices, axis: core.take(ddx, indices, axis),
 )
 
@@ -50,6 +52,7 @@ index_select = define(
 
     IndexError for an index outside 0 ... size - 1: negative ones do not wrap.
     """,
+    conjugate=False,
     x=lambda dy, x_shape, dim, index: core.take_backward(dy, index, x_shape, dim),
 )
 
@@ -59,6 +62,7 @@ embedding = define(
 
     padding_idx: a row that gets no gradient. IndexError for an index outside 0 ... V - 1.
     """,
+    conjugate=False,
     weight=lambda dy, x, weight_shape, padding_idx: core.embedding_backward(
         dy, x, weight_shape[0], padding_idx
     ),
@@ -75,6 +79,7 @@ def _embedding_backward_rule(ddweight: Any, x: Any, padding_idx: int | None) -> 
 define(
     core.embedding_backward,
     "Zeros (rows, D) with dy added at the integers x; row padding_idx stays zero.",
+    conjugate=False,
     dy=_embedding_backward_rule,
 )
 
@@ -93,6 +98,7 @@ take_along_axis = define(
 
     Off the axis x and indices broadcast; negative indices count from the end.
     """,
+    conjugate=False,
     x=_take_along_axis_rule,
 )
 
@@ -104,11 +110,13 @@ gather = define(
 
     index: integers of x's rank, off `dim` not longer than x. IndexError for one outside 0 ... size - 1.
     """,
+    conjugate=False,
     x=lambda dy, x_shape, dim, index: core.gather_backward(dy, dim, index, x_shape),
 )
 define(
     core.gather_backward,
     "Zeros of `shape` with dy added at the positions that gather read.",
+    conjugate=False,
     dy=lambda ddx, dim, index: core.gather(ddx, dim, index),
 )
 
@@ -137,6 +145,7 @@ scatter = define(
     wins.
     IndexError for an index outside 0 ... size - 1; then nothing has changed.
     """,
+    conjugate=False,
     x=lambda dy, dim, index: core.scatter(dy, dim, index, 0.0),
     src=_scatter_source_rule,
 )
@@ -149,6 +158,7 @@ scatter_add = define(
 
     Terms are added in ascending order of i, whatever the number of threads.
     """,
+    conjugate=False,
     x=lambda dy: dy,
     src=lambda dy, dim, index, src_shape: _fitted(core.gather(dy, dim, index), src_shape),
 )
@@ -207,6 +217,7 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
 define(
     core.index_add,
     "A copy of x with source[:, m] added to x[:, index[m]], `dim` in the middle; m ascending.",
+    conjugate=False,
     x=lambda dy: dy,
     source=lambda dy, dim, index: core.index_select(dy, dim, index),
 )
@@ -248,6 +259,7 @@ index_copy = define(
 
     Of equal indices the last one wins. IndexError for an index outside 0 ... size - 1.
     """,
+    conjugate=False,
     x=_index_set_rule,
     source=_index_set_source_rule,
 )

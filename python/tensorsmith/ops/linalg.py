@@ -1,4 +1,4 @@
-"""Linear algebra on factorisations: docstrings and gradient rules. Matrices are the last two axes, float32 or float64.
+"""Linear algebra on factorisations: docstrings and gradient rules. Matrices are the last two axes.
 
 The gradients are those of Giles (2008) and of Walter & Lehmann (2010).
 """
@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from tensorsmith._core import ops as core
 from tensorsmith._core import promote_types
 from tensorsmith.autograd import define
-from tensorsmith.ops import unitary
+from tensorsmith.ops import unitary, unitary_gradients
 from tensorsmith.ops.creation import asarray, eye, tril, triu
 from tensorsmith.ops.manipulate import broadcast_shapes
+from tensorsmith.ops.unitary_gradients import coupled
 
 __all__: list[str] = []  # tensorsmith.linalg is where they are public
 
@@ -111,6 +112,7 @@ define(core.lu, "L below the diagonal and U above it, with partial pivoting.", a
 define(
     core.swap_rows,
     "b with the row swaps of lu applied, or undone.",
+    conjugate=False,
     b=lambda dy, pivots, inverse: core.swap_rows(dy, pivots, not inverse),
 )
 
@@ -145,17 +147,10 @@ def _qr_rule(dys: Any, q: Any, r: Any) -> Any:
 define(core.qr, "Q and R.", wrt="a", vjp=lambda dys, q, r: (_qr_rule(dys, q, r),))
 
 
-def _inverse_differences(w: Any) -> Any:
-    """1 / (w_j - w_i), 0 on the diagonal."""
-    same = eye(w.shape[-1], dtype=w.dtype)
-    differences = core.expand_dims(w, -2) - core.expand_dims(w, -1)
-    return (1 - same) / (differences + same)
-
-
 def _eigh_rule(dys: Any, w: Any, v: Any) -> Any:
     inner = 0.0 if dys[0] is None else core.expand_dims(dys[0], -1) * eye(w.shape[-1], dtype=w.dtype)
     if dys[1] is not None:
-        inner = inner + core.matmul(_t(v), dys[1]) * _inverse_differences(w)
+        inner = inner + coupled(core.matmul(_t(v), dys[1]), w)
     g = core.matmul(core.matmul(v, inner), _t(v))
     return 0.5 * (g + _t(g))
 
@@ -175,14 +170,13 @@ def _svd_rule(dys: Any, u: Any, s: Any, vh: Any, vectors: Any) -> Any:
     du, ds, dvh = dys
     same = eye(s.shape[-1], dtype=s.dtype)
     square = s * s
-    f = _inverse_differences(square)
     row = core.expand_dims(s, -2)
     inner = 0.0 if ds is None else core.expand_dims(ds, -1) * same
     if du is not None:
-        j = f * core.matmul(_t(u), du)
+        j = coupled(core.matmul(_t(u), du), square)
         inner = inner + (j + _t(j)) * row
     if dvh is not None:
-        k = f * core.matmul(vh, _t(dvh))
+        k = coupled(core.matmul(vh, _t(dvh)), square)
         inner = inner + core.expand_dims(s, -1) * (k + _t(k))
     return (core.matmul(core.matmul(u, inner), vh),)
 
@@ -198,7 +192,7 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
     a: (..., N, N), of which the lower triangle is read. ValueError where a matrix is not positive definite."""
     a = _matrix("cholesky", a, True)
-    l = unitary.cholesky(a) if unitary.is_complex(a) else core.cholesky(a)
+    l = unitary_gradients.Cholesky.apply(a) if unitary.is_complex(a) else core.cholesky(a)
     return core.conj(_t(l)) if upper else l
 
 
@@ -291,7 +285,7 @@ def det(a: Any, /) -> Any:
     """The determinant of square matrices: (...). Its gradient is not finite where one is singular."""
     a = _matrix("det", a, True)
     if unitary.is_complex(a):
-        return unitary.det(a)
+        return unitary_gradients.Determinant.apply(a)
     factors, pivots = core.lu(a)
     return core.prod(_diagonal(factors), -1) * _sign_of_swaps(pivots, a.dtype)
 
@@ -300,7 +294,7 @@ def slogdet(a: Any, /) -> Slogdet:
     """(sign, log |det|) of square matrices: without overflow; (0, -inf) where one is singular."""
     a = _matrix("slogdet", a, True)
     if unitary.is_complex(a):
-        return Slogdet(*unitary.slogdet(a))
+        return Slogdet(*unitary_gradients.LogDeterminant.apply(a))
     factors, pivots = core.lu(a)
     d = _diagonal(factors)
     sign = core.prod(core.sign(d.detach()), -1) * _sign_of_swaps(pivots, a.dtype)
@@ -316,7 +310,7 @@ def qr(a: Any, /, *, mode: str = "reduced") -> QR:
         raise ValueError(f"qr: mode must be 'reduced' or 'complete', got {mode!r}")
     a = _matrix("qr", a)
     if unitary.is_complex(a):
-        return QR(*unitary.qr(a, mode == "complete")[:2])
+        return QR(*unitary_gradients.Factors.apply(a, mode == "complete"))
     return QR(*core.qr(a, mode == "complete"))
 
 
@@ -326,7 +320,9 @@ def eigh(a: Any, /) -> Eigen:
     The lower triangle is read. The gradient of v is not finite where eigenvalues are equal. ValueError for inf or
     NaN."""
     a = _matrix("eigh", a, True)
-    return Eigen(*(unitary.eigh(a, core.eigh) if unitary.is_complex(a) else core.eigh(a)))
+    return Eigen(
+        *(unitary_gradients.Eigenvectors.apply(a, core.eigh) if unitary.is_complex(a) else core.eigh(a))
+    )
 
 
 def eig(a: Any, /) -> Eigen:
@@ -344,9 +340,15 @@ def eigvals(a: Any, /) -> Any:
 def eigvalsh(a: Any, /) -> Any:
     """The eigenvalues of symmetric matrices, ascending."""
     a = _matrix("eigvalsh", a, True)
+    if unitary.is_complex(a) and a.requires_grad:
+        return eigh(a).eigenvalues
     if unitary.is_complex(a):
         return unitary.halves(eigvalsh(unitary.embed(core.add(tril(a, -1), core.conj(_t(tril(a)))))))
     return core.eigh(a, bool(a.requires_grad))[0]
+
+
+def _svd_flushed(b: Any) -> Any:
+    return core.svd_square(unitary.flushed(b), True)
 
 
 def svd(a: Any, /, *, full_matrices: bool = True) -> SVD:
@@ -354,13 +356,11 @@ def svd(a: Any, /, *, full_matrices: bool = True) -> SVD:
 
     a: (..., M, N)    u: (..., M, M) and vh: (..., N, N), or without full_matrices (..., M, K) and (..., K, N), where
     K = min(M, N)
-    Gradients without full_matrices, or of square matrices; those of u and vh are not finite where singular values are
-    equal or 0. ValueError for inf or NaN."""
+    Gradients without full_matrices, or of square matrices; those of u and vh are NaN where singular values are equal
+    or 0. ValueError for inf or NaN."""
     a = _matrix("svd", a)
     if unitary.is_complex(a):
-        a, scale = unitary.scaled(a)
-        u, s, vh = unitary.svd(a, full_matrices, lambda b: core.svd_square(unitary.flushed(b), True))
-        return SVD(u, s * scale, vh)
+        return SVD(*unitary_gradients.SingularVectors.apply(a, full_matrices, _svd_flushed))
     m, n = a.shape[-2:]
     if m < n:
         u, s, vh = svd(_t(a), full_matrices=full_matrices)
@@ -368,20 +368,20 @@ def svd(a: Any, /, *, full_matrices: bool = True) -> SVD:
     a, scale = unitary.scaled(a)
     if full_matrices and m > n:
         q, r = core.qr(a, True)
-        u, s, vh = core.svd_square(unitary.flushed(r[..., :n, :]), True)
+        u, s, vh = _svd_flushed(r[..., :n, :])
         return SVD(core.concat([core.matmul(q[..., :n], u), q[..., n:]], -1), s * scale, vh)
     q, r = core.qr(a)
-    u, s, vh = core.svd_square(unitary.flushed(r), True)
+    u, s, vh = _svd_flushed(r)
     return SVD(core.matmul(q, u), s * scale, vh)
 
 
 def svdvals(a: Any, /) -> Any:
     """The singular values, descending: (..., min(M, N))."""
     a = _matrix("svdvals", a)
-    if unitary.is_complex(a):
-        return unitary.halves(svdvals(unitary.embed(a)))
     if a.requires_grad:
         return svd(a, full_matrices=False)[1]
+    if unitary.is_complex(a):
+        return unitary.halves(svdvals(unitary.embed(a)))
     a, scale = unitary.scaled(a)
     r = core.qr(a if a.shape[-2] >= a.shape[-1] else _t(a))[1]
     s = core.svd_square(unitary.flushed(r), False)[1]
@@ -424,7 +424,7 @@ def lstsq(a: Any, b: Any, /, *, rtol: float | None = None) -> Any:
     u, s, vh = svd(a, full_matrices=False)
     keep = s > _cutoff(a, s.detach(), rtol)
     inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
-    x = core.matmul(_t(vh), core.expand_dims(inverse, -1) * core.matmul(_t(u), column))
+    x = core.matmul(core.conj(_t(vh)), core.expand_dims(inverse, -1) * core.matmul(core.conj(_t(u)), column))
     return core.squeeze(x, -1) if b.ndim == 1 else x
 
 

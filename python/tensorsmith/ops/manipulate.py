@@ -34,6 +34,7 @@ _reshape = define(
     """The elements of x in another shape, in row-major order; a view where the strides allow one.
 
     shape: the new extents; one may be -1 and follows from the others. ValueError if the sizes differ.""",
+    conjugate=False,
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
 
@@ -51,55 +52,67 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Any:
 define(
     core.view,
     "x in another shape without a copy; ValueError where the strides do not allow that.",
+    conjugate=False,
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
 flatten = define(
     core.flatten,
     "x with the axes start_dim to end_dim (inclusive) joined into one.",
+    conjugate=False,
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
 permute_dims = define(
     core.permute_dims,
     "A view with the axes in the given order; reversed if axes is None.",
+    conjugate=False,
     x=lambda dy, axes: core.permute_dims(dy, None if axes is None else _inverse(axes)),
 )
 swapaxes = define(
     core.swapaxes,
     "A view with two axes exchanged.",
+    conjugate=False,
     x=lambda dy, axis1, axis2: core.swapaxes(dy, axis1, axis2),
 )
 moveaxis = define(
     core.moveaxis,
     "A view with the axes `source` moved to `destination`, the others in order.",
+    conjugate=False,
     x=lambda dy, source, destination: core.moveaxis(dy, destination, source),
 )
 matrix_transpose = define(
     core.matrix_transpose,
     "A view with the last two axes exchanged.",
+    conjugate=False,
     x=lambda dy: core.matrix_transpose(dy),
 )
 expand_dims = define(
     core.expand_dims,
     "A view with new axes of extent 1 at the given positions of the result.",
+    conjugate=False,
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
 squeeze = define(
     core.squeeze,
     "A view without the given axes of extent 1 (all of them if None); ValueError where the extent is not 1.",
+    conjugate=False,
     x=lambda dy, x_shape: core.reshape(dy, x_shape),
 )
 # The engine sums a gradient of the broadcast shape back to the operand's.
 broadcast_to = define(
-    core.broadcast_to, "A view with extents of 1 repeated to give `shape`.", x=lambda dy: dy
+    core.broadcast_to, "A view with extents of 1 repeated to give `shape`.", conjugate=False, x=lambda dy: dy
 )
-expand = define(core.expand, "broadcast_to, with -1 for an extent to keep.", x=lambda dy: dy)
+expand = define(core.expand, "broadcast_to, with -1 for an extent to keep.", conjugate=False, x=lambda dy: dy)
 sum_to = define(
     core.sum_to,
     "The sum over the axes that broadcasting `shape` to x's shape added or repeated.",
+    conjugate=False,
     x=lambda dy, x_shape: core.broadcast_to(dy, x_shape),
 )
 flip = define(
-    core.flip, "A view with the given axes (all if None) reversed.", x=lambda dy, axis: core.flip(dy, axis)
+    core.flip,
+    "A view with the given axes (all if None) reversed.",
+    conjugate=False,
+    x=lambda dy, axis: core.flip(dy, axis),
 )
 as_strided = define(
     core.as_strided,
@@ -121,21 +134,25 @@ concat = define(
     """The arrays joined along an existing axis (flattened first if axis is None); dtypes are promoted.
 
     ValueError unless all other extents agree.""",
+    conjugate=False,
     arrays=_split_like,
 )
 stack = define(
     core.stack,
     "The arrays, all of one shape, joined along a new axis.",
+    conjugate=False,
     arrays=lambda dy, arrays, axis: [core.squeeze(p, axis) for p in core.split(dy, [1] * len(arrays), axis)],
 )
 _split = define(
     core.split,
     "Views of consecutive parts of x along an axis; `sizes` add up to its extent.",
+    conjugate=False,
     x=lambda dys, axis: core.concat(dys, axis),
 )
 define(
     core.pad_constant,
     "x in the middle of `value`: before[i] and after[i] more elements along axis i.",
+    conjugate=False,
     x=lambda dy, before, x_shape: core.getitem(dy, tuple(slice(b, b + n) for b, n in zip(before, x_shape))),
 )
 

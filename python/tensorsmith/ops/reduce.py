@@ -27,6 +27,7 @@ _AXES = """
 expand_reduced = define(
     core.expand_reduced,
     "A view of x, the result of a reduction over `axis`, broadcast to the `shape` it came from.",
+    conjugate=False,
     x=lambda dy, axis, keepdims: core.sum(dy, axis, None, keepdims),
 )
 
@@ -37,6 +38,7 @@ sum = define(
     dtype: what x is converted to first. Floating sums go by a fixed tree: the same bits for every layout and
     thread count, avx2 or avx512, within 2 sqrt(K) eps of the sum of magnitudes."""
     + _AXES,
+    conjugate=False,
     x=lambda dy, x_shape, axis, keepdims: core.expand_reduced(dy, x_shape, axis, keepdims),
 )
 
@@ -69,6 +71,7 @@ def _mean_gradient(dy: Tensor, x_shape: Sequence[int], axis: Any, keepdims: bool
 mean = define(
     core.mean,
     "The mean along axes, of integers in the default floating dtype; of nothing it is NaN." + _AXES,
+    conjugate=False,
     x=_mean_gradient,
 )
 
@@ -93,7 +96,10 @@ def _var_gradient(dy: Tensor, x: Tensor, axis: Any, correction: float, keepdims:
 
 
 _var = define(
-    core.var, "sum (x - mean x)^2 / (K - correction) along axes, in two passes." + _AXES, x=_var_gradient
+    core.var,
+    "sum (x - mean x)^2 / (K - correction) along axes, in two passes." + _AXES,
+    conjugate=False,
+    x=_var_gradient,
 )
 
 
@@ -172,6 +178,7 @@ def _cumsum_gradient(dy: Tensor, x_shape: Sequence[int], axis: int | None) -> Te
 cumsum = define(
     core.cumsum,
     """The running sum along an axis, of the flattened array if axis is None; bool and integers in int64.""",
+    conjugate=False,
     x=_cumsum_gradient,
 )
 

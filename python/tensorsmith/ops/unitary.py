@@ -3,7 +3,7 @@
 A complex matrix a + b i is the real one E = [[a, -b], [b, a]] of twice the size: products, inverses and singular values
 of E are those of the complex matrix (the latter twice). What needs more goes column by column through Householder's
 reflections: QR, and the reductions to a real tridiagonal or bidiagonal matrix, which the real kernels finish.
-Eigenvalues of general matrices come from the shifted QR iteration (Francis 1961). They carry no gradient.
+Eigenvalues of general matrices come from the shifted QR iteration (Francis 1961). Gradients: `unitary_gradients`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def extract(e: Any) -> Any:
     return core.from_parts(e[..., :m, :n], e[..., m:, :n])
 
 
-def _phase(z: Any) -> Any:
+def phase(z: Any) -> Any:
     """z / |z|, and 1 for 0."""
     size = core.absolute(z)
     return core.where(core.equal(size, 0), 1, core.divide(z, core.where(core.equal(size, 0), 1, size)))
@@ -65,7 +65,7 @@ def _phase(z: Any) -> Any:
 def _reflector(x: Any) -> tuple[Any, Any]:
     """(v, s) with (1 - s v v^H) x a multiple of the first unit vector; s = 0 where x is 0."""
     norm = core.sqrt(core.sum(core.square(core.absolute(x)), -1, None, True))
-    v = core.concat([core.add(x[..., :1], core.multiply(_phase(x[..., :1]), norm)), x[..., 1:]], -1)
+    v = core.concat([core.add(x[..., :1], core.multiply(phase(x[..., :1]), norm)), x[..., 1:]], -1)
     square = core.sum(core.square(core.absolute(v)), -1, None, True)
     zero = core.equal(square, 0)
     s = core.where(zero, 0, core.divide(2, core.where(zero, 1, square)))
@@ -119,8 +119,8 @@ def slogdet(a: Any) -> tuple[Any, Any]:
     _, r, sign = qr(a, True)
     d = core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype)), -1)
     size = core.absolute(d)
-    phase = core.where(core.equal(size, 0), 0, _phase(d))
-    return core.multiply(core.prod(phase, -1), sign), core.sum(core.log(size), -1)
+    turns = core.where(core.equal(size, 0), 0, phase(d))
+    return core.multiply(core.prod(turns, -1), sign), core.sum(core.log(size), -1)
 
 
 def det(a: Any) -> Any:
@@ -143,7 +143,7 @@ def eigh(a: Any, solve: Any) -> tuple[Any, Any]:
         q[..., :, k + 1 :] = _from_right(q[..., :, k + 1 :], v, s)
     phases = [core.ones(a.shape[:-2], a.dtype)]
     for k in range(n - 1):
-        phases.append(core.multiply(phases[-1], _phase(t[..., k + 1, k])))
+        phases.append(core.multiply(phases[-1], phase(t[..., k + 1, k])))
     d = core.stack(phases, -1) if n else core.zeros((*a.shape[:-2], 0), a.dtype)
     real = core.real(
         core.multiply(core.multiply(core.conj(core.expand_dims(d, -1)), t), core.expand_dims(d, -2))
@@ -171,10 +171,10 @@ def svd(a: Any, full_matrices: bool, solve: Any) -> tuple[Any, Any, Any]:
     right = core.ones(a.shape[:-2], a.dtype)
     lefts, rights = [], []
     for k in range(n):
-        lefts.append(core.multiply(_phase(b[..., k, k]), right))
+        lefts.append(core.multiply(phase(b[..., k, k]), right))
         rights.append(right)
         if k < n - 1:
-            right = core.multiply(core.conj(_phase(b[..., k, k + 1])), lefts[-1])
+            right = core.multiply(core.conj(phase(b[..., k, k + 1])), lefts[-1])
     size = core.absolute(b[..., :n, :])
     band = core.subtract(core.triu(size), core.triu(size, 2))
     p, s, qh = solve(band)

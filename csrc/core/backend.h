@@ -99,7 +99,13 @@ struct DeviceProperties {
 };
 struct DeviceMemory {
   std::int64_t live_bytes, peak_bytes, cached_bytes, system_bytes, live_blocks, allocations;
+  std::int64_t pinned_bytes;  // page-locked memory of the host, live or cached
 };
+
+// How float32 products are computed on the accelerator. ieee: every product and sum rounded as float32
+// (fused); split: operands as sums of bfloat16 numbers on the tensor cores, no less exact; tf32: operands
+// rounded to 11 bits.
+enum class MatmulPrecision : std::uint8_t { ieee, split, tf32 };
 
 // What the library calls in the core: each throws, through the library's frames.
 struct Host {
@@ -109,8 +115,9 @@ struct Host {
 };
 
 // The table that the library's only symbol, `tensorsmith_accelerator`, returns. Work is ordered by the
-// current stream; `upload` and `download` between pageable memory and the device return when the memory may
-// be touched.
+// current stream, which is one of each thread's; `upload` and `download` return when the memory may be
+// touched. Handles of streams, events and graphs are the library's; a null stream is the one that `open`
+// made.
 struct Accelerator {
   std::uint64_t abi;  // kAbi of the headers that it was compiled with
   Kernels kernels;
@@ -125,6 +132,40 @@ struct Accelerator {
   void (*memory)(DeviceMemory* out);
   void (*reset_peak)();
   void (*empty_cache)();
+
+  void* (*stream_create)(bool urgent);
+  void (*stream_destroy)(void* stream) noexcept;  // waits for it
+  void* (*stream_current)();
+  void (*stream_set)(void* stream);  // this thread's, from now on
+  void (*stream_synchronize)(void* stream);
+  bool (*stream_done)(void* stream);
+  void* (*stream_handle)(void* stream);  // the driver's
+
+  void* (*event_create)(bool timing);
+  void (*event_destroy)(void* event) noexcept;
+  void (*event_record)(void* event, void* stream);
+  void (*event_wait)(void* event, void* stream);  // what the stream gets later waits for the event
+  void (*event_synchronize)(void* event);
+  bool (*event_done)(void* event);
+  double (*event_elapsed)(void* begin, void* end);  // milliseconds
+
+  // Page-locked memory, and copies that return at once: the caller keeps both ends until the stream is there.
+  void* (*allocate_pinned)(std::int64_t bytes);
+  void (*deallocate_pinned)(void* block) noexcept;
+  bool (*pinned)(const void* block);
+  void (*upload_later)(void* to, const void* from, std::int64_t bytes);
+  void (*download_later)(void* to, const void* from, std::int64_t bytes);
+
+  // Between begin and end this thread's launches, copies and allocations on its current stream are recorded,
+  // not made; a download is an error. Memory allocated between them stays the graph's until it is destroyed.
+  void (*capture_begin)();
+  void* (*capture_end)();  // the graph
+  void (*capture_abandon)() noexcept;
+  void (*graph_launch)(void* graph);  // on the current stream
+  void (*graph_destroy)(void* graph) noexcept;
+
+  void (*set_matmul_precision)(MatmulPrecision precision);
+  MatmulPrecision (*matmul_precision)();
 };
 using AcceleratorEntry = const Accelerator* (*)();
 constexpr const char* kAcceleratorSymbol = "tensorsmith_accelerator";

@@ -28,7 +28,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // RuntimeError naming the call unless the status is cudaSuccess.
 void check(cudaError_t status, const char* call);
 
-cudaStream_t stream();
+cudaStream_t stream();  // this thread's, for something that is launched at once
 int multiprocessors();
 
 // Device memory for the kernels launched before the scope ends: work is ordered by the stream, so the memory
@@ -72,6 +72,8 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared
 inline bool on_host(const View& v) { return v.data && !v.storage; }
 void download(void* to, const void* from, std::int64_t bytes);
 void upload(void* to, const void* from, std::int64_t bytes);
+void download_later(void* to, const void* from, std::int64_t bytes);
+void upload_later(void* to, const void* from, std::int64_t bytes);
 
 // --- warps and blocks ----------------------------------------------------------------------------------
 

@@ -2,10 +2,13 @@
 // gemm_tile.h.
 #include "cuda/gemm_tile.h"
 #include "cuda/kernels.h"
+#include "cuda/runtime.h"
 #include "cuda/types.h"
 
 namespace ts::cuda {
 namespace {
+
+std::atomic<MatmulPrecision> g_precision{MatmulPrecision::ieee};
 
 template <class T>
 struct Matrix {
@@ -63,6 +66,9 @@ void with_gemm(DType d, const F& f) {
 }
 
 }  // namespace
+
+void set_matmul_precision(MatmulPrecision precision) { g_precision = precision; }
+MatmulPrecision matmul_precision() { return g_precision; }
 
 void gemm(In a, In b, In bias, Out c, Activation activation) {
   with_gemm(c.dtype, [&]<class T>(Type<T>) {

@@ -4,6 +4,7 @@
 #include "core/allocator.h"
 #include "core/dispatch.h"
 #include "core/threads.h"
+#include "python/accelerator.h"
 #include "python/autograd.h"
 #include "python/bindings.h"
 #include "python/dlpack.h"
@@ -202,39 +203,7 @@ PYBIND11_MODULE(_core, m) {
       },
       "For this thread; RuntimeError where the device is not available.");
   py::module_ cuda = m.def_submodule("cuda", "The accelerator; see tensorsmith.cuda.");
-  cuda.def("state", [] {
-    const AcceleratorState state = accelerator_state();
-    return py::make_tuple(state.available, state.reason);
-  });
-  cuda.def("synchronize", [] { accelerator(Device::cuda).synchronize(); });
-  cuda.def("empty_cache", [] { accelerator(Device::cuda).empty_cache(); });
-  cuda.def("reset_peak", [] { accelerator(Device::cuda).reset_peak(); });
-  cuda.def("memory_stats", [] {
-    DeviceMemory s;
-    accelerator(Device::cuda).memory(&s);
-    py::dict d;
-    d["live_bytes"] = s.live_bytes;
-    d["peak_bytes"] = s.peak_bytes;
-    d["cached_bytes"] = s.cached_bytes;
-    d["system_bytes"] = s.system_bytes;
-    d["live_blocks"] = s.live_blocks;
-    d["allocations"] = s.allocations;
-    return d;
-  });
-  cuda.def("properties", [] {
-    DeviceProperties p;
-    accelerator(Device::cuda).properties(&p);
-    py::dict d;
-    d["name"] = p.name;
-    d["capability"] = py::make_tuple(p.major, p.minor);
-    d["multiprocessors"] = p.multiprocessors;
-    d["memory"] = p.memory;
-    d["l2_cache"] = p.l2_cache;
-    d["shared_memory"] = p.shared_memory;
-    d["driver"] = p.driver;
-    d["runtime"] = p.runtime;
-    return d;
-  });
+  bind_accelerator(cuda);
 
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);

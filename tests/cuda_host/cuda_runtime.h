@@ -2,15 +2,21 @@
 //
 // Simple and slow, for tests. Blocks run one after another; the threads of a block are fibers on one stack
 // each that take turns at __syncthreads and at the warp's exchanges, so every schedule is the same. Device
-// memory is host memory, filled with NaNs where it is fresh; streams do their work at once.
+// memory is host memory, filled with NaNs where it is fresh; streams do their work at once, except that a
+// stream that is captured makes a list of it, which a graph's launch goes through.
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -184,11 +190,59 @@ T __ldg(const T* p) {
 }
 
 // --- the runtime -------------------------------------------------------------------------------------
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidResourceHandle = 400,
+  cudaErrorNotReady = 600,
+  cudaErrorStreamCaptureUnsupported = 900
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-using cudaStream_t = void*;
-using cudaEvent_t = void*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeRelaxed = 2 };
+
+namespace cuda_host {
+struct Graph {
+  std::vector<std::function<void()>> calls;
+};
+struct Stream {
+  Graph* captured = nullptr;
+};
+struct Event {
+  bool timing = true, recorded = false;
+  std::chrono::steady_clock::time_point time;
+};
+// The device's memory; CUDA_HOST_MEMORY bytes of it.
+struct Memory {
+  std::mutex mutex;
+  std::unordered_map<void*, std::size_t> blocks;
+  std::size_t used = 0, size = 0;
+};
+inline Memory& memory() {
+  static auto* m = [] {
+    auto* fresh = new Memory;
+    const char* wanted = std::getenv("CUDA_HOST_MEMORY");
+    fresh->size = wanted ? std::strtoull(wanted, nullptr, 10) : std::size_t{1} << 30;
+    return fresh;
+  }();
+  return *m;
+}
+// Does it now, or when the graph that the stream is captured into is launched.
+template <class F>
+void submit(Stream* stream, F f) {
+  if (stream && stream->captured)
+    stream->captured->calls.emplace_back(std::move(f));
+  else
+    f();
+}
+}  // namespace cuda_host
+
+using cudaStream_t = cuda_host::Stream*;
+using cudaEvent_t = cuda_host::Event*;
+using cudaGraph_t = cuda_host::Graph*;
+using cudaGraphExec_t = cuda_host::Graph*;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount, l2CacheSize;
@@ -196,9 +250,20 @@ struct cudaDeviceProp {
 };
 
 inline const char* cudaGetErrorString(cudaError_t e) {
-  return e == cudaSuccess                 ? "no error"
-         : e == cudaErrorMemoryAllocation ? "out of memory"
-                                          : "no CUDA-capable device is detected";
+  switch (e) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorNotReady:
+      return "device not ready";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    default:
+      return "invalid argument";
+  }
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* n) {
@@ -215,27 +280,37 @@ inline cudaError_t cudaRuntimeGetVersion(int* v) {
   return cudaSuccess;
 }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
-  *p = {"the host, as a CUDA device", 8, 0, 4, 1 << 20, std::size_t{4} << 30, 232448};
+  *p = {"the host, as a CUDA device", 8, 0, 4, 1 << 20, cuda_host::memory().size, 232448};
   return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
-  if (bytes > std::size_t{4} << 30) return cudaErrorMemoryAllocation;
+  cuda_host::Memory& m = cuda_host::memory();
+  const std::lock_guard lock(m.mutex);
+  if (bytes > m.size || m.used + bytes > m.size) return cudaErrorMemoryAllocation;
   *p = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
   if (!*p) return cudaErrorMemoryAllocation;
+  m.blocks[*p] = bytes;
+  m.used += bytes;
   std::memset(*p, 0xff, bytes);
   return cudaSuccess;
 }
 inline cudaError_t cudaFree(void* p) {
+  cuda_host::Memory& m = cuda_host::memory();
+  const std::lock_guard lock(m.mutex);
+  const auto it = m.blocks.find(p);
+  if (it == m.blocks.end()) return cudaErrorInvalidValue;
+  m.used -= it->second;
+  m.blocks.erase(it);
   std::free(p);
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
-                                   cudaStream_t) {
-  std::memcpy(to, from, bytes);
+                                   cudaStream_t stream) {
+  cuda_host::submit(stream, [=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
-inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
-  std::memset(p, value, bytes);
+inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t stream) {
+  cuda_host::submit(stream, [=] { std::memset(p, value, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
@@ -247,11 +322,75 @@ inline cudaError_t cudaFreeHost(void* p) {
   return cudaSuccess;
 }
 inline constexpr unsigned cudaStreamNonBlocking = 1;
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
-  *s = nullptr;
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0, *greatest = -5;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+  *s = new cuda_host::Stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(s, flags);
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  delete s;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  return s && s->captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+inline cudaError_t cudaStreamQuery(cudaStream_t s) { return cudaStreamSynchronize(s); }
+inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+inline constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
+  *e = new cuda_host::Event{flags == cudaEventDefault, false, {}};
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  delete e;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
+  e->recorded = true;
+  e->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {
+  if (!a->recorded || !b->recorded || !a->timing || !b->timing) return cudaErrorInvalidResourceHandle;
+  *ms = std::chrono::duration<float, std::milli>(b->time - a->time).count();
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  s->captured = new cuda_host::Graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  *graph = s->captured;
+  s->captured = nullptr;
+  return *graph ? cudaSuccess : cudaErrorInvalidValue;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = new cuda_host::Graph(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  cuda_host::submit(stream, [graph] {
+    for (const auto& call : graph->calls) call();
+  });
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
   return cudaSuccess;

@@ -9,6 +9,10 @@ void bind_creation(PyObject* m) {
   // The conversion from Python is the whole operation.
   add_op(m, "asarray(x, /)", +[](const Array& x) { return Array(x); }).differentiable = false;
   add_op(m, "to_device(x, device)", &ops::to_device);
+  add_op(m, "pin_memory(x)", &ops::pin).differentiable = false;
+  Op& copy = add_op(m, "copy_async_(target, x)", &ops::copy_async);
+  copy.differentiable = false;
+  copy.moves = true;
   add_op(m, "empty(shape, dtype=None, device=None)", &ops::empty).differentiable = false;
   add_op(m, "zeros(shape, dtype=None, device=None)", &ops::zeros).differentiable = false;
   add_op(m, "ones(shape, dtype=None, device=None)", &ops::ones).differentiable = false;

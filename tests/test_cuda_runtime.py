@@ -1,0 +1,181 @@
+"""Streams, events, graphs, page-locked memory and running out of memory, on the GPU or through tests/cuda_host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+
+pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
+
+
+@pytest.fixture(autouse=True)
+def new_tensors_on_the_gpu() -> Any:
+    ts.set_default_device("cuda")
+    yield
+    ts.set_default_device("cpu")
+
+
+def test_streams() -> None:
+    s = ts.cuda.Stream()
+    assert ts.cuda.current_stream() == ts.cuda.default_stream() != s
+    x = ts.ones(1000)
+    s.wait_stream(ts.cuda.default_stream())
+    with ts.cuda.stream(s) as current:
+        assert ts.cuda.current_stream() == current == s
+        y = x * 2
+        event = s.record_event()
+    assert ts.cuda.current_stream() == ts.cuda.default_stream()
+    event.wait()
+    assert (y + x).sum().item() == 3000
+    s.synchronize()
+    assert s.query() and event.query()
+    assert s.__cuda_stream__() == (0, s.cuda_stream)
+
+
+def test_memory_that_several_streams_use() -> None:
+    """Freed while another stream may read it: handed out again when that one is through."""
+    streams = [ts.cuda.Stream(priority=-1), ts.cuda.Stream(), ts.cuda.default_stream()]
+    base = ts.arange(5000.0)
+    ts.cuda.synchronize()
+    live = ts.cuda.memory_stats()["live_blocks"]
+    for step in range(50):
+        results = []
+        for s in streams:
+            s.wait_stream(ts.cuda.default_stream())
+            with ts.cuda.stream(s):
+                results.append(base + step)
+        for s in streams[:2]:
+            ts.cuda.default_stream().wait_stream(s)
+        total = (results[0] + results[1] + results[2]).sum().item()
+        assert total == 3 * (5000 * 4999 / 2 + 5000 * step)
+    del results
+    assert ts.cuda.memory_stats()["live_blocks"] == live
+    del s, streams
+    assert (base + 1).sum().item() == 5000 * 4999 / 2 + 5000
+
+
+def test_events_measure() -> None:
+    begin, end = ts.cuda.Event(enable_timing=True), ts.cuda.Event(enable_timing=True)
+    with pytest.raises(RuntimeError, match="the time between two events"):
+        begin.elapsed_time(end)
+    begin.record()
+    ts.ones(100) + 1
+    end.record()
+    end.synchronize()
+    assert begin.elapsed_time(end) >= 0
+
+
+def test_graphs() -> None:
+    """A captured training step: nothing runs while it is captured; replays see what inputs hold now."""
+    rng = np.random.default_rng(3)
+    x, t = (
+        ts.array(rng.standard_normal((8, 5)).astype(np.float32)),
+        ts.array(rng.standard_normal((8, 3)).astype(np.float32)),
+    )
+    found = []
+    for captured in (False, True):
+        ts.manual_seed(0)
+        layer = ts.nn.Linear(5, 3).to("cuda")
+        optimizer = ts.optim.AdamW(layer.parameters(), lr=0.1)
+
+        def step(layer: Any = layer, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad(set_to_none=False)
+            loss = ts.nn.functional.mse_loss(layer(x), t)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        losses = [step().item()]  # makes the optimizer's state
+        if captured:
+            g = ts.cuda.Graph()
+            before = layer.weight.detach().cpu().numpy().copy()
+            with ts.cuda.graph(g):
+                loss = step()
+            np.testing.assert_array_equal(layer.weight.detach().cpu().numpy(), before)
+            for _ in range(4):
+                g.replay()
+                losses.append(loss.item())
+        else:
+            losses += [step().item() for _ in range(4)]
+        found.append(losses)
+    assert found[0] == found[1]
+
+
+def test_graph_memory_is_its_own() -> None:
+    x = ts.ones(1000)
+    g = ts.cuda.Graph()
+    with ts.cuda.graph(g):
+        y = (x * 2 + 1) * x  # the intermediate results' memory is reused within
+    others = [ts.full((1000,), float(i)) for i in range(20)]
+    x[:] = 3
+    g.replay()
+    assert y.tolist() == [21.0] * 1000
+    assert all((o == i).all() for i, o in enumerate(others))
+    live = ts.cuda.memory_stats()["live_blocks"]
+    del y, g
+    assert ts.cuda.memory_stats()["live_blocks"] == live - 1
+
+
+def test_reading_a_value_while_capturing() -> None:
+    x, g = ts.ones(3), ts.cuda.Graph()
+    with (
+        pytest.raises(RuntimeError, match="a value is wanted on the host while work is captured"),
+        ts.cuda.graph(g),
+    ):
+        (x + 1).sum().item()
+    assert (x + 1).sum().item() == 6  # given up
+    with pytest.raises(RuntimeError, match="nothing was captured yet"):
+        g.replay()
+
+
+def test_pinned_memory() -> None:
+    a = np.arange(24.0, dtype=np.float32).reshape(4, 6)
+    x = ts.array(a, device="cpu")
+    pinned = ts.cuda.pin_memory(x)
+    assert ts.cuda.is_pinned(pinned) and not ts.cuda.is_pinned(x) and ts.cuda.pin_memory(pinned) is not x
+    y = ts.zeros(4, 6)
+    ts.cuda.copy_async(y, pinned)
+    np.testing.assert_array_equal((y * 2).cpu().numpy(), 2 * a)
+    back = ts.cuda.pin_memory(ts.zeros(4, 6, device="cpu"))
+    ts.cuda.copy_async(back, y + 1)
+    ts.cuda.synchronize()
+    np.testing.assert_array_equal(back.numpy(), a + 1)
+    np.testing.assert_array_equal(pinned.cuda().cpu().numpy(), a)
+    assert ts.cuda.memory_stats()["pinned_bytes"] > 0
+    with pytest.raises(ValueError, match="x must be in page-locked memory"):
+        ts.cuda.copy_async(y, x)
+    with pytest.raises(ValueError, match="one of target and x must be on cpu"):
+        ts.cuda.copy_async(y, y + 1)
+    with pytest.raises(ValueError, match="must lie in memory alike"):
+        ts.cuda.copy_async(ts.zeros(6, 4).T, pinned)
+
+
+def test_running_out_of_memory() -> None:
+    """All that there is, then an error that says what is live; what is freed can be used again."""
+    ts.cuda.empty_cache()
+    size = ts.cuda.get_device_properties()["memory"] // 8
+    held = []
+    with pytest.raises(MemoryError, match=r"no memory for .* MiB are live in \d+ blocks \(the largest .*\)"):
+        for _ in range(9):
+            held.append(ts.empty(size, dtype=ts.uint8))
+    assert len(held) >= 4
+    x = ts.ones(10)
+    assert x.sum().item() == 10
+    held.clear()
+    again = ts.empty(size * 3, dtype=ts.uint8)  # the cached blocks go back to the driver for it
+    del again
+    ts.cuda.empty_cache()
+    assert ts.cuda.memory_stats()["cached_bytes"] < size
+
+
+def test_matmul_precision_has_names() -> None:
+    assert ts.cuda.get_matmul_precision() == "ieee"
+    ts.cuda.set_matmul_precision("tf32")
+    assert ts.cuda.get_matmul_precision() == "tf32"
+    ts.cuda.set_matmul_precision("ieee")
+    with pytest.raises(ValueError, match="precision must be one of"):
+        ts.cuda.set_matmul_precision("fast")  # type: ignore[arg-type]

@@ -150,6 +150,20 @@ def test_out() -> None:
         ts.add(ts.ones(3).requires_grad_(), 1, out=out)
 
 
+def test_out_is_written_in_place() -> None:
+    x, big = ts.arange(1 << 20, dtype="float32"), ts.zeros(1 << 20)
+    ts._core.memory.reset_peak()
+    before = ts._core.memory.stats()["peak_bytes"]
+    ts.multiply(x, 2.0, out=big)
+    assert ts._core.memory.stats()["peak_bytes"] == before  # no temporary
+    assert big[-1] == 2.0 * ((1 << 20) - 1)
+    y = ts.arange(6.0)
+    ts.add(y[:-1], 1.0, out=y[1:])  # read before it is overwritten
+    assert y.tolist() == [0, 1, 2, 3, 4, 5]
+    wide = ts.zeros(3, dtype="float64")
+    assert ts.multiply(ts.arange(3, dtype="float32"), 2, out=wide) is wide and wide.tolist() == [0, 2, 4]
+
+
 def test_numpy_protocols() -> None:
     x = ts.arange(3.0)
     np.asarray(x)[1] = 9

@@ -272,6 +272,15 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
   run(op, views, out);
 }
 
+bool try_pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
+  if (result_shape(op, operands) != out.shape()) return false;
+  const DType dtype = compute_dtype(op, operands);
+  if (rounds(op) && !is_floating(dtype)) return false;
+  if (out.dtype() != (op.boolean_result ? DType::boolean : dtype)) return false;
+  pointwise_into(op, operands, out);
+  return true;
+}
+
 Array where(const Array& condition, const Operand& a, const Operand& b) {
   const Operand values[] = {a, b};
   const DType dtype = result_type(values, 2);

@@ -26,6 +26,8 @@ extern const int kPointwiseCount;
 Array pointwise(const Pointwise& op, const Operand* operands);
 // The same into `out`, whose dtype and shape must be able to take it.
 void pointwise_into(const Pointwise& op, const Operand* operands, Array& out);
+// The same where `out` has the result's own shape and dtype; false, and nothing is done, where it has not.
+bool try_pointwise_into(const Pointwise& op, const Operand* operands, Array& out);
 
 Array where(const Array& condition, const Operand& a, const Operand& b);
 

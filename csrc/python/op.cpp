@@ -147,6 +147,18 @@ PyObject* store_result(const Op& op, PyObject* result, PyObject* out) {
   return Py_NewRef(several ? out : PyTuple_GET_ITEM(out, 0));
 }
 
+bool tracked(const Op& op, PyObject* const* arguments);
+Device device_of(const Op& op, PyObject* const* arguments);
+
+// out= without a copy: only plain calls that record nothing. False: not one of them, and nothing was done.
+bool call_into(const Op& op, PyObject* const* arguments, Py_ssize_t given, PyObject* out) {
+  if (!op.call_into || given != static_cast<Py_ssize_t>(op.parameters.size()) || !is_tensor(out))
+    return false;
+  if (g_grad_enabled && (tracks_gradient(out) || tracked(op, arguments))) return false;
+  const DeviceScope scope(device_of(op, arguments));
+  return array_of(out).device() == g_device && op.call_into(op, arguments, array_of(out));
+}
+
 PyObject* op_vectorcall(PyObject* self, PyObject* const* args, std::size_t flags, PyObject* keywords) {
   Op& op = *as_op(self)->op;
   const Py_ssize_t given = PyVectorcall_NARGS(flags);
@@ -154,6 +166,7 @@ PyObject* op_vectorcall(PyObject* self, PyObject* const* args, std::size_t flags
     return guarded([&]() -> PyObject* {
       // The same call without it.
       const Py_ssize_t named = PyTuple_GET_SIZE(keywords);
+      if (named == 1 && call_into(op, args, given, args[given])) return Py_NewRef(args[given]);
       std::vector<PyObject*> rest(args, args + given + named);
       PyObject* const out = rest[static_cast<std::size_t>(given + at)];
       rest.erase(rest.begin() + given + at);

@@ -82,6 +82,8 @@ struct Op {
   bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;
+  // The same, written where the result goes; false where that takes a temporary (null: always).
+  bool (*call_into)(const Op& op, PyObject* const* arguments, Array& out) = nullptr;
   void (*function)() = nullptr;
   const void* context = nullptr;  // for functions that share one implementation (pointwise)
 

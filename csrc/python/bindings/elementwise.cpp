@@ -25,13 +25,23 @@ void call(const Op& op, PyObject* const* arguments, Results& results) {
     results.push_back(ops::pointwise(pointwise, operands));
 }
 
+template <std::size_t Arity>
+bool call_into(const Op& op, PyObject* const* arguments, Array& out) {
+  Convert<Operand> converters[Arity];
+  Operand operands[3] = {Scalar{}, Scalar{}, Scalar{}};
+  gather(op, arguments, operands, converters, std::make_index_sequence<Arity>{});
+  return ops::try_pointwise_into(*static_cast<const ops::Pointwise*>(op.context), operands, out);
+}
+
 template <bool in_place>
 void bind(PyObject* m, const ops::Pointwise& p) {
   constexpr decltype(&call<1, in_place>) calls[] = {&call<1, in_place>, &call<2, in_place>,
                                                     &call<3, in_place>};
   constexpr const char* parameters[] = {"(x, /)", "(a, b, /)", "(a, b, c, /)"};
   Op op;
+  constexpr decltype(&call_into<1>) into[] = {&call_into<1>, &call_into<2>, &call_into<3>};
   op.call = calls[p.arity - 1];
+  if (!in_place) op.call_into = into[p.arity - 1];
   op.context = &p;
   op.roles.assign(static_cast<std::size_t>(p.arity), Role::tensor);
   op.differentiable = !p.boolean_result && p.domain != Domain::integral;

@@ -57,6 +57,10 @@ OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
     "rmsprop": lambda p: optim.RMSprop(p, lr=1e-3, momentum=0.5, centered=True),
     "adagrad": lambda p: optim.Adagrad(p, lr=0.02),
+    "adamax": lambda p: optim.Adamax(p, lr=3e-3),
+    "nadam": lambda p: optim.NAdam(p, lr=3e-3),
+    "radam": lambda p: optim.RAdam(p, lr=3e-3, betas=(0.9, 0.99)),
+    "lamb": lambda p: optim.LAMB(p, lr=3e-3),
 }
 SCHEDULES: dict[str, Any] = {
     "cycle": lambda o: OneCycleLR(o, 0.01, total_steps=400, cycle_momentum="lr_decay" not in o.defaults),
@@ -118,6 +122,33 @@ def test_optimizers_and_schedules(optimizer: str, schedule: str | None) -> None:
         replayed = train(MODELS["mlp"], True, 60, optimizer, schedule, within, None)
         assert eager[:2] == replayed[:2]
         assert replayed[2].cache_info().misses == 1
+
+
+def test_clipping_within_the_step_has_the_bits_of_eager() -> None:
+    def run(jit: bool) -> bytes:
+        ts.manual_seed(3)
+        model = MODELS["mlp"]((8, 8), 10, 0.25)
+        opt = optim.AdamW(model.parameters(), lr=3e-3)
+        scheduler = SCHEDULES["cosine"](opt)
+
+        def step(x: Any, t: Any) -> Any:
+            loss = F.cross_entropy(model(x), t)
+            loss.backward()
+            opt.step(max_norm=0.5, zero_grad=True)
+            scheduler.step()
+            return loss
+
+        call = ts.jit(step) if jit else step
+        rng = np.random.default_rng(7)
+        for _ in range(20):
+            call(
+                ts.asarray(rng.standard_normal((16, 1, 8, 8), dtype=np.float32)),
+                ts.asarray(rng.integers(0, 10, 16)),
+            )
+        opt.step()
+        return parameters_hash(model)
+
+    assert run(False) == run(True)
 
 
 def test_several_optimizers_and_backwards() -> None:

@@ -86,6 +86,76 @@ def lion(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
     return p * (1 - o["lr"] * o["weight_decay"]) - o["lr"] * np.sign(b1 * m + (1 - b1) * g)
 
 
+def moments(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> tuple[Array, Array, int]:
+    """The decayed parameter and the gradient, into the state; the step's number."""
+    g = -g if o["maximize"] else g
+    if o.get("decoupled_weight_decay"):
+        p = p * (1 - o["lr"] * o["weight_decay"])
+    elif "decoupled_weight_decay" in o:
+        g = g + o["weight_decay"] * p
+    b1, b2 = o["betas"]
+    s["m"] = b1 * s.get("m", 0) + (1 - b1) * g
+    s["v"] = b2 * s.get("v", 0) + (1 - b2) * g * g
+    s["t"] = s.get("t", 0) + 1
+    return p, g, s["t"]
+
+
+def adamax(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    p, g, t = moments(p, g, s, {**o, "decoupled_weight_decay": False})
+    s["u"] = np.maximum(o["betas"][1] * s.get("u", 0), np.abs(g) + o["eps"])
+    return p - o["lr"] / (1 - o["betas"][0] ** t) * s["m"] / s["u"]
+
+
+def nadam(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    p, g, t = moments(p, g, s, o)
+    mu, following = (o["betas"][0] * (1 - 0.5 * 0.96 ** (i * o["momentum_decay"])) for i in (t, t + 1))
+    s["mu"] = s.get("mu", 1) * mu
+    d = np.sqrt(s["v"] / (1 - o["betas"][1] ** t)) + o["eps"]
+    p = p - o["lr"] * (1 - mu) / (1 - s["mu"]) * g / d
+    return p - o["lr"] * following / (1 - s["mu"] * following) * s["m"] / d
+
+
+def radam(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    p, g, t = moments(p, g, s, o)
+    b1, b2 = o["betas"]
+    most = 2 / (1 - b2) - 1
+    seen = most - 2 * t * b2**t / (1 - b2**t)
+    d = s["m"] / (1 - b1**t)
+    if seen > 5:
+        rect = (seen - 4) * (seen - 2) * most / ((most - 4) * (most - 2) * seen)
+        d = d * np.sqrt(rect) * np.sqrt(1 - b2**t) / (np.sqrt(s["v"]) + o["eps"])
+    return p - o["lr"] * d
+
+
+def lamb(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    p, g, t = moments(p, g, s, o)
+    b1, b2 = o["betas"]
+    r = s["m"] / (1 - b1**t) / (np.sqrt(s["v"] / (1 - b2**t)) + o["eps"]) + o["weight_decay"] * p
+    long, wide = np.linalg.norm(p), np.linalg.norm(r)
+    return p - o["lr"] * (long / wide if long > 0 and wide > 0 else 1.0) * r
+
+
+def rprop(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    g = -g if o["maximize"] else g
+    turn = g * s.get("g", 0)
+    factor = np.where(turn > 0, o["etas"][1], np.where(turn < 0, o["etas"][0], 1))
+    s["size"] = np.clip(s.get("size", o["lr"]) * factor, *o["step_sizes"])
+    s["g"] = np.where(turn < 0, 0, g)
+    return p - np.sign(s["g"]) * s["size"]
+
+
+def asgd(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    g = -g if o["maximize"] else g
+    g = g + o["weight_decay"] * p
+    eta, mu = s.get("eta", o["lr"]), s.get("mu", 1)
+    t = s["t"] = s.get("t", 0) + 1
+    p = p * (1 - o["lambd"] * eta) - eta * g
+    s["ax"] = s.get("ax", 0) + mu * (p - s.get("ax", 0))
+    s["eta"] = o["lr"] / (1 + o["lambd"] * o["lr"] * t) ** o["alpha"]
+    s["mu"] = 1 / max(1, t - o["t0"])
+    return p
+
+
 Reference = Callable[[Array, Array, dict[str, Any], dict[str, Any]], Array]
 CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
     (optim.SGD, sgd, {"lr": 0.1}),
@@ -105,6 +175,28 @@ CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
     (optim.Adadelta, adadelta, {"lr": 0.5, "rho": 0.8, "weight_decay": 0.1, "maximize": True}),
     (optim.Lion, lion, {}),
     (optim.Lion, lion, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True}),
+    (optim.Adamax, adamax, {}),
+    (optim.Adamax, adamax, {"lr": 0.05, "betas": (0.7, 0.9), "weight_decay": 0.1, "maximize": True}),
+    (optim.NAdam, nadam, {}),
+    (optim.NAdam, nadam, {"lr": 0.05, "weight_decay": 0.1, "momentum_decay": 0.1, "maximize": True}),
+    (optim.NAdam, nadam, {"lr": 0.05, "weight_decay": 0.2, "decoupled_weight_decay": True}),
+    (optim.RAdam, radam, {}),
+    (optim.RAdam, radam, {"lr": 0.05, "betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True}),
+    (
+        optim.RAdam,
+        radam,
+        {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.2, "decoupled_weight_decay": True},
+    ),
+    (optim.LAMB, lamb, {}),
+    (
+        optim.LAMB,
+        lamb,
+        {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3, "maximize": True},
+    ),
+    (optim.Rprop, rprop, {}),
+    (optim.Rprop, rprop, {"lr": 0.1, "etas": (0.3, 1.7), "step_sizes": (0.05, 0.2), "maximize": True}),
+    (optim.ASGD, asgd, {}),
+    (optim.ASGD, asgd, {"lr": 0.1, "lambd": 0.1, "t0": 1.0, "weight_decay": 0.1, "maximize": True}),
     (optim.Adagrad, adagrad, {}),
     (
         optim.Adagrad,
@@ -213,6 +305,88 @@ def test_step_keeps_saved_values_honest() -> None:
     optim.SGD([p], lr=0.1).step()
     with pytest.raises(RuntimeError, match="version"):
         loss.backward()
+
+
+# --- clipping and zeroing within the step ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [ts.float64, ts.float32], ids=str)
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e6])
+@pytest.mark.parametrize(("cls", "reference", "options"), CASES, ids=IDS)
+def test_clipping_and_zeroing_in_the_step(
+    cls: Any, reference: Reference, options: dict[str, Any], max_norm: float | None, dtype: Any
+) -> None:
+    """The same bits as clip_grad_norm_, step and zero_grad one after another."""
+    pair = [parameters(dtype), parameters(dtype)]
+    separate, together = (cls(params, **options) for params in pair)
+    rng = np.random.default_rng(1)
+    for step in range(3):
+        for p, q in zip(*pair, strict=True):
+            g = gradient(rng, p)
+            p.grad, q.grad = ts.asarray(g, dtype=dtype), ts.asarray(g.copy(), dtype=dtype)
+        if step == 1:
+            pair[0][2].grad = pair[1][2].grad = None
+        if max_norm is not None:
+            nn.utils.clip_grad_norm_(pair[0], max_norm)
+        separate.step()
+        kept = [q.grad for q in pair[1]]
+        together.step(max_norm=max_norm, zero_grad=True)
+        for p, q, g in zip(*pair, kept, strict=True):
+            assert p.detach().numpy().tobytes() == q.detach().numpy().tobytes()
+            assert q.grad is g
+            assert g is None or not g.numpy().any()
+    together.step()  # and the next is not scaled any more
+    assert together._buckets[0].hyper.numpy()[2] == 1
+
+
+def test_gradients_that_share_memory_are_zeroed_after_the_step() -> None:
+    shared = ts.ones((40_000,))
+    params = [nn.Parameter(ts.zeros((40_000,))) for _ in range(2)]
+    for p in params:
+        p.grad = shared
+    turned = nn.Parameter(ts.zeros((30, 20)))
+    turned.grad = ts.ones((20, 30)).T
+    optim.SGD([*params, turned], lr=1.0).step(zero_grad=True)
+    for p in (*params, turned):
+        assert (p.detach().numpy() == -1).all()
+        assert not p.grad.numpy().any()
+
+
+def test_bad_max_norm() -> None:
+    params = parameters()
+    for p in params:
+        p.grad = ts.ones_like(p)
+    before = [p.detach().numpy().copy() for p in params]
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"SGD.step: max_norm must be a finite number >= 0"):
+            optim.SGD(params, lr=0.1).step(max_norm=bad)
+    for p, old in zip(params, before, strict=True):
+        assert (p.detach().numpy() == old).all()
+
+
+def test_lamb_does_not_depend_on_threads_or_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=n).astype(np.float32) for n in (100_003, 7, 16_384, 16_385, 1)]
+    grads = [rng.normal(size=v.size).astype(np.float32) for v in values]
+
+    def stepped(which: list[int]) -> list[bytes]:
+        params = [nn.Parameter(ts.asarray(values[i].copy())) for i in which]
+        optimizer = optim.LAMB(params, lr=0.1)
+        for _ in range(2):
+            for p, i in zip(params, which, strict=True):
+                p.grad = ts.asarray(grads[i])
+            optimizer.step()
+        return [p.detach().numpy().tobytes() for p in params]
+
+    threads = ts.get_num_threads()
+    try:
+        ts.set_num_threads(2)
+        together = stepped([0, 1, 2, 3, 4])
+        ts.set_num_threads(1)
+        for i in range(5):
+            assert stepped([i]) == [together[i]]
+    finally:
+        ts.set_num_threads(threads)
 
 
 # --- state_dict ----------------------------------------------------------------------------------
@@ -388,6 +562,14 @@ def test_memory_may_run_out_anywhere(cls: Any) -> None:
         (optim.AdamW, {"weight_decay": -1}, "AdamW: weight_decay"),
         (optim.RMSprop, {"alpha": -1}, "RMSprop: alpha"),
         (optim.Adagrad, {"lr_decay": -1}, "Adagrad: lr_decay"),
+        (optim.Adamax, {"betas": (1.0, 0.9)}, "Adamax: betas"),
+        (optim.NAdam, {"momentum_decay": -1}, "NAdam: momentum_decay"),
+        (optim.RAdam, {"differentiable": True}, "RAdam: differentiable=True is not supported"),
+        (optim.LAMB, {"weight_decay": -1}, "LAMB: weight_decay"),
+        (optim.Rprop, {"etas": (1.5, 1.2)}, r"Rprop: etas must be a number in \(0, 1\) and one above 1"),
+        (optim.Rprop, {"step_sizes": (1, 0.5)}, "Rprop: step_sizes must be two ascending"),
+        (optim.ASGD, {"t0": -1}, "ASGD: t0"),
+        (optim.SparseAdam, {"eps": 0.0}, "SparseAdam: eps must be > 0"),
     ],
 )
 def test_bad_values(cls: Any, options: dict[str, Any], message: str) -> None:

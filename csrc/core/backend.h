@@ -42,7 +42,19 @@ struct Sgd {
   bool nesterov, maximize, has_momentum;
 };
 struct Adam {
-  bool decoupled, amsgrad, maximize;
+  bool decoupled, amsgrad, maximize, plain_eps;
+};
+struct Adamax {
+  bool maximize;
+};
+struct NAdam {
+  bool decoupled, maximize;
+};
+struct RAdam {
+  bool decoupled, maximize;
+};
+struct Lamb {
+  bool maximize;
 };
 struct RmsProp {
   bool centered, maximize, has_momentum;
@@ -54,6 +66,12 @@ struct Adadelta {
   bool maximize;
 };
 struct Lion {
+  bool maximize;
+};
+struct Rprop {
+  bool maximize;
+};
+struct Asgd {
   bool maximize;
 };
 

@@ -1,58 +1,29 @@
 // gradient_norm: the square root of the sum of squares of every element of every gradient, in float64.
 //
 // A fixed tree: ranges of kGrain elements of the gradients laid end to end; in a range each gradient's
-// elements go to kLanes sums by position mod kLanes, which are added pairwise; then the gradients of a
+// elements go to 32 sums by position mod 32, which are added pairwise; then the gradients of a
 // range, then the ranges, in order. Reads every gradient once.
 #include <cmath>
 
 #include "cpu/kernels.h"
-#include "cpu/parallel.h"
-#include "cpu/simd.h"
-#include "cpu/types.h"
+#include "cpu/optim.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr std::int64_t kGrain = 32768;
-constexpr int kLanes = 32;
-
-template <class T>
-TS_INLINE Vec<double> load_double(const T* p) {
-  if constexpr (sizeof(T) == 8) {
-    return Vec<double>::load(p);
-  } else {
-    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
-    Half half;
-    std::memcpy(&half, p, sizeof half);
-    return Vec<double>(__builtin_convertvector(half, Vec<double>::Reg));
-  }
-}
-
 template <class T>
 double sum_of_squares(const T* x, std::int64_t n) {
-  constexpr int kWidth = Vec<double>::width, kRegisters = kLanes / kWidth;
-  Vec<double> sums[kRegisters];
-  for (auto& s : sums) s = Vec<double>(0.0);
+  constexpr std::int64_t kLanes = SquareSum::kLanes;
+  SquareSum sum;
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int r = 0; r < kRegisters; ++r) {
-      const Vec<double> v = load_double(x + i + r * kWidth);
-      sums[r] = fma(v, v, sums[r]);
-    }
+  for (; i + kLanes <= n; i += kLanes) sum.add(x + i);
+  if (i < n) {
+    T last[kLanes] = {};
+    std::memcpy(last, x + i, static_cast<std::size_t>(n - i) * sizeof(T));
+    sum.add(last);
   }
-  double lanes[kLanes];
-  std::memcpy(lanes, sums, sizeof lanes);
-  for (int j = 0; i < n; ++i, ++j) {
-    const double v = static_cast<double>(x[i]);
-#if defined(__FMA__)
-    lanes[j] = __builtin_fma(v, v, lanes[j]);
-#else
-    lanes[j] += v * v;
-#endif
-  }
-  for (int half = kLanes / 2; half; half /= 2)
-    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-  return lanes[0];
+  return sum.total();
 }
 
 }  // namespace

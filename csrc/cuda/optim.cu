@@ -20,6 +20,7 @@ constexpr std::int64_t kBlock = 4096;  // elements
 struct Batch {
   void* param[kParameters];
   const void* grad[kParameters];
+  void* zeroed[kParameters];  // the gradient again where it becomes zeros, else null
   std::int64_t size[kParameters], offset[kParameters];  // of the state
   std::int32_t number[kParameters];                     // in the group
   std::int32_t first_block[kParameters + 1];
@@ -52,6 +53,7 @@ __global__ void __launch_bounds__(kThreads)
   const T decay = rule.coupled() ? static_cast<T>(hyper[kWeightDecay]) : T(0);
   T* const p = static_cast<T*>(batch.param[k]);
   const T* const g = static_cast<const T*>(batch.grad[k]);
+  T* const zeroed = static_cast<T*>(batch.zeroed[k]);
   const std::int64_t begin = (std::int64_t{blockIdx.x} - batch.first_block[k]) * kBlock;
   const std::int64_t end = begin + kBlock < batch.size[k] ? begin + kBlock : batch.size[k];
   for (std::int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
@@ -59,12 +61,13 @@ __global__ void __launch_bounds__(kThreads)
     Vec<T> d = Vec<T>(g[i]) * Vec<T>(scale);
     if (decay != T(0)) d = fma(Vec<T>(decay), x, d);
     p[i] = rule.apply(numbers, batch.offset[k] + i, x, d).r;
+    if (zeroed) zeroed[i] = T(0);
   }
 }
 
 template <class T, class Rule>
-void run(const Outs& params, const Ins& grads, const View& step, const View& hyper, const Rule& rule,
-         bool maximize) {
+void run(const Outs& params, const Ins& grads, const Outs& zeroed, const View& step, const View& hyper,
+         const Rule& rule, bool maximize) {
   Batch batch{};
   std::int64_t offset = 0;
   const auto flush = [&] {
@@ -83,6 +86,7 @@ void run(const Outs& params, const Ins& grads, const View& step, const View& hyp
       const int at = batch.count++;
       batch.param[at] = params.data[k].data;
       batch.grad[at] = grads.data[k].data;
+      batch.zeroed[at] = zeroed.size ? zeroed.data[k].data : nullptr;
       batch.size[at] = size;
       batch.offset[at] = offset;
       batch.number[at] = static_cast<std::int32_t>(k);
@@ -121,7 +125,7 @@ struct SgdRule {
 template <class T>
 struct AdamRule {
   T *m, *v, *v_max;
-  bool decoupled;
+  bool decoupled, plain_eps;
   struct Numbers {
     T fresh1, keep2, fresh2, shrink, rate, eps;
   };
@@ -133,7 +137,7 @@ struct AdamRule {
             static_cast<T>(1 - beta2),
             static_cast<T>(decoupled ? 1 - h[kLr] * h[kWeightDecay] : 1.0),
             static_cast<T>(-h[kLr] * root / (1 - ::pow(beta1, t))),
-            static_cast<T>(h[kFirst + 2] * root)};
+            static_cast<T>(plain_eps ? h[kFirst + 2] : h[kFirst + 2] * root)};
   }
   TS_INLINE Vec<T> apply(const Numbers& n, std::int64_t i, Vec<T> x, Vec<T> d) const {
     const Vec<T> before(m[i]);
@@ -199,37 +203,47 @@ struct AdagradRule {
   }
 };
 
+void refuse_rows(const char* name, const Ins& rows) {
+  for (std::int64_t k = 0; k < rows.size; ++k)
+    if (rows.data[k]) not_implemented(name, "row-sparse gradients have no CUDA kernel yet; use dense ones");
+}
+
 }  // namespace
 
-void sgd(Outs params, Ins grads, Out momentum, Out step, In hyper, Sgd options) {
+void sgd(Outs params, Ins grads, Ins rows, Outs zeroed, Out momentum, Out step, In hyper, Sgd options) {
   if (!params.size) return;
+  refuse_rows("sgd", rows);
   with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
-    run<T>(params, grads, step, hyper,
+    run<T>(params, grads, zeroed, step, hyper,
            SgdRule<T>{options.has_momentum ? momentum.as<T>() : nullptr, options.nesterov}, options.maximize);
   });
 }
-void adam(Outs params, Ins grads, Out m, Out v, Out v_max, Out step, In hyper, Adam options) {
+void adam(Outs params, Ins grads, Ins rows, Outs zeroed, Out m, Out v, Out v_max, Out step, In hyper,
+          Adam options) {
   if (!params.size) return;
+  refuse_rows("adam", rows);
   with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
-    run<T>(params, grads, step, hyper,
-           AdamRule<T>{m.as<T>(), v.as<T>(), options.amsgrad ? v_max.as<T>() : nullptr, options.decoupled},
+    run<T>(params, grads, zeroed, step, hyper,
+           AdamRule<T>{m.as<T>(), v.as<T>(), options.amsgrad ? v_max.as<T>() : nullptr, options.decoupled,
+                       options.plain_eps},
            options.maximize);
   });
 }
-void rmsprop(Outs params, Ins grads, Out square, Out momentum, Out mean, Out step, In hyper,
+void rmsprop(Outs params, Ins grads, Outs zeroed, Out square, Out momentum, Out mean, Out step, In hyper,
              RmsProp options) {
   if (!params.size) return;
   with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
-    run<T>(params, grads, step, hyper,
+    run<T>(params, grads, zeroed, step, hyper,
            RmsPropRule<T>{square.as<T>(), options.has_momentum ? momentum.as<T>() : nullptr,
                           options.centered ? mean.as<T>() : nullptr},
            options.maximize);
   });
 }
-void adagrad(Outs params, Ins grads, Out square, Out step, In hyper, Adagrad options) {
+void adagrad(Outs params, Ins grads, Ins rows, Outs zeroed, Out square, Out step, In hyper, Adagrad options) {
   if (!params.size) return;
+  refuse_rows("adagrad", rows);
   with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
-    run<T>(params, grads, step, hyper, AdagradRule<T>{square.as<T>()}, options.maximize);
+    run<T>(params, grads, zeroed, step, hyper, AdagradRule<T>{square.as<T>()}, options.maximize);
   });
 }
 

@@ -22,6 +22,14 @@ namespace {
 PyTypeObject* g_node_type;
 std::uint64_t g_sequence = 0;  // under the GIL
 
+PyObject* g_row_sparse;  // the class of row-sparse gradients (ops/sparse.py)
+
+// A gradient of a leaf may be row-sparse: an object that adds up with its like and with tensors. Elsewhere it
+// is made dense first.
+bool is_row_sparse(PyObject* o) {
+  return g_row_sparse && reinterpret_cast<PyObject*>(Py_TYPE(o)) == g_row_sparse;
+}
+
 NodeObject* as_node(PyObject* o) { return reinterpret_cast<NodeObject*>(o); }
 
 NodeObject* new_node() {
@@ -175,6 +183,11 @@ Ref fit(Ref g, const Shape& shape, DType dtype, Device device) {
   return g;
 }
 
+// Row-major, or dense with the strides of the leaf that it belongs to.
+bool laid_out_as(const Array& g, const Array& leaf) {
+  return g.is_contiguous() || (g.strides() == leaf.strides() && g.is_dense());
+}
+
 // Nobody else can see the tensor's memory.
 bool exclusive(const Ref& g) {
   return Py_REFCNT(g.get()) == 1 && array_of(g.get()).storage()->owners() == 1 &&
@@ -184,6 +197,10 @@ bool exclusive(const Ref& g) {
 void accumulate(Ref& sum, Ref g) {
   if (!sum) {
     sum = std::move(g);
+  } else if (is_row_sparse(sum.get()) || is_row_sparse(g.get())) {
+    PyObject* const sparse = is_row_sparse(sum.get()) ? sum.get() : g.get();
+    PyObject* const other = sparse == sum.get() ? g.get() : sum.get();
+    sum = checked(into_python([&] { return PyObject_CallMethod(sparse, "__add__", "O", other); }));
   } else if (!g_grad_enabled && exclusive(sum) && !array_of(sum.get()).self_overlaps()) {
     call_op("add_", {sum.get(), g.get()});
   } else {
@@ -198,6 +215,9 @@ Ref run_hooks(const Ref& hooks, Ref g, const char* where) {
     Ref y =
         checked(into_python([&] { return PyObject_CallOneArg(PyTuple_GET_ITEM(list.get(), i), g.get()); }));
     if (y.get() == Py_None) continue;
+    if (is_row_sparse(g.get()))
+      type_error("a gradient hook on ", where, " must return None for a row-sparse gradient, got ",
+                 Py_TYPE(y.get())->tp_name);
     if (!is_tensor(y.get()) || array_of(y.get()).shape() != array_of(g.get()).shape())
       value_error("a gradient hook on ", where, " must return None or a tensor of shape ",
                   array_of(g.get()).shape());
@@ -261,9 +281,15 @@ class Walk {
       Ref g = std::move(leaves_[leaf]);
       touch_gradient(leaf, true);
       Autograd& a = autograd_of(leaf);
-      if (a.grad)
+      if (a.grad && (is_row_sparse(a.grad.get()) || is_row_sparse(g.get()))) {
+        Ref sum = a.grad;
+        accumulate(sum, std::move(g));
+        g = std::move(sum);
+      } else if (a.grad) {
         g = call_op("add", {a.grad.get(), g.get()});
-      else if (!g_grad_enabled && !(exclusive(g) && array_of(g.get()).is_contiguous())) {
+      } else if (is_row_sparse(g.get())) {
+        // As it is.
+      } else if (!g_grad_enabled && !(exclusive(g) && laid_out_as(array_of(g.get()), array_of(leaf)))) {
         const DeviceScope scope(array_of(g.get()).device());
         g = make_tensor(ops::contiguous(ops::copy(array_of(g.get()))));
       }
@@ -365,6 +391,11 @@ class Walk {
 
   void send(NodeObject* n, const Edge& e, PyObject* g, bool conjugate = false) {
     if (g == Py_None || !relevant(e.target.get())) return;
+    if (is_row_sparse(g)) {
+      if (!is_node(e.target.get())) return deliver(e.target.get(), e.output, Ref::share(g));
+      const Ref dense = checked(into_python([&] { return PyObject_CallMethod(g, "to_dense", nullptr); }));
+      return send(n, e, dense.get());
+    }
     if (!is_tensor(g))
       type_error("backward: the gradient rule of ", node_label(n), " returned ", Py_TYPE(g)->tp_name,
                  " where a tensor or None is needed");
@@ -539,6 +570,12 @@ Ref root_gradient(PyObject* root, PyObject* given) {
 }
 
 }  // namespace
+
+PyObject* set_row_sparse(PyObject*, PyObject* type) {
+  g_row_sparse = Py_NewRef(type);
+  Py_RETURN_NONE;
+}
+bool is_gradient(PyObject* object) { return is_tensor(object) || is_row_sparse(object); }
 
 bool is_node(PyObject* object) { return Py_TYPE(object) == g_node_type; }
 

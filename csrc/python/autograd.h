@@ -42,6 +42,8 @@ struct NodeObject {
 
 extern thread_local bool g_grad_enabled;
 bool is_node(PyObject* object);
+// What `.grad` may hold: a tensor, or a row-sparse gradient.
+bool is_gradient(PyObject* object);
 
 // RuntimeError where the tensor is a recorded view of memory that was written after the view was taken. Asked
 // before the operation runs: one that works in place writes that memory itself.
@@ -54,6 +56,7 @@ void record(Op& op, PyObject* const* arguments, const std::uint32_t* versions, R
 
 // What autograd.py builds on; the definitions say what each does.
 PyObject* run_backward(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
+PyObject* set_row_sparse(PyObject* module, PyObject* type);
 PyObject* record_python(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
 
 }  // namespace ts::python

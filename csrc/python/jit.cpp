@@ -313,6 +313,7 @@ Entry* finish(Session& s, PyObject* result, std::string& why) {
     g.replaced = !t.read || after != t.before.get();
     g.to_none = !after;
     if (g.replaced && after) {
+      if (!is_tensor(after)) runtime_error("jit: a gradient is row-sparse; use sparse=False");
       if (node_alive(after))
         runtime_error("jit: a gradient carries a graph of its own (create_graph), which a replay would lose");
       g.value = describe_value(s, after, results);
@@ -440,6 +441,7 @@ bool serves(const Entry& e, const Signature& s, std::string* why) {
     if ((now != nullptr) != (g.input >= 0))
       return no(now ? "a gradient was None and is not" : "a gradient was there and is None");
     if (!now) continue;
+    if (!is_tensor(now)) return no("a gradient is row-sparse");
     const Array& x = array_of(now);
     const Input& input = e.inputs[static_cast<std::size_t>(g.input)];
     if (x.dtype() != input.dtype || x.shape() != input.shape || x.strides() != input.strides ||
@@ -474,7 +476,7 @@ PyObject* replay(Entry& e, const Signature& s) {
       // A gradient that nobody but its leaf can see may be written over.
       const Gradient& g = e.gradients[static_cast<std::size_t>(k)];
       const Autograd* a = as_tensor(g.leaf.get(s.leaves))->autograd;
-      if (PyObject* now = a ? a->grad.get() : nullptr) {
+      if (PyObject* now = a ? a->grad.get() : nullptr; now && is_tensor(now)) {
         const Array& x = array_of(now);
         Storage* own = x.storage();
         if (Py_REFCNT(now) == 1 && own->owners() == 1 && !own->adopted() && own->nbytes() == bytes &&
@@ -817,7 +819,9 @@ void gradient_touched(PyObject* leaf, bool read) {
   t.leaf = Ref::share(leaf);
   t.read = read;
   const Autograd* a = as_tensor(leaf)->autograd;
-  if (read && a && a->grad) {
+  if (read && a && a->grad && !is_tensor(a->grad.get())) {
+    s->capture.refuse("the gradient of a tensor is row-sparse; use sparse=False");
+  } else if (read && a && a->grad) {
     t.before = a->grad;
     const Array& x = array_of(a->grad.get());
     t.input = s->capture.bind(x);

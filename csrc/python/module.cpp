@@ -90,6 +90,7 @@ PyMethodDef functions[] = {
     {"is_grad_enabled", is_grad_enabled, METH_NOARGS, "Whether this thread records operations."},
     {"backward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_backward)), METH_FASTCALL,
      "backward(roots, gradients, inputs, retain_graph, create_graph)"},
+    {"set_row_sparse", set_row_sparse, METH_O, "Tell the tape the class of row-sparse gradients."},
     {"record", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(record_python)), METH_FASTCALL,
      "record(name, function, inputs, outputs)"},
     {"to_dlpack", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(to_dlpack)), METH_FASTCALL,

@@ -310,6 +310,16 @@ PyObject* get_grad(PyObject* self, void*) {
   const Autograd* a = as_tensor(self)->autograd;
   return Py_NewRef(a && a->grad ? a->grad.get() : Py_None);
 }
+int set_row_sparse_grad(PyObject* self, PyObject* value) {
+  const Array& x = array_of(self);
+  const Ref shape = checked(PyObject_GetAttrString(value, "shape")),
+            dtype = checked(PyObject_GetAttrString(value, "dtype"));
+  if (integers_from(Argument{"grad", "shape", shape.get(), false}) != x.shape() ||
+      dtype_from("grad", dtype.get()) != x.dtype())
+    value_error("grad: must have the tensor's shape ", x.shape(), " and dtype ", name(x.dtype()));
+  autograd_of(self).grad = Ref::share(value);
+  return 0;
+}
 int set_grad(PyObject* self, PyObject* value, void*) {
   return guarded(
       [&] {
@@ -318,7 +328,8 @@ int set_grad(PyObject* self, PyObject* value, void*) {
           if (Autograd* a = as_tensor(self)->autograd) a->grad = Ref();
           return 0;
         }
-        if (!is_tensor(value)) type_error("grad: must be a tensor or None, got ", Py_TYPE(value)->tp_name);
+        if (!is_gradient(value)) type_error("grad: must be a tensor or None, got ", Py_TYPE(value)->tp_name);
+        if (!is_tensor(value)) return set_row_sparse_grad(self, value);
         const Array &x = array_of(self), &g = array_of(value);
         if (g.shape() != x.shape() || g.dtype() != x.dtype())
           value_error("grad: must have the tensor's shape ", x.shape(), " and dtype ", name(x.dtype()),

@@ -14,6 +14,7 @@ from tensorsmith import ops
 from tensorsmith.autograd import Context, Function
 from tensorsmith.nn import _checks
 from tensorsmith.nn._functional import *  # noqa: F403
+from tensorsmith.ops.sparse import limit_rows, sparse_embedding
 from tensorsmith.tensor import Tensor
 
 Pair = int | tuple[int, int]
@@ -214,15 +215,21 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Rows of `weight` (V, D) at the integers `input` (*): (*, D). Row `padding_idx` gets no gradient."""
-    _checks.only("embedding", "max_norm", max_norm, None)
-    _checks.only("embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
-    _checks.only("embedding", "sparse", sparse, False)
+    """Rows of `weight` (V, D) at the integers `input` (*): (*, D). Row `padding_idx` gets no gradient.
+
+    max_norm: rows that are looked up and whose norm of order norm_type is larger are first scaled to it, in `weight`
+    itself. scale_grad_by_freq: a row's gradient is divided by how often it was looked up. sparse: the gradient of
+    `weight` is an `ts.RowSparse`, of the rows that were looked up alone; SGD, Adagrad and SparseAdam take it.
+    """
     if padding_idx is not None:
         rows = weight.shape[0]
         if not -rows <= padding_idx < rows:
             raise ValueError(f"embedding: padding_idx must be in [{-rows}, {rows}), got {padding_idx}")
         padding_idx %= rows
+    if max_norm is not None:
+        limit_rows(weight, input, float(max_norm), float(norm_type))
+    if sparse or scale_grad_by_freq:
+        return sparse_embedding(input, weight, padding_idx, sparse, scale_grad_by_freq)
     return ops.embedding(input, weight, padding_idx)
 
 

@@ -26,6 +26,7 @@ from tensorsmith.nn._backward_hooks import Watch
 from tensorsmith.nn._hooks import RemovableHandle
 from tensorsmith.nn._load import Source, checked_source, separate
 from tensorsmith.nn.parameter import Parameter
+from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -465,6 +466,8 @@ class Module:
             if parameter.grad is not None:
                 if set_to_none:
                     parameter.grad = None
+                elif isinstance(parameter.grad, RowSparse):
+                    parameter.grad = parameter.grad.empty()
                 else:
                     parameter.grad = ts.zeros_like(parameter.grad)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tensorsmith as ts
-from tensorsmith import ops
-from tensorsmith.nn import _checks, init
+from tensorsmith.nn import _checks, functional, init
 from tensorsmith.nn.module import Module
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
@@ -17,7 +16,9 @@ class Embedding(Module):
 
     Args:
         padding_idx: the row that starts at zero and gets no gradient; negative counts from the end.
-        max_norm, scale_grad_by_freq, sparse: PyTorch's; only their defaults are supported.
+        max_norm, norm_type: rows whose norm is larger are scaled to it when they are looked up, in place.
+        scale_grad_by_freq: divide a row's gradient by how often it was looked up.
+        sparse: `weight.grad` is an `ts.RowSparse`, which SGD, Adagrad and SparseAdam take.
     """
 
     weight: Parameter
@@ -39,9 +40,6 @@ class Embedding(Module):
         super().__init__()
         self.num_embeddings = _checks.integer("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = _checks.integer("Embedding", "embedding_dim", embedding_dim)
-        _checks.only("Embedding", "max_norm", max_norm, None)
-        _checks.only("Embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
-        _checks.only("Embedding", "sparse", sparse, False)
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(
@@ -50,6 +48,8 @@ class Embedding(Module):
                 )
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
+        self.max_norm, self.norm_type = max_norm, norm_type
+        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         shape = (self.num_embeddings, self.embedding_dim)
         if _weight is None:
             self.weight = Parameter(ts.empty(shape, dtype=dtype), not _freeze)
@@ -70,7 +70,14 @@ class Embedding(Module):
 
     @classmethod
     def from_pretrained(
-        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
     ) -> Embedding:
         """An embedding over a given table (num_embeddings, embedding_dim), by default not trained."""
         if embeddings.ndim != 2:
@@ -78,11 +85,25 @@ class Embedding(Module):
                 f"Embedding.from_pretrained: embeddings must be 2-dimensional, got shape {embeddings.shape}"
             )
         rows, columns = embeddings.shape
-        return cls(rows, columns, padding_idx=padding_idx, _weight=embeddings, _freeze=freeze)
+        return cls(
+            rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze
+        )
 
     def forward(self, input: Tensor) -> Tensor:
-        return ops.embedding(input, self.weight, self.padding_idx)
+        return functional.embedding(
+            input,
+            self.weight,
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
 
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
-        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
+        for name, default in (("padding_idx", None), ("max_norm", None), ("norm_type", 2.0),
+                              ("scale_grad_by_freq", False), ("sparse", False)):  # fmt: skip
+            if getattr(self, name) != default:
+                text += f", {name}={getattr(self, name)}"
+        return text

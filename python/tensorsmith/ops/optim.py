@@ -2,8 +2,9 @@
 
 All take lists of parameters and gradients (None: that parameter and its state are left alone), flat state
 tensors, one step count a parameter (float64, incremented by the call), and `hyper`, float64 numbers that the
-kernel reads: lr, weight_decay, grad_scale (multiplies every gradient first), then what each says below. They
-return ().
+kernel reads: lr, weight_decay, grad_scale (multiplies every gradient first), then what each says below. With
+zero_grads the gradients are zeros afterwards. Where rows[i] is given (int64, ascending and different), grads[i] holds
+those rows of the gradient alone, and only these are updated. They return ().
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
-__all__ = ["adadelta", "adagrad", "adam", "gradient_norm", "lion", "rmsprop", "sgd"]
+__all__ = [
+    "adadelta", "adagrad", "adam", "adamax", "asgd", "gradient_norm", "lamb", "lion", "nadam", "radam", "rmsprop",
+    "rprop", "sgd",
+]  # fmt: skip
 
 sgd = define(
     core.sgd,
@@ -24,7 +28,37 @@ adam = define(
     core.adam,
     """m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g^2; p -= lr m' / (sqrt(v') + eps), bias-corrected.
 
-    hyper: lr, weight_decay, grad_scale, beta1, beta2, eps. v_max is needed with amsgrad.
+    hyper: lr, weight_decay, grad_scale, beta1, beta2, eps. v_max is needed with amsgrad. plain_eps adds eps before
+    v is corrected.
+    """,
+)
+adamax = define(
+    core.adamax,
+    """m += (1 - beta1) (g - m); u = max(beta2 u, |g| + eps); p -= lr / (1 - beta1^t) m / u.
+
+    hyper: lr, weight_decay, grad_scale, beta1, beta2, eps.
+    """,
+)
+nadam = define(
+    core.nadam,
+    """p -= lr (mu' m / (1 - P mu') + (1 - mu) g / (1 - P)) / (sqrt(v / (1 - beta2^t)) + eps).
+
+    mu = beta1 (1 - 0.96^(t momentum_decay) / 2), mu' the next step's; P, their product, is the float64 state
+    `product`, which starts as 1. hyper: lr, weight_decay, grad_scale, beta1, beta2, eps, momentum_decay.
+    """,
+)
+radam = define(
+    core.radam,
+    """Adam, rectified where the moments rest on few gradients (Liu et al. 2019).
+
+    hyper: lr, weight_decay, grad_scale, beta1, beta2, eps.
+    """,
+)
+lamb = define(
+    core.lamb,
+    """r = m' / (sqrt(v') + eps) + weight_decay p; p -= lr |p| / |r| r, for each parameter.
+
+    hyper: lr, weight_decay, grad_scale, beta1, beta2, eps.
     """,
 )
 rmsprop = define(
@@ -54,6 +88,20 @@ lion = define(
     """p = (1 - lr weight_decay) p - lr sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g.
 
     hyper: lr, weight_decay, grad_scale, beta1, beta2.
+    """,
+)
+rprop = define(
+    core.rprop,
+    """size *= eta+ where the gradient keeps its sign, eta- where it turns; p -= sign(g) size.
+
+    hyper: lr and weight_decay (not used), grad_scale, eta-, eta+, the smallest and the largest size.
+    """,
+)
+asgd = define(
+    core.asgd,
+    """p = (1 - lambd eta) p - eta g; average += mu (p - average); then eta and mu of the next step.
+
+    eta and mu are float64 state, which starts as lr and 1. hyper: lr, weight_decay, grad_scale, lambd, alpha, t0.
     """,
 )
 gradient_norm = define(

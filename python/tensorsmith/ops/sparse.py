@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.reduce import vector_norm
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
-__all__ = ["csr_matmul", "csr_transpose", "segment_reduce"]
+__all__ = ["RowSparse", "csr_matmul", "csr_transpose", "segment_reduce"]
 
 
 def _rows_of(starts: Tensor, entries: int) -> Tensor:
@@ -87,4 +89,170 @@ def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) 
         shape = [1] * x.ndim
         shape[axis] = -1
         y = core.divide(y, core.astype(core.reshape(core.maximum(lengths, 1), shape), y.dtype))
+    return y
+
+
+# --- row-sparse gradients -------------------------------------------------------------------------
+
+
+class RowSparse:
+    """A gradient of `shape` that is zero but for some rows: `data[k]` is added to row `rows[k]`.
+
+    rows: int64 (K,), in any order, equal ones allowed until `coalesce`    data: (K, *shape[1:])
+
+    `F.embedding(..., sparse=True)` makes them; they add up with each other and with tensors, scale by numbers, and
+    SGD, Adagrad and SparseAdam take them. The words are those of PyTorch's sparse tensors.
+    """
+
+    __slots__ = ("_coalesced", "data", "rows", "shape")
+    is_sparse = True
+
+    def __init__(self, rows: Any, data: Any, shape: Any, coalesced: bool = False) -> None:
+        self.rows, self.data, self.shape = asarray(rows), asarray(data), tuple(shape)
+        self._coalesced = coalesced
+        if self.rows.ndim != 1 or str(self.rows.dtype) != "int64":
+            raise TypeError(
+                f"RowSparse: rows must be int64 of one dimension, got {self.rows.dtype} {self.rows.shape}"
+            )
+        if not self.shape or tuple(self.data.shape) != (self.rows.size, *self.shape[1:]):
+            raise ValueError(
+                f"RowSparse: {self.rows.size} rows of {self.shape} need data of shape "
+                f"{(self.rows.size, *self.shape[1:])}, got {tuple(self.data.shape)}"
+            )
+
+    dtype = property(lambda self: self.data.dtype)
+    device = property(lambda self: self.data.device)
+    ndim = property(lambda self: len(self.shape))
+
+    def is_coalesced(self) -> bool:
+        """Whether rows ascend and differ."""
+        return self._coalesced
+
+    def indices(self) -> Tensor:
+        """The rows as int64 (1, K)."""
+        return core.expand_dims(self.rows, 0)
+
+    def values(self) -> Tensor:
+        """What belongs to each row: (K, ...)."""
+        return self.data
+
+    def coalesce(self) -> RowSparse:
+        """The same with ascending rows that differ; what fell together was added in order of appearance, so that it
+        has the bits of the dense gradient.
+
+        RuntimeError within a `ts.jit` recording: how many rows there are would be taken for granted.
+        """
+        if self._coalesced:
+            return self
+        if _core.capturing():
+            raise RuntimeError(
+                "a row-sparse gradient cannot be part of a ts.jit recording, which would take the number of its "
+                "rows for granted; use sparse=False there"
+            )
+        order = core.argsort(self.rows)
+        ascending = core.take(self.rows, order, 0)
+        first = core.concat(
+            (core.ones((min(1, ascending.size),), "bool"), core.not_equal(ascending[1:], ascending[:-1])), 0
+        )
+        starts = core.nonzero_flat(first)
+        ends = core.concat((starts, core.full((1,), ascending.size, "int64")), 0)
+        flat = core.reshape(self.data, (self.rows.size, -1)) if self.data.size else self.data
+        sums = core.csr_matmul(flat, ends, order, None, 0)
+        data = core.reshape(sums, (starts.size, *self.shape[1:]))
+        return RowSparse(core.take(ascending, starts, 0), data, self.shape, True)
+
+    def to_dense(self) -> Tensor:
+        """The gradient as a tensor."""
+        return core.take_backward(self.data, self.rows, self.shape, 0)
+
+    def empty(self) -> RowSparse:
+        """A gradient of the same kind without any rows."""
+        return RowSparse(self.rows[:0], self.data[:0], self.shape, True)
+
+    def detach(self) -> RowSparse:
+        """This gradient: it has no history."""
+        return self
+
+    def to(self, device: Any = None, dtype: Any = None) -> RowSparse:
+        """The same on another device or of another dtype."""
+        rows, data = self.rows.to(device=device), self.data.to(device=device, dtype=dtype)
+        return RowSparse(rows, data, self.shape, self._coalesced)
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, RowSparse):
+            if (self.shape, self.dtype) != (other.shape, other.dtype):
+                raise ValueError(
+                    f"add: row-sparse gradients of {self.dtype} {self.shape} and {other.dtype} {other.shape}"
+                )
+            if not other.rows.size:
+                return self
+            if not self.rows.size:
+                return other
+            return RowSparse(
+                core.concat((self.rows, other.rows), 0), core.concat((self.data, other.data), 0), self.shape
+            )
+        return core.add(self.to_dense(), other)
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: Any) -> RowSparse:
+        if getattr(factor, "ndim", 0) != 0:
+            raise TypeError("multiply: a row-sparse gradient takes a number, not a tensor of elements")
+        return RowSparse(self.rows, core.multiply(self.data, factor), self.shape, self._coalesced)
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return f"RowSparse({self.rows.size} rows of {self.shape}, dtype={self.dtype})"
+
+
+_core.set_row_sparse(RowSparse)
+
+
+def limit_rows(weight: Any, x: Any, max_norm: float, norm_type: float) -> None:
+    """Scale the rows of `weight` at x whose norm is above max_norm down to it, in place."""
+    if not (max_norm > 0 and norm_type > 0):
+        raise ValueError(f"embedding: max_norm and norm_type must be > 0, got {max_norm} and {norm_type}")
+    rows = core.reshape(asarray(x), (-1,))
+    table = weight.detach()
+    found = core.embedding(rows, table)
+    norms = vector_norm(found, axis=1, keepdims=True, ord=norm_type)
+    limited = core.multiply(found, core.divide(max_norm, core.add(norms, 1e-7)))
+    core.index_set_(table, 0, rows, core.where(core.greater(norms, max_norm), limited, found))
+
+
+def sparse_embedding(
+    x: Any, weight: Any, padding_idx: int | None, sparse: bool = True, by_frequency: bool = False
+) -> Tensor:
+    """`embedding` whose gradient with respect to `weight` is a RowSparse, or is divided by how often its row was
+    looked up. No second derivatives.
+    """
+    x = asarray(x)
+    y = core.embedding(x, weight.detach(), padding_idx)
+    if not (_core.is_grad_enabled() and weight.requires_grad):
+        return y
+    if sparse and _core.capturing():
+        raise RuntimeError(
+            "embedding: sparse=True cannot be part of a ts.jit recording; use sparse=False there"
+        )
+    shape = tuple(weight.shape)
+
+    def run(dy: Tensor) -> tuple[Any]:
+        if _core.is_grad_enabled():
+            raise NotImplementedError(
+                "embedding: sparse=True and scale_grad_by_freq=True have no second derivatives"
+            )
+        rows = core.reshape(core.astype(x, "int64"), (-1,))
+        data = core.reshape(dy, (rows.size, shape[1]))
+        if by_frequency:
+            count = core.take(core.bincount(rows, shape[0]), rows, 0)
+            data = core.divide(data, core.expand_dims(core.astype(count, data.dtype), 1))
+        if not sparse:
+            return (core.embedding_backward(data, rows, shape[0], padding_idx),)
+        if padding_idx is not None:
+            kept = core.nonzero_flat(core.not_equal(rows, padding_idx))
+            rows, data = core.take(rows, kept, 0), core.take(data, kept, 0)
+        return (RowSparse(rows, data, shape),)
+
+    _core.record("embedding", run, (weight,), (y,))
     return y

@@ -6,9 +6,33 @@ from tensorsmith.optim import lr_scheduler
 from tensorsmith.optim.adadelta import Adadelta
 from tensorsmith.optim.adagrad import Adagrad
 from tensorsmith.optim.adam import Adam, AdamW
+from tensorsmith.optim.adamax import Adamax
+from tensorsmith.optim.asgd import ASGD
+from tensorsmith.optim.lamb import LAMB
 from tensorsmith.optim.lion import Lion
+from tensorsmith.optim.nadam import NAdam
 from tensorsmith.optim.optimizer import Optimizer
+from tensorsmith.optim.radam import RAdam
 from tensorsmith.optim.rmsprop import RMSprop
+from tensorsmith.optim.rprop import Rprop
 from tensorsmith.optim.sgd import SGD
+from tensorsmith.optim.sparse_adam import SparseAdam
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Lion", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = [
+    "ASGD",
+    "LAMB",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SparseAdam",
+    "lr_scheduler",
+]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import adadelta as step_adadelta
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
-from tensorsmith.tensor import Tensor
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
 
 
 class Adadelta(Optimizer):
@@ -46,9 +45,9 @@ class Adadelta(Optimizer):
     def _names(self, group: Group) -> dict[str, float]:
         return {"step": 0.0, "square_avg": 0.0, "acc_delta": 0.0}
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         state = bucket.state
         step_adadelta(
-            bucket.params, grads, state["square_avg"], state["acc_delta"], state["step"], bucket.hyper,
-            bucket.group["maximize"],
+            bucket.params, step.grads, state["square_avg"], state["acc_delta"], state["step"], step.hyper,
+            bucket.group["maximize"], zero_grads=step.zero,
         )  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import adagrad as step_adagrad
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
-from tensorsmith.tensor import Tensor
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
 
 
 class Adagrad(Optimizer):
@@ -56,8 +55,16 @@ class Adagrad(Optimizer):
     def _names(self, group: Group) -> dict[str, float]:
         return {"step": 0.0, "sum": float(group["initial_accumulator_value"])}
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         state = bucket.state
         step_adagrad(
-            bucket.params, grads, state["sum"], state["step"], bucket.hyper, bucket.group["maximize"]
-        )
+            bucket.params, step.grads, state["sum"], state["step"], step.hyper, bucket.group["maximize"],
+            step.rows, step.zero,
+        )  # fmt: skip
+
+    def _check_rows(self, group: Group) -> None:
+        if group["weight_decay"] != 0:
+            raise ValueError(
+                "Adagrad: a row-sparse gradient needs weight_decay 0, got "
+                f"weight_decay={group['weight_decay']!r}"
+            )

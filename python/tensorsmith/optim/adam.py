@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import adam as step_adam
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
-from tensorsmith.tensor import Tensor
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_betas, check_values, refuse
 
 
 class Adam(Optimizer):
@@ -52,9 +51,7 @@ class Adam(Optimizer):
 
     def _check(self, group: Group) -> None:
         check_values(self._name, group, ("lr", "eps", "weight_decay"))
-        betas = group["betas"]
-        if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
-            raise ValueError(f"{self._name}: betas must be two numbers in [0, 1), got {betas!r}")
+        check_betas(self._name, group)
 
     def _hyper(self, group: Group) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
@@ -66,20 +63,21 @@ class Adam(Optimizer):
             names["max_exp_avg_sq"] = 0.0
         return names
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         group, state = bucket.group, bucket.state
         amsgrad = group["amsgrad"]
         step_adam(
             bucket.params,
-            grads,
+            step.grads,
             state["exp_avg"],
             state["exp_avg_sq"],
             bucket.flat("max_exp_avg_sq") if amsgrad else None,
             state["step"],
-            bucket.hyper,
+            step.hyper,
             group["decoupled_weight_decay"],
             amsgrad,
             group["maximize"],
+            zero_grads=step.zero,
         )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import lion as step_lion
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values
-from tensorsmith.tensor import Tensor
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values
 
 
 class Lion(Optimizer):
@@ -43,8 +42,9 @@ class Lion(Optimizer):
     def _names(self, group: Group) -> dict[str, float]:
         return {"step": 0.0, "exp_avg": 0.0}
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         state = bucket.state
         step_lion(
-            bucket.params, grads, state["exp_avg"], state["step"], bucket.hyper, bucket.group["maximize"]
-        )
+            bucket.params, step.grads, state["exp_avg"], state["step"], step.hyper, bucket.group["maximize"],
+            zero_grads=step.zero,
+        )  # fmt: skip

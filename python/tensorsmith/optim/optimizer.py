@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 import tensorsmith as ts
+from tensorsmith import ops
 from tensorsmith.jit import aside, replayed
 from tensorsmith.nn._load import as_tensor
+from tensorsmith.ops.optim import gradient_norm
+from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
 
 Group = dict[str, Any]
+
+NUMBERS = frozenset(("step", "mu_product", "eta", "mu"))  # state that is one float64 a parameter
 
 
 class Bucket:
@@ -61,23 +67,51 @@ class Bucket:
 
     def flat(self, name: str, fill: float = 0.0) -> Tensor:
         """The flat state tensor `name`, made of `fill` when it does not exist;
-        "step" has one float64 a parameter.
+        "step" and the like have one float64 a parameter.
         """
         tensor = self.state.get(name)
         if tensor is None:
-            if name == "step":
-                tensor = ts.zeros((len(self.params),), dtype=ts.float64, device=self.hyper.device)
+            if name in NUMBERS:
+                tensor = ts.full((len(self.params),), fill, ts.float64, self.hyper.device)
             else:
                 tensor = ts.full((self.offsets[-1],), fill, self.params[0].dtype, self.hyper.device)
             self.state[name] = tensor
         return tensor
 
     def view(self, name: str, index: int) -> Tensor:
-        """Parameter `index`'s part of the flat state, in the parameter's shape ("step": 0-d)."""
+        """Parameter `index`'s part of the flat state, in the parameter's shape ("step" and the like: 0-d)."""
         flat = self.state[name]
-        if name == "step":
+        if name in NUMBERS:
             return flat[index]
         return flat[self.offsets[index] : self.offsets[index + 1]].reshape(self.params[index].shape)
+
+
+class Step:
+    """What one kernel call works on: the gradients of a bucket, the rows of those that are row-sparse (or ()), and
+    the numbers that the kernel reads.
+    """
+
+    __slots__ = ("grads", "hyper", "params", "rows", "zero")
+
+    def __init__(self, optimizer: Optimizer, bucket: Bucket, zero: bool) -> None:
+        self.params = bucket.params
+        self.hyper = bucket.hyper
+        self.zero = zero
+        self.rows: list[Tensor | None] | tuple[()] = ()
+        grads = [parameter.grad for parameter in bucket.params]
+        if RowSparse in map(type, grads):
+            optimizer._check_rows(bucket.group)
+            sums = [g.coalesce() if isinstance(g, RowSparse) else g for g in grads]
+            self.rows = [g.rows if isinstance(g, RowSparse) else None for g in sums]
+            grads = [g.data if isinstance(g, RowSparse) else g for g in sums]
+        self.grads: list[Tensor | None] = grads
+
+
+@lru_cache
+def _scale_slot(slots: int, device: str) -> Tensor:
+    """Which number of `hyper` scales the gradients."""
+    with aside():
+        return ts.asarray([slot == 2 for slot in range(slots)], device=device)
 
 
 class Optimizer:
@@ -85,7 +119,8 @@ class Optimizer:
 
     A subclass gives `_slots` (length of `hyper`), `_check(group)` (ValueError for bad values),
     `_hyper(group)` (the numbers for the kernel), `_names(group)` (the state of a parameter, and what it
-    starts from) and `_update(bucket, grads)` (the kernel call).
+    starts from) and `_update(bucket, step)` (the kernel call). `_check_rows(group)`, where a subclass has it,
+    says whether row-sparse gradients will do.
     """
 
     _slots: int
@@ -121,8 +156,14 @@ class Optimizer:
     def _names(self, group: Group) -> dict[str, float]:
         raise NotImplementedError
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         raise NotImplementedError
+
+    def _check_rows(self, group: Group) -> None:
+        raise TypeError(
+            f"{self._name}: a parameter has a row-sparse gradient (Embedding(sparse=True)), which only SGD, Adagrad "
+            "and SparseAdam take"
+        )
 
     # --- groups ------------------------------------------------------------------------------
 
@@ -179,9 +220,19 @@ class Optimizer:
 
     # --- stepping ----------------------------------------------------------------------------
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        max_norm: float | None = None,
+        zero_grad: bool = False,
+    ) -> Any:
         """Update every parameter that has a gradient; returns what `closure` (which may compute the
         loss) returns.
+
+        max_norm: scale all gradients of the optimizer so that their common norm is at most this, as
+        `nn.utils.clip_grad_norm_` does and with the same bits, but within the update: the gradients stay as they are.
+        zero_grad: leave zeros in the gradients, written while they are in the cache.
         """
         loss = None
         if closure is not None:
@@ -191,9 +242,33 @@ class Optimizer:
             with aside():  # a replay must not make the state again
                 self._prepare()
         self._refresh()
-        for bucket in self._buckets:
-            self._update(bucket, [parameter.grad for parameter in bucket.params])
+        steps = [Step(self, bucket, zero_grad) for bucket in self._buckets]
+        if max_norm is not None:
+            self._clip(steps, max_norm)
+        for bucket, step in zip(self._buckets, steps):
+            self._update(bucket, step)
+            if zero_grad and step.rows:
+                for parameter in bucket.params:
+                    if isinstance(parameter.grad, RowSparse):
+                        parameter.grad = parameter.grad.empty()
         return loss
+
+    def _clip(self, steps: list[Step], max_norm: float) -> None:
+        """Give the kernels a scale for the gradients, in memory and never read here."""
+        if not (max_norm >= 0 and math.isfinite(max_norm)):
+            raise ValueError(f"{self._name}.step: max_norm must be a finite number >= 0, got {max_norm!r}")
+        number = {id(p): (step, i) for step in steps for i, p in enumerate(step.params)}
+        grads = []
+        for group in self.param_groups:  # in their own order, whatever the buckets
+            for parameter in group["params"]:
+                step, i = number[id(parameter)]
+                if step.grads[i] is not None:
+                    grads.append(step.grads[i])
+        with ts.no_grad():
+            total = gradient_norm(grads)
+            scale = ops.minimum(max_norm / (total + 1e-6), 1.0)
+            for step in steps:
+                step.hyper = ops.where(_scale_slot(step.hyper.size, step.hyper.device), scale, step.hyper)
 
     @replayed
     def _refresh(self) -> None:
@@ -210,6 +285,8 @@ class Optimizer:
             for parameter in group["params"]:
                 if set_to_none:
                     parameter.grad = None
+                elif isinstance(parameter.grad, RowSparse):
+                    parameter.grad = parameter.grad.empty()
                 elif parameter.grad is not None:
                     parameter.grad = ts.zeros_like(parameter.grad)
 
@@ -319,11 +396,11 @@ class Optimizer:
             except TypeError as error:
                 errors.append(str(error))
                 continue
-            shape = () if name == "step" else tuple(parameter.shape)
+            shape = () if name in NUMBERS else tuple(parameter.shape)
             if tuple(tensor.shape) != shape:
                 errors.append(f"{label}: shape {tuple(tensor.shape)} given, {shape} expected")
                 continue
-            tensor = tensor.astype(ts.float64 if name == "step" else parameter.dtype)
+            tensor = tensor.astype(ts.float64 if name in NUMBERS else parameter.dtype)
             if name == "step" and not (math.isfinite(float(tensor)) and float(tensor) >= 0):
                 errors.append(f"{label}: must be a finite number >= 0, got {float(tensor)}")
                 continue
@@ -381,6 +458,13 @@ def check_values(
     for key in below_one:
         if not 0 <= float(group[key]) < 1:
             raise ValueError(f"{name}: {key} must be in [0, 1), got {group[key]!r}")
+
+
+def check_betas(name: str, group: Group) -> None:
+    """ValueError unless group["betas"] are two numbers in [0, 1)."""
+    betas = group["betas"]
+    if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
+        raise ValueError(f"{name}: betas must be two numbers in [0, 1), got {betas!r}")
 
 
 def refuse(name: str, **options: bool) -> None:

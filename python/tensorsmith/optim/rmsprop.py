@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import rmsprop as step_rmsprop
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
-from tensorsmith.tensor import Tensor
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
 
 
 class RMSprop(Optimizer):
@@ -68,17 +67,18 @@ class RMSprop(Optimizer):
             names["grad_avg"] = 0.0
         return names
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         group, state = bucket.group, bucket.state
         centered = group["centered"]
         step_rmsprop(
             bucket.params,
-            grads,
+            step.grads,
             state["square_avg"],
             bucket.flat("momentum_buffer") if group["momentum"] > 0 else None,
             bucket.flat("grad_avg") if centered else None,
             state["step"],
-            bucket.hyper,
+            step.hyper,
             centered,
             group["maximize"],
+            zero_grads=step.zero,
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import sgd as step_sgd
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, check_values, refuse
-from tensorsmith.tensor import Tensor
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
 
 
 class SGD(Optimizer):
@@ -62,9 +61,19 @@ class SGD(Optimizer):
     def _names(self, group: Group) -> dict[str, float]:
         return {"step": 0.0, "momentum_buffer": 0.0} if group["momentum"] else {}
 
-    def _update(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+    def _update(self, bucket: Bucket, step: Step) -> None:
         group = bucket.group
-        momentum = step = None
+        momentum = count = None
         if group["momentum"]:
-            momentum, step = bucket.flat("momentum_buffer"), bucket.flat("step")
-        step_sgd(bucket.params, grads, momentum, step, bucket.hyper, group["nesterov"], group["maximize"])
+            momentum, count = bucket.flat("momentum_buffer"), bucket.flat("step")
+        step_sgd(
+            bucket.params, step.grads, momentum, count, step.hyper, group["nesterov"], group["maximize"],
+            step.rows, step.zero,
+        )  # fmt: skip
+
+    def _check_rows(self, group: Group) -> None:
+        if group["momentum"] != 0 or group["weight_decay"] != 0:
+            raise ValueError(
+                "SGD: a row-sparse gradient needs momentum 0 and weight_decay 0, got "
+                f"momentum={group['momentum']!r} and weight_decay={group['weight_decay']!r}"
+            )

@@ -9,13 +9,22 @@ import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
 from tensorsmith.ops.optim import gradient_norm
+from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
-    return [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+    gradients = []
+    for parameter in parameters:
+        gradient = parameter.grad
+        if isinstance(gradient, RowSparse):  # its rows, each there once
+            parameter.grad = gradient = gradient.coalesce()
+            gradient = gradient.data
+        if gradient is not None:
+            gradients.append(gradient)
+    return gradients
 
 
 def get_total_norm(

@@ -53,16 +53,6 @@ std::int64_t cholesky_one(T* a, std::int64_t n) {
   return 0;
 }
 
-template <class T>
-void exchange(T* a, T* b, std::int64_t n) {
-  if (a == b) return;
-  for (std::int64_t j = 0; j < n; j += Vec<T>::width) {
-    const Vec<T> x = load_tail(a + j, n - j);
-    store_tail(a + j, load_tail(b + j, n - j), n - j);
-    store_tail(b + j, x, n - j);
-  }
-}
-
 // a (m x n) = P L U in place: L below the diagonal, its own diagonal ones. pivots[i]: the row that was
 // swapped with row i. A column without a pivot stays as it is.
 template <class T>

@@ -63,6 +63,33 @@ TS_INLINE T dot(const T* x, const T* y, std::int64_t n) {
   return lanes[0];
 }
 
+template <class T>
+void exchange(T* a, T* b, std::int64_t n) {
+  if (a == b) return;
+  for (std::int64_t j = 0; j < n; j += Vec<T>::width) {
+    const Vec<T> x = load_tail(a + j, n - j);
+    store_tail(a + j, load_tail(b + j, n - j), n - j);
+    store_tail(b + j, x, n - j);
+  }
+}
+
+template <class T>
+T length(T a, T b) {  // sqrt(a^2 + b^2) without overflow
+  a = std::abs(a), b = std::abs(b);
+  const T high = a > b ? a : b, low = a > b ? b : a;
+  if (high == T(0)) return high;
+  const T r = low / high;
+  return high * std::sqrt(T(1) + r * r);
+}
+
+// The largest magnitude, or NaN if there is one.
+template <class T>
+T largest_of(const T* a, std::int64_t n) {
+  T most(0);
+  for (std::int64_t i = 0; i < n; ++i) most = std::abs(a[i]) > most || a[i] != a[i] ? std::abs(a[i]) : most;
+  return most;
+}
+
 // C (m x n, unit columns) -= A B, K deep; A and B have any strides. B is packed once, in the caller's
 // scratch.
 template <class T>

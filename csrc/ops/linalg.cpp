@@ -142,17 +142,19 @@ std::tuple<Array, Array> eigh(const Array& a, bool vectors) {
 std::tuple<Array, Array, Array> svd_square(const Array& a, bool vectors) {
   const char* operation = "svd";
   const Matrices x(operation, "a", a, true);
-  Array g = fresh(operation, a, x), s = empty(operation, a.dtype(), Shape{x.count, x.n});
-  Array w = vectors ? empty(operation, a.dtype(), x.batched(x.n, x.n)) : Array();
+  if (x.n > std::int64_t{1} << 16) value_error(operation, ": a may have at most 65536 rows, got ", x.n);
+  Array work = fresh(operation, a, x), s = empty(operation, a.dtype(), Shape{x.count, x.n});
+  const auto rows = [&] { return vectors ? empty(operation, a.dtype(), x.batched(x.n, x.n)) : Array(); };
+  Array u = rows(), v = rows();
   Array info = empty(operation, DType::int64, Shape{x.count});
-  if (g.size() > 0) {
-    launch<&Kernels::svd>(g, s, w, info);
+  if (work.size() > 0) {
+    launch<&Kernels::svd>(work, s, u, v, info);
     check_converged(operation, info);
   }
   if (!vectors)
     return {empty(operation, a.dtype(), Shape{0}), x.given_back(s), empty(operation, a.dtype(), Shape{0})};
-  const Array u = x.given_back(w);
-  return {u.transpose(u.ndim() - 2, u.ndim() - 1), x.given_back(s), x.given_back(g)};
+  const Array left = x.given_back(u);
+  return {left.transpose(left.ndim() - 2, left.ndim() - 1), x.given_back(s), x.given_back(v)};
 }
 
 }  // namespace ts::ops

@@ -366,7 +366,10 @@ def svd(a: Any, /, *, full_matrices: bool = True) -> SVD:
         u, s, vh = svd(_t(a), full_matrices=full_matrices)
         return SVD(_t(vh), s, _t(u))
     a, scale = unitary.scaled(a)
-    if full_matrices and m > n:
+    if m == n:
+        u, s, vh = core.svd_square(unitary.flushed(a), True)
+        return SVD(u, s * scale, vh)
+    if full_matrices:
         q, r = core.qr(a, True)
         u, s, vh = _svd_flushed(r[..., :n, :])
         return SVD(core.concat([core.matmul(q[..., :n], u), q[..., n:]], -1), s * scale, vh)
@@ -383,8 +386,9 @@ def svdvals(a: Any, /) -> Any:
     if unitary.is_complex(a):
         return unitary.halves(svdvals(unitary.embed(a)))
     a, scale = unitary.scaled(a)
-    r = core.qr(a if a.shape[-2] >= a.shape[-1] else _t(a))[1]
-    s = core.svd_square(unitary.flushed(r), False)[1]
+    if a.shape[-2] != a.shape[-1]:
+        a = core.qr(a if a.shape[-2] > a.shape[-1] else _t(a))[1]
+    s = core.svd_square(unitary.flushed(a), False)[1]
     return s * scale
 
 

@@ -114,3 +114,114 @@ def test_embedding_padding() -> None:
     weight = ts.ones((4, 2)).requires_grad_()
     ts.embedding([[0, 2], [2, 2]], weight, padding_idx=0).sum().backward()
     assert weight.grad.tolist() == [[0, 0], [0, 0], [3, 3], [0, 0]]
+
+
+def _views(x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Layouts whose axes join, do not join, and run backwards."""
+    wide = np.repeat(np.repeat(x, 2, 0), 3, 2)
+    return [
+        x,
+        np.asfortranarray(x),
+        x[::-1],
+        x[:, ::-1, ::-1],
+        wide[::2, :, ::3],
+        x.transpose(1, 2, 0).copy().transpose(2, 0, 1),
+    ]
+
+
+I, J, K = np.array([2, 0, -1, 2]), np.array([[1], [-2]]), np.array([0, 3, 3, 1])
+KEYS = [
+    (I,), (slice(None), J), (Ellipsis, K), (I, K % 4), (I, slice(None), K), (slice(1), J, K), (J, I), (J, I, K), (0, I),
+    (I, 1), (slice(None), 1, K), (None, I, None, K), (Ellipsis, 1, I[:1], None), (1, slice(None), K), (np.int64(1), J),
+    (True, I), (I[:1], False), ([],), ([[0, 1], [1, 0]],), (np.zeros((0, 2), int), slice(1, None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", range(6))
+@pytest.mark.parametrize("key", KEYS, ids=[str(i) for i in range(len(KEYS))])
+def test_array_keys_on_every_layout(key: Any, layout: int) -> None:
+    base = np.arange(60.0).reshape(3, 5, 4)
+    rng = np.random.default_rng(0)
+    masks = (base % 7 > 2, base[:, :, 0] % 3 > 0, base[0] % 5 > 1)
+    for k in (
+        key,
+        masks[0],
+        masks[1],
+        (slice(None), masks[2]),
+        (masks[1], slice(1, 3)),
+        (masks[1], 2),
+        (1, masks[2]),
+    ):
+        x = _views(base)[layout]
+
+        t = ts.asarray(x)
+        expected = x[k]
+        got = t[k]
+        assert got.shape == expected.shape
+        np.testing.assert_array_equal(got.numpy(), expected)
+        for value in (rng.normal(size=expected.shape), -1.5, rng.normal(size=expected.shape[-1:])):
+            mine, theirs = x.copy(order="K"), x.copy(order="K")
+            ts.asarray(mine)[k] = value
+            theirs[k] = value
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_array_keys_and_shared_memory() -> None:
+    x = ts.arange(6)
+    x[x] = x  # the key and the value are the target
+    assert x.tolist() == [0, 1, 2, 3, 4, 5]
+    x[ts.flip(x)] = x
+    assert x.tolist() == [5, 4, 3, 2, 1, 0]
+    m = ts.asarray([True, False, True])
+    m[m] = False
+    assert m.tolist() == [False] * 3
+    y = ts.arange(4.0)
+    y[y > 0] = y[3]
+    assert y.tolist() == [0, 3, 3, 3]
+
+
+def test_a_key_that_changes_later() -> None:
+    """A recording keeps the key as it was."""
+    for key in (np.array([0, 2]), ts.asarray([0, 2]), [0, 2], np.array([True, False, True])):
+        x = ts.arange(3.0).requires_grad_()
+        y = x[key]
+        key[:] = key[::-1] if isinstance(key, list) else 0 * key
+        y.sum().backward()
+        assert x.grad.tolist() == [1, 0, 1]
+
+
+def test_gradient_of_array_keys() -> None:
+    x = ts.arange(12.0).reshape(3, 4).requires_grad_()
+    y = x * 1
+    v = ts.arange(4.0).requires_grad_()
+    y[[0, 2, 0, 0], [1, 1, 1, 3]] = v  # (0, 1) twice: the later stays
+    (y * ts.arange(12.0).reshape(3, 4)).sum().backward()
+    assert v.grad.tolist() == [0, 9, 1, 3]
+    expected = np.arange(12.0).reshape(3, 4)
+    expected[[0, 2, 0], [1, 1, 3]] = 0
+    assert x.grad.tolist() == expected.tolist()
+    z = ts.tensor(np.arange(3) + 1j).requires_grad_()
+    (z[[1, 1, 2]] * ts.asarray([1, 1j, 2])).real.sum().backward()
+    np.testing.assert_array_equal(z.grad.numpy(), [0, 1 - 1j, 2])
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (np.array([3]), "index 3 .* axis 0 of x has size 3"),
+        ((slice(None), np.array([-6])), "index -6 .* axis 1 of x has size 5"),
+        (np.array([0.5]), "integers or booleans, got float64"),
+        (np.ones((3, 4), bool), "a mask of shape"),
+        ((I, K, I, I), "4 indices for 3 dimensions"),
+        ((I, K[:3]), "do not broadcast"),
+        ((Ellipsis, I, Ellipsis), "only one Ellipsis"),
+        ((7, I), "index 7 is out of range for axis 0"),
+    ],
+)
+def test_array_keys_that_do_not_fit(key: Any, message: str) -> None:
+    x = ts.zeros((3, 5, 4))
+    with pytest.raises(IndexError, match=message):
+        x[key]
+    with pytest.raises(IndexError, match=message):
+        x[key] = 1
+    assert not x.any()

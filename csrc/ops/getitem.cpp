@@ -18,8 +18,9 @@ std::int64_t bound(std::int64_t value, std::int64_t extent, std::int64_t low, st
 }  // namespace
 
 Array getitem(const Array& x, const Key& key) {
+  if (!key.arrays.empty()) return getitem_arrays(x, key);
   int consumed = 0, ellipses = 0;
-  for (const Index& i : key.items) {
+  for (const Index& i : key) {
     consumed += i.kind == Index::integer || i.kind == Index::slice;
     ellipses += i.kind == Index::ellipsis;
   }
@@ -28,7 +29,7 @@ Array getitem(const Array& x, const Key& key) {
     index_error("getitem: ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
   Array y = x;
   int axis = 0;
-  for (const Index& i : key.items) {
+  for (const Index& i : key) {
     switch (i.kind) {
       case Index::integer: {
         const std::int64_t extent = y.shape(axis);
@@ -55,6 +56,8 @@ Array getitem(const Array& x, const Key& key) {
       case Index::ellipsis:
         axis += x.ndim() - consumed;
         break;
+      case Index::array:
+        break;  // dealt with above
     }
   }
   return y;
@@ -62,6 +65,7 @@ Array getitem(const Array& x, const Key& key) {
 
 void setitem_(Array& x, const Key& key, const Operand& value) {
   check_writable("setitem", x);
+  if (!key.arrays.empty()) return setitem_arrays(x, key, value);
   Array target = getitem(x, key);
   if (!value.is_array()) return copy_into("setitem", value, target);
   // NumPy lets a value bring leading axes of extent 1.
@@ -78,7 +82,10 @@ Array setitem(const Array& x, const Key& key, const Operand& value) {
 
 Array getitem_backward(const Array& dy, const Key& key, const Shape& shape) {
   Array dx = zeros(shape, dy.dtype());
-  setitem_(dx, key, dy);
+  if (key.arrays.empty())
+    setitem_(dx, key, dy);
+  else
+    additem_arrays(dx, key, dy);
   return dx;
 }
 

@@ -78,6 +78,22 @@ Shape integers_from(const Argument& a) {
   return shape;
 }
 
+namespace {
+PyTypeObject* numpy_type(const char* name) {
+  const Ref numpy = checked(PyImport_ImportModule("numpy"));
+  return reinterpret_cast<PyTypeObject*>(checked(PyObject_GetAttrString(numpy.get(), name)).release());
+}
+}  // namespace
+
+bool is_ndarray(PyObject* o) {
+  static PyTypeObject* type = numpy_type("ndarray");
+  return PyObject_TypeCheck(o, type);
+}
+bool is_numpy_scalar(PyObject* o) {
+  static PyTypeObject* type = numpy_type("generic");
+  return PyObject_TypeCheck(o, type);
+}
+
 std::optional<Scalar> scalar_from(PyObject* o) {
   if (PyFloat_CheckExact(o)) return Scalar::of(PyFloat_AS_DOUBLE(o));
   if (PyBool_Check(o)) return Scalar::of(o == Py_True);
@@ -286,7 +302,8 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
     type_error(operation, ": cannot make an array of ", object == Py_None ? "None" : "a string");
   // Bytes hold text as far as NumPy is concerned; here they are a buffer of uint8.
   std::optional<Array> adopted = PyObject_CheckBuffer(object) ? adopt_buffer(object) : std::nullopt;
-  if (adopted) return share ? *adopted : ops::contiguous(ops::copy(*adopted));
+  // A NumPy scalar cannot be written to, what is made of it can.
+  if (adopted) return share && !is_numpy_scalar(object) ? *adopted : ops::contiguous(ops::copy(*adopted));
   const bool typed = typed_leaf(object);
   const Ref array = numpy_array(operation, object);
   adopted = adopt_buffer(array.get());

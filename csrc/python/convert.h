@@ -26,6 +26,9 @@ bool bool_from(const Argument& a);
 Shape integers_from(const Argument& a);               // an integer or a sequence of them
 std::optional<Scalar> scalar_from(PyObject* object);  // a Python or NumPy number
 
+bool is_ndarray(PyObject* object);
+bool is_numpy_scalar(PyObject* object);
+
 Device device_from(const char* operation,
                    PyObject* object);  // "cpu", "cuda" or "cuda:0"; ValueError otherwise
 

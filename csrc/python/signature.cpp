@@ -12,19 +12,6 @@ namespace {
 
 constexpr int kMaxDepth = 32;
 
-PyTypeObject* numpy_type(const char* name) {
-  const Ref numpy = checked(PyImport_ImportModule("numpy"));
-  return reinterpret_cast<PyTypeObject*>(checked(PyObject_GetAttrString(numpy.get(), name)).release());
-}
-bool is_ndarray(PyObject* o) {
-  static PyTypeObject* type = numpy_type("ndarray");
-  return PyObject_TypeCheck(o, type);
-}
-bool is_numpy_scalar(PyObject* o) {
-  static PyTypeObject* type = numpy_type("generic");
-  return PyObject_TypeCheck(o, type);
-}
-
 class Signer {
  public:
   Signature s;

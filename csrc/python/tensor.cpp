@@ -220,15 +220,16 @@ Py_ssize_t length(PyObject* self) {
       Py_ssize_t{-1});
 }
 
+// The key as the operation gets it.
+Ref recorded_key(PyObject* key, bool recording) {
+  return recording && !is_basic_key(key) ? frozen_key(key) : Ref::share(key);
+}
+
 PyObject* subscript(PyObject* self, PyObject* key) {
   static Op& op = find_op("getitem");
   return guarded([&]() -> PyObject* {
-    // Integers, slices, None and Ellipsis make views; the rest is indexing by arrays, in ops/getitem.py.
-    if (!is_basic_key(key)) {
-      static PyObject* method = PyUnicode_InternFromString("_getitem_arrays");
-      return into_python([&] { return PyObject_CallMethodOneArg(self, method, key); });
-    }
-    PyObject* arguments[] = {self, key};
+    const Ref used = recorded_key(key, g_grad_enabled && tracks_gradient(self));
+    PyObject* arguments[] = {self, used.get()};
     return apply(op, arguments);
   });
 }
@@ -238,20 +239,16 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
       [&] {
         if (!value) type_error("a tensor's elements cannot be deleted");
         static Op& op = find_op("setitem_");
-        Ref result, source = Ref::share(value);
+        Ref source = Ref::share(value);
         const DeviceScope scope(array_of(self).device());
         // Lists take the target's dtype without a stop at the default float.
         if (!is_tensor(value) && !scalar_from(value))
           source = make_tensor(array_from("setitem", value, true, false));
-        value = source.get();
-        if (is_basic_key(key)) {
-          PyObject* arguments[] = {self, key, value};
-          result = checked(apply(op, arguments));
-        } else {
-          static PyObject* method = PyUnicode_InternFromString("_setitem_arrays");
-          result = checked(
-              into_python([&] { return PyObject_CallMethodObjArgs(self, method, key, value, nullptr); }));
-        }
+        const bool recording =
+            g_grad_enabled && (tracks_gradient(self) || (is_tensor(value) && tracks_gradient(value)));
+        const Ref used = recorded_key(key, recording);
+        PyObject* arguments[] = {self, used.get(), source.get()};
+        checked(apply(op, arguments));
         return 0;
       },
       -1);

@@ -129,6 +129,8 @@ Array array_from(const char* operation, PyObject* object, bool share = false, bo
 
 // Integers, slices, None, Ellipsis, and tuples of them.
 bool is_basic_key(PyObject* key);
+// The key with copies of its arrays, for a recording: whoever changes them later changes no gradient.
+Ref frozen_key(PyObject* key);
 
 // The Python class that results are made of: a subclass of TensorBase without memory of its own.
 void set_tensor_type(PyTypeObject* type);

@@ -434,11 +434,6 @@ def _rebuild(array: np.ndarray[Any, Any], requires_grad: bool, device: str = "cp
 
 _core.install(Tensor, dtypes.ALL, dtypes.as_dtype)
 
-from tensorsmith.ops.getitem import _getitem_arrays, _setitem_arrays
-
-Tensor._getitem_arrays = _getitem_arrays  # type: ignore[attr-defined]
-Tensor._setitem_arrays = _setitem_arrays  # type: ignore[attr-defined]
-
 # Operations whose first argument is the tensor, under the same name.
 for _name in dir(core):
     if _name.startswith("_"):

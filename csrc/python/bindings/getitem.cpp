@@ -6,23 +6,33 @@ namespace ts::python {
 
 namespace {
 
+// Whether the item is no array: an integer (NumPy's too), a slice, None or Ellipsis.
 bool is_basic_item(PyObject* o) {
-  return (PyLong_Check(o) && !PyBool_Check(o)) || PySlice_Check(o) || o == Py_None || o == Py_Ellipsis;
+  if (PyLong_Check(o)) return !PyBool_Check(o);
+  return PySlice_Check(o) || o == Py_None || o == Py_Ellipsis ||
+         (PyIndex_Check(o) && !is_tensor(o) && !is_ndarray(o));
 }
 
-void append(std::vector<ops::Index>& items, PyObject* o) {
-  if (o == Py_None) {
-    items.push_back({ops::Index::new_axis});
-  } else if (o == Py_Ellipsis) {
-    items.push_back({ops::Index::ellipsis});
+void append(ops::Key& key, const Argument& a, PyObject* o) {
+  if (PyLong_CheckExact(o) || (is_basic_item(o) && PyIndex_Check(o))) {
+    const Py_ssize_t i = PyNumber_AsSsize_t(o, PyExc_IndexError);
+    if (i == -1 && PyErr_Occurred()) throw PythonError{};
+    key.push_back({ops::Index::integer, i});
   } else if (PySlice_Check(o)) {
     Py_ssize_t start, stop, step;
     if (PySlice_Unpack(o, &start, &stop, &step) < 0) throw PythonError{};
-    items.push_back({ops::Index::slice, start, stop, step});
+    key.push_back({ops::Index::slice, start, stop, step});
+  } else if (o == Py_None) {
+    key.push_back({ops::Index::new_axis});
+  } else if (o == Py_Ellipsis) {
+    key.push_back({ops::Index::ellipsis});
+  } else if (is_tensor(o)) {
+    key.push_back(array_of(o));
   } else {
-    const Py_ssize_t i = PyNumber_AsSsize_t(o, PyExc_IndexError);
-    if (i == -1 && PyErr_Occurred()) throw PythonError{};
-    items.push_back({ops::Index::integer, i});
+    Array index = array_from(a.operation, o, true);
+    if (index.size() == 0 && (PyList_Check(o) || PyTuple_Check(o)))
+      index = ops::astype(index, DType::int64, false);
+    key.push_back(std::move(index));
   }
 }
 
@@ -35,16 +45,27 @@ bool is_basic_key(PyObject* key) {
   return true;
 }
 
+Ref frozen_key(PyObject* key) {
+  const auto frozen = [](PyObject* item) {
+    return is_basic_item(item) ? Ref::share(item) : make_tensor(array_from("getitem", item));
+  };
+  if (!PyTuple_Check(key)) return frozen(key);
+  Ref items = checked(PyTuple_New(PyTuple_GET_SIZE(key)));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i)
+    PyTuple_SET_ITEM(items.get(), i, frozen(PyTuple_GET_ITEM(key, i)).release());
+  return items;
+}
+
 template <>
 struct Convert<ops::Key> {
   static constexpr Role role = Role::attribute;
-  ops::Key operator()(const Argument& a) {
-    ops::Key key;
+  ops::Key key;
+  const ops::Key& operator()(const Argument& a) {
     if (PyTuple_Check(a.object))
       for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a.object); ++i)
-        append(key.items, PyTuple_GET_ITEM(a.object, i));
+        append(key, a, PyTuple_GET_ITEM(a.object, i));
     else
-      append(key.items, a.object);
+      append(key, a, a.object);
     return key;
   }
 };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import tensorsmith.ops.fft  # public as tensorsmith.fft
+import tensorsmith.ops.getitem  # the rules of x[key]
 import tensorsmith.ops.linalg  # public as tensorsmith.linalg
 import tensorsmith.ops.optim  # steps of tensorsmith.optim; not part of the namespace
 from tensorsmith.ops.attention import *

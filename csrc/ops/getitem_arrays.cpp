@@ -1,0 +1,353 @@
+// Indexing by arrays, with NumPy's rules: integer arrays broadcast against each other; a mask stands for the
+// positions where it is true; the new axes stand where the arrays stood, or in front if a slice, None or
+// Ellipsis separates them.
+//
+// The key's basic parts make a view, in which the axes that arrays index come to stand side by side. They are
+// seen as one axis over the memory that they span, so that every element is at one number from its start: no
+// copy of x is made, whatever its strides.
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "core/launch.h"
+#include "ops/creation.h"
+#include "ops/device.h"
+#include "ops/elementwise.h"
+#include "ops/getitem.h"
+#include "ops/index.h"
+
+namespace ts::ops {
+
+namespace {
+
+// One array of the key: int64 positions in `count` axes joined into one of `extent` elements.
+struct Part {
+  Array index;
+  int count = 1;
+  std::int64_t extent = 1;
+};
+
+struct Arrays {
+  Array view;  // the axes that the arrays index are `count` from `place` on
+  int place = 0, count = 0;
+  std::vector<Part> parts;
+  Shape shape;  // what the arrays broadcast to
+
+  Shape result() const {
+    Shape y;
+    for (int i = 0; i < place; ++i) y.push_back(view.shape(i));
+    for (std::int64_t n : shape) y.push_back(n);
+    for (int i = place + count; i < view.ndim(); ++i) y.push_back(view.shape(i));
+    return y;
+  }
+};
+
+std::int64_t product(const Shape& shape, int from, int to) {
+  std::int64_t n = 1;
+  for (int i = from; i < to; ++i) n *= shape[i];
+  return n;
+}
+
+bool is_mask(const Array& index) { return index.dtype() == DType::boolean; }
+
+void check_mask(const Array& mask, const Array& x, int axis) {
+  // The array standard lets extents of 0 stand for any: such a mask chooses nothing.
+  bool fits = axis + mask.ndim() <= x.ndim();
+  for (int i = 0; fits && i < mask.ndim(); ++i)
+    fits = mask.shape(i) == x.shape(axis + i) || mask.shape(i) == 0;
+  if (!fits)
+    index_error("getitem: a mask of shape ", mask.shape(), " does not fit the axes from ", axis,
+                " on of an array of shape ", x.shape());
+}
+
+Shape common_shape(const std::vector<Part>& parts) {
+  Shape shape = parts[0].index.shape();
+  for (const Part& part : parts) {
+    const Shape& other = part.index.shape();
+    if (other == shape) continue;
+    const int rank = std::max(shape.rank(), other.rank());
+    for (int i = 1; i <= std::min(shape.rank(), other.rank()); ++i) {
+      const std::int64_t a = shape[shape.rank() - i], b = other[other.rank() - i];
+      if (a != b && a != 1 && b != 1)
+        index_error("getitem: index arrays of shapes ", shape, " and ", other, " do not broadcast");
+    }
+    Shape wide(rank, 1);
+    for (int i = 1; i <= rank; ++i) {
+      const std::int64_t a = i <= shape.rank() ? shape[shape.rank() - i] : 1;
+      wide[rank - i] = a != 1 || i > other.rank() ? a : other[other.rank() - i];
+    }
+    shape = wide;
+  }
+  return shape;
+}
+
+// Takes the key apart. `positions`: whether masks are turned into positions.
+Arrays take_apart(const Array& x, const Key& key, bool positions = true) {
+  int consumed = 0, ellipses = 0;
+  auto array = key.arrays.begin();
+  for (const Index& i : key) {
+    if (i.kind == Index::array) {
+      if (array->dtype() != DType::boolean && !is_integer(array->dtype()))
+        index_error("getitem: indices must be integers or booleans, got ", name(array->dtype()));
+      consumed += is_mask(*array) ? array->ndim() : 1;
+      ++array;
+    }
+    consumed += i.kind == Index::integer || i.kind == Index::slice;
+    ellipses += i.kind == Index::ellipsis;
+  }
+  if (ellipses > 1) index_error("getitem: an index can hold only one Ellipsis (...)");
+  if (consumed > x.ndim())
+    index_error("getitem: ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
+
+  Arrays y;
+  Key basic;
+  Shape indexed;              // axes of the view
+  int source = 0, axis = 0;   // of x, of the view
+  int first = -1, last = -1;  // items that are arrays or integers
+  bool separated = false;
+  array = key.arrays.begin();
+  int item = 0;
+  for (const Index& i : key) {
+    if (i.kind == Index::array || i.kind == Index::integer) {
+      if (first < 0) first = item, y.place = axis;
+      separated |= last >= 0 && last != item - 1;
+      last = item;
+    }
+    ++item;
+    switch (i.kind) {
+      case Index::array: {
+        Part part{to_device(*array++, x.device())};
+        if (!is_mask(part.index)) {
+          part.extent = x.shape(source);
+          part.index = checked_positions(part.index, source, part.extent);
+        } else {
+          part.count = part.index.ndim();
+          check_mask(part.index, x, source);
+          part.extent = product(x.shape(), source, source + part.count);
+          if (part.count == 0) {  // true or false: it picks all or nothing of a new axis
+            part.index = part.index.expand_dims(0);
+            basic.push_back({Index::new_axis});
+            indexed.push_back(axis++);
+            part.count = 1;
+            if (positions) part.index = nonzero_flat(part.index);
+            y.parts.push_back(std::move(part));
+            break;
+          }
+          if (positions) part.index = nonzero_flat(part.index);
+        }
+        for (int k = 0; k < part.count; ++k) {
+          basic.push_back({Index::slice, 0, INT64_MAX, 1});
+          indexed.push_back(axis++);
+          ++source;
+        }
+        y.parts.push_back(std::move(part));
+        break;
+      }
+      case Index::integer:
+        basic.push_back(i);
+        ++source;
+        break;
+      case Index::slice:
+        basic.push_back(i);
+        ++source, ++axis;
+        break;
+      case Index::new_axis:
+        basic.push_back(i);
+        ++axis;
+        break;
+      case Index::ellipsis:
+        basic.push_back(i);
+        source += x.ndim() - consumed, axis += x.ndim() - consumed;
+        break;
+    }
+  }
+  if (separated) y.place = 0;
+  y.count = indexed.rank();
+  y.view = getitem(x, basic);
+  if (y.count && (indexed[0] != y.place || indexed.back() != y.place + y.count - 1)) {
+    Shape order;
+    const auto is_indexed = [&](int a) {
+      return std::find(indexed.begin(), indexed.end(), a) != indexed.end();
+    };
+    for (int a = 0; a < y.view.ndim(); ++a)
+      if (!is_indexed(a)) order.push_back(a);
+    for (int k = 0; k < y.count; ++k) order.insert(y.place + k, indexed[k]);
+    y.view = y.view.permute(order);
+  }
+  if (positions) y.shape = common_shape(y.parts);
+  return y;
+}
+
+// The stride of the axes [from, to) as one, or nothing where they do not join.
+std::optional<std::int64_t> joined_stride(const Array& x, int from, int to) {
+  std::int64_t stride = 0, run = 1;
+  for (int i = to - 1; i >= from; --i) {
+    if (x.shape(i) == 1) continue;
+    if (run == 1)
+      stride = x.stride(i);
+    else if (x.stride(i) != stride * run)
+      return std::nullopt;
+    run *= x.shape(i);
+  }
+  return stride;
+}
+
+// What the kernels take: (A, N, B) and positions in N.
+struct Flat {
+  Array three, index;
+};
+
+// a + b * factor for int64 arrays that broadcast to `shape`; a may be absent.
+Array combined(const Array& a, const Array& b, std::int64_t factor, const Shape& shape) {
+  static const std::int64_t zeros[kMaxRank] = {};
+  Array y = b.broadcast_to("getitem", shape);
+  if (factor != 1) {
+    Array scaled = empty("getitem", DType::int64, shape);
+    launch<&Kernels::multiply>(y, In{{&factor, shape.data(), zeros, nullptr, shape.rank(), DType::int64}},
+                               scaled);
+    y = scaled;
+  }
+  if (!a) return y;
+  Array sum = empty("getitem", DType::int64, shape);
+  launch<&Kernels::add>(a, y, sum);
+  return sum;
+}
+
+// Nothing where axes of the view do not join.
+std::optional<Flat> flatten(const Arrays& arrays, const Array& view) {
+  const auto before = joined_stride(view, 0, arrays.place);
+  const auto after = joined_stride(view, arrays.place + arrays.count, view.ndim());
+  if (!before || !after) return std::nullopt;
+  Shape strides;
+  int axis = arrays.place;
+  std::int64_t start = 0, span = 1;
+  for (const Part& part : arrays.parts) {
+    const auto stride = joined_stride(view, axis, axis + part.count);
+    if (!stride) return std::nullopt;
+    axis += part.count;
+    strides.push_back(*stride);
+    const std::int64_t reach = part.extent ? (part.extent - 1) * *stride : 0;
+    if (reach < 0) start += reach;
+    span += reach < 0 ? -reach : reach;
+  }
+  // The largest step that divides all: one array needs no arithmetic then.
+  std::int64_t step = 0;
+  for (std::int64_t s : strides) step = std::gcd(step, s);
+  if (step == 0) step = 1;
+  Flat flat;
+  for (std::size_t k = 0; k < arrays.parts.size(); ++k) {
+    const Part& part = arrays.parts[k];
+    const std::int64_t stride = strides[static_cast<int>(k)];
+    Array index = part.index;
+    if (stride < 0) {  // counted from the other end
+      static const std::int64_t zeros[kMaxRank] = {};
+      std::int64_t end = part.extent - 1;
+      Array turned = empty("getitem", DType::int64, index.shape());
+      const Shape& shape = index.shape();
+      launch<&Kernels::subtract>(In{{&end, shape.data(), zeros, nullptr, shape.rank(), DType::int64}}, index,
+                                 turned);
+      index = turned;
+    }
+    flat.index = combined(flat.index, index, (stride < 0 ? -stride : stride) / step, arrays.shape);
+  }
+  const std::int64_t A = product(view.shape(), 0, arrays.place), M = size_of(arrays.shape);
+  const std::int64_t B = product(view.shape(), arrays.place + arrays.count, view.ndim());
+  if (const auto line = flat.index.view_as({M}))
+    flat.index = *line;
+  else
+    flat.index = *contiguous(flat.index).view_as({M});
+  flat.three = view.as_strided({A, (span - 1) / step + 1, B}, {*before, step, *after}, view.offset() + start);
+  return flat;
+}
+
+// With a dense copy of the view where its own axes do not join.
+Flat flatten_dense(const Arrays& arrays, Array& dense) {
+  dense = contiguous(copy(arrays.view));
+  return *flatten(arrays, dense);
+}
+
+using Write = void (*Kernels::*)(In, In, Out);
+
+// The view's elements, at the positions, from `value`, which has the result's shape.
+void write(const Arrays& arrays, Write kernel, const Array& value) {
+  const auto put = [&](Flat& flat) {
+    const std::int64_t A = flat.three.shape(0), M = flat.index.size(), B = flat.three.shape(2);
+    const auto source = value.view_as({A, M, B});
+    launch(kernel, flat.index, source ? *source : *contiguous(value).view_as({A, M, B}), flat.three);
+  };
+  if (auto flat = flatten(arrays, arrays.view)) return put(*flat);
+  Array dense, target = arrays.view;
+  Flat flat = flatten_dense(arrays, dense);
+  put(flat);
+  copy_into("setitem", dense, target);
+}
+
+// One mask alone, and one value for all that it chooses: no positions are needed.
+bool fill_masked(Array& x, const Key& key, const Operand& value) {
+  if (key.arrays.size() != 1 || !is_mask(key.arrays[0]) || key.arrays[0].ndim() == 0) return false;
+  if (value.is_array() && value.array().size() != 1) return false;
+  Arrays y = take_apart(x, key, false);
+  Array mask = y.parts[0].index, target = y.view;
+  if (target.size() == 0 || mask.size() == 0) return true;
+  if (may_overlap(mask, x)) mask = copy(mask);
+  for (int i = 0; i < y.place; ++i) mask = mask.expand_dims(0);
+  while (mask.ndim() < target.ndim()) mask = mask.expand_dims(mask.ndim());
+  Array one = value.is_array() ? astype(*contiguous(value.array()).view_as({}), x.dtype(), false)
+                               : full({}, value, x.dtype());
+  if (may_overlap(one, x)) one = copy(one);
+  const Shape& shape = target.shape();
+  launch<&Kernels::where>(mask.broadcast_to("setitem", shape),
+                          to_device(one, x.device()).broadcast_to("setitem", shape), target, target);
+  return true;
+}
+
+Array as_value(const Array& value, const Shape& shape, DType dtype) {
+  // NumPy lets a value bring leading axes of extent 1.
+  Array y = value;
+  while (y.ndim() > shape.rank() && y.shape(0) == 1) y = y.squeeze(0);
+  return astype(y, dtype, false).broadcast_to("setitem", shape);
+}
+
+}  // namespace
+
+Array getitem_arrays(const Array& x, const Key& key) {
+  const Arrays arrays = take_apart(x, key);
+  Array y = empty("getitem", x.dtype(), arrays.result());
+  if (y.size() == 0) return y;
+  Array dense;
+  const auto direct = flatten(arrays, arrays.view);
+  const Flat flat = direct ? *direct : flatten_dense(arrays, dense);
+  Array out = *y.view_as({flat.three.shape(0), flat.index.size(), flat.three.shape(2)});
+  launch<&Kernels::take>(flat.three, flat.index, out);
+  return y;
+}
+
+void setitem_arrays(Array& x, const Key& key, const Operand& value) {
+  if (fill_masked(x, key, value)) return;
+  Arrays arrays = take_apart(x, key);
+  const Shape shape = arrays.result();
+  Array source = value.is_array() ? as_value(to_device(value.array(), x.device()), shape, x.dtype())
+                                  : full({}, value, x.dtype()).broadcast_to("setitem", shape);
+  if (source.size() == 0) return;
+  if (may_overlap(source, x)) source = copy(source);
+  for (Part& part : arrays.parts)
+    if (may_overlap(part.index, x)) part.index = copy(part.index);
+  write(arrays, &Kernels::index_set, source);
+}
+
+void additem_arrays(Array& x, const Key& key, const Array& value) {
+  Arrays arrays = take_apart(x, key);
+  check_shape("getitem_backward", "dy", value, arrays.result());
+  if (value.size() == 0) return;
+  // A dense view: the parts of complex numbers, and halves, are added through index_add.
+  Array target = arrays.view, dense = zeros(arrays.view.shape(), x.dtype());
+  const Flat flat = *flatten(arrays, dense);
+  const std::int64_t A = product(dense.shape(), 0, arrays.place), M = flat.index.size();
+  const std::int64_t N = product(dense.shape(), arrays.place, arrays.place + arrays.count);
+  const std::int64_t B = product(dense.shape(), arrays.place + arrays.count, dense.ndim());
+  Array three = *dense.view_as({A, N, B});
+  index_add_(three, 1, flat.index, *contiguous(value).view_as({A, M, B}));
+  copy_into("getitem_backward", dense, target);
+}
+
+}  // namespace ts::ops

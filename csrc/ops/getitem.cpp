@@ -19,48 +19,55 @@ std::int64_t bound(std::int64_t value, std::int64_t extent, std::int64_t low, st
 
 Array getitem(const Array& x, const Key& key) {
   if (!key.arrays.empty()) return getitem_arrays(x, key);
-  int consumed = 0, ellipses = 0;
+  int consumed = 0, added = 0, dropped = 0, ellipses = 0;
   for (const Index& i : key) {
     consumed += i.kind == Index::integer || i.kind == Index::slice;
+    added += i.kind == Index::new_axis;
+    dropped += i.kind == Index::integer;
     ellipses += i.kind == Index::ellipsis;
   }
   if (ellipses > 1) index_error("getitem: an index can hold only one Ellipsis (...)");
   if (consumed > x.ndim())
     index_error("getitem: ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
-  Array y = x;
-  int axis = 0;
+  Shape shape, strides;
+  shape.resize(x.ndim() + added - dropped), strides.resize(shape.rank());
+  std::int64_t offset = x.offset();
+  int axis = 0, out = 0;  // of x, of the view
+  const auto keep = [&](int count) {
+    for (; count > 0; --count, ++axis, ++out) shape[out] = x.shape(axis), strides[out] = x.stride(axis);
+  };
   for (const Index& i : key) {
     switch (i.kind) {
       case Index::integer: {
-        const std::int64_t extent = y.shape(axis);
+        const std::int64_t extent = x.shape(axis);
         if (i.start < -extent || i.start >= extent)
-          index_error("getitem: index ", i.start, " is out of range for axis ", axis + x.ndim() - y.ndim(),
-                      " of extent ", extent);
-        y = y.select(axis, i.start < 0 ? i.start + extent : i.start);
+          index_error("getitem: index ", i.start, " is out of range for axis ", axis, " of extent ", extent);
+        offset += (i.start < 0 ? i.start + extent : i.start) * x.stride(axis++);
         break;
       }
       case Index::slice: {
-        const std::int64_t extent = y.shape(axis), low = i.step < 0 ? -1 : 0,
+        const std::int64_t extent = x.shape(axis), low = i.step < 0 ? -1 : 0,
                            high = i.step < 0 ? extent - 1 : extent;
         const std::int64_t start = bound(i.start, extent, low, high), stop = bound(i.stop, extent, low, high);
         std::int64_t length = 0;
         if (i.step > 0 && stop > start) length = (stop - start - 1) / i.step + 1;
         if (i.step < 0 && stop < start) length = (start - stop - 1) / -i.step + 1;
-        y = y.slice(axis, start, length, i.step);
-        ++axis;
+        if (length > 0) offset += start * x.stride(axis);
+        shape[out] = length, strides[out++] = x.stride(axis++) * i.step;
         break;
       }
       case Index::new_axis:
-        y = y.expand_dims(axis++);
+        shape[out] = 1, strides[out++] = 0;
         break;
       case Index::ellipsis:
-        axis += x.ndim() - consumed;
+        keep(x.ndim() - consumed);
         break;
       case Index::array:
         break;  // dealt with above
     }
   }
-  return y;
+  keep(x.ndim() - axis);
+  return x.as_strided(std::move(shape), std::move(strides), offset);
 }
 
 void setitem_(Array& x, const Key& key, const Operand& value) {

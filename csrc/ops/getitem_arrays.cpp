@@ -301,6 +301,43 @@ bool fill_masked(Array& x, const Key& key, const Operand& value) {
   return true;
 }
 
+// x[index] and x[mask] alone, where the strides of x let its axes join: what the kernels take, put together
+// without the steps above.
+struct Direct {
+  Array index;
+  int count;                // axes that the index stands for
+  std::int64_t shape[3];    // (1, N, B)
+  std::int64_t strides[3];  // of x
+  std::int64_t size;        // M
+  std::int64_t one = 1;
+
+  In positions() const { return In{{index.data(), &size, &one, index.storage(), 1, DType::int64}}; }
+  Shape result(const Array& x) const {
+    Shape y = index.shape();
+    for (int i = count; i < x.ndim(); ++i) y.push_back(x.shape(i));
+    return y;
+  }
+};
+
+std::optional<Direct> direct(const Array& x, const Key& key) {
+  if (key.end() - key.begin() != 1) return std::nullopt;
+  const Array& given = key.arrays[0];
+  const bool mask = is_mask(given);
+  const int count = mask ? given.ndim() : 1;
+  if (count == 0 || count > x.ndim() || given.device() != x.device()) return std::nullopt;
+  if (!mask && !is_integer(given.dtype())) return std::nullopt;
+  for (int i = 0; mask && i < count; ++i)
+    if (given.shape(i) != x.shape(i)) return std::nullopt;
+  const auto step = joined_stride(x, 0, count), inner = joined_stride(x, count, x.ndim());
+  if (!step || !inner) return std::nullopt;
+  const std::int64_t N = product(x.shape(), 0, count), B = product(x.shape(), count, x.ndim());
+  Direct d{
+      mask ? nonzero_flat(given) : checked_positions(given, 0, N), count, {1, N, B}, {0, *step, *inner}, 0};
+  if (!d.index.is_contiguous()) d.index = contiguous(d.index);
+  d.size = d.index.size();
+  return d;
+}
+
 Array as_value(const Array& value, const Shape& shape, DType dtype) {
   // NumPy lets a value bring leading axes of extent 1.
   Array y = value;
@@ -311,6 +348,14 @@ Array as_value(const Array& value, const Shape& shape, DType dtype) {
 }  // namespace
 
 Array getitem_arrays(const Array& x, const Key& key) {
+  if (const auto d = direct(x, key)) {
+    Array y = empty("getitem", x.dtype(), d->result(x));
+    const std::int64_t shape[3] = {1, d->size, d->shape[2]}, strides[3] = {0, d->shape[2], 1};
+    if (y.size())
+      launch<&Kernels::take>(In{{x.data(), d->shape, d->strides, x.storage(), 3, x.dtype()}}, d->positions(),
+                             Out{{y.data(), shape, strides, y.storage(), 3, y.dtype()}});
+    return y;
+  }
   const Arrays arrays = take_apart(x, key);
   Array y = empty("getitem", x.dtype(), arrays.result());
   if (y.size() == 0) return y;
@@ -324,6 +369,26 @@ Array getitem_arrays(const Array& x, const Key& key) {
 
 void setitem_arrays(Array& x, const Key& key, const Operand& value) {
   if (fill_masked(x, key, value)) return;
+  if (const auto d = direct(x, key)) {
+    alignas(16) unsigned char element[16];
+    const std::int64_t shape[3] = {1, d->size, d->shape[2]}, zeros[3] = {}, dense[3] = {0, d->shape[2], 1};
+    In source{{element, shape, zeros, nullptr, 3, x.dtype()}};
+    bool ready = !may_overlap(d->index, x);
+    if (!value.is_array()) {
+      write_scalar("setitem", value.scalar(), x.dtype(), element);
+    } else {
+      const Array& v = value.array();
+      ready = ready && v.dtype() == x.dtype() && v.device() == x.device() && v.is_contiguous() &&
+              v.shape() == d->result(x) && !may_overlap(v, x);
+      source = In{{v.data(), shape, dense, v.storage(), 3, v.dtype()}};
+    }
+    if (ready) {
+      if (d->size == 0 || d->shape[2] == 0) return;
+      Out out = x;
+      out.shape = d->shape, out.strides = d->strides, out.ndim = 3;
+      return launch<&Kernels::index_set>(d->positions(), source, out);
+    }
+  }
   Arrays arrays = take_apart(x, key);
   const Shape shape = arrays.result();
   Array source = value.is_array() ? as_value(to_device(value.array(), x.device()), shape, x.dtype())

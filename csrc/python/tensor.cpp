@@ -6,6 +6,8 @@
 #include "core/half.h"
 #include "core/watch.h"
 #include "ops/device.h"
+#include "ops/getitem.h"
+#include "ops/manipulate.h"
 #include "python/autograd.h"
 #include "python/jit.h"
 #include "python/op.h"
@@ -22,6 +24,12 @@ void tensor_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   if (t->weakrefs) PyObject_ClearWeakRefs(self);
+  if (!t->autograd) {
+    t->array.~Array();
+    type->tp_free(self);
+    Py_DECREF(type);
+    return;
+  }
   // A long chain of nodes frees itself recursively; the trashcan bounds the depth.
   Py_TRASHCAN_BEGIN(self, tensor_dealloc) delete t->autograd;
   t->autograd = nullptr;
@@ -220,17 +228,27 @@ Py_ssize_t length(PyObject* self) {
       Py_ssize_t{-1});
 }
 
-// The key as the operation gets it.
-Ref recorded_key(PyObject* key, bool recording) {
-  return recording && !is_basic_key(key) ? frozen_key(key) : Ref::share(key);
+// The key as a recording keeps it.
+Ref recorded_key(PyObject* key) { return is_basic_key(key) ? Ref::share(key) : frozen_key(key); }
+
+PyObject* view_or_copy(PyObject* self, Array y) {
+  const bool shares = y.storage() == array_of(self).storage();
+  if (shares) as_tensor(self)->shares_storage = true;
+  Ref result = make_tensor(std::move(y));
+  as_tensor(result.get())->shares_storage = shares;
+  return result.release();
 }
 
 PyObject* subscript(PyObject* self, PyObject* key) {
-  static Op& op = find_op("getitem");
   return guarded([&]() -> PyObject* {
-    const Ref used = recorded_key(key, g_grad_enabled && tracks_gradient(self));
-    PyObject* arguments[] = {self, used.get()};
-    return apply(op, arguments);
+    if (g_grad_enabled && tracks_gradient(self)) {
+      static Op& op = find_op("getitem");
+      const Ref used = recorded_key(key);
+      PyObject* arguments[] = {self, used.get()};
+      return apply(op, arguments);
+    }
+    const DeviceScope scope(array_of(self).device());
+    return view_or_copy(self, ops::getitem(array_of(self), key_from(key)));
   });
 }
 
@@ -238,23 +256,29 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
   return guarded(
       [&] {
         if (!value) type_error("a tensor's elements cannot be deleted");
-        static Op& op = find_op("setitem_");
-        Ref source = Ref::share(value);
         const DeviceScope scope(array_of(self).device());
+        const std::optional<Scalar> scalar = scalar_from(value);
         // Lists take the target's dtype without a stop at the default float.
-        if (!is_tensor(value) && !scalar_from(value))
-          source = make_tensor(array_from("setitem", value, true, false));
-        const bool recording =
-            g_grad_enabled && (tracks_gradient(self) || (is_tensor(value) && tracks_gradient(value)));
-        const Ref used = recorded_key(key, recording);
-        PyObject* arguments[] = {self, used.get(), source.get()};
-        checked(apply(op, arguments));
+        Ref source = Ref::share(value);
+        if (!scalar && !is_tensor(value)) source = make_tensor(array_from("setitem", value, true, false));
+        const bool tracked = !scalar && tracks_gradient(source.get());
+        if (g_grad_enabled && (tracked || as_tensor(self)->autograd)) {
+          static Op& op = find_op("setitem_");
+          const Ref used = recorded_key(key);
+          PyObject* arguments[] = {self, used.get(), source.get()};
+          checked(apply(op, arguments));
+        } else {
+          ops::setitem_(array_of(self), key_from(key),
+                        scalar ? Operand(*scalar) : Operand(array_of(source.get())));
+        }
         return 0;
       },
       -1);
 }
 
 // --- attributes --------------------------------------------------------------------------------
+
+constexpr char kPermuteDims[] = "permute_dims", kMatrixTranspose[] = "matrix_transpose";
 
 PyObject* tuple_of(const Shape& values) {
   PyObject* tuple = PyTuple_New(values.rank());
@@ -268,6 +292,22 @@ PyObject* get_strides(PyObject* self, void*) {
   for (int i = 0; i < strides.rank(); ++i) strides[i] *= itemsize(array_of(self).dtype());
   return tuple_of(strides);
 }
+// The axes reversed (T), or the last two swapped (mT).
+template <const char* operation>
+PyObject* get_transposed(PyObject* self, void*) {
+  return guarded([&]() -> PyObject* {
+    const Array& x = array_of(self);
+    if (x.ndim() < 2 || (g_grad_enabled && tracks_gradient(self))) {
+      static Op& op = find_op(operation);
+      PyObject* arguments[] = {self, Py_None};
+      return apply(op, arguments);
+    }
+    if (operation == kMatrixTranspose || x.ndim() == 2)
+      return view_or_copy(self, x.transpose(x.ndim() - 2, x.ndim() - 1));
+    return view_or_copy(self, ops::permute_dims(x, Axes{}));
+  });
+}
+
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(array_of(self).ndim()); }
 PyObject* get_size(PyObject* self, void*) { return PyLong_FromLongLong(array_of(self).size()); }
 PyObject* get_itemsize(PyObject* self, void*) {
@@ -387,6 +427,8 @@ PyObject* register_hook(PyObject* self, PyObject* hook) {
 PyGetSetDef getset[] = {
     {"shape", get_shape, nullptr, "The extents, a tuple of int.", nullptr},
     {"strides", get_strides, nullptr, "The distance in bytes between neighbours along each axis.", nullptr},
+    {"T", get_transposed<kPermuteDims>, nullptr, "The axes in reverse order.", nullptr},
+    {"mT", get_transposed<kMatrixTranspose>, nullptr, "The last two axes swapped.", nullptr},
     {"ndim", get_ndim, nullptr, "The number of axes.", nullptr},
     {"size", get_size, nullptr, "The number of elements.", nullptr},
     {"itemsize", get_itemsize, nullptr, "Bytes in an element.", nullptr},

@@ -16,6 +16,10 @@
 
 #include "core/array.h"
 
+namespace ts::ops {
+class Key;
+}
+
 namespace ts::python {
 
 // An owned reference.
@@ -127,6 +131,8 @@ DType dtype_from(const char* operation, PyObject* object);
 // without `narrow`.
 Array array_from(const char* operation, PyObject* object, bool share = false, bool narrow = true);
 
+// What stands between the brackets.
+ops::Key key_from(PyObject* object);
 // Integers, slices, None, Ellipsis, and tuples of them.
 bool is_basic_key(PyObject* key);
 // The key with copies of its arrays, for a recording: whoever changes them later changes no gradient.

@@ -24,6 +24,8 @@ class TensorBase:
     __hash__: ClassVar[Callable[..., int]]
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    T: Any
+    mT: Any
     ndim: int
     size: int
     itemsize: int

@@ -68,16 +68,6 @@ class Tensor(_core.TensorBase):
     # --- description ------------------------------------------------------------------------------
 
     @property
-    def T(self) -> Any:
-        """The axes in reverse order."""
-        return core.permute_dims(self)
-
-    @property
-    def mT(self) -> Any:
-        """The last two axes swapped."""
-        return core.matrix_transpose(self)
-
-    @property
     def data(self) -> Any:
         """The same memory without gradient history; assigning replaces the memory."""
         return self.detach()

@@ -13,7 +13,7 @@ bool is_basic_item(PyObject* o) {
          (PyIndex_Check(o) && !is_tensor(o) && !is_ndarray(o));
 }
 
-void append(ops::Key& key, const Argument& a, PyObject* o) {
+void append(ops::Key& key, PyObject* o) {
   if (PyLong_CheckExact(o) || (is_basic_item(o) && PyIndex_Check(o))) {
     const Py_ssize_t i = PyNumber_AsSsize_t(o, PyExc_IndexError);
     if (i == -1 && PyErr_Occurred()) throw PythonError{};
@@ -29,7 +29,7 @@ void append(ops::Key& key, const Argument& a, PyObject* o) {
   } else if (is_tensor(o)) {
     key.push_back(array_of(o));
   } else {
-    Array index = array_from(a.operation, o, true);
+    Array index = array_from("getitem", o, true);
     if (index.size() == 0 && (PyList_Check(o) || PyTuple_Check(o)))
       index = ops::astype(index, DType::int64, false);
     key.push_back(std::move(index));
@@ -56,18 +56,19 @@ Ref frozen_key(PyObject* key) {
   return items;
 }
 
+ops::Key key_from(PyObject* object) {
+  ops::Key key;
+  if (PyTuple_Check(object))
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) append(key, PyTuple_GET_ITEM(object, i));
+  else
+    append(key, object);
+  return key;
+}
+
 template <>
 struct Convert<ops::Key> {
   static constexpr Role role = Role::attribute;
-  ops::Key key;
-  const ops::Key& operator()(const Argument& a) {
-    if (PyTuple_Check(a.object))
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a.object); ++i)
-        append(key, a, PyTuple_GET_ITEM(a.object, i));
-    else
-      append(key, a, a.object);
-    return key;
-  }
+  ops::Key operator()(const Argument& a) { return key_from(a.object); }
 };
 
 void bind_getitem(PyObject* m) {

@@ -8,6 +8,7 @@
 
 #include "cpu/index.h"
 #include "cpu/kernels.h"
+#include "cpu/lines.h"
 #include "cpu/parallel.h"
 
 namespace ts::cpu::TS_ISA {
@@ -43,11 +44,37 @@ TS_INLINE void prefetch(const void* p, std::int64_t bytes, bool write) {
   }
 }
 
+// Single elements from many lines that lie one after another: false where the lines are few or lie otherwise.
+template <class T>
+bool take_lines(In x, In index, Out y) {
+  constexpr std::int64_t W = Vec<T>::width;
+  const std::int64_t A = y.shape[0], M = y.shape[1], blocks = (M + W - 1) / W;
+  if (A < 8 || x.strides[1] != 1 || y.strides[1] != 1) return false;
+  if (blocks * static_cast<std::int64_t>(sizeof(LineTap<T>)) > static_cast<std::int64_t>(kScratchBytes))
+    return false;
+  LineTap<T>* const taps = static_cast<LineTap<T>*>(scratch());
+  for (std::int64_t i = 0; i < blocks; ++i)
+    taps[i] = LineTap<T>(index.as<std::int64_t>() + i * W * index.strides[0], index.strides[0],
+                         M - i * W < W ? M - i * W : W, x.shape[1]);
+  parallel_ranges(A, kGrainBytes / (M * static_cast<std::int64_t>(sizeof(T))) + 1,
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t a = begin; a < end; ++a) {
+                      const T* const from = x.as<T>() + a * x.strides[0];
+                      T* const to = y.as<T>() + a * y.strides[0];
+                      for (std::int64_t i = 0; i < M / W; ++i) taps[i](from).store(to + i * W);
+                      if (M % W) taps[blocks - 1](from).store_partial(to + M / W * W, M % W);
+                    }
+                  });
+  return true;
+}
+
 template <class T>
 void take_typed(In x, In index, Out y) {
   const std::int64_t M = y.shape[1], B = y.shape[2];
   const std::int64_t rows = y.shape[0] * M;
   if (!rows || !B) return;
+  if constexpr (sizeof(T) == 4 || sizeof(T) == 8)
+    if (B == 1 && take_lines<T>(x, index, y)) return;
   const std::int64_t row_bytes = B * static_cast<std::int64_t>(sizeof(T));
   const bool dense = B == 1 || (x.strides[2] == 1 && y.strides[2] == 1);
   const std::int64_t xs = x.strides[1], xb = x.strides[2], ys = y.strides[1], yb = y.strides[2],

@@ -30,7 +30,11 @@ class Generator {
     U64 lane;
     for (int i = 0; i < kGroupBlocks; ++i)
       lane.r[i] = static_cast<std::uint64_t>((i & 1) * (kGroupBlocks / 2) + (i >> 1));
-    const U64 c = lane + U64(counter_ + static_cast<std::uint64_t>(block));
+    blocks_at(lane + U64(static_cast<std::uint64_t>(block)), w);
+  }
+  // The blocks whose numbers the lanes hold.
+  TS_INLINE void blocks_at(U64 block, U64 (&w)[4]) const {
+    const U64 c = block + U64(counter_);
     w[0] = c;
     w[1] = c >> 32;
     w[2] = U64(stream_);

@@ -73,18 +73,19 @@ struct BoxMuller {
     return log_u * Vec<T>(T(-2));
   }
 
-  // word: uniform bits, 32 of them for float, 64 for double.
-  TS_INLINE static Vec<T> radius(Vec<Word> word) {
+  // word: uniform bits, 32 of them for float, 64 for double; to a number in (0, 1].
+  TS_INLINE static Vec<T> open(Vec<Word> word) {
     if constexpr (sizeof(T) == 4) {
       // The word rounded once to float, on every level alike, + 1/2, over 2^32.
       const Vec<float> high = convert<float>(bit_cast<std::int32_t>(word >> 16));
       const Vec<float> low = convert<float>(bit_cast<std::int32_t>(word & Vec<std::uint32_t>(0xffffu)));
       const Vec<float> w = fma(high, Vec<float>(65536.0f), low);
-      return sqrt(minus_two_log(fma(w, Vec<float>(0x1p-32f), Vec<float>(0x1p-33f))));
+      return fma(w, Vec<float>(0x1p-32f), Vec<float>(0x1p-33f));
     } else {
-      return sqrt(minus_two_log(fma(to_double_53(word), Vec<double>(0x1p-53), Vec<double>(0x1p-54))));
+      return fma(to_double_53(word), Vec<double>(0x1p-53), Vec<double>(0x1p-54));
     }
   }
+  TS_INLINE static Vec<T> radius(Vec<Word> word) { return sqrt(minus_two_log(open(word))); }
 
   TS_INLINE static void pair(Vec<Word> a, Vec<Word> b, Vec<T>& z0, Vec<T>& z1) {
     constexpr int kBits = 8 * sizeof(T);

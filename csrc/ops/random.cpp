@@ -34,6 +34,25 @@ void check_probability(const char* op, double p) {
   if (!(p >= 0 && p <= 1)) value_error(op, ": p must be in [0, 1], got ", p);
 }
 
+// x as the kernels take it: float64, of `shape` flattened, one number for all with stride 0; ValueError
+// unless every one is in [low, high), or [low, high] if `closed`.
+Array parameters(const char* op, const char* argument, const Array& x, const Shape& shape, double low,
+                 double high, bool closed = false) {
+  check_domain(op, argument, x.dtype(), Domain::numeric);
+  Array numbers = contiguous(astype(x, DType::float64, false));
+  host_read(op, numbers.storage());
+  if (numbers.device() == Device::cpu) {
+    const double* const at = numbers.data_as<double>();
+    for (std::int64_t i = 0; i < numbers.size(); ++i)
+      if (!(at[i] >= low && (closed ? at[i] <= high : at[i] < high)))
+        value_error(op, ": ", argument, " must be in [", low, ", ", high, closed ? "]" : ")", ", got ",
+                    at[i]);
+  }
+  const std::int64_t n = checked_size(op, shape, 8);
+  if (numbers.size() == 1) return numbers.as_strided({n / 8}, {0}, numbers.offset());
+  return *contiguous(numbers.broadcast_to(op, shape)).view_as({n / 8});
+}
+
 // Runs fill(y) on x itself or, where x is not row-major, on a fresh y that is then copied into it.
 template <class Fill>
 void fill_in_place(const char* op, Array& x, DType dtype, const Fill& fill) {
@@ -78,6 +97,46 @@ Array random_normal(Array& state, const Shape& shape, double mean, double std, s
   return y;
 }
 
+Array random_exponential(Array& state, const Shape& shape, double scale, std::optional<DType> dtype) {
+  check_random_state("random_exponential", state);
+  if (!(scale >= 0) || !std::isfinite(scale))
+    value_error("random_exponential: scale must be finite and >= 0, got ", scale);
+  Array y = empty("random_exponential", floating("random_exponential", dtype), shape);
+  launch<&Kernels::random_exponential>(state, y, scale);
+  return y;
+}
+
+Array random_gamma(Array& state, const Array& k, const std::optional<Shape>& shape,
+                   std::optional<DType> dtype) {
+  const char* op = "random_gamma";
+  check_random_state(op, state);
+  const Shape s = shape.value_or(k.shape());
+  const Array shapes = parameters(op, "shape", k, s, 0, INFINITY);
+  Array y = empty(op, floating(op, dtype), s);
+  if (y.size()) launch<&Kernels::random_gamma>(state, shapes, *y.view_as({y.size()}));
+  return y;
+}
+
+Array random_poisson(Array& state, const Array& mean, const std::optional<Shape>& shape) {
+  const char* op = "random_poisson";
+  check_random_state(op, state);
+  const Shape s = shape.value_or(mean.shape());
+  const Array means = parameters(op, "mean", mean, s, 0, 0x1p52);
+  Array y = empty(op, DType::int64, s);
+  if (y.size()) launch<&Kernels::random_poisson>(state, means, *y.view_as({y.size()}));
+  return y;
+}
+
+Array random_binomial(Array& state, const Array& n, const Array& p, const std::optional<Shape>& shape) {
+  const char* op = "random_binomial";
+  check_random_state(op, state);
+  const Shape s = shape ? *shape : broadcast_shapes(op, n.shape(), p.shape());
+  const Array counts = parameters(op, "n", n, s, 0, 0x1p40), chances = parameters(op, "p", p, s, 0, 1, true);
+  Array y = empty(op, DType::int64, s);
+  if (y.size()) launch<&Kernels::random_binomial>(state, counts, chances, *y.view_as({y.size()}));
+  return y;
+}
+
 Array random_bernoulli(Array& state, const Shape& shape, double p) {
   check_random_state("random_bernoulli", state);
   check_probability("random_bernoulli", p);
@@ -118,6 +177,15 @@ void normal_(Array& x, Array& state, double mean, double std) {
   check_moments("normal_", mean, std);
   fill_in_place("normal_", x, x.dtype(),
                 [&](Array& y) { launch<&Kernels::random_normal>(state, y, mean, std); });
+}
+
+void exponential_(Array& x, Array& state, double lambd) {
+  check_random_state("exponential_", state);
+  check_writable("exponential_", x);
+  check_domain("exponential_", "x", x.dtype(), Domain::floating);
+  if (!(lambd > 0)) value_error("exponential_: lambd must be > 0, got ", lambd);
+  fill_in_place("exponential_", x, x.dtype(),
+                [&](Array& y) { launch<&Kernels::random_exponential>(state, y, 1 / lambd); });
 }
 
 void bernoulli_(Array& x, Array& state, double p) {

@@ -7,6 +7,7 @@ that it used. `tensorsmith.random` is this module's public face.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.manipulate import broadcast_shapes
+from tensorsmith.ops.sort import topk
 from tensorsmith.tensor import Tensor
 
 __all__: list[str] = []  # `tensorsmith.random` names what is public
@@ -149,12 +152,16 @@ for _op, _doc in (
     (core.random_bits, "uint32: the generator's words themselves."),
     (core.random_uniform, "Uniform in [low, high), with 24 (float32) or 53 (float64) random bits."),
     (core.random_normal, "Normal by Box and Muller's transform."),
+    (core.random_exponential, "Exponential: -scale ln u."),
+    (core.random_gamma, "Gamma of shape parameter k and scale 1 (Marsaglia and Tsang)."),
+    (core.random_poisson, "Poisson: inversion, from a mean of 10 on Hörmann's PTRS."),
+    (core.random_binomial, "Binomial: inversion, from n min(p, 1 - p) = 10 on Hörmann's BTRS."),
     (core.random_bernoulli, "True with probability p, to 2**-33."),
     (core.random_integers, "Integers in [low, high); bias below 2**-32."),
     (core.random_permutation, "0 ... n - 1 in random order (Fisher and Yates)."),
 ):
     define(_op, _doc + " `state` is a generator's uint64 {seed, counter, stream}.")
-for _op in (core.uniform_, core.normal_, core.bernoulli_):
+for _op in (core.uniform_, core.normal_, core.exponential_, core.bernoulli_):
     define(_op, "The draw of the same name into x.", x=lambda dy: core.zeros_like(dy))
 
 
@@ -191,6 +198,169 @@ def normal(
 def standard_normal(size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Normal numbers with mean 0 and standard deviation 1."""
     return core.random_normal(_state("standard_normal", generator), _shape(size), 0.0, 1.0, dtype)
+
+
+def exponential(
+    scale: float = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """Exponential numbers with mean `scale` >= 0, never 0 unless scale is."""
+    return core.random_exponential(_state("exponential", generator), _shape(size), scale, dtype)
+
+
+def _size(size: Any, *parameters: Any) -> Any:
+    """The shape of a draw, or None where tensors of parameters say it."""
+    if size is not None or any(getattr(p, "ndim", 0) for p in parameters):
+        return size
+    return ()
+
+
+def gamma(
+    shape: Any, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """Gamma numbers with density x^(shape - 1) exp(-x / scale) / (Gamma(shape) scale^shape).
+
+    shape, scale: numbers or tensors, which broadcast; shape >= 0. ValueError for negative or infinite ones.
+    """
+    state = _state("gamma", generator)
+    number = isinstance(scale, (int, float))
+    if not bool(core.all(core.greater_equal(asarray(scale), 0))):
+        raise ValueError(f"gamma: scale must be >= 0, got {scale}")
+    if not number and size is None:
+        size = broadcast_shapes(getattr(shape, "shape", ()), scale.shape)
+    y = core.random_gamma(state, asarray(shape), _size(size, shape), dtype)
+    return y if number and scale == 1.0 else core.multiply(y, scale)
+
+
+def standard_gamma(
+    shape: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """Gamma numbers of scale 1."""
+    return gamma(shape, 1.0, size, dtype, generator)
+
+
+def chisquare(df: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
+    """Sums of df squares of normal numbers; df > 0, a number or a tensor."""
+    return gamma(asarray(df) * 0.5 if isinstance(df, Tensor) else df / 2, 2.0, size, dtype, generator)
+
+
+def beta(a: Any, b: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
+    """Beta numbers, density proportional to x^(a - 1) (1 - x)^(b - 1): the share of one of two gamma numbers."""
+    if size is None:
+        size = broadcast_shapes(getattr(a, "shape", ()), getattr(b, "shape", ()))
+    x, y = (gamma(k, 1.0, size, "float64", generator) for k in (a, b))
+    return core.astype(core.divide(x, core.add(x, y)), core.zeros((), dtype).dtype)
+
+
+def dirichlet(alpha: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
+    """Points of the simplex, (*size, K) for alpha (K)."""
+    alpha = asarray(alpha)
+    lead = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    x = gamma(core.broadcast_to(alpha, (*lead, *alpha.shape)), 1.0, None, "float64", generator)
+    return core.astype(core.divide(x, core.sum(x, -1, None, True)), core.zeros((), dtype).dtype)
+
+
+def poisson(lam: Any = 1.0, size: Any = None, generator: Generator | None = None) -> Any:
+    """int64 counts of events with mean `lam` >= 0, a number or a tensor."""
+    return core.random_poisson(_state("poisson", generator), asarray(lam), _size(size, lam))
+
+
+def binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
+    """int64 counts of successes in n trials of probability p: numbers or tensors, which broadcast."""
+    return core.random_binomial(_state("binomial", generator), asarray(n), asarray(p), _size(size, n, p))
+
+
+def _weights(name: str, p: Any) -> Any:
+    """Probabilities, or weights of any sum, as float64."""
+    p = core.astype(asarray(p), "float64")
+    if p.ndim < 1 or p.shape[-1] < 1:
+        raise ValueError(f"{name}: there must be at least one probability, got shape {tuple(p.shape)}")
+    fine = core.logical_and(core.isfinite(p), core.greater_equal(p, 0))
+    if not bool(core.all(fine)) or not bool(core.all(core.greater(core.sum(p, -1), 0))):
+        raise ValueError(f"{name}: probabilities must be finite and >= 0, and not all 0")
+    return p
+
+
+def categorical(
+    probs: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None
+) -> Any:
+    """int64 (*, num_samples): positions drawn with probability proportional to `probs` (*, C), as torch.multinomial.
+
+    Without replacement no position comes twice in a row, and they come in the order in which they were drawn.
+    ValueError where a row has not enough positive weights for that.
+    """
+    name = "categorical"
+    state = _state(name, generator)
+    p = _weights(name, probs)
+    if num_samples < 1:
+        raise ValueError(f"{name}: num_samples must be >= 1, got {num_samples}")
+    if replacement:
+        sums = core.cumsum(p, -1)
+        total = sums[..., -1:]
+        u = core.multiply(
+            core.random_uniform(state, (*p.shape[:-1], num_samples), 0.0, 1.0, "float64"), total
+        )
+        # Rounding must not lead behind the last positive weight.
+        last = core.sum(core.less(sums, total), -1, None, True)
+        lines = core.reshape(sums, (-1, p.shape[-1]))
+        found = [
+            core.searchsorted(line, at, True)
+            for line, at in zip(lines, core.reshape(u, (-1, num_samples)), strict=True)
+        ]
+        y = core.reshape(core.stack(found, 0), u.shape)
+        return core.minimum(y, last)
+    if num_samples > p.shape[-1] or bool(core.any(core.less(core.sum(core.greater(p, 0), -1), num_samples))):
+        raise ValueError(
+            f"{name}: {num_samples} samples without replacement need as many positive probabilities in every row"
+        )
+    # The smallest of exponential numbers of rates p come in the order of draws without replacement.
+    e = core.random_exponential(state, p.shape, 1.0, "float64")
+    _, index = topk(core.divide(p, e), num_samples)
+    return index
+
+
+def choice(
+    a: Any, size: Any = None, replace: bool = True, p: Any = None, generator: Generator | None = None
+) -> Any:
+    """Elements of `a` (an integer stands for 0 ... a - 1; a tensor for its slices along axis 0) with equal
+    probability, or in proportion to p.
+    """
+    count = a if isinstance(a, int) else asarray(a).shape[0]
+    shape = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    number = math.prod(shape)
+    if p is not None:
+        if tuple(asarray(p).shape) != (count,):
+            raise ValueError(f"choice: p must have shape ({count},), got {tuple(asarray(p).shape)}")
+        index = categorical(p, max(number, 1), replace, generator)[:number]
+    elif replace:
+        index = integers(0, count, number, generator=generator)
+    else:
+        if number > count:
+            raise ValueError(f"choice: {number} samples without replacement from {count}")
+        index = permutation(count, generator=generator)[:number]
+    index = core.reshape(index, shape)
+    return index if isinstance(a, int) else core.take(asarray(a), index, 0)
+
+
+def multinomial(n: int, pvals: Any, size: Any = None, generator: Generator | None = None) -> Any:
+    """int64 (*size, K): how often each of K outcomes of probabilities `pvals` comes in n trials."""
+    p = _weights("multinomial", pvals).numpy()
+    if p.ndim != 1 or p[:-1].sum() > 1 + 1e-9:
+        raise ValueError("multinomial: pvals must be one dimension of probabilities with a sum of at most 1")
+    shape = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    left = core.full(shape, n, "int64")
+    rest = 1.0
+    counts = []
+    for chance in p[:-1]:
+        share = min(max(float(chance) / rest, 0.0), 1.0) if rest > 0 else 0.0
+        counts.append(binomial(left, share, shape, generator))
+        left = core.subtract(left, counts[-1])
+        rest -= float(chance)
+    return core.stack([*counts, left], -1)
+
+
+def exponential_(x: Any, lambd: float = 1.0, *, generator: Generator | None = None) -> Any:
+    """Fill x with exponential numbers of rate lambd > 0 (mean 1 / lambd); returns x."""
+    return core.exponential_(x, _state("exponential_", generator, x), lambd)
 
 
 def bernoulli(p: Any = 0.5, size: Any = None, generator: Generator | None = None) -> Any:
@@ -244,5 +414,5 @@ def bernoulli_(x: Any, p: float = 0.5, *, generator: Generator | None = None) ->
     return core.bernoulli_(x, _state("bernoulli_", generator, x), p)
 
 
-for _method in (uniform_, normal_, bernoulli_):
+for _method in (uniform_, normal_, exponential_, bernoulli_):
     setattr(Tensor, _method.__name__, _method)

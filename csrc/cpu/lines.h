@@ -1,0 +1,64 @@
+// Many lines read at the same positions: y[m] = x[c[m]] for every line, a register of outputs from a shuffle.
+//
+// Neighbouring outputs of a resampled, padded or flipped line read neighbouring inputs. Where the positions
+// of a register of outputs lie within two registers of inputs, two loads and a shuffle bring them; else they
+// are read one by one. Which it is, and the shuffle's lanes, is found once for all lines.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/simd.h"
+
+namespace ts::cpu::TS_ISA {
+
+template <class T>
+struct LineTap {
+  static constexpr std::int64_t W = Vec<T>::width;
+  using Lanes = typename Vec<T>::MaskReg;
+
+  std::int64_t base, second;  // where the registers of inputs begin; how many elements the second has
+  bool near;                  // the lanes are relative to base
+  bool two;                   // registers
+  std::int64_t count;         // outputs: the first lanes
+  IntOf<T> lane[W];           // near: relative to base
+  std::int64_t far[W];        // else: positions
+
+  // at[0 .. count): positions in a line of N elements. Lanes behind read what lane 0 does.
+  LineTap(const std::int64_t* at, std::int64_t stride, std::int64_t n, std::int64_t N) : second(0), count(n) {
+    std::int64_t low = at[0], high = at[0];
+    for (std::int64_t i = 0; i < n; ++i) {
+      far[i] = at[i * stride];
+      low = far[i] < low ? far[i] : low;
+      high = far[i] > high ? far[i] : high;
+    }
+    for (std::int64_t i = n; i < W; ++i) far[i] = far[0];
+    // The first register lies wholly in the line where that is long enough.
+    base = low + W <= N ? low : N - W;
+    if (base < 0) base = 0;
+    two = high - base >= W;
+    if (two) second = N - base - W < W ? N - base - W : W;
+#if defined(__AVX2__)
+    near = N >= W && high - base < 2 * W;
+#else
+    near = false;  // no shuffle by variable lanes
+#endif
+    for (std::int64_t i = 0; i < W; ++i) lane[i] = static_cast<IntOf<T>>(far[i] - base);
+  }
+
+  TS_INLINE Vec<T> operator()(const T* line) const {
+    Vec<T> y;
+    if (near) {
+      Lanes lanes;
+      std::memcpy(&lanes, lane, sizeof lanes);
+      const Vec<T> first = Vec<T>::load(line + base);
+      if (!two) return Vec<T>(typename Vec<T>::Reg(__builtin_shuffle(first.r, lanes)));
+      const Vec<T> next =
+          second == W ? Vec<T>::load(line + base + W) : Vec<T>::load_partial(line + base + W, second);
+      return Vec<T>(typename Vec<T>::Reg(__builtin_shuffle(first.r, next.r, lanes)));
+    }
+    for (std::int64_t i = 0; i < W; ++i) y.r[i] = line[far[i]];
+    return y;
+  }
+};
+
+}  // namespace ts::cpu::TS_ISA

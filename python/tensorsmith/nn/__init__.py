@@ -110,9 +110,18 @@ from tensorsmith.nn.pool import (
     LPPool1d,
     LPPool2d,
     Upsample,
+    ChannelShuffle,
+    Fold,
+    LPPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+    PixelShuffle,
+    PixelUnshuffle,
+    Unfold,
 )
 from tensorsmith.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from tensorsmith.nn.sparse import Embedding
+from tensorsmith.nn.sparse import Embedding, EmbeddingBag
 from tensorsmith.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -164,6 +173,16 @@ __all__ = [
     "AdaptiveMaxPool3d",
     "LPPool1d",
     "LPPool2d",
+    "EmbeddingBag",
+    "ChannelShuffle",
+    "Fold",
+    "LPPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Unfold",
     "Upsample",
     "ConstantPad1d",
     "ConstantPad2d",

@@ -6,21 +6,25 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
 from tensorsmith.ops import resample
+from tensorsmith.ops.sparse import limit_rows
 from tensorsmith.tensor import Tensor
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "affine_grid", "avg_pool1d", "avg_pool3d", "celu",
-    "cosine_embedding_loss", "cosine_similarity", "gaussian_nll_loss", "glu", "grid_sample", "group_norm",
-    "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "instance_norm", "interpolate",
-    "kl_div", "lp_pool1d", "lp_pool2d", "lp_pool3d", "margin_ranking_loss", "max_pool1d", "max_pool3d", "mish",
-    "multi_margin_loss", "multilabel_soft_margin_loss", "normalize", "pad", "pairwise_distance", "poisson_nll_loss",
-    "prelu", "relu6", "rms_norm", "selu", "soft_margin_loss", "softmin", "softshrink", "softsign", "tanhshrink",
-    "threshold", "triplet_margin_loss",
+    "channel_shuffle", "cosine_embedding_loss", "cosine_similarity", "embedding_bag", "fold", "gaussian_nll_loss",
+    "glu", "grid_sample", "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "hinge_embedding_loss", "instance_norm", "interpolate", "kl_div", "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    "margin_ranking_loss", "max_pool1d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish",
+    "multi_margin_loss", "multilabel_soft_margin_loss", "normalize", "pad", "pairwise_distance", "pixel_shuffle",
+    "pixel_unshuffle", "poisson_nll_loss", "prelu", "relu6", "rms_norm", "selu", "soft_margin_loss", "softmin",
+    "softshrink", "softsign", "tanhshrink", "threshold", "triplet_margin_loss", "unfold",
 ]  # fmt: skip
 
 interpolate, pad = resample.interpolate, resample.pad
@@ -193,15 +197,18 @@ def max_pool1d(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
-    """The maximum of each window of (N, C, L) or (C, L)."""
+) -> Any:
+    """The maximum of each window of (N, C, L) or (C, L); with return_indices also where the maxima lie."""
     name = "max_pool1d"
-    _checks.only(name, "return_indices", return_indices, False)
     _lifted(name, input, 1)
     k, p, d = (_single(value) for value in (kernel_size, padding, dilation))
     s = k if stride is None else _single(stride)
-    y = ops.max_pool2d(ops.expand_dims(input, -2), (1, k), (1, s), (0, p), (1, d), ceil_mode)
-    return ops.squeeze(y, -2)
+    options = ((1, k), (1, s), (0, p), (1, d), ceil_mode)
+    wide = ops.expand_dims(input, -2)
+    y = ops.squeeze(ops.max_pool2d(wide, *options), -2)
+    if not return_indices:
+        return y
+    return y, ops.squeeze(ops.max_pool2d_indices(wide.detach(), *options), -2)
 
 
 def avg_pool1d(
@@ -238,10 +245,11 @@ def max_pool3d(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
-    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W)."""
+) -> Any:
+    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W); with return_indices also the int64 positions of
+    the maxima in their flattened volume.
+    """
     name = "max_pool3d"
-    _checks.only(name, "return_indices", return_indices, False)
     _lifted(name, input, 3)
     k, p, d = (
         _triple(name, a, v, least)
@@ -252,11 +260,65 @@ def max_pool3d(
         )
     )
     s = k if stride is None else _triple(name, "stride", stride)
-    return _by_planes(
-        input,
-        lambda x: ops.max_pool2d(x, k[1:], s[1:], p[1:], d[1:], ceil_mode),
-        lambda x: ops.max_pool2d(x, (k[0], 1), (s[0], 1), (p[0], 0), (d[0], 1), ceil_mode),
+    planes = (k[1:], s[1:], p[1:], d[1:], ceil_mode)
+    depths = ((k[0], 1), (s[0], 1), (p[0], 0), (d[0], 1), ceil_mode)
+    y = _by_planes(input, lambda x: ops.max_pool2d(x, *planes), lambda x: ops.max_pool2d(x, *depths))
+    if not return_indices:
+        return y
+    x = input.detach()
+    lead, (depth, height, width) = tuple(x.shape[:-3]), x.shape[-3:]
+    flat = ops.reshape(x, (-1, depth, height, width))
+    within = ops.max_pool2d_indices(flat, *planes)  # in each plane
+    p_, q_ = within.shape[-2:]
+    tops = ops.reshape(ops.max_pool2d(flat, *planes), (-1, 1, depth, p_ * q_))
+    at = ops.max_pool2d_indices(tops, *depths)  # which plane, and where in it
+    index = ops.take_along_axis(
+        ops.reshape(within, (-1, depth * p_ * q_)), ops.reshape(at, (at.shape[0], -1)), axis=1
     )
+    index = ops.reshape(index, at.shape) + ops.floor_divide(at, p_ * q_) * (height * width)
+    return y, ops.reshape(index, (*lead, at.shape[-2], p_, q_))
+
+
+def _max_unpool(rank: int) -> Any:
+    def unpool(
+        input: Tensor,
+        indices: Tensor,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        output_size: Any = None,
+    ) -> Tensor:
+        name = unpool.__name__
+        _lifted(name, input, rank)
+        if tuple(indices.shape) != tuple(input.shape):
+            raise ValueError(
+                f"{name}: indices have shape {tuple(indices.shape)}, input {tuple(input.shape)}; they must agree"
+            )
+        kernel = _checks.several(name, "kernel_size", kernel_size, rank)
+        steps = kernel if stride is None else _checks.several(name, "stride", stride, rank)
+        pads = (padding,) * rank if isinstance(padding, int) else tuple(padding)
+        sizes = tuple(
+            (n - 1) * s - 2 * p + k
+            for n, s, p, k in zip(input.shape[-rank:], steps, pads, kernel, strict=True)
+        )
+        if output_size is not None:
+            wanted = tuple(output_size)[-rank:]
+            if any(abs(w - n) >= s for w, n, s in zip(wanted, sizes, steps, strict=True)):
+                raise ValueError(
+                    f"{name}: output_size must be within a stride of {sizes}, got {tuple(output_size)}"
+                )
+            sizes = wanted
+        return ops.max_unpool(input, indices, sizes)
+
+    unpool.__name__ = f"max_unpool{rank}d"
+    unpool.__doc__ = (
+        f"Zeros but for the elements of input, which go to the `indices` that max_pool{rank}d returned: its partial "
+        "inverse. output_size resolves which of the sizes that pool to input's is meant."
+    )
+    return unpool
+
+
+max_unpool1d, max_unpool2d, max_unpool3d = (_max_unpool(r) for r in (1, 2, 3))
 
 
 def avg_pool3d(
@@ -285,9 +347,12 @@ def avg_pool3d(
 def _adaptive(kind: str, rank: int) -> Any:
     pool = resample.adaptive_avg_pool if kind == "avg" else resample.adaptive_max_pool
 
-    def adaptive(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
-        _checks.only(adaptive.__name__, "return_indices", return_indices, False)
-        return pool(input, (output_size,) * rank if output_size is None else output_size, rank)
+    def adaptive(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+        sizes = (output_size,) * rank if output_size is None else output_size
+        if kind == "avg":
+            _checks.only(adaptive.__name__, "return_indices", return_indices, False)
+            return pool(input, sizes, rank)
+        return resample.adaptive_max_pool(input, sizes, rank, return_indices)
 
     adaptive.__name__ = f"adaptive_{kind}_pool{rank}d"
     word = "means" if kind == "avg" else "maxima"
@@ -321,6 +386,176 @@ def _avg_pool2d(input: Tensor, *options: Any) -> Tensor:
 lp_pool1d, lp_pool2d, lp_pool3d = (
     _lp_pool(r, pool) for r, pool in ((1, avg_pool1d), (2, _avg_pool2d), (3, avg_pool3d))
 )
+
+# --- rearrangements -------------------------------------------------------------------------------
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """(*, C r^2, H, W) -> (*, C, H r, W r): channels become r x r blocks of pixels (Shi et al. 2016)."""
+    r = _checks.integer("pixel_shuffle", "upscale_factor", upscale_factor)
+    if input.ndim < 3 or input.shape[-3] % (r * r):
+        raise ValueError(
+            f"pixel_shuffle: input must be (*, C, H, W) with C a multiple of {r * r}, got shape {tuple(input.shape)}"
+        )
+    *lead, c, h, w = input.shape
+    x = ops.reshape(input, (-1, c // (r * r), r, r, h, w))
+    return ops.reshape(ops.permute_dims(x, (0, 1, 4, 2, 5, 3)), (*lead, c // (r * r), h * r, w * r))
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """(*, C, H r, W r) -> (*, C r^2, H, W): the inverse of pixel_shuffle."""
+    r = _checks.integer("pixel_unshuffle", "downscale_factor", downscale_factor)
+    if input.ndim < 3 or input.shape[-2] % r or input.shape[-1] % r:
+        raise ValueError(
+            f"pixel_unshuffle: input must be (*, C, H, W) with multiples of {r} for H and W, got shape "
+            f"{tuple(input.shape)}"
+        )
+    *lead, c, h, w = input.shape
+    x = ops.reshape(input, (-1, c, h // r, r, w // r, r))
+    return ops.reshape(ops.permute_dims(x, (0, 1, 3, 5, 2, 4)), (*lead, c * r * r, h // r, w // r))
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """Channels (N, C, ...) in the order first of each group, second of each group, ... (Zhang et al. 2018)."""
+    g = _checks.integer("channel_shuffle", "groups", groups)
+    if input.ndim < 3 or input.shape[1] % g:
+        raise ValueError(
+            f"channel_shuffle: input must be (N, C, ...) with C a multiple of {g}, got shape {tuple(input.shape)}"
+        )
+    n, c, *rest = input.shape
+    return ops.reshape(ops.swapaxes(ops.reshape(input, (n, g, c // g, *rest)), 1, 2), (n, c, *rest))
+
+
+def _columns(name: str, size: tuple[int, ...], options: Any) -> tuple[Any, tuple[int, int], tuple[int, int]]:
+    """Where window l's tap k reads in the padded plane: int64 (K L); the padded extents; the padding."""
+    k, d, p, s = options
+    full = (size[0] + 2 * p[0], size[1] + 2 * p[1])
+    counts = [(full[i] - d[i] * (k[i] - 1) - 1) // s[i] + 1 for i in (0, 1)]
+    if min(counts) < 1:
+        raise ValueError(f"{name}: windows of {k} do not fit an image of {size} padded by {p}")
+    rows, cols = (np.arange(k[i])[:, None] * d[i] + np.arange(counts[i]) * s[i] for i in (0, 1))
+    at = rows[:, None, :, None] * full[1] + cols[None, :, None, :]
+    return ts.asarray(at.reshape(-1)), full, p
+
+
+def _window_options(name: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Any:
+    pads = (padding,) * 2 if isinstance(padding, int) else tuple(padding)
+    return (
+        _checks.several(name, "kernel_size", kernel_size, 2),
+        _checks.several(name, "dilation", dilation, 2),
+        pads,
+        _checks.several(name, "stride", stride, 2),
+    )
+
+
+def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """The windows of (N, C, H, W) as columns: (N, C KH KW, L), L windows in row-major order; zeros around."""
+    name = "unfold"
+    _lifted(name, input, 2)
+    batch = input if input.ndim == 4 else ops.expand_dims(input, 0)
+    options = _window_options(name, kernel_size, dilation, padding, stride)
+    at, full, p = _columns(name, tuple(batch.shape[-2:]), options)
+    n, c = batch.shape[:2]
+    flat = ops.reshape(pad(batch, (p[1], p[1], p[0], p[0])), (n, c, full[0] * full[1]))
+    y = ops.reshape(ops.index_select(flat, 2, at), (n, c * math.prod(options[0]), -1))
+    return y if input.ndim == 4 else y[0]
+
+
+def fold(
+    input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """(N, C KH KW, L) -> (N, C, H, W): each column's window added to where `unfold` takes it from."""
+    name = "fold"
+    if input.ndim not in (2, 3):
+        raise ValueError(
+            f"{name}: input must be (N, C KH KW, L) or (C KH KW, L), got shape {tuple(input.shape)}"
+        )
+    batch = input if input.ndim == 3 else ops.expand_dims(input, 0)
+    options = _window_options(name, kernel_size, dilation, padding, stride)
+    size = _checks.several(name, "output_size", output_size, 2)
+    at, full, p = _columns(name, size, options)
+    taps = math.prod(options[0])
+    n, rows, count = batch.shape
+    if rows % taps or taps * count != at.size:
+        raise ValueError(
+            f"{name}: input must be (N, C {taps}, {at.size // taps}) for these windows of {size}, got shape "
+            f"{tuple(input.shape)}"
+        )
+    columns = ops.reshape(batch, (n, rows // taps, taps * count))
+    y = ops.index_add(ops.zeros((n, rows // taps, full[0] * full[1]), batch.dtype), 2, at, columns)
+    y = ops.reshape(y, (n, rows // taps, *full))[..., p[0] : p[0] + size[0], p[1] : p[1] + size[1]]
+    return y if input.ndim == 3 else y[0]
+
+
+# --- bags -----------------------------------------------------------------------------------------
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Sums, means or maxima of bags of rows of `weight` (V, D): input (B, L) holds a bag in each row, or input (K,)
+    bags that begin at `offsets` (B,). Empty bags give 0. The rows are never gathered for sums and means.
+
+    per_sample_weights: of input's shape, for mode "sum". padding_idx: a row that counts for nothing.
+    """
+    name = "embedding_bag"
+    _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
+    _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
+    _checks.only(name, "sparse", sparse, False)
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ValueError(
+                f"{name}: offsets go with an input of one dimension, got shape {tuple(input.shape)}"
+            )
+        bags, length = input.shape
+        starts = ops.arange(bags + 1) * length
+    elif input.ndim == 1 and offsets is not None:
+        starts = ops.astype(offsets, "int64")
+        if not include_last_offset:
+            starts = ops.concat((starts, ops.full((1,), input.size, ts.int64)))
+        bags = starts.size - 1
+    else:
+        raise ValueError(
+            f"{name}: input must be (B, L), or (K,) with offsets, got shape {tuple(input.shape)}"
+        )
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise ValueError(f'{name}: per_sample_weights go with mode "sum", got {mode!r}')
+        if tuple(per_sample_weights.shape) != tuple(input.shape):
+            raise ValueError(
+                f"{name}: per_sample_weights have shape {tuple(per_sample_weights.shape)}, input {tuple(input.shape)}"
+            )
+        per_sample_weights = ops.reshape(per_sample_weights, (-1,))
+    rows = ops.reshape(input, (-1,))
+    if padding_idx is not None:
+        kept = rows != padding_idx % weight.shape[0]
+        before = ops.concat((ops.zeros((1,), ts.int64), ops.cumsum(ops.astype(kept, "int64"))))
+        starts, where = ops.take(before, starts, axis=0), ops.flatnonzero(kept)
+        rows = ops.take(rows, where, axis=0)
+        if per_sample_weights is not None:
+            per_sample_weights = ops.take(per_sample_weights, where, axis=0)
+    if max_norm is not None:
+        limit_rows(weight, rows, float(max_norm), float(norm_type))
+    if mode != "max":
+        y = ops.csr_matmul(weight, starts, rows, per_sample_weights, 0)
+        lengths = ops.maximum(starts[1:] - starts[:-1], 1)
+        return y if mode == "sum" else y / ops.expand_dims(lengths, 1).astype(y.dtype)
+    used = starts[1:] > starts[:-1]
+    full = ops.flatnonzero(used)
+    kept_starts = ops.concat((ops.take(starts, full, axis=0), starts[-1:]))
+    tops = ops.segment_reduce(ops.embedding(rows, weight), kept_starts, "max")
+    return ops.index_copy(ops.zeros((bags, weight.shape[1]), weight.dtype), 0, full, tops)
+
 
 # --- distances and losses -------------------------------------------------------------------------
 

@@ -148,11 +148,14 @@ def max_pool2d(
     dilation: Pair = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
-    """The maximum of each window of (N, C, H, W) or (C, H, W)."""
-    if return_indices:
-        _checks.only("max_pool2d", "return_indices", return_indices, False)
-    return ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+) -> Any:
+    """The maximum of each window of (N, C, H, W) or (C, H, W); with return_indices also the int64 positions of the
+    maxima in their flattened plane, which `max_unpool2d` takes.
+    """
+    y = ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+    if not return_indices:
+        return y
+    return y, ops.max_pool2d_indices(input.detach(), kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def avg_pool2d(

@@ -20,6 +20,7 @@ class MaxPool2d(Module):
         kernel_size, padding, dilation: an int or (height, width).
         stride: the same; None means `kernel_size`.
         ceil_mode: keep a last window that hangs over the edge.
+        return_indices: return (maxima, their positions), for `MaxUnpool2d`.
     """
 
     def __init__(
@@ -36,7 +37,6 @@ class MaxPool2d(Module):
         _checks.pair("MaxPool2d", "stride", kernel_size if stride is None else stride)
         _checks.pair("MaxPool2d", "padding", padding, 0)
         _checks.pair("MaxPool2d", "dilation", dilation)
-        _checks.only("MaxPool2d", "return_indices", return_indices, False)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -44,9 +44,15 @@ class MaxPool2d(Module):
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
 
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.max_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+    def forward(self, input: Tensor) -> Any:
+        return functional.max_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            self.return_indices,
         )
 
     def extra_repr(self) -> str:
@@ -133,12 +139,12 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        _checks.only(self._get_name(), "return_indices", return_indices, False)
         self._set(
             kernel_size=kernel_size,
             stride=kernel_size if stride is None else stride,
             padding=padding,
             dilation=dilation,
+            return_indices=return_indices,
             ceil_mode=ceil_mode,
         )
 
@@ -229,19 +235,25 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     _function = staticmethod(functional.adaptive_avg_pool3d)
 
 
-class AdaptiveMaxPool1d(_AdaptivePool):
+class _AdaptiveMaxPool(_Pool):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__()
+        self._set(output_size=output_size, return_indices=return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """The maxima of `output_size` windows that cover the last axis."""
 
     _function = staticmethod(functional.adaptive_max_pool1d)
 
 
-class AdaptiveMaxPool2d(_AdaptivePool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """The maxima of `output_size` windows that cover each of the last two axes; None keeps one."""
 
     _function = staticmethod(functional.adaptive_max_pool2d)
 
 
-class AdaptiveMaxPool3d(_AdaptivePool):
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """The maxima of `output_size` windows that cover each of the last three axes; None keeps one."""
 
     _function = staticmethod(functional.adaptive_max_pool3d)
@@ -287,4 +299,99 @@ class Upsample(_Pool):
             mode=mode,
             align_corners=align_corners,
             recompute_scale_factor=recompute_scale_factor,
+        )
+
+
+class _MaxUnpool(_Pool):
+    kernel_size: Any
+    stride: Any
+    padding: Any
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self._set(kernel_size=kernel_size, stride=kernel_size if stride is None else stride, padding=padding)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:  # type: ignore[override]
+        return type(self)._function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """The partial inverse of `MaxPool1d(return_indices=True)`: zeros but for the maxima."""
+
+    _function = staticmethod(functional.max_unpool1d)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """The partial inverse of `MaxPool2d(return_indices=True)`: zeros but for the maxima."""
+
+    _function = staticmethod(functional.max_unpool2d)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """The partial inverse of `MaxPool3d(return_indices=True)`: zeros but for the maxima."""
+
+    _function = staticmethod(functional.max_unpool3d)
+
+
+class LPPool3d(_LPPool):
+    """(sum x^p)^(1/p) over each window of (N, C, D, H, W) or (C, D, H, W)."""
+
+    _function = staticmethod(functional.lp_pool3d)
+
+
+class PixelShuffle(_Pool):
+    """(*, C r^2, H, W) -> (*, C, H r, W r): channels become blocks of pixels."""
+
+    _function = staticmethod(functional.pixel_shuffle)
+
+    def __init__(self, upscale_factor: int) -> None:
+        super().__init__()
+        self._set(upscale_factor=upscale_factor)
+
+
+class PixelUnshuffle(_Pool):
+    """(*, C, H r, W r) -> (*, C r^2, H, W): the inverse of `PixelShuffle`."""
+
+    _function = staticmethod(functional.pixel_unshuffle)
+
+    def __init__(self, downscale_factor: int) -> None:
+        super().__init__()
+        self._set(downscale_factor=downscale_factor)
+
+
+class ChannelShuffle(_Pool):
+    """Channels in the order first of each group, second of each group, ..."""
+
+    _function = staticmethod(functional.channel_shuffle)
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self._set(groups=groups)
+
+
+class Unfold(_Pool):
+    """The windows of (N, C, H, W) as columns (N, C KH KW, L)."""
+
+    _function = staticmethod(functional.unfold)
+
+    def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
+        super().__init__()
+        self._set(kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
+
+
+class Fold(_Pool):
+    """Columns (N, C KH KW, L) added up to images (N, C, *output_size)."""
+
+    _function = staticmethod(functional.fold)
+
+    def __init__(
+        self, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    ) -> None:
+        super().__init__()
+        self._set(
+            output_size=output_size,
+            kernel_size=kernel_size,
+            dilation=dilation,
+            padding=padding,
+            stride=stride,
         )

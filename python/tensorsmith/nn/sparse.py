@@ -107,3 +107,82 @@ class Embedding(Module):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)}"
         return text
+
+
+class EmbeddingBag(Module):
+    """Sums, means or maxima of bags of rows of `weight`: `functional.embedding_bag`.
+
+    Args:
+        padding_idx: a row that counts for nothing; negative counts from the end.
+        max_norm, norm_type: rows whose norm is larger are scaled to it when they are looked up, in place.
+        scale_grad_by_freq, sparse: PyTorch's; only their defaults are supported.
+    """
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        name = "EmbeddingBag"
+        self.num_embeddings = _checks.integer(name, "num_embeddings", num_embeddings)
+        self.embedding_dim = _checks.integer(name, "embedding_dim", embedding_dim)
+        _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
+        _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
+        _checks.only(name, "sparse", sparse, False)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(
+                    f"{name}: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got {padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.max_norm, self.norm_type, self.mode = max_norm, norm_type, mode
+        self.include_last_offset, self.padding_idx = include_last_offset, padding_idx
+        shape = (self.num_embeddings, self.embedding_dim)
+        if _weight is None:
+            self.weight = Parameter(ts.empty(shape, dtype=dtype))
+            self.reset_parameters()
+        else:
+            if tuple(_weight.shape) != shape:
+                raise ValueError(f"{name}: weight must have shape {shape}, got {tuple(_weight.shape)}")
+            self.weight = Parameter(_weight)
+        if device is not None:
+            self.to(device)
+
+    def reset_parameters(self) -> None:
+        """Draw a new table; the padding row is zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with ts.no_grad():
+                self.weight[self.padding_idx].fill_(0)
+
+    def forward(
+        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
+    ) -> Tensor:
+        return functional.embedding_bag(
+            input,
+            self.weight,
+            offsets,
+            self.max_norm,
+            self.norm_type,
+            mode=self.mode,
+            per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+        )
+
+    def extra_repr(self) -> str:
+        text = f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}"
+        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
-__all__ = ["avg_pool2d", "max_pool2d"]
+__all__ = ["avg_pool2d", "max_pool2d", "max_pool2d_indices", "max_unpool"]
 
 
 def _pair(value: Any) -> Any:
@@ -48,6 +49,59 @@ def _winners(
     flat = core.reshape(h * width + w, (*lead, rows * cols))
     picked = core.gather(core.reshape(dy, (*lead, height * width)), -1, flat)
     return core.reshape(picked, (*lead, rows, cols))
+
+
+def max_pool2d_indices(
+    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    """Where the maxima of `max_pool2d` lie: int64 positions in the flattened last two axes, for `max_unpool`."""
+    kernel, pads, steps = _pair(kernel_size), _pair(padding), _pair(dilation)
+    strides = kernel if stride is None else _pair(stride)
+    extents = x.shape[-2:]
+    places = core.max_pool2d(x, kernel, strides, pads, steps, ceil_mode).shape[-2:]
+    starts = [core.arange(places[i]) * strides[i] - pads[i] for i in (0, 1)]
+    # Behind the image as far as the last window reaches.
+    behind = [
+        max((places[i] - 1) * strides[i] + (kernel[i] - 1) * steps[i] + 1 - extents[i] - pads[i], 0)
+        for i in (0, 1)
+    ]
+    lead = [0] * (x.ndim - 2)
+    wide = core.pad_constant(x, [*lead, *pads], [*lead, *behind], -math.inf)
+    best: Any = None
+    at: Any = None
+    within: Any = None
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            tap = wide[
+                ...,
+                slice(i * steps[0], i * steps[0] + (places[0] - 1) * strides[0] + 1, strides[0]),
+                slice(j * steps[1], j * steps[1] + (places[1] - 1) * strides[1] + 1, strides[1]),
+            ]
+            row = core.reshape(starts[0] + i * steps[0], (-1, 1))
+            col = starts[1] + j * steps[1]
+            position = row * extents[1] + col
+            inside = (row >= 0) & (row < extents[0]) & (col >= 0) & (col < extents[1])
+            if best is None:
+                best, at, within = tap, position, inside
+                continue
+            larger = (tap > best) | (core.isnan(tap) & core.logical_not(core.isnan(best)))
+            wins = inside & (larger | core.logical_not(within))
+            best = core.where(wins, tap, best)
+            at = core.where(wins, position, at)
+            within = inside | within
+    return core.broadcast_to(at, best.shape)
+
+
+def max_unpool(x: Any, indices: Any, sizes: Any) -> Any:
+    """Zeros (*, *sizes) with the elements of x (*, ...) at their `indices` into the flattened `sizes`; of equal indices
+    the last one wins. IndexError for one outside.
+    """
+    sizes = tuple(sizes)
+    lead = tuple(x.shape[: x.ndim - len(sizes)])
+    flat = core.reshape(x, (*lead, -1)) if x.size else core.reshape(x, (*lead, 0))
+    zeros = core.zeros((*lead, math.prod(sizes)), x.dtype)
+    y = core.scatter(zeros, -1, core.reshape(indices, flat.shape), flat)
+    return core.reshape(y, (*lead, *sizes))
 
 
 define(

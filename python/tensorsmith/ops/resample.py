@@ -6,6 +6,7 @@ small sparse matrix (`csr_matmul`), one for each axis; their transposes give the
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -119,7 +120,10 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     ceil((i + 1) n / m)). None keeps an extent. Float32 or float64.
     """
     x = asarray(x)
-    for axis, size in _adaptive_sizes("adaptive_avg_pool", x, output_size, rank):
+    sizes = _adaptive_sizes("adaptive_avg_pool", x, output_size, rank)
+    if all(size == 1 for _, size in sizes):
+        return core.mean(x, tuple(axis for axis, _ in sizes), None, True)
+    for axis, size in sizes:
         if size == 1:
             x = core.mean(x, axis, None, True)
         elif size != x.shape[axis]:
@@ -127,19 +131,32 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     return x
 
 
-def adaptive_max_pool(x: Any, output_size: Any, rank: int) -> Tensor:
-    """The maxima of the windows of `adaptive_avg_pool`. NaN wins; gradients are shared evenly among equals."""
+def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool = False) -> Any:
+    """The maxima of the windows of `adaptive_avg_pool`. NaN wins; gradients are shared evenly among equals.
+
+    return_indices: also the int64 positions of the maxima (the first of equals) in their flattened last `rank` axes.
+    """
     x = asarray(x)
-    for axis, size in _adaptive_sizes("adaptive_max_pool", x, output_size, rank):
-        n = x.shape[axis]
-        if size == n:
-            continue
-        parts = []
-        for a, b in _adaptive_windows(n, size):
-            window = (..., slice(a, b), *(slice(None),) * (-1 - axis))
-            parts.append(core.max(x[window], axis, True))
-        x = core.concat(parts, axis)
-    return x
+    sizes = _adaptive_sizes("adaptive_max_pool", x, output_size, rank)
+    places: dict[int, Tensor] = {}  # by axis: where along it the maximum lies
+    y = x
+    for axis, size in reversed(sizes):
+        n = y.shape[axis]
+        windows = [(..., slice(a, b), *(slice(None),) * (-1 - axis)) for a, b in _adaptive_windows(n, size)]
+        if return_indices:
+            at = core.concat([core.argmax(y[w], axis, True) for w in windows], axis)
+            first = asarray([a for a, _ in _adaptive_windows(n, size)], device=x.device)
+            at = core.add(at, core.reshape(first, (-1,) + (1,) * (-1 - axis)))
+            places = {other: core.take_along_axis(place, at, axis) for other, place in places.items()}
+            places[axis] = at
+        if size != n:
+            y = core.concat([core.max(y[w], axis, True) for w in windows], axis)
+    if not return_indices:
+        return y
+    index = places[-rank]
+    for axis in range(-rank + 1, 0):
+        index = core.add(core.multiply(index, x.shape[axis]), places[axis])
+    return y, index
 
 
 # --- interpolation --------------------------------------------------------------------------------
@@ -270,20 +287,25 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
 
 
 def affine_grid(theta: Any, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """The points (N, H, W, 2) of `grid_sample` under theta (N, 2, 3), for images (N, C, H, W) = size."""
-    theta = asarray(theta)
-    n, _, h, w = size
-    if tuple(theta.shape) != (n, 2, 3):
-        raise ValueError(f"affine_grid: theta must have shape {(n, 2, 3)}, got {tuple(theta.shape)}")
+    """The points (N, H, W, 2) of `grid_sample` under theta (N, 2, 3), for images (N, C, H, W) = size; or
+    (N, D, H, W, 3) under theta (N, 3, 4), for volumes (N, C, D, H, W).
+    """
+    theta, extents = asarray(theta), tuple(size[2:])
+    n, rank = size[0], len(extents)
+    if rank not in (2, 3) or tuple(theta.shape) != (n, rank, rank + 1):
+        raise ValueError(
+            f"affine_grid: theta must have shape {(n, 2, 3)} for (N, C, H, W) or {(n, 3, 4)} for (N, C, D, H, W), got "
+            f"{tuple(theta.shape)} for {tuple(size)}"
+        )
 
     def line(m: int) -> np.ndarray:
         at = np.linspace(-1, 1, m) if m > 1 else np.zeros(m)
         return at if align_corners else at * ((m - 1) / m)
 
-    xs, ys = np.meshgrid(line(w), line(h))
-    points = asarray(np.stack([xs, ys, np.ones_like(xs)], -1).reshape(1, h * w, 3), dtype=theta.dtype)
-    y = core.matmul(core.broadcast_to(points, (n, h * w, 3)), core.matrix_transpose(theta))
-    return core.reshape(y, (n, h, w, 2))
+    axes = np.meshgrid(*(line(m) for m in extents), indexing="ij")
+    flat = np.stack([*reversed(axes), np.ones(extents)], -1).reshape(1, -1, rank + 1)
+    points = core.broadcast_to(asarray(flat, dtype=theta.dtype, device=theta.device), (n, *flat.shape[1:]))
+    return core.reshape(core.matmul(points, core.matrix_transpose(theta)), (n, *extents, rank))
 
 
 def _unnormalised(at: Tensor, n: int, align: bool) -> Tensor:
@@ -302,58 +324,98 @@ def _folded(at: Tensor, n: int, align: bool) -> Tensor:
     return core.clip(core.where(odd, span - rest, rest) + low, 0.0, float(n - 1))
 
 
+def _cubic_weights(t: Tensor) -> list[Tensor]:
+    """Keys's kernel with a = -3/4 at the four points around t in [0, 1), as PyTorch's."""
+    a = -0.75
+
+    def near(d: Tensor) -> Tensor:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: Tensor) -> Tensor:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
 def grid_sample(
     x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
 ) -> Tensor:
     """x (N, C, H, W) at the points grid (N, P, Q, 2), whose (x, y) go from -1 to 1 over the image: (N, C, P, Q),
-    as torch.nn.functional.grid_sample.
+    as torch.nn.functional.grid_sample. Volumes (N, C, D, H, W) take grids (N, O, P, Q, 3) of (x, y, z).
 
-    mode: "bilinear" or "nearest"; padding_mode: "zeros", "border" or "reflection" for points outside.
-    Differentiable in x and grid.
+    mode: "bilinear" (of volumes trilinear), "nearest" or, for images, "bicubic"; padding_mode: "zeros", "border" or
+    "reflection" for points outside. Differentiable in x and grid.
     """
     name = "grid_sample"
     x, grid = asarray(x), asarray(grid)
-    if mode not in ("bilinear", "nearest"):
-        raise ValueError(f'{name}: mode must be "bilinear" or "nearest", got {mode!r}')
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError(f'{name}: mode must be "bilinear", "nearest" or "bicubic", got {mode!r}')
     if padding_mode not in ("zeros", "border", "reflection"):
         raise ValueError(
             f'{name}: padding_mode must be "zeros", "border" or "reflection", got {padding_mode!r}'
         )
-    if x.ndim != 4 or grid.ndim != 4 or grid.shape[0] != x.shape[0] or grid.shape[3] != 2:
+    rank = x.ndim - 2
+    if rank not in (2, 3) or grid.ndim != x.ndim or grid.shape[0] != x.shape[0] or grid.shape[-1] != rank:
         raise ValueError(
-            f"{name}: x must be (N, C, H, W) and grid (N, P, Q, 2), got shapes {tuple(x.shape)} and {tuple(grid.shape)}"
+            f"{name}: x must be (N, C, H, W) and grid (N, P, Q, 2), or (N, C, D, H, W) and (N, O, P, Q, 3), got shapes "
+            f"{tuple(x.shape)} and {tuple(grid.shape)}"
         )
-    n, c, h, w = x.shape
-    if h == 0 or w == 0:
+    if mode == "bicubic" and rank != 2:
+        raise ValueError(f'{name}: mode "bicubic" is for images (N, C, H, W), got shape {tuple(x.shape)}')
+    n, c, *extents = x.shape
+    if 0 in extents:
         raise ValueError(f"{name}: x has no elements to sample, its shape is {tuple(x.shape)}")
-    p, q = grid.shape[1:3]
-    align = bool(align_corners)
-    flat = core.reshape(x, (n, c, h * w))
-    at = [
-        _unnormalised(core.reshape(grid[..., i], (n, 1, p * q)), size, align) for i, size in ((0, w), (1, h))
-    ]
-    if padding_mode == "border":
-        at = [core.clip(a, 0.0, float(size - 1)) for a, size in zip(at, (w, h))]
-    elif padding_mode == "reflection":
-        at = [_folded(a, size, align) for a, size in zip(at, (w, h))]
-
-    def corner(col: Tensor, row: Tensor, weight: Tensor | None) -> Tensor:
-        inside = (col >= 0) & (col < w) & (row >= 0) & (row < h)  # NaN is outside
-        place = core.where(inside, row, 0.0) * w + core.where(inside, col, 0.0)
-        index = core.broadcast_to(core.astype(place.detach(), "int64"), (n, c, p * q))
-        value = core.gather(flat, 2, index)
-        value = core.where(inside, value, 0.0)
-        return value if weight is None else value * core.where(inside, weight, 0.0)
-
+    shape, align = tuple(grid.shape[1:-1]), bool(align_corners)
+    points, elements = math.prod(shape), math.prod(extents)
+    offsets: tuple[int, ...]
+    at = []  # along the axes of x, in their order
+    for i, size in enumerate(extents):
+        place = _unnormalised(core.reshape(grid[..., rank - 1 - i], (-1,)), size, align)
+        if mode != "bicubic":
+            place = _padded(place, size, align, padding_mode)
+        at.append(place)
+    low = [(core.round(a) if mode == "nearest" else core.floor(a)).detach() for a in at]
+    part = [a - b for a, b in zip(at, low)]
     if mode == "nearest":
-        y = corner(core.round(at[0]).detach(), core.round(at[1]).detach(), None)
+        offsets, weights = (0,), None
+    elif mode == "bilinear":
+        offsets, weights = (0, 1), [[1 - t, t] for t in part]
     else:
-        low = [core.floor(a).detach() for a in at]
-        part = [a - b for a, b in zip(at, low)]
-        y = None
-        for i in (0, 1):
-            for j in (0, 1):
-                wx, wy = part[0] if i else 1 - part[0], part[1] if j else 1 - part[1]
-                term = corner(low[0] + i, low[1] + j, wx * wy)
-                y = term if y is None else y + term
-    return core.reshape(y, (n, c, p, q))
+        offsets, weights = (-1, 0, 1, 2), [_cubic_weights(t) for t in part]
+    # Every point is a row of a sparse matrix over the elements of its image; what lies outside reads a zero behind all.
+    images = core.floor_divide(core.arange(n * points), max(points, 1)) * elements
+    columns, values = [], []
+    for taps in itertools.product(range(len(offsets)), repeat=rank):
+        inside, index, value = None, None, None
+        for i, tap in enumerate(taps):
+            place = low[i] + float(offsets[tap])
+            if mode == "bicubic":
+                place = _padded(place, extents[i], align, padding_mode)
+            within = (place >= 0) & (place < extents[i])  # NaN is outside
+            inside = within if inside is None else inside & within
+            whole = core.astype(core.where(within, place, 0.0), "int64")
+            index = whole if index is None else index * extents[i] + whole
+            if weights is not None:
+                value = weights[i][tap] if value is None else value * weights[i][tap]
+        columns.append(core.where(inside, index + images, n * elements))
+        if value is not None:
+            values.append(core.where(inside, value, 0.0))
+    count = len(columns)
+    starts = asarray(np.arange(0, n * points * count + 1, count), device=x.device)
+    rows = core.reshape(core.moveaxis(x, 1, -1), (n * elements, c))
+    rows = core.concat((rows, core.zeros((1, c), x.dtype)), 0)
+    y = core.csr_matmul(
+        rows,
+        starts,
+        core.reshape(core.stack(columns, 1), (-1,)),
+        core.astype(core.reshape(core.stack(values, 1), (-1,)), x.dtype) if values else None,
+        0,
+    )
+    return core.moveaxis(core.reshape(y, (n, *shape, c)), -1, 1)
+
+
+def _padded(at: Tensor, n: int, align: bool, mode: str) -> Tensor:
+    """Where a point outside reads."""
+    if mode == "border":
+        return core.clip(at, 0.0, float(n - 1))
+    return _folded(at, n, align) if mode == "reflection" else at

@@ -13,7 +13,7 @@ from tensorsmith.ops.reduce import vector_norm
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
-__all__ = ["RowSparse", "csr_matmul", "csr_transpose", "segment_reduce"]
+__all__ = ["RowSparse", "csr_matmul", "csr_transpose", "segment_reduce", "segment_softmax"]
 
 
 def _rows_of(starts: Tensor, entries: int) -> Tensor:
@@ -65,31 +65,52 @@ csr_matmul = define(
 
 
 def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) -> Tensor:
-    """Sums, means, maxima or minima of the segments offsets[m] <= i < offsets[m + 1] along `axis`.
+    """Sums, means, products, maxima or minima of the segments offsets[m] <= i < offsets[m + 1] along `axis`.
 
-    An empty segment gives 0 for sums and means; for extremes it is a ValueError.
+    An empty segment gives 0 for sums and means, 1 for products; for extremes it is a ValueError. The gradient of a
+    product needs elements that are not 0.
     """
     x, offsets = asarray(data), asarray(offsets)
-    if reduce not in ("sum", "mean", "max", "min"):
-        raise ValueError(f'segment_reduce: reduce must be "sum", "mean", "max" or "min", got {reduce!r}')
-    every = core.arange(x.shape[axis])
+    if reduce not in ("sum", "mean", "max", "min", "prod"):
+        raise ValueError(
+            f'segment_reduce: reduce must be "sum", "mean", "max", "min" or "prod", got {reduce!r}'
+        )
     lengths = core.subtract(offsets[1:], offsets[:-1])
-    if reduce in ("max", "min"):
-        if bool(core.any(core.less_equal(lengths, 0))):
+    if reduce in ("max", "min", "prod"):
+        if reduce != "prod" and bool(core.any(core.less_equal(lengths, 0))):
             raise ValueError(f"segment_reduce: an empty segment has no {reduce}")
         front = core.moveaxis(x, axis, 0)
         rows = core.reshape(_rows_of(offsets, x.shape[axis]), (-1,) + (1,) * (x.ndim - 1))
         index = core.broadcast_to(rows, front.shape)
-        start = core.index_select(front, 0, offsets[:-1])
-        return core.moveaxis(
-            core.scatter_reduce(start, 0, index, front, "amax" if reduce == "max" else "amin"), 0, axis
-        )
-    y = core.csr_matmul(x, offsets, every, None, axis)
+        if reduce == "prod":
+            start = core.ones((lengths.size, *front.shape[1:]), x.dtype)
+        else:
+            start = core.index_select(front, 0, offsets[:-1])
+        how = {"max": "amax", "min": "amin"}.get(reduce, reduce)
+        return core.moveaxis(core.scatter_reduce(start, 0, index, front, how), 0, axis)
+    y = core.csr_matmul(x, offsets, core.arange(x.shape[axis]), None, axis)
     if reduce == "mean":
         shape = [1] * x.ndim
         shape[axis] = -1
         y = core.divide(y, core.astype(core.reshape(core.maximum(lengths, 1), shape), y.dtype))
     return y
+
+
+def segment_softmax(data: Any, offsets: Any, axis: int = 0) -> Tensor:
+    """exp(x - m) / sum exp(x - m) within each segment offsets[m] <= i < offsets[m + 1] along `axis`, m its maximum."""
+    x, offsets = asarray(data), asarray(offsets)
+    rows = _rows_of(offsets, x.shape[axis])
+    used = core.less(offsets[:-1], offsets[1:])
+    kept = core.concat(
+        (core.take(offsets[:-1], core.nonzero_flat(used), 0), offsets[-1:]), 0
+    )  # not the empty ones
+    rank = core.subtract(core.cumsum(core.astype(used, "int64")), 1)
+    rows = core.take(rank, rows, 0)
+    if x.shape[axis] == 0:
+        return x
+    top = segment_reduce(x.detach(), kept, "max", axis)
+    e = core.exp(core.subtract(x, core.index_select(top, axis, rows)))
+    return core.divide(e, core.index_select(segment_reduce(e, kept, "sum", axis), axis, rows))
 
 
 # --- row-sparse gradients -------------------------------------------------------------------------

@@ -17,6 +17,12 @@ _OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {  # settings, bytes move
     "AdamW": ({"lr": 1e-3}, 28),
     "RMSprop": ({"lr": 1e-3}, 20),
     "Adagrad": ({"lr": 1e-3}, 20),
+    "Adadelta": ({"lr": 1.0}, 28),
+    "Adamax": ({"lr": 1e-3}, 28),
+    "NAdam": ({"lr": 1e-3}, 28),
+    "RAdam": ({"lr": 1e-3}, 28),
+    "Rprop": ({"lr": 1e-3}, 28),
+    "ASGD": ({"lr": 1e-3}, 20),
 }
 _FUSED_IN_TORCH = ("SGD", "Adam", "AdamW", "Adagrad")
 

@@ -1,0 +1,280 @@
+"""Unpooling, positions of maxima, windows as columns, shuffled pixels, bags, segments, sampling of volumes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from tensorsmith import nn
+from tensorsmith.nn import functional as F
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# --- maxima and where they lie --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("options", [(2,), (3, 2, 1)])
+def test_positions_of_maxima(rank: int, options: tuple[int, ...]) -> None:
+    x = normal(2, 3, *(9, 7, 6)[:rank])
+    y, index = getattr(F, f"max_pool{rank}d")(ts.asarray(x), *options, return_indices=True)
+    assert index.dtype == ts.int64 and index.shape == y.shape
+    flat = x.reshape(2, 3, -1)
+    np.testing.assert_array_equal(
+        np.take_along_axis(flat, index.numpy().reshape(2, 3, -1), 2), y.numpy().reshape(2, 3, -1)
+    )
+    np.testing.assert_array_equal(getattr(F, f"max_pool{rank}d")(ts.asarray(x), *options).numpy(), y.numpy())
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpool_puts_maxima_back(rank: int) -> None:
+    x = ts.asarray(normal(2, 3, *(8, 6, 4)[:rank])).requires_grad_()
+    pool = getattr(nn, f"MaxPool{rank}d")(2, return_indices=True)
+    y, index = pool(x)
+    back = getattr(nn, f"MaxUnpool{rank}d")(2)(y, index)
+    expected = np.zeros(x.shape, np.float32).reshape(2, 3, -1)
+    np.put_along_axis(expected, index.numpy().reshape(2, 3, -1), y.detach().numpy().reshape(2, 3, -1), 2)
+    np.testing.assert_array_equal(back.detach().numpy(), expected.reshape(x.shape))
+    (back * back).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 2 * expected.reshape(x.shape))
+
+
+def test_unpool_sizes_and_errors() -> None:
+    y, index = F.max_pool2d(ts.asarray(normal(1, 1, 5, 5)), 2, return_indices=True)
+    assert F.max_unpool2d(y, index, 2, output_size=(1, 1, 5, 5)).shape == (1, 1, 5, 5)
+    with pytest.raises(IndexError, match="scatter"):  # positions in an image of 5 x 5
+        F.max_unpool2d(y, ts.asarray([[[[24, 0], [1, 2]]]]), 2)
+    with pytest.raises(ValueError, match="output_size must be within a stride"):
+        F.max_unpool2d(y, index, 2, output_size=(9, 9))
+    with pytest.raises(ValueError, match="max_unpool2d: indices have shape"):
+        F.max_unpool2d(y, index[..., :1], 2)
+    with pytest.raises(IndexError, match="scatter"):
+        F.max_unpool2d(y, index + 100, 2)
+
+
+def test_adaptive_maxima() -> None:
+    x = normal(2, 3, 7, 8)
+    y, index = nn.AdaptiveMaxPool2d((3, 5), return_indices=True)(ts.asarray(x))
+    for p in range(3):
+        for q in range(5):
+            window = x[:, :, p * 7 // 3 : -((p + 1) * 7 // -3), q * 8 // 5 : -((q + 1) * 8 // -5)]
+            np.testing.assert_array_equal(y.numpy()[:, :, p, q], window.max((2, 3)))
+    np.testing.assert_array_equal(
+        np.take_along_axis(x.reshape(2, 3, -1), index.numpy().reshape(2, 3, -1), 2),
+        y.numpy().reshape(2, 3, -1),
+    )
+    # Of equals the first in row-major order.
+    assert F.adaptive_max_pool2d(ts.ones((1, 4, 4)), 2, return_indices=True)[1].tolist() == [
+        [[0, 2], [8, 10]]
+    ]
+
+
+# --- rearrangements -------------------------------------------------------------------------------
+
+
+def test_pixel_and_channel_shuffle() -> None:
+    x = normal(2, 12, 3, 5)
+    y = nn.PixelShuffle(2)(ts.asarray(x)).numpy()
+    assert y.shape == (2, 3, 6, 10)
+    for i in range(2):
+        for j in range(2):
+            np.testing.assert_array_equal(y[:, :, i::2, j::2], x[:, i * 2 + j :: 4])
+    np.testing.assert_array_equal(nn.PixelUnshuffle(2)(ts.asarray(y)).numpy(), x)
+    z = nn.ChannelShuffle(3)(ts.asarray(x)).numpy()
+    np.testing.assert_array_equal(z, x.reshape(2, 3, 4, 3, 5).swapaxes(1, 2).reshape(x.shape))
+    with pytest.raises(ValueError, match="C a multiple of 9"):
+        F.pixel_shuffle(ts.asarray(x), 3)
+    with pytest.raises(ValueError, match="multiples of 2"):
+        F.pixel_unshuffle(ts.asarray(x), 2)
+    with pytest.raises(ValueError, match="C a multiple of 5"):
+        F.channel_shuffle(ts.asarray(x), 5)
+
+
+OPTIONS = [((2, 3), 1, 0, 1), (3, 1, 1, 2), ((2, 2), (2, 1), (1, 0), (1, 3))]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_unfold_and_fold(options: Any) -> None:
+    kernel, dilation, padding, stride = ((o, o) if isinstance(o, int) else o for o in options)
+    x = normal(2, 3, 7, 8)
+    full = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    rows = range(0, full.shape[2] - dilation[0] * (kernel[0] - 1), stride[0])
+    cols = range(0, full.shape[3] - dilation[1] * (kernel[1] - 1), stride[1])
+    expected = np.stack(
+        [
+            full[
+                :,
+                :,
+                r : r + dilation[0] * kernel[0] : dilation[0],
+                c : c + dilation[1] * kernel[1] : dilation[1],
+            ][:, :, : kernel[0], : kernel[1]].reshape(2, -1)
+            for r in rows
+            for c in cols
+        ],
+        -1,
+    )
+    y = nn.Unfold(*options)(ts.asarray(x))
+    np.testing.assert_array_equal(y.numpy(), expected)
+    # fold is unfold's transpose: <unfold(x), w> = <x, fold(w)>.
+    w = normal(*y.shape, seed=1)
+    back = nn.Fold((7, 8), *options)(ts.asarray(w))
+    np.testing.assert_allclose(
+        (expected.astype(float) * w).sum(), (x.astype(float) * back.numpy()).sum(), rtol=1e-5
+    )
+    leaf = ts.asarray(x).requires_grad_()
+    (F.unfold(leaf, *options) * ts.asarray(w)).sum().backward()
+    np.testing.assert_array_equal(leaf.grad.numpy(), back.numpy())
+    columns = ts.asarray(w).requires_grad_()
+    (F.fold(columns, (7, 8), *options) * ts.asarray(x)).sum().backward()
+    np.testing.assert_array_equal(columns.grad.numpy(), expected)
+
+
+def test_unfold_keeps_what_is_not_finite_apart() -> None:
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    x[0, 0, 0, 0] = np.inf
+    y = F.unfold(ts.asarray(x), 2).numpy()
+    assert np.isinf(y).sum() == 1 and not np.isnan(y).any()
+    with pytest.raises(ValueError, match="windows of"):
+        F.unfold(ts.asarray(x), 5)
+    with pytest.raises(ValueError, match="fold: input must be"):
+        F.fold(ts.asarray(y), (5, 5), 2)
+
+
+# --- bags and segments ----------------------------------------------------------------------------
+
+INDEX = np.random.default_rng(3).integers(0, 10, 20)
+OFFSETS = np.array([0, 3, 3, 9])
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("padding", [None, int(INDEX[4])])
+def test_embedding_bag(mode: str, padding: int | None) -> None:
+    layer = nn.EmbeddingBag(10, 6, mode=mode, padding_idx=padding)
+    w = layer.weight.detach().numpy()
+    expected = []
+    for a, b in zip(OFFSETS, [*OFFSETS[1:], 20], strict=True):
+        rows = w[[i for i in INDEX[a:b] if i != padding]]
+        expected.append(getattr(rows, mode)(0) if len(rows) else np.zeros(6))
+    y = layer(ts.asarray(INDEX), ts.asarray(OFFSETS))
+    np.testing.assert_allclose(y.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    last = F.embedding_bag(
+        ts.asarray(INDEX),
+        layer.weight,
+        ts.asarray([*OFFSETS, 20]),
+        mode=mode,
+        include_last_offset=True,
+        padding_idx=padding,
+    )
+    np.testing.assert_array_equal(last.detach().numpy(), y.detach().numpy())
+    y.sum().backward()
+    moved = np.zeros((10, 6))
+    for a, b in zip(OFFSETS, [*OFFSETS[1:], 20], strict=True):
+        rows = [i for i in INDEX[a:b] if i != padding]
+        for c in range(6):
+            if mode == "max" and rows:
+                best = w[rows, c].max()
+                winners = [i for i in rows if w[i, c] == best]
+                for i in winners:
+                    moved[i, c] += 1 / len(winners)
+            else:
+                for i in rows:
+                    moved[i, c] += 1 if mode == "sum" else 1 / len(rows)
+    np.testing.assert_allclose(layer.weight.grad.numpy(), moved, rtol=1e-5)
+
+
+def test_embedding_bag_options() -> None:
+    w, weights = normal(10, 6), normal(4, 5)
+    y = F.embedding_bag(
+        ts.asarray(INDEX.reshape(4, 5)), ts.asarray(w), mode="sum", per_sample_weights=ts.asarray(weights)
+    )
+    np.testing.assert_allclose(
+        y.numpy(), (w[INDEX.reshape(4, 5)] * weights[..., None]).sum(1), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ValueError, match='go with mode "sum"'):
+        F.embedding_bag(
+            ts.asarray(INDEX.reshape(4, 5)), ts.asarray(w), per_sample_weights=ts.asarray(weights)
+        )
+    with pytest.raises(ValueError, match="with offsets"):
+        F.embedding_bag(ts.asarray(INDEX), ts.asarray(w))
+    with pytest.raises(ValueError, match="starts"):
+        F.embedding_bag(ts.asarray(INDEX), ts.asarray(w), ts.asarray([0, 9, 3]))
+
+
+def test_segments() -> None:
+    x, bounds = normal(20, 3), [0, 3, 3, 9, 20]
+    data = ts.asarray(x).requires_grad_()
+    p = ts.segment_reduce(data, ts.asarray(bounds), "prod")
+    np.testing.assert_allclose(
+        p.detach().numpy(), [x[a:b].prod(0) for a, b in itertools.pairwise(bounds)], rtol=1e-5
+    )
+    p.sum().backward()
+    np.testing.assert_allclose(data.grad.numpy()[0], x[1] * x[2], rtol=1e-4)
+    data = ts.asarray(x).requires_grad_()
+    y = ts.segment_softmax(data, ts.asarray(bounds))
+    np.testing.assert_allclose(
+        ts.segment_reduce(y, ts.asarray(bounds)).detach().numpy()[[0, 2, 3]], 1, rtol=1e-5
+    )
+    np.testing.assert_allclose(y.detach().numpy()[3:9], np.exp(x[3:9]) / np.exp(x[3:9]).sum(0), rtol=1e-5)
+    weights = normal(20, 3, seed=2)
+    (y * ts.asarray(weights)).sum().backward()
+    s = y.detach().numpy()
+    inner = np.concatenate(
+        [np.broadcast_to((s[a:b] * weights[a:b]).sum(0), (b - a, 3)) for a, b in itertools.pairwise(bounds)]
+    )
+    np.testing.assert_allclose(data.grad.numpy(), s * (weights - inner), rtol=1e-3, atol=1e-6)
+    big = ts.segment_softmax(ts.asarray([1000.0, 1000.0, -1000.0]), ts.asarray([0, 3]))
+    np.testing.assert_allclose(big.numpy(), [0.5, 0.5, 0])
+
+
+# --- sampling of points ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("align", [False, True])
+def test_the_identity_samples_a_volume_as_it_is(mode: str, align: bool) -> None:
+    x = normal(2, 3, 4, 5, 6)
+    theta = np.broadcast_to(np.eye(3, 4, dtype=np.float32), (2, 3, 4)).copy()
+    grid = F.affine_grid(ts.asarray(theta), x.shape, align)
+    assert grid.shape == (2, 4, 5, 6, 3)
+    y = F.grid_sample(ts.asarray(x), grid, mode, align_corners=align)
+    np.testing.assert_allclose(y.numpy(), x, atol=2e-6)
+
+
+def test_bicubic_is_that_of_interpolate() -> None:
+    x = normal(1, 2, 5, 6)
+    centres = [(np.arange(2 * m) + 0.5) / m - 1 for m in (5, 6)]
+    rows, cols = np.meshgrid(*centres, indexing="ij")
+    grid = np.stack([cols, rows], -1)[None].astype(np.float32)
+    y = F.grid_sample(ts.asarray(x), ts.asarray(grid), "bicubic", "border", align_corners=False).numpy()
+    expected = F.interpolate(ts.asarray(x), scale_factor=2, mode="bicubic").numpy()
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="is for images"):
+        F.grid_sample(ts.ones((1, 1, 2, 2, 2)), ts.zeros((1, 1, 1, 1, 3)), "bicubic")
+
+
+def test_outside_is_zero_whatever_is_inside() -> None:
+    x = ts.full((1, 1, 3, 3), np.inf)
+    grid = ts.asarray(np.array([[5.0, 5.0], [np.nan, 0.0]], np.float32).reshape(1, 1, 2, 2))
+    assert F.grid_sample(x, grid).tolist() == [[[[0.0, 0.0]]]]
+
+
+def test_samples_do_not_depend_on_threads() -> None:
+    x, grid = ts.asarray(normal(3, 20, 17, 19)), ts.asarray(normal(3, 40, 40, 2) * 0.6)
+    threads = ts.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2):
+            ts.set_num_threads(count)
+            results.append(
+                [F.grid_sample(x, grid, mode).numpy().tobytes() for mode in ("bilinear", "bicubic")]
+            )
+    finally:
+        ts.set_num_threads(threads)
+    assert results[0] == results[1]

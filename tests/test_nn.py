@@ -967,7 +967,7 @@ def test_one_hot() -> None:
         (lambda: nn.Dropout(math.nan), "Dropout: p"),
         (lambda: nn.Embedding(0, 3), "Embedding: num_embeddings must be >= 1, got 0"),
         (lambda: nn.Embedding(3, 3, padding_idx=3), r"padding_idx must be in \[-3, 3\), got 3"),
-        (lambda: nn.Embedding(3, 3, max_norm=1.0), "max_norm=1.0 is not supported"),
+        (lambda: nn.Embedding(3, 3, max_norm=0.0), "Embedding: max_norm must be > 0, got 0.0"),
         (lambda: nn.GELU("erf"), "GELU: approximate must be one of 'none', 'tanh', got 'erf'"),
         (lambda: nn.Softplus(0), "Softplus: beta must be > 0, got 0"),
         (lambda: nn.HuberLoss(delta=0), "HuberLoss: delta must be > 0, got 0"),

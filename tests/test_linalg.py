@@ -158,7 +158,7 @@ def test_derived() -> None:
     wide[2] = wide[0] + wide[1]
     b = rng.standard_normal(3)
     np.testing.assert_allclose(
-        linalg.lstsq(ts.asarray(wide), ts.asarray(b)).numpy(),
+        linalg.lstsq(ts.asarray(wide), ts.asarray(b)).x.numpy(),
         np.linalg.lstsq(wide, b, rcond=None)[0],
         atol=1e-13,
     )

@@ -7,6 +7,7 @@ differentiable.
 from tensorsmith.ops.einsum import tensordot, vecdot
 from tensorsmith.ops.linalg import (
     cholesky,
+    cond,
     det,
     eig,
     eigh,
@@ -26,6 +27,8 @@ from tensorsmith.ops.linalg import (
     solve_triangular,
     svd,
     svdvals,
+    tensorinv,
+    tensorsolve,
 )
 from tensorsmith.ops.manipulate import matrix_transpose
 from tensorsmith.ops.matmul import matmul
@@ -42,6 +45,7 @@ from tensorsmith.ops.matrix import (
 
 __all__ = [
     "cholesky",
+    "cond",
     "cross",
     "det",
     "eig",
@@ -69,6 +73,8 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "tensorinv",
+    "tensorsolve",
     "tensordot",
     "trace",
     "vecdot",

@@ -209,6 +209,15 @@ class Tensor(_core.TensorBase):
         """The imaginary part, a view; zeros where the tensor is real."""
         return core.imag(self)
 
+    def conjugate(self) -> Any:
+        """The imaginary part negated; itself where the tensor is real."""
+        return core.conj(self)
+
+    @property
+    def flags(self) -> Any:
+        """NumPy's flags of the memory: whether it is contiguous, aligned, writeable."""
+        return _plain(self).flags
+
     def __complex__(self) -> complex:
         return complex(self.item())
 

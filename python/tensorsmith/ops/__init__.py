@@ -23,7 +23,9 @@ from tensorsmith.ops.manipulate import *
 from tensorsmith.ops.missing import *
 from tensorsmith.ops.matmul import *
 from tensorsmith.ops.norm import *
+from tensorsmith.ops.numeric import *
 from tensorsmith.ops.pad import *
+from tensorsmith.ops.places import *
 from tensorsmith.ops.pool import *
 from tensorsmith.ops.quantile import *
 from tensorsmith.ops.recurrent import *
@@ -36,8 +38,8 @@ from tensorsmith.ops.statistics import *
 
 _FAMILIES = (
     "attention", "complex", "conv", "creation", "diagonal", "dropout", "einsum", "elementwise", "index", "join",
-    "loss", "manipulate", "matmul", "missing", "norm", "pad", "pool", "quantile", "recurrent", "reduce", "sets",
-    "softmax", "sort", "sparse", "statistics",
+    "loss", "manipulate", "matmul", "missing", "norm", "numeric", "pad", "places", "pool", "quantile", "recurrent",
+    "reduce", "sets", "softmax", "sort", "sparse", "statistics",
 )  # fmt: skip
 # By module path: some families hold an operation of their own name, which now hides the module here.
 __all__ = [name for family in _FAMILIES for name in sys.modules[f"tensorsmith.ops.{family}"].__all__]

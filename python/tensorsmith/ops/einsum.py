@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -125,6 +126,10 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum: subscripts must be a string, got {type(subscripts).__name__}")
     tensors = [asarray(x) for x in operands]
+    if len(tensors) == 2 and (plan := _one_product(subscripts)):
+        y = _multiplied(plan, *tensors)
+        if y is not None:
+            return y
     labels, result = _parse(subscripts, [x.ndim for x in tensors])
     sizes: dict[Any, int] = {}
     for x, names in zip(tensors, labels):
@@ -145,6 +150,43 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
     y = core.permute_dims(y, [names.index(c) for c in result if c in names])
     missing = [sizes[c] for c in result]
     return core.broadcast_to(y, missing) if list(y.shape) != missing else y
+
+
+@functools.lru_cache(maxsize=256)
+def _one_product(subscripts: str) -> tuple[Any, ...] | None:
+    """The subscripts of two operands that are one matrix product of axes as they are: how a, b and the product are
+    permuted (None: not at all), and how many axes a and b have; None for others."""
+    left, arrow, result = subscripts.replace(" ", "").partition("->")
+    a, comma, b = left.partition(",")
+    if not (arrow and comma) or not all(t.isalpha() and len(set(t)) == len(t) for t in (a, b, result)):
+        return None
+    batch = [c for c in result if c in a and c in b]
+    rows, columns = [c for c in result if c in a and c not in b], [c for c in result if c in b and c not in a]
+    summed = [c for c in a if c in b and c not in result]
+    if not len(rows) == len(columns) == len(summed) == 1 or {*a, *b} != {*batch, *rows, *columns, *summed}:
+        return None
+    if len(result) != len(batch) + 2:
+        return None
+    orders = ((a, batch + rows + summed), (b, batch + summed + columns))
+    moves: list[Any] = [None if list(t) == order else [t.index(c) for c in order] for t, order in orders]
+    product = batch + rows + columns
+    moves.append(None if list(result) == product else [product.index(c) for c in result])
+    return (*moves, len(a), len(b))
+
+
+def _multiplied(plan: tuple[Any, ...], a: Any, b: Any) -> Any:
+    """The product, or None where extents of 1 meet larger ones."""
+    move_a, move_b, move_y, rank_a, rank_b = plan
+    if a.ndim != rank_a or b.ndim != rank_b:
+        return None
+    if move_a is not None:
+        a = core.permute_dims(a, move_a)
+    if move_b is not None:
+        b = core.permute_dims(b, move_b)
+    if a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
+        return None
+    y = core.matmul(a, b)
+    return y if move_y is None else core.permute_dims(y, move_y)
 
 
 def _cheapest(terms: list[Any], result: list[Any], sizes: dict[Any, int]) -> tuple[int, int]:

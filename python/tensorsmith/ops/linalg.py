@@ -40,6 +40,15 @@ class SVD(NamedTuple):
     Vh: Any
 
 
+class LeastSquares(NamedTuple):
+    """What `lstsq` finds."""
+
+    x: Any
+    residuals: Any
+    rank: Any
+    s: Any
+
+
 class Slogdet(NamedTuple):
     """The sign (of complex matrices the phase) of a determinant, and the logarithm of its size."""
 
@@ -416,20 +425,59 @@ def pinv(a: Any, /, *, rtol: Any = None) -> Any:
     return core.matmul(core.conj(_t(vh)) * core.expand_dims(inverse, -2), core.conj(_t(u)))
 
 
-def lstsq(a: Any, b: Any, /, *, rtol: float | None = None) -> Any:
-    """The x of least norm among those that make |a x - b| least: pinv(a) b.
+def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
+    """(x, residuals, rank, s): the x of least norm among those that make |a x - b| least, as numpy.linalg.lstsq.
 
-    a: (..., M, N)    b: (M,) or (..., M, K)    returns: (N,) or (..., N, K)"""
+    a: (..., M, N)    b: (M,) or (..., M, K)    x: (N,) or (..., N, K)
+    residuals: the squares of |a x - b|, (K,), or empty where the rank is below N or M <= N; s: the singular values,
+    of which those up to rcond (max(M, N) eps) times the largest count as 0."""
     a, b = _matrix("lstsq", a), asarray(b)
     rows = b.shape[0] if b.ndim == 1 else b.shape[-2] if b.ndim else 0
     if rows != a.shape[-2]:
         raise ValueError(f"lstsq: a has {a.shape[-2]} rows, but b of shape {tuple(b.shape)} has {rows}")
     column = core.expand_dims(b, 1) if b.ndim == 1 else b
     u, s, vh = svd(a, full_matrices=False)
-    keep = s > _cutoff(a, s.detach(), rtol)
+    keep = s > _cutoff(a, s.detach(), rcond)
     inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
     x = core.matmul(core.conj(_t(vh)), core.expand_dims(inverse, -1) * core.matmul(core.conj(_t(u)), column))
-    return core.squeeze(x, -1) if b.ndim == 1 else x
+    rank = core.sum(core.astype(keep, "int64"), -1)
+    if a.shape[-2] > a.shape[-1] and bool(core.all(core.equal(rank, a.shape[-1]))):
+        residuals = core.sum(core.square(core.absolute(core.matmul(a, x) - column)), -2)
+    else:
+        residuals = core.zeros((0,), s.dtype)
+    return LeastSquares(core.squeeze(x, -1) if b.ndim == 1 else x, residuals, rank, s)
+
+
+def cond(a: Any, /, p: Any = None) -> Any:
+    """The condition number of matrices: of norm 2 the largest over the smallest singular value, of another norm
+    |a| |a^-1|; see `matrix_norm` for p."""
+    from tensorsmith.ops.matrix import matrix_norm
+
+    a = _matrix("cond", a)
+    if p in (None, 2, -2):
+        s = svdvals(a)
+        large, small = core.max(s, -1), core.min(s, -1)
+        return large / small if p != -2 else small / large
+    return matrix_norm(a, ord=p) * matrix_norm(inv(a), ord=p)
+
+
+def tensorinv(a: Any, /, ind: int = 2) -> Any:
+    """The inverse of a as a map from its last axes to its first `ind`."""
+    a = asarray(a)
+    if ind < 1:
+        raise ValueError(f"tensorinv: ind must be >= 1, got {ind}")
+    n = 1
+    for extent in a.shape[:ind]:
+        n *= extent
+    return core.reshape(inv(core.reshape(a, (n, -1))), (*a.shape[ind:], *a.shape[:ind]))
+
+
+def tensorsolve(a: Any, b: Any, /, axes: Any = None) -> Any:
+    """x with tensordot(a, x, x.ndim) = b, after a's `axes` were moved to its end."""
+    a, b = asarray(a), asarray(b)
+    if axes is not None:
+        a = core.moveaxis(a, tuple(axes), tuple(range(a.ndim - len(axes), a.ndim)))
+    return core.reshape(solve(core.reshape(a, (b.size, -1)), core.reshape(b, (-1,))), a.shape[b.ndim :])
 
 
 # Numerators of the [13/13] Pade approximant of exp (Higham 2005), and the norm up to which it is exact to 2^-53.

@@ -96,6 +96,13 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """NumPy's norm: of a vector along one axis, of matrices along two, of all elements with neither."""
     x = _floating(x)
+    if (
+        axis is None
+        and ord in (None, 2)
+        and x.dtype in ("float32", "float64")
+        and (ord is None or x.ndim == 1)
+    ):
+        return core.vector_norm(x, None, 2.0, keepdims)
     if axis is None and (ord is None or x.ndim == 1):
         y = vector_norm(core.reshape(x, (-1,)), ord=2 if ord is None else ord)
         return core.reshape(y, (1,) * x.ndim) if keepdims else y

@@ -1,0 +1,288 @@
+"""NumPy's functions that ask an array about itself, or write at places in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tensorsmith._core import ops as core
+from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.manipulate import _axis, broadcast_to
+from tensorsmith.tensor import Tensor
+
+__all__ = [
+    "apply_along_axis", "argpartition", "array_equal", "array_equiv", "asanyarray", "ascontiguousarray", "copyto",
+    "diag_indices", "diagflat", "fill_diagonal", "frombuffer", "fromfunction", "fromiter", "index_exp", "isscalar",
+    "lexsort", "mgrid", "ndenumerate", "ndim", "ndindex", "ogrid", "partition", "place", "put", "put_along_axis",
+    "putmask", "s_", "shape", "size", "tril_indices_from", "triu_indices_from",
+]  # fmt: skip
+
+# Python's own: slices and tuples of integers, no arrays.
+index_exp, ndindex, s_ = np.index_exp, np.ndindex, np.s_
+
+
+# --- questions ----------------------------------------------------------------------------------------------
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """The extents."""
+    return tuple(asarray(x).shape)
+
+
+def ndim(x: Any) -> int:
+    """The number of axes."""
+    return int(asarray(x).ndim)
+
+
+def size(x: Any, axis: int | None = None) -> int:
+    """The number of elements, or the extent of one axis."""
+    x = asarray(x)
+    return int(x.size if axis is None else x.shape[_axis("size", axis, x.ndim)])
+
+
+def isscalar(x: Any) -> bool:
+    """Whether x is a number (or a string), and no array."""
+    return bool(np.isscalar(x))
+
+
+def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
+    """Whether a and b have one shape and equal elements; NaNs are equal only if asked."""
+    a, b = asarray(a), asarray(b)
+    if a.shape != b.shape:
+        return False
+    same = core.equal(a, b)
+    if equal_nan:
+        same = core.logical_or(same, core.logical_and(core.isnan(a), core.isnan(b)))
+    return bool(core.all(same))
+
+
+def array_equiv(a: Any, b: Any) -> bool:
+    """Whether a and b broadcast to equal elements."""
+    try:
+        return bool(core.all(core.equal(asarray(a), asarray(b))))
+    except ValueError:
+        return False
+
+
+def ndenumerate(x: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """(position, element) of all elements in row-major order; the elements are 0-d tensors."""
+    x = asarray(x)
+    return ((place, x[place]) for place in np.ndindex(*x.shape))
+
+
+# --- arrays from other things ---------------------------------------------------------------------------------
+
+asanyarray = asarray
+
+
+def ascontiguousarray(x: Any, dtype: Any = None) -> Any:
+    """x in row-major order with one axis at least; itself where nothing changes."""
+    y = core.contiguous(asarray(x, dtype))
+    return core.reshape(y, (1,)) if y.ndim == 0 else y
+
+
+def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
+    """The buffer's memory as one dimension, shared: read-only where the buffer is. ValueError where it does not fit."""
+    return asarray(np.frombuffer(buffer, np.dtype(getattr(dtype, "dtype", dtype)), count, offset))
+
+
+def fromiter(values: Iterable[Any], dtype: Any, count: int = -1) -> Any:
+    """The numbers of an iterable, in one dimension."""
+    return asarray(np.fromiter(values, np.dtype(getattr(dtype, "dtype", dtype)), count))
+
+
+def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = None, **options: Any) -> Any:
+    """function(i, j, ...) of the coordinates, each a tensor of the shape."""
+    from tensorsmith.ops.join import indices
+
+    grid = indices(shape)
+    return function(*(core.astype(g, dtype, False) if dtype is not None else g for g in grid), **options)
+
+
+class _Grid:
+    """mgrid[0:3, 0:1:5j]: coordinates of a grid, the same shape each; ogrid: ones that broadcast."""
+
+    def __init__(self, open: bool) -> None:
+        self._open = open
+
+    def __getitem__(self, key: Any) -> Any:
+        y = (np.ogrid if self._open else np.mgrid)[key]
+        return tuple(map(asarray, y)) if isinstance(y, (tuple, list)) else asarray(y)
+
+
+mgrid, ogrid = _Grid(False), _Grid(True)
+
+
+# --- writing at places ----------------------------------------------------------------------------------------
+
+
+def _cycled(values: Any, count: int, dtype: Any) -> Any:
+    """As many values, from the start again when they are used up."""
+    flat = core.reshape(core.astype(asarray(values, dtype), dtype, False), (-1,))
+    if flat.size == 0 and count:
+        raise ValueError(f"0 values for {count} places")
+    return core.take(flat, core.remainder(core.arange(count), max(flat.size, 1)), 0)
+
+
+def _coordinates(flat: Any, extents: tuple[int, ...]) -> tuple[Any, ...]:
+    coordinates = []
+    for extent in reversed(extents):
+        coordinates.append(core.remainder(flat, max(extent, 1)))
+        flat = core.floor_divide(flat, max(extent, 1))
+    return tuple(reversed(coordinates))
+
+
+def copyto(dst: Any, src: Any, where: Any = True) -> None:
+    """Writes `src`, which broadcasts, into dst where the mask is True."""
+    if where is True:
+        core.copy_(dst, src)
+    else:
+        dst[...] = core.astype(core.where(asarray(where), src, dst), dst.dtype, False)
+
+
+def put(x: Any, indices: Any, values: Any, mode: str = "raise") -> None:
+    """x.flat[indices] = values, which are repeated if they are fewer. mode: "raise" an IndexError, "wrap" or "clip"."""
+    flat = core.reshape(asarray(indices), (-1,))
+    if mode == "wrap":
+        flat = core.remainder(flat, max(x.size, 1))
+    elif mode == "clip":
+        flat = core.minimum(core.maximum(flat, 0), x.size - 1)
+    elif mode == "raise":
+        flat = core.checked_positions(flat, 0, x.size)
+    else:
+        raise ValueError(f'put: mode must be "raise", "wrap" or "clip", got {mode!r}')
+    x[_coordinates(flat, x.shape)] = _cycled(values, flat.size, x.dtype)
+
+
+def place(x: Any, mask: Any, values: Any) -> None:
+    """x[mask] = the first of the values, as many as are needed, which are repeated if they are fewer."""
+    mask = core.astype(asarray(mask), "bool", False)
+    x[mask] = _cycled(values, int(core.sum(mask)), x.dtype)
+
+
+def putmask(x: Any, mask: Any, values: Any) -> None:
+    """x.flat[n] = values[n] where mask.flat[n] is True; values are repeated if they are fewer."""
+    every = core.reshape(_cycled(values, x.size, x.dtype), x.shape)
+    copyto(x, every, where=core.astype(asarray(mask), "bool", False))
+
+
+def put_along_axis(x: Any, indices: Any, values: Any, axis: int | None) -> None:
+    """x[..., indices[..., j, ...], ...] = values along an axis, or in the flattened x; see `take_along_axis`."""
+    if axis is None:
+        return put(x, indices, values)
+    axis = _axis("put_along_axis", axis, x.ndim)
+    index = core.checked_positions(asarray(indices), axis, x.shape[axis])
+    target = [index.shape[i] if i == axis else n for i, n in enumerate(x.shape)]
+    index = broadcast_to(index, target)
+    source = broadcast_to(core.astype(asarray(values, x.dtype), x.dtype, False), target)
+    core.scatter_(x, axis, index, source)
+    return None
+
+
+def fill_diagonal(x: Any, value: Any, wrap: bool = False) -> None:
+    """Writes the value, or the values in turn, to the diagonal of a matrix, or of a cube of equal extents.
+
+    wrap: in a tall matrix the diagonal starts again after a row."""
+    if x.ndim < 2 or (x.ndim > 2 and len(set(x.shape)) != 1):
+        raise ValueError(f"fill_diagonal: a matrix or a cube of equal extents is needed, got shape {x.shape}")
+    if x.ndim == 2 and wrap:
+        flat = core.arange(0, x.size, x.shape[1] + 1)
+        x[_coordinates(flat, x.shape)] = _cycled(value, flat.size, x.dtype)
+        return
+    n = min(x.shape)
+    x[(core.arange(n),) * x.ndim] = _cycled(value, n, x.dtype)
+
+
+def diagflat(x: Any, k: int = 0) -> Any:
+    """A matrix with the elements of x on its k-th diagonal."""
+    from tensorsmith.ops.diagonal import diag
+
+    return diag(core.reshape(asarray(x), (-1,)), k)
+
+
+def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
+    """The positions on the diagonal of an (n, n, ...) array."""
+    return (core.arange(n),) * ndim
+
+
+def tril_indices_from(x: Any, k: int = 0) -> tuple[Any, ...]:
+    """`tril_indices` of a matrix of x's shape."""
+    from tensorsmith.ops.diagonal import tril_indices
+
+    return tril_indices(x.shape[-2], k, x.shape[-1])
+
+
+def triu_indices_from(x: Any, k: int = 0) -> tuple[Any, ...]:
+    """`triu_indices` of a matrix of x's shape."""
+    from tensorsmith.ops.diagonal import triu_indices
+
+    return triu_indices(x.shape[-2], k, x.shape[-1])
+
+
+# --- orders ---------------------------------------------------------------------------------------------------
+
+
+def partition(x: Any, kth: Any, axis: int | None = -1) -> Any:
+    """x with its kth element where sorting puts it, smaller ones before and larger behind: all in order, in fact."""
+    x = asarray(x)
+    x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+    core.checked_positions(core.reshape(asarray(kth), (-1,)), axis, x.shape[axis])
+    return core.sort(x, axis)
+
+
+def argpartition(x: Any, kth: Any, axis: int | None = -1) -> Any:
+    """The positions that `partition` takes the elements from."""
+    x = asarray(x)
+    x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+    core.checked_positions(core.reshape(asarray(kth), (-1,)), axis, x.shape[axis])
+    return core.argsort(x, axis)
+
+
+def lexsort(keys: Any, axis: int = -1) -> Any:
+    """The order that sorts by the last key, of equals by the last but one, and so on."""
+    columns = [asarray(k) for k in keys]
+    if not columns:
+        raise TypeError("lexsort: at least one key is needed")
+    order = core.argsort(columns[0], axis)
+    for key in columns[1:]:
+        order = core.take_along_axis(order, core.argsort(core.take_along_axis(key, order, axis), axis), axis)
+    return order
+
+
+def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any, **options: Any) -> Any:
+    """function(v, ...) of every vector v along an axis; what it returns stands where the axis stood."""
+    x = asarray(x)
+    axis = _axis("apply_along_axis", axis, x.ndim)
+    rows = core.moveaxis(x, axis, -1)
+    lead = rows.shape[:-1]
+    if 0 in lead:
+        raise ValueError(
+            f"apply_along_axis: there is no vector along axis {axis} of an array of shape {x.shape}"
+        )
+    results = [asarray(function(rows[i], *args, **options)) for i in np.ndindex(*lead)]
+    y = core.reshape(core.stack(results), (*lead, *results[0].shape))
+    places = tuple(range(len(lead), y.ndim))
+    return core.moveaxis(y, places, tuple(axis + i for i in range(len(places))))
+
+
+# --- methods ----------------------------------------------------------------------------------------------------
+
+
+def _fill(x: Any, value: Any) -> None:
+    """Every element becomes `value`."""
+    x[...] = value
+
+
+def _partition_in_place(x: Any, kth: Any, axis: int = -1) -> None:
+    x[...] = partition(x, kth, axis)
+
+
+for _name, _method in {
+    "fill": _fill,
+    "put": put,
+    "partition": _partition_in_place,
+    "argpartition": argpartition,
+}.items():
+    setattr(Tensor, _name, _method)

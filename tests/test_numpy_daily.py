@@ -1,0 +1,165 @@
+"""NumPy's functions of every day that are put together here from others: the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((3, 4)), RNG.standard_normal((3, 4)) + 0.1
+I, J = RNG.integers(-9, 9, (3, 4)), RNG.integers(1, 9, (3, 4))
+ODD = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5, -2.5, 1e-310, 1e300, -8.0])
+Z = X + 1j * np.round(Y)
+
+CASES: list[tuple[str, list[Any]]] = [
+    *[(name, [ODD]) for name in (
+        "cbrt", "deg2rad", "rad2deg", "degrees", "radians", "sinc", "isposinf", "isneginf", "modf", "fix", "isreal",
+    )],
+    *[(name, [ODD[:, None], ODD]) for name in ("fmax", "fmin", "logaddexp2")],
+    ("cbrt", [X]), ("sinc", [X]), ("fmod", [X, Y]), ("fmod", [I, J]), ("divmod", [X, Y]), ("divmod", [I, J]),
+    ("heaviside", [ODD, 0.5]), ("ldexp", [X, I]), ("float_power", [J, I]), ("around", [X, 1]), ("gcd", [I, J]),
+    ("lcm", [I, J]), ("gcd", [12, I]), ("isreal", [Z]), ("iscomplex", [Z]), ("unwrap", [np.cumsum(X * 4, 1)]),
+    ("unwrap", [X * 9, 1.0, 0]), ("matvec", [X, Y[0]]), ("vecmat", [X[0, :3], X]), ("polyval", [X[0], Y]),
+    ("polyfit", [X[0], Y[0], 2]), ("polyfit", [X[0], Y.T, 1]), ("hanning", [7]), ("hamming", [1]), ("blackman", [8]),
+    ("bartlett", [5]), ("hanning", [0]), ("shape", [X]), ("ndim", [X]), ("size", [X]), ("size", [X, 1]),
+    ("isscalar", [3.0]), ("isscalar", [X]), ("array_equal", [X, X]), ("array_equal", [ODD, ODD]),
+    ("array_equal", [ODD, ODD, True]), ("array_equal", [X, X[0]]), ("array_equiv", [X, X[:1]]), ("array_equiv", [X, Z]),
+    ("ascontiguousarray", [X.T]), ("ascontiguousarray", [2.0]), ("frombuffer", [X.tobytes(), "float64", 3, 8]),
+    ("fromfunction", [lambda i, j: i * 10 + j, (2, 3)]), ("diagflat", [X[0], 1]), ("diag_indices", [3]),
+    ("tril_indices_from", [X]), ("triu_indices_from", [X, 1]), ("lexsort", [(I[0], J[0] % 2)]),
+    ("apply_along_axis", [lambda v: v[::-1] * 2, 0, X]), ("apply_along_axis", [lambda v: v.sum(), 1, X]),
+]  # fmt: skip
+
+
+def outputs(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, (tuple, list)) else [x]
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
+def test_the_same_as_numpy(name: str, arguments: list[Any]) -> None:
+    def ours(x: Any) -> Any:
+        if isinstance(x, tuple):
+            return tuple(map(ours, x))
+        return ts.asarray(x.copy()) if isinstance(x, np.ndarray) else x
+
+    with np.errstate(all="ignore"):
+        expected = getattr(np, name)(*arguments)
+    got = getattr(ts, name)(*map(ours, arguments))
+    for g, e in zip(outputs(got), outputs(expected), strict=True):
+        g = g.numpy() if isinstance(g, ts.Tensor) else np.asarray(g)
+        assert g.shape == np.shape(e)
+        tolerance = 1e-6 if g.dtype == np.float32 else 4e-16 if name == "cbrt" else 1e-11
+        np.testing.assert_allclose(g, e, rtol=tolerance, atol=0 if name == "cbrt" else tolerance)
+
+
+WRITES: list[tuple[str, Callable[[Any, Any], Any]]] = [
+    ("put", lambda m, x: m.put(x, [0, -1, 5], [1.5, 2.5])),
+    ("put wrap", lambda m, x: m.put(x, [13, -14], 7.0, mode="wrap")),
+    ("put clip", lambda m, x: m.put(x, [99, -3], 7.0, mode="clip")),
+    ("place", lambda m, x: m.place(x, x > 0, [1.0, 2.0, 3.0])),
+    ("putmask", lambda m, x: m.putmask(x, x > 0, [1.0, 2.0, 3.0, 4.0, 5.0])),
+    ("copyto", lambda m, x: m.copyto(x, 4.0)),
+    ("copyto where", lambda m, x: m.copyto(x, x * 2, where=x < 0)),
+    ("fill_diagonal", lambda m, x: m.fill_diagonal(x, [9.0, 8.0])),
+    ("fill_diagonal wrap", lambda m, x: m.fill_diagonal(x.T, 9.0, wrap=True)),
+    ("fill", lambda m, x: x.fill(2.5)),
+    ("method put", lambda m, x: x.put([1], 3.0)),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), WRITES, ids=[n for n, _ in WRITES])
+def test_writing_as_numpy(name: str, write: Any) -> None:
+    mine, theirs = ts.asarray(X.copy()), X.copy()
+    write(ts, mine)
+    write(np, theirs)
+    np.testing.assert_array_equal(mine.numpy(), theirs)
+
+
+def test_put_along_axis() -> None:
+    for axis in (0, 1):
+        order = np.argsort(X, axis)[:1] if axis == 0 else np.argsort(X, axis)[:, :2]
+        mine, theirs = ts.asarray(X.copy()), X.copy()
+        ts.put_along_axis(mine, ts.asarray(order), -1.0, axis)
+        np.put_along_axis(theirs, order, -1.0, axis)
+        np.testing.assert_array_equal(mine.numpy(), theirs)
+
+
+def test_partition_and_its_kth_element() -> None:
+    for kth in (0, 2, -1):
+        np.testing.assert_array_equal(
+            ts.partition(ts.asarray(X), kth).numpy()[..., kth], np.partition(X, kth)[..., kth]
+        )
+        order = ts.argpartition(ts.asarray(X), kth, axis=0).numpy()
+        np.testing.assert_array_equal(np.take_along_axis(X, order, 0)[kth], np.partition(X, kth, 0)[kth])
+    with pytest.raises(IndexError, match="index 4"):
+        ts.partition(ts.asarray(X), 4)
+
+
+def test_roots_grids_and_iterators() -> None:
+    for p in ([1.0, -6.0, 11.0, -6.0], [0.0, 2.0, 0.0, -8.0, 0.0], [5.0]):
+        got = np.sort_complex(ts.roots(ts.asarray(np.array(p))).numpy().astype(complex))
+        np.testing.assert_allclose(got, np.sort_complex(np.roots(p)), atol=1e-9)
+    np.testing.assert_array_equal(ts.mgrid[0:3, 0:1:3j].numpy(), np.mgrid[0:3, 0:1:3j])
+    assert [g.shape for g in ts.ogrid[0:3, 0:2]] == [(3, 1), (1, 2)]
+    assert [(i, v.item()) for i, v in ts.ndenumerate(ts.asarray(I))] == list(np.ndenumerate(I))
+    assert ts.asarray(X)[ts.s_[1:, ::2]].shape == (2, 2)
+    assert ts.fromiter(range(3), "int32").tolist() == [0, 1, 2]
+    assert list(map(int, divmod(ts.asarray(7), 2))) == [3, 1] and list(
+        map(int, divmod(7, ts.asarray(2)))
+    ) == [3, 1]
+    assert ts.asarray(Z).conjugate().tolist() == np.conj(Z).tolist()
+    assert ts.asarray(X).T.flags.f_contiguous and not ts.asarray(X).T.flags.c_contiguous
+
+
+def test_gradients_go_through() -> None:
+    x = ts.asarray(np.array([0.3, -1.7, 8.0])).requires_grad_()
+    ts.cbrt(x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.abs(x.detach().numpy()) ** (-2 / 3) / 3, rtol=1e-12)
+    p = ts.asarray(np.array([2.0, -1.0, 0.5])).requires_grad_()
+    ts.polyval(p, ts.asarray(np.array(3.0))).backward()
+    assert p.grad.tolist() == [9, 3, 1]
+
+
+def test_least_squares_and_tensor_equations() -> None:
+    a, b = RNG.standard_normal((6, 3)), RNG.standard_normal((6, 2))
+    for left, right in ((a, b), (a, b[:, 0]), (a.T, b[:3]), (a[:, [0, 0, 1]], b)):
+        got, expected = ts.linalg.lstsq(ts.asarray(left), ts.asarray(right)), np.linalg.lstsq(left, right)
+        assert int(got.rank) == expected[2]
+        for g, e in zip((got.x, got.residuals, got.s), (expected[0], expected[1], expected[3])):
+            if not (e is expected[1] and right.ndim == 1):
+                np.testing.assert_allclose(g.numpy(), e, atol=1e-12)
+    m, t = RNG.standard_normal((2, 3, 4)), RNG.standard_normal((4, 6, 8, 3))
+    square = RNG.standard_normal((3, 3))
+    for p in (None, 2, -2, 1, np.inf, "fro"):
+        np.testing.assert_allclose(
+            ts.linalg.cond(ts.asarray(square), p).numpy(), np.linalg.cond(square, p), rtol=1e-10
+        )
+    np.testing.assert_allclose(
+        ts.linalg.tensorinv(ts.asarray(t), 2).numpy(), np.linalg.tensorinv(t, 2), atol=1e-9
+    )
+    u = RNG.standard_normal((2, 3, 6))
+    np.testing.assert_allclose(
+        ts.linalg.tensorsolve(ts.asarray(u), ts.asarray(m[:, :, 0])).numpy(),
+        np.linalg.tensorsolve(u, m[:, :, 0]), atol=1e-9,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "subscripts", ["ij,jk->ik", "ij,jk->ki", "bij,bjk->bik", "ji,jk->ik", "bij,kbj->kbi", "ij,kj->ik"]
+)
+def test_einsum_of_one_product(subscripts: str) -> None:
+    extents = {"i": 2, "j": 3, "k": 4, "b": 5}
+    a, b = (RNG.standard_normal([extents[c] for c in t]) for t in subscripts.split("->")[0].split(","))
+    np.testing.assert_allclose(
+        ts.einsum(subscripts, ts.asarray(a), ts.asarray(b)).numpy(), np.einsum(subscripts, a, b), atol=1e-12
+    )
+    narrow = a[..., :1]
+    if subscripts == "ij,kj->ik":  # an extent of 1 meets a larger one
+        np.testing.assert_allclose(
+            ts.einsum(subscripts, ts.asarray(narrow), ts.asarray(b)).numpy(), np.einsum(subscripts, narrow, b)
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -85,3 +86,35 @@ def test_hostile_files(tmp_path: Path) -> None:
     path.write_bytes(bytes(damaged))
     with pytest.raises(ts.FileFormatError):
         ts.load(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_mutated_archives(tmp_path: Path, compressed: bool) -> None:
+    """Bytes changed, cut out and repeated: an archive is read as it was written, or refused."""
+    path = tmp_path / "x.npz"
+    (ts.savez_compressed if compressed else ts.savez)(
+        path, a=ts.arange(20.0), b=ts.ones((2, 3), dtype="int32")
+    )
+    whole = path.read_bytes()
+    rng = np.random.default_rng(1)
+    for _ in range(int(os.environ.get("TENSORSMITH_MUTANTS", "1500"))):
+        path.write_bytes(mutated(whole, rng))
+        with contextlib.suppress(ts.FileFormatError):
+            for x in ts.load(path).values():
+                assert isinstance(x, ts.Tensor) and np.isfinite(x.numpy()).size == x.size
+
+
+def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
+    mutant = bytearray(whole)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(len(mutant)))
+        match int(rng.integers(4)):
+            case 0:
+                mutant[at] = int(rng.integers(256))
+            case 1:
+                mutant[at] ^= 1 << int(rng.integers(8))
+            case 2:
+                del mutant[at : at + int(rng.integers(1, 9))]
+            case 3:
+                mutant[at:at] = mutant[at : at + int(rng.integers(1, 9))]
+    return bytes(mutant)

@@ -449,3 +449,31 @@ def test_states_of_every_shape_return(tmp_path):
     ts.load_checkpoint(tmp_path / "c", part=back)
     array = back.state.pop("array")
     assert back.state == state and array.tolist() == [0, 1, 2]
+
+
+def test_mutated_files(tmp_path):
+    """Bytes changed, cut out and repeated: a file is read with the shapes that it states, or refused."""
+    path = tmp_path / "f.safetensors"
+    ts.save(
+        {"weight": ts.arange(12.0).reshape(3, 4), "steps": ts.asarray([1, 2]), "flag": ts.asarray(True)}, path
+    )
+    whole = path.read_bytes()
+    rng = np.random.default_rng(2)
+    for _ in range(int(os.environ.get("TENSORSMITH_MUTANTS", "3000"))):
+        mutant = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.integers(len(mutant)))
+            if rng.integers(3) == 0:
+                mutant[at] ^= 1 << int(rng.integers(8))
+            elif rng.integers(2) == 0:
+                mutant[at : at + 1] = bytes([int(rng.integers(32, 127))])
+            else:
+                del mutant[at : at + int(rng.integers(1, 9))]
+        path.write_bytes(bytes(mutant))
+        try:
+            loaded = ts.load(path)
+        except ts.FileFormatError:
+            continue
+        assert all(
+            x.nbytes == x.size * x.itemsize and len(x.numpy().tobytes()) == x.nbytes for x in loaded.values()
+        )

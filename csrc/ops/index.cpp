@@ -402,6 +402,16 @@ Array nonzero_flat(const Array& x) {
   return positions;
 }
 
+Array count_nonzero_flat(const Array& x) {
+  const Array truth = contiguous(astype(x, DType::boolean, false));
+  Array y = empty("count_nonzero", DType::int64, {});
+  const std::int64_t one = 1;
+  Out total = y;
+  total.shape = total.strides = &one, total.ndim = 1;
+  launch<&Kernels::nonzero>(truth, Out{}, total);
+  return y;
+}
+
 Array one_hot(const Array& x, std::int64_t num_classes) {
   if (num_classes < 1) value_error("one_hot: num_classes must be >= 1, got ", num_classes);
   Array i = checked_index("one_hot", "x", x, {nullptr, 0, num_classes});

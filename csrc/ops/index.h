@@ -48,6 +48,7 @@ Array index_set(const Array& x, std::int64_t dim, const Array& index, const Arra
 Array checked_positions(const Array& x, std::int64_t axis, std::int64_t extent);
 // Positions, in the flattened x, of what is not zero.
 Array nonzero_flat(const Array& x);
+Array count_nonzero_flat(const Array& x);  // how many there are, 0-d
 // int64 (*, num_classes): 1 at each integer's place.
 Array one_hot(const Array& x, std::int64_t num_classes);
 

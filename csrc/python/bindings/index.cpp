@@ -24,6 +24,7 @@ void bind_index(PyObject* m) {
   add_op(m, "index_set(x, dim, index, source)", &ops::index_set);
   add_op(m, "checked_positions(x, axis, extent)", &ops::checked_positions).differentiable = false;
   add_op(m, "nonzero_flat(x)", &ops::nonzero_flat).differentiable = false;
+  add_op(m, "count_nonzero_flat(x)", &ops::count_nonzero_flat).differentiable = false;
   add_op(m, "one_hot(x, num_classes)", &ops::one_hot).differentiable = false;
 }
 

@@ -270,6 +270,7 @@ index_copy_ = core.index_set_
 flatnonzero = define(
     core.nonzero_flat, "int64 positions, in the flattened x, of what is not zero; ascending."
 )
+define(core.count_nonzero_flat, "How many elements are not zero, as int64.")
 
 
 def nonzero(x: Any) -> tuple[Any, ...]:

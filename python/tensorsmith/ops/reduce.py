@@ -281,4 +281,6 @@ def vector_norm(
 
 def count_nonzero(x: Tensor, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
     """How many elements along axes are not 0, as int64."""
+    if axis is None and not keepdims:
+        return core.count_nonzero_flat(x)
     return core.sum(core.not_equal(x, 0), axis, None, keepdims)

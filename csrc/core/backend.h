@@ -11,6 +11,9 @@ namespace ts {
 
 enum class Activation : std::uint8_t { none, relu };
 
+// What multiplies bfloat16 numbers: AMX tiles, vdpbf16ps, or float32 after a conversion.
+enum class Bf16Engine : std::uint8_t { float32, avx512_bf16, amx };
+
 enum class Combine : std::uint8_t { product, maximum, minimum };
 
 struct Conv2d {

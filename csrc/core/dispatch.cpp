@@ -1,6 +1,8 @@
 #include "core/dispatch.h"
 
+#include <cpuid.h>
 #include <dlfcn.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -71,6 +73,54 @@ const Choice& choice() {
   return chosen;
 }
 
+// --- bfloat16 -----------------------------------------------------------------------------------------
+
+bool has_avx512_bf16() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+}
+
+// AMX tiles and their bfloat16 products in the CPU, saved by the system (XCR0), and granted to this process:
+// Linux hands out the 8 KiB of state a thread only to those that ask.
+bool has_amx() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 24 & 1) || !(d >> 22 & 1)) return false;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;  // OSXSAVE
+  unsigned low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if ((low >> 17 & 3) != 3) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+Bf16Choice choose_bf16() {
+  constexpr Bf16Choice kFloat32{Bf16Engine::float32, "float32", ""},
+      kAvx512{Bf16Engine::avx512_bf16, "avx512_bf16", ""}, kAmx{Bf16Engine::amx, "amx", ""};
+  const auto because = [](Bf16Choice c, const char* reason) {
+    c.reason = reason;
+    return c;
+  };
+  const bool level = std::string(choice().level.name) == "avx512";
+  if (const char* wanted = std::getenv("TENSORSMITH_BF16"); wanted && *wanted) {
+    const std::string engine = wanted;
+    constexpr const char* kPinned = "pinned by TENSORSMITH_BF16";
+    if (engine == kFloat32.name) return because(kFloat32, kPinned);
+    if (engine != kAvx512.name && engine != kAmx.name)
+      value_error("TENSORSMITH_BF16 must be float32, avx512_bf16 or amx, got '", wanted, "'");
+    if (!level)
+      value_error("TENSORSMITH_BF16=", wanted, " needs the SIMD level avx512; this is ", choice().level.name);
+    if (!has_avx512_bf16()) value_error("TENSORSMITH_BF16=", wanted, ": this machine lacks AVX512_BF16");
+    if (engine == kAvx512.name) return because(kAvx512, kPinned);
+    if (!has_amx()) value_error("TENSORSMITH_BF16=amx: this machine lacks AMX, or its system withholds it");
+    return because(kAmx, kPinned);
+  }
+  if (!level) return because(kFloat32, "the SIMD level is below avx512");
+  if (!has_avx512_bf16()) return because(kFloat32, "the CPU lacks AVX512_BF16");
+  if (!has_amx())
+    return because(kAvx512, "the CPU has AVX512_BF16; AMX is missing or withheld by the system");
+  return because(kAmx, "the CPU has AMX and the system grants it");
+}
+
 constexpr const char* kNames[] = {
 #define KERNEL(name, ...) #name,
 #include "core/kernels.def"
@@ -130,6 +180,11 @@ const Loaded& loaded() {
 }  // namespace
 
 const SimdLevel& simd_level() { return choice().level; }
+
+const Bf16Choice& bf16_engine() {
+  static const Bf16Choice chosen = choose_bf16();
+  return chosen;
+}
 
 const Kernels& kernels(Device device) {
   return device == Device::cpu ? *choice().table : accelerator(device).kernels;

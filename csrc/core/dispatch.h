@@ -27,4 +27,13 @@ struct SimdLevel {
 // ValueError if that names a level that is unknown or that this machine lacks.
 const SimdLevel& simd_level();
 
+// What multiplies bfloat16 numbers. Chosen at the first call: the best that the CPU, the system and the level
+// support, or TENSORSMITH_BF16. ValueError if that names an engine that is unknown or that is not to be had.
+struct Bf16Choice {
+  Bf16Engine engine;
+  const char* name;    // "float32", "avx512_bf16" or "amx"
+  const char* reason;  // a sentence for `tensorsmith info`
+};
+const Bf16Choice& bf16_engine();
+
 }  // namespace ts

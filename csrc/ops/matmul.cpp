@@ -23,21 +23,27 @@ Array matrices(const Array& x, std::int64_t extent, std::int64_t step, std::int6
 }
 
 // Launches over the axes [0, axis) in a loop and over those behind it in one go.
-void launch_over(const Array& a, const Array& b, const Array& bias, Array& c, Activation activation, int axis,
-                 const Batch& batch, std::int64_t at_a, std::int64_t at_b, std::int64_t at_c, int outer = 0) {
+void launch_over(const Array& a, const Array& b, const Array& bias, Array& c, Activation activation,
+                 bool bf16, int axis, const Batch& batch, std::int64_t at_a, std::int64_t at_b,
+                 std::int64_t at_c, int outer = 0) {
   if (outer < axis) {
     for (std::int64_t i = 0; i < c.shape(outer); ++i)
-      launch_over(a, b, bias, c, activation, axis, batch, at_a + i * a.stride(outer),
+      launch_over(a, b, bias, c, activation, bf16, axis, batch, at_a + i * a.stride(outer),
                   at_b + i * b.stride(outer), at_c + i * c.stride(outer), outer + 1);
     return;
   }
   Array target = matrices(c, batch.extent, batch.step_c, at_c);
-  launch<&Kernels::gemm>(matrices(a, batch.extent, batch.step_a, at_a),
-                         matrices(b, batch.extent, batch.step_b, at_b), bias, target, activation);
+  const Array left = matrices(a, batch.extent, batch.step_a, at_a),
+              right = matrices(b, batch.extent, batch.step_b, at_b);
+  if (bf16)
+    launch<&Kernels::gemm_bf16>(left, right, bias, target, activation, bf16_engine().engine);
+  else
+    launch<&Kernels::gemm>(left, right, bias, target, activation);
 }
 
 // c = act(a b + bias), all of one rank >= 2 and one dtype, leading axes equal (stride 0 where broadcast).
-void multiply(const Array& a, const Array& b, const Array& bias, Array& c, Activation activation) {
+void multiply(const Array& a, const Array& b, const Array& bias, Array& c, Activation activation,
+              bool bf16 = false) {
   if (c.size() == 0) return;
   Batch batch;
   int axis = c.ndim() - 2;
@@ -53,7 +59,7 @@ void multiply(const Array& a, const Array& b, const Array& bias, Array& c, Activ
     else
       break;
   }
-  launch_over(a, b, bias, c, activation, axis, batch, 0, 0, 0);
+  launch_over(a, b, bias, c, activation, bf16, axis, batch, 0, 0, 0);
 }
 
 // What the kernel multiplies a dtype in: integers wrap in any width that is not smaller.
@@ -85,26 +91,60 @@ Array complex_matmul(const Array& a, const Array& b) {
   return from_parts(re, im);
 }
 
+bool takes_bf16(const Array& x) { return x.dtype() == DType::bfloat16 || x.dtype() == DType::float32; }
+
+void check_takes_bf16(const char* operation, const char* argument, const Array& x) {
+  if (!takes_bf16(x))
+    type_error(operation, ": ", argument, " is ", name(x.dtype()), "; bfloat16 or float32 is needed");
+}
+
+// float32 numbers that are bfloat16 ones.
+Array rounded(const Array& x) {
+  return astype(x.dtype() == DType::float32 ? astype(x, DType::bfloat16, false) : x, DType::float32, false);
+}
+
+// c = act(a b + bias) for `multiply`, in bfloat16 with sums in float32, rounded to `dtype` once.
+Array multiply_bf16(const char* operation, const Array& a, const Array& b, const Array& bias,
+                    const Shape& shape, DType dtype, Activation activation) {
+  const Array wide = bias ? contiguous(astype(bias, DType::float32, false)) : bias;
+  if (a.device() == Device::cpu && bf16_engine().engine != Bf16Engine::float32) {
+    Array c = empty(operation, dtype, shape);
+    multiply(a, b, wide, c, activation, true);
+    return c;
+  }
+  Array c = empty(operation, DType::float32, shape);
+  multiply(rounded(a), rounded(b), wide, c, activation);
+  return astype(c, dtype, false);
+}
+
+// With `lowered`, x, weight and bias are bfloat16 or float32, in any mixture, and the product is one of
+// bfloat16.
 Array affine(const char* operation, const Array& x, const Array& weight, const Array& bias,
-             Activation activation) {
+             Activation activation, bool lowered = false) {
   if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
   check_rank(operation, "weight", weight, 2);
-  check_domain(operation, "x", product_dtype(x.dtype()) == x.dtype() ? x.dtype() : DType::boolean,
-               Domain::numeric);
-  check_same_dtype(operation, "weight", weight, x.dtype());
+  const bool bf16 = lowered || x.dtype() == DType::bfloat16;
+  if (lowered) {
+    check_takes_bf16(operation, "x", x);
+    check_takes_bf16(operation, "weight", weight);
+    if (bias) check_takes_bf16(operation, "bias", bias);
+  } else {
+    if (!bf16)
+      check_domain(operation, "x", product_dtype(x.dtype()) == x.dtype() ? x.dtype() : DType::boolean,
+                   Domain::numeric);
+    check_same_dtype(operation, "weight", weight, x.dtype());
+  }
   const int last = x.ndim() - 1;
   if (x.shape(last) != weight.shape(1))
     value_error(operation, ": x of shape ", x.shape(), " has ", x.shape(last),
                 " features, but weight of shape ", weight.shape(), " takes ", weight.shape(1));
   if (bias) {
-    check_same_dtype(operation, "bias", bias, x.dtype());
+    if (!lowered) check_same_dtype(operation, "bias", bias, x.dtype());
     check_shape(operation, "bias", bias, Shape{weight.shape(0)});
   }
   Shape shape = x.shape();
   shape[last] = weight.shape(0);
-  Array y = empty(operation, x.dtype(), shape);
   const Array rows = x.ndim() == 1 ? x.expand_dims(0) : x;
-  Array y_rows = y.ndim() == 1 ? y.expand_dims(0) : y;
   Array w = weight.transpose(0, 1);
   if (rows.ndim() > 2) {
     Shape full = rows.shape();
@@ -112,32 +152,30 @@ Array affine(const char* operation, const Array& x, const Array& weight, const A
     full[rows.ndim() - 1] = w.shape(1);
     w = w.broadcast_to(operation, full);
   }
-  multiply(rows, w, bias, y_rows, activation);
-  return y;
+  const Shape matrix = x.ndim() == 1 ? Shape{1, shape[0]} : shape;
+  Array y;
+  if (bf16) {
+    y = multiply_bf16(operation, rows, w, bias, matrix, DType::bfloat16, activation);
+  } else {
+    y = empty(operation, x.dtype(), matrix);
+    multiply(rows, w, bias, y, activation);
+  }
+  return x.ndim() == 1 ? y.squeeze(0) : y;
 }
 
-}  // namespace
-
-Array matmul(const Array& a, const Array& b) {
-  const char* operation = "matmul";
+// matmul for one dtype; `result` other than that only for products of bfloat16, whose operands may be
+// float32.
+Array product(const char* operation, const Array& a, const Array& b, DType result, bool bf16) {
   for (const Array* x : {&a, &b})
     if (x->ndim() == 0)
       value_error(operation, ": ", x == &a ? "a" : "b",
                   " must have at least 1 dimension, got a 0-d array; use multiply");
-  const DType dtype = a.dtype() == b.dtype() ? a.dtype() : promote(a.dtype(), b.dtype());
-  if (dtype == DType::boolean) return astype(matmul(astype(a, DType::int32, false), b), dtype, false);
-  if (is_complex(dtype)) return complex_matmul(astype(a, dtype, false), astype(b, dtype, false));
-  if (const DType computed = product_dtype(dtype); computed != dtype)
-    return astype(matmul(astype(a, computed, false), astype(b, computed, false)), dtype, false);
   const bool row = a.ndim() == 1, column = b.ndim() == 1;
   Array left = row ? a.expand_dims(0) : a, right = column ? b.expand_dims(1) : b;
   const std::int64_t k = left.shape(left.ndim() - 1);
   if (k != right.shape(right.ndim() - 2))
     value_error(operation, ": a of shape ", a.shape(), " has ", k, " columns, but b of shape ", b.shape(),
                 " has ", right.shape(right.ndim() - 2), " rows");
-  if (left.dtype() != dtype) left = astype(left, dtype, false);
-  if (right.dtype() != dtype) right = astype(right, dtype, false);
-
   const std::int64_t m = left.shape(left.ndim() - 2), n = right.shape(right.ndim() - 1);
   if (left.ndim() > 2 || right.ndim() > 2) {
     Shape leading = broadcast_shapes(operation, Shape(left.shape().data(), left.ndim() - 2),
@@ -149,11 +187,61 @@ Array matmul(const Array& a, const Array& b) {
   }
   Shape shape = left.shape();
   shape[left.ndim() - 1] = n;
-  Array c = empty(operation, dtype, shape);
-  multiply(left, right, Array{}, c, Activation::none);
+  Array c;
+  if (bf16) {
+    c = multiply_bf16(operation, left, right, Array{}, shape, result, Activation::none);
+  } else {
+    c = empty(operation, result, shape);
+    multiply(left, right, Array{}, c, Activation::none);
+  }
   if (column) c = c.squeeze(c.ndim() - 1);
   if (row) c = c.squeeze(c.ndim() - (column ? 1 : 2));
   return c;
+}
+
+DType bf16_result(const char* operation, std::optional<DType> dtype) {
+  const DType result = dtype.value_or(DType::bfloat16);
+  if (result != DType::bfloat16 && result != DType::float32)
+    type_error(operation, ": dtype must be bfloat16 or float32, got ", name(result));
+  return result;
+}
+
+// Leading axes as one: without a copy where the strides allow.
+Array as_matrix(const Array& v) {
+  if (v.ndim() == 2) return v;
+  std::int64_t count = 1;
+  for (int i = 0; i < v.ndim() - 1; ++i) count *= v.shape(i);
+  const Shape shape{count, v.shape(v.ndim() - 1)};
+  const std::optional<Array> view = v.view_as(shape);
+  return view ? *view : *contiguous(v).view_as(shape);
+}
+
+void check_weight_gradient(const char* operation, const Array& gradient, const Array& x) {
+  if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
+  const int last = x.ndim() - 1;
+  Shape expected = x.shape();
+  if (gradient.ndim() == x.ndim()) expected[last] = gradient.shape(last);
+  check_shape(operation, "gradient", gradient, expected);
+}
+
+}  // namespace
+
+Array matmul(const Array& a, const Array& b) {
+  const char* operation = "matmul";
+  const DType dtype = a.dtype() == b.dtype() ? a.dtype() : promote(a.dtype(), b.dtype());
+  if (dtype == DType::boolean) return astype(matmul(astype(a, DType::int32, false), b), dtype, false);
+  if (is_complex(dtype)) return complex_matmul(astype(a, dtype, false), astype(b, dtype, false));
+  const bool bf16 = dtype == DType::bfloat16;
+  const DType computed = bf16 ? dtype : product_dtype(dtype);
+  const Array c = product(operation, astype(a, computed, false), astype(b, computed, false), computed, bf16);
+  return astype(c, dtype, false);
+}
+
+Array matmul_bf16(const Array& a, const Array& b, std::optional<DType> dtype) {
+  const char* operation = "matmul_bf16";
+  check_takes_bf16(operation, "a", a);
+  check_takes_bf16(operation, "b", b);
+  return product(operation, a, b, bf16_result(operation, dtype), true);
 }
 
 Array linear(const Array& x, const Array& weight, const Array& bias) {
@@ -164,25 +252,29 @@ Array linear_relu(const Array& x, const Array& weight, const Array& bias) {
   return affine("linear_relu", x, weight, bias, Activation::relu);
 }
 
+Array linear_bf16(const Array& x, const Array& weight, const Array& bias) {
+  return affine("linear_bf16", x, weight, bias, Activation::none, true);
+}
+
+Array linear_relu_bf16(const Array& x, const Array& weight, const Array& bias) {
+  return affine("linear_relu_bf16", x, weight, bias, Activation::relu, true);
+}
+
 Array linear_weight_backward(const Array& gradient, const Array& x) {
   const char* operation = "linear_weight_backward";
-  if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
-  check_domain(operation, "x", x.dtype(), Domain::numeric);
+  check_domain(operation, "x", x.dtype() == DType::bfloat16 ? DType::float32 : x.dtype(), Domain::numeric);
   check_same_dtype(operation, "gradient", gradient, x.dtype());
-  const int last = x.ndim() - 1;
-  Shape expected = x.shape();
-  if (gradient.ndim() == x.ndim()) expected[last] = gradient.shape(last);
-  check_shape(operation, "gradient", gradient, expected);
-  // Leading axes as one: without a copy where the strides allow.
-  const auto rows = [&](const Array& v) {
-    if (v.ndim() == 2) return v;
-    std::int64_t count = 1;
-    for (int i = 0; i < last; ++i) count *= v.shape(i);
-    const Shape shape{count, v.shape(last)};
-    const std::optional<Array> view = v.view_as(shape);
-    return view ? *view : *contiguous(v).view_as(shape);
-  };
-  return matmul(rows(gradient).transpose(0, 1), rows(x));
+  check_weight_gradient(operation, gradient, x);
+  return matmul(as_matrix(gradient).transpose(0, 1), as_matrix(x));
+}
+
+Array linear_weight_backward_bf16(const Array& gradient, const Array& x, std::optional<DType> dtype) {
+  const char* operation = "linear_weight_backward_bf16";
+  check_takes_bf16(operation, "gradient", gradient);
+  check_takes_bf16(operation, "x", x);
+  check_weight_gradient(operation, gradient, x);
+  return product(operation, as_matrix(gradient).transpose(0, 1), as_matrix(x), bf16_result(operation, dtype),
+                 true);
 }
 
 }  // namespace ts::ops

@@ -1,6 +1,8 @@
 // Matrix products with NumPy's shapes, and the affine map of a layer.
 #pragma once
 
+#include <optional>
+
 #include "ops/check.h"
 
 namespace ts::ops {
@@ -16,5 +18,12 @@ Array linear_relu(const Array& x, const Array& weight, const Array& bias);
 // The products that linear's gradients are made of: gradient (..., O)' x (..., I) -> (O, I), the leading axes
 // of both summed over.
 Array linear_weight_backward(const Array& gradient, const Array& x);
+
+// The same as products of bfloat16, float32 operands rounded to it: sums in float32, the result bfloat16, or
+// what `dtype` says (bfloat16 or float32). The bias is added before the sum is rounded.
+Array matmul_bf16(const Array& a, const Array& b, std::optional<DType> dtype);
+Array linear_bf16(const Array& x, const Array& weight, const Array& bias);
+Array linear_relu_bf16(const Array& x, const Array& weight, const Array& bias);
+Array linear_weight_backward_bf16(const Array& gradient, const Array& x, std::optional<DType> dtype);
 
 }  // namespace ts::ops

@@ -651,6 +651,11 @@ PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (PyTuple_GET_SIZE(gradients) != n)
       value_error("backward: ", n, " outputs but ", PyTuple_GET_SIZE(gradients), " gradients");
     Walk walk(retain, create);
+    // Gradients are computed in the precision of what they are gradients of, wherever backward is called.
+    struct Plain {
+      const bool before = std::exchange(g_autocast, false);
+      ~Plain() { g_autocast = before; }
+    } plain;
     std::vector<PyObject*> all;
     if (inputs != Py_None)
       for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(inputs); ++i) {

@@ -9,6 +9,7 @@
 #include "python/bindings.h"
 #include "python/dlpack.h"
 #include "python/jit.h"
+#include "python/op.h"
 
 namespace py = pybind11;
 
@@ -84,10 +85,26 @@ PyObject* set_grad_enabled(PyObject*, PyObject* enabled) {
 }
 PyObject* is_grad_enabled(PyObject*, PyObject*) { return PyBool_FromLong(g_grad_enabled); }
 
+PyObject* set_autocast(PyObject*, PyObject* enabled) {
+  const int value = PyObject_IsTrue(enabled);
+  if (value < 0) return nullptr;
+  const bool before = g_autocast;
+  g_autocast = value;
+  return PyBool_FromLong(before);
+}
+PyObject* is_autocast_enabled(PyObject*, PyObject*) { return PyBool_FromLong(g_autocast); }
+PyObject* bf16_engine_name(PyObject*, PyObject*) {
+  return guarded([] { return Py_BuildValue("(ss)", bf16_engine().name, bf16_engine().reason); });
+}
+
 PyMethodDef functions[] = {
     {"set_grad_enabled", set_grad_enabled, METH_O,
      "Records operations of this thread, or not; what it was before."},
     {"is_grad_enabled", is_grad_enabled, METH_NOARGS, "Whether this thread records operations."},
+    {"set_autocast", set_autocast, METH_O,
+     "Multiplies in bfloat16 on this thread, or not; what it was before."},
+    {"is_autocast_enabled", is_autocast_enabled, METH_NOARGS, "Whether this thread multiplies in bfloat16."},
+    {"bf16_engine", bf16_engine_name, METH_NOARGS, "(name, reason) of what multiplies bfloat16 numbers."},
     {"backward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_backward)), METH_FASTCALL,
      "backward(roots, gradients, inputs, retain_graph, create_graph)"},
     {"set_row_sparse", set_row_sparse, METH_O, "Tell the tape the class of row-sparse gradients."},

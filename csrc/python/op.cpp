@@ -1,6 +1,7 @@
 // Operations as Python callables: signatures, calls, and the decision to record.
 #include "python/op.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <unordered_map>
@@ -256,6 +257,24 @@ PyObject* op_define(PyObject* self, PyObject* args) {
   });
 }
 
+// _autocast(operation): what runs instead under autocast; _autocast(True): bfloat16 tensors become float32.
+PyObject* op_autocast(PyObject* self, PyObject* how) {
+  return guarded([&]() -> PyObject* {
+    Op& op = *as_op(self)->op;
+    if (how == Py_True) {
+      op.raised = true;
+      Py_RETURN_NONE;
+    }
+    if (Py_TYPE(how) != g_op_type) type_error("_autocast takes an operation or True");
+    Op& lowered = *as_op(how)->op;
+    if (lowered.parameters.size() < op.parameters.size() ||
+        !std::equal(op.parameters.begin(), op.parameters.end(), lowered.parameters.begin()))
+      type_error(lowered.name, " does not take the arguments of ", op.name);
+    op.lowered = &lowered;
+    Py_RETURN_NONE;
+  });
+}
+
 Ref names(const std::vector<std::string>& strings) {
   Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(strings.size())));
   for (std::size_t i = 0; i < strings.size(); ++i)
@@ -283,7 +302,9 @@ PyGetSetDef op_getset[] = {
     {"_differentiable", op_differentiable, nullptr, "Whether results can carry a gradient.", nullptr},
     {}};
 PyMethodDef op_methods[] = {
-    {"_define", op_define, METH_VARARGS, "Sets the gradient rules; see autograd.define."}, {}};
+    {"_define", op_define, METH_VARARGS, "Sets the gradient rules; see autograd.define."},
+    {"_autocast", op_autocast, METH_O, "Sets what autocast does; see autocast.py."},
+    {}};
 PyMemberDef op_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpObject, vectorcall), READONLY, nullptr}, {}};
 
@@ -418,10 +439,49 @@ PyObject* apply_checked(Op& op, PyObject* const* arguments) {
   return list ? list.release() : tensors[0].release();
 }
 
+// Under autocast an operation runs in the precision that it is listed with (python/tensorsmith/autocast.py).
+PyObject* apply_autocast(Op& op, PyObject* const* arguments) {
+  bool lowers = op.lowered != nullptr;
+  bool halves = false;
+  for (std::size_t i = 0; i < op.roles.size(); ++i) {
+    if (op.roles[i] != Role::tensor || !is_tensor(arguments[i])) continue;
+    const DType d = array_of(arguments[i]).dtype();
+    lowers &= d == DType::float32 || d == DType::bfloat16;
+    halves |= d == DType::bfloat16;
+  }
+  if (lowers) {
+    PyObject* slots[kMaxParameters];
+    for (std::size_t i = 0; i < op.lowered->parameters.size(); ++i)
+      slots[i] = i < op.parameters.size() ? arguments[i] : op.lowered->defaults[i].get();
+    return apply_checked(*op.lowered, slots);
+  }
+  if (!op.raised || !halves) return apply_checked(op, arguments);
+  static Op& cast = find_op("astype");
+  static PyObject* const float32 = PyUnicode_InternFromString("float32");
+  Ref held[kMaxParameters];
+  PyObject* slots[kMaxParameters];
+  for (std::size_t i = 0; i < op.roles.size(); ++i) {
+    slots[i] = arguments[i];
+    if (op.roles[i] != Role::tensor || !is_tensor(arguments[i]) ||
+        array_of(arguments[i]).dtype() != DType::bfloat16)
+      continue;
+    PyObject* of_cast[] = {arguments[i], float32, Py_False};
+    held[i] = checked(apply_checked(cast, of_cast));
+    slots[i] = held[i].get();
+  }
+  return apply_checked(op, slots);
+}
+
 }  // namespace
 
+thread_local bool g_autocast = false;
+
 PyObject* apply(Op& op, PyObject* const* arguments) {
-  return guarded([&] { return apply_checked(op, arguments); });
+  return guarded([&] {
+    if (g_autocast && (op.lowered || op.raised)) [[unlikely]]
+      return apply_autocast(op, arguments);
+    return apply_checked(op, arguments);
+  });
 }
 
 Op& find_op(const char* name) {

@@ -77,8 +77,12 @@ struct Op {
   int positional_only = 0;  // parameters before `/`
   int returned = 1;         // outputs that the caller gets
   bool in_place = false;
-  bool returns_list = false;   // any number of outputs: std::vector<Array>
-  bool moves = false;          // arguments may lie on another device than the first (copy_)
+  bool returns_list = false;  // any number of outputs: std::vector<Array>
+  bool moves = false;         // arguments may lie on another device than the first (copy_)
+  // Under autocast: what runs instead where all tensors are float32 or bfloat16, or whether bfloat16 tensors
+  // are made float32 first.
+  Op* lowered = nullptr;
+  bool raised = false;
   bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;
@@ -134,6 +138,10 @@ Op& add_op(PyObject* module, const char* signature, R (*function)(P...)) {
 // Calls the operation on already ordered arguments, recording it where gradients flow. This is what Python's
 // call, the operators (a + b) and methods end in.
 PyObject* apply(Op& op, PyObject* const* arguments);
+
+// Whether this thread multiplies in bfloat16 (ts.autocast).
+extern thread_local bool g_autocast;
+
 Op& find_op(const char* name);
 
 }  // namespace ts::python

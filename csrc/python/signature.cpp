@@ -5,6 +5,7 @@
 #include "ops/operand.h"
 #include "python/autograd.h"
 #include "python/convert.h"
+#include "python/op.h"
 
 namespace ts::python {
 
@@ -113,7 +114,7 @@ class Signer {
 
 Signature sign(PyObject* args, PyObject* kwargs) {
   Signer signer;
-  signer.s.key += static_cast<char>(g_grad_enabled);
+  signer.s.key += static_cast<char>(g_grad_enabled | g_autocast << 1);
   signer.raw(default_float());
   const Py_ssize_t count = PyTuple_GET_SIZE(args);
   signer.raw(count);

@@ -53,6 +53,7 @@ from tensorsmith.autograd import (
 )
 from tensorsmith.ops import *
 from tensorsmith import autograd, ops, random
+from tensorsmith.autocast import autocast, is_autocast_enabled
 from tensorsmith.jit import jit
 from tensorsmith.random import manual_seed
 

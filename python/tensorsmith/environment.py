@@ -22,6 +22,7 @@ def config() -> dict[str, Any]:
     from tensorsmith import __version__
 
     level, level_reason = _core.simd_level()
+    bf16, bf16_reason = _core.bf16_engine()
     default, default_reason = _core.default_num_threads()
     threads = _core.num_threads()
     thread_reason = (
@@ -34,6 +35,7 @@ def config() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "simd": {"level": level, "reason": level_reason},
+        "bfloat16": {"engine": bf16, "reason": bf16_reason},
         "threads": {"count": threads, "reason": thread_reason},
         "cuda": dict(zip(("available", "reason"), _core.cuda.state())),
         "allocator": _core.allocator_stats(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import tensorsmith as ts
-from cases import Case, integers, normal
+from cases import Case, Make, integers, normal
+from tensorsmith._core import ops as core
 
 
 def product(name: str, a: tuple[int, ...], b: tuple[int, ...], **options: object) -> Case:
@@ -24,6 +25,11 @@ def wide(name: str, m: int, k: int, n: int) -> Case:
         gradient=False,
         scale=16.0 * float(np.sqrt(k)),
     )
+
+
+def small(*shape: int) -> Make:
+    """Integers whose products and sums are exact in any precision and order."""
+    return lambda rng: rng.integers(-3, 4, shape).astype(float)
 
 
 CASES = [
@@ -47,4 +53,6 @@ CASES = [
     Case("linear", ts.linear, lambda x, w, b: x @ w.T + b, [normal(3, 4), normal(2, 4), normal(2)], tolerance=8, scale=4.0, large=[normal(300, 200), normal(130, 200), normal(130)]),
     Case("linear no bias", ts.linear, lambda x, w: x @ w.T, [normal(2, 2, 3), normal(2, 3)], tolerance=8, scale=4.0),
     Case("linear_relu", ts.linear_relu, lambda x, w, b: np.maximum(x @ w.T + b, 0), [normal(3, 4), normal(2, 4), normal(2)], tolerance=8, scale=4.0),
+    Case("matmul_bf16", lambda a, b: core.matmul_bf16(a, b, "float32"), np.matmul, [small(5, 70), small(70, 33)], dtypes=("float32",), gradient=False, exact=True, large=[small(301, 330), small(330, 165)]),
+    Case("linear_bf16", lambda x, w, b: core.linear_bf16(x, w, b).astype("float32"), lambda x, w, b: x @ w.T + b, [small(2, 3, 9), small(4, 9), small(4)], dtypes=("float32",), gradient=False, exact=True),
 ]  # fmt: skip

@@ -9,6 +9,10 @@ void bind_matmul(PyObject* m) {
   add_op(m, "linear(x, weight, bias=None)", &ops::linear);
   add_op(m, "linear_relu(x, weight, bias=None)", &ops::linear_relu);
   add_op(m, "linear_weight_backward(gradient, x)", &ops::linear_weight_backward);
+  add_op(m, "matmul_bf16(a, b, dtype=None)", &ops::matmul_bf16);
+  add_op(m, "linear_bf16(x, weight, bias=None)", &ops::linear_bf16);
+  add_op(m, "linear_relu_bf16(x, weight, bias=None)", &ops::linear_relu_bf16);
+  add_op(m, "linear_weight_backward_bf16(gradient, x, dtype=None)", &ops::linear_weight_backward_bf16);
 }
 
 }  // namespace ts::python

@@ -10,13 +10,24 @@ from tensorsmith.autograd import define
 __all__ = ["linear", "linear_relu", "matmul"]
 
 
-def _gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
+def _times(a: Any, b: Any, dtype: Any) -> Any:
+    """a @ b in the dtype of the operands, which is `dtype`."""
+    return core.matmul(a, b)
+
+
+def _weight(gradient: Any, x: Any, dtype: Any) -> Any:
+    return core.linear_weight_backward(gradient, x)
+
+
+def _product_gradients(
+    dy: Any, a: Any, b: Any, needs: Any, times: Any = _times, weight: Any = _weight
+) -> Any:
     da = db = None
     if a.ndim == 2 and b.ndim == 2:
         if needs[0]:
-            da = core.matmul(dy, core.matrix_transpose(b))
+            da = times(dy, core.matrix_transpose(b), a.dtype)
         if needs[1]:
-            db = core.matmul(core.matrix_transpose(a), dy)
+            db = times(core.matrix_transpose(a), dy, b.dtype)
         return da, db
     # A 1-D operand is a row on the left and a column on the right.
     if a.ndim == 1:
@@ -26,17 +37,21 @@ def _gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
     rows = core.expand_dims(a, 0) if a.ndim == 1 else a
     columns = core.expand_dims(b, 1) if b.ndim == 1 else b
     if needs[0]:
-        da = core.matmul(dy, core.matrix_transpose(columns))
+        da = times(dy, core.matrix_transpose(columns), a.dtype)
         if a.ndim == 1:
             da = core.squeeze(da, -2)
     if needs[1]:
         if columns.ndim == 2 and rows.ndim > 2:  # one product over all rows, rather than a sum of products
-            db = core.linear_weight_backward(rows, dy)
+            db = weight(rows, dy, b.dtype)
         else:
-            db = core.matmul(core.matrix_transpose(rows), dy)
+            db = times(core.matrix_transpose(rows), dy, b.dtype)
         if b.ndim == 1:
             db = core.squeeze(db, -1)
     return da, db
+
+
+def _gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
+    return _product_gradients(dy, a, b, needs)
 
 
 matmul = define(
@@ -91,4 +106,57 @@ define(
     """The sum over all rows of gradient (..., O) times x (..., I): (O, I).""",
     gradient=lambda dy, x: core.linear(x, dy),
     x=lambda dy, gradient: core.matmul(gradient, dy),
+)
+
+# --- products of bfloat16 numbers whose operands may be float32: what autocast calls ---------------------
+
+
+def _gradients_bf16(dy: Any, a: Any, b: Any, needs: Any) -> Any:
+    return _product_gradients(dy, a, b, needs, core.matmul_bf16, core.linear_weight_backward_bf16)
+
+
+def _linear_gradients_bf16(dy: Any, x: Any, weight: Any, needs: Any) -> Any:
+    dx = core.matmul_bf16(dy, weight, x.dtype) if needs[0] else None
+    dweight = core.linear_weight_backward_bf16(dy, x, weight.dtype) if needs[1] else None
+    dbias = core.sum(dy, tuple(range(dy.ndim - 1)), "float32") if needs[2] else None
+    return dx, dweight, dbias
+
+
+def _linear_relu_gradients_bf16(dy: Any, y: Any, x: Any, weight: Any, needs: Any) -> Any:
+    return _linear_gradients_bf16(core.relu_backward(dy, y), x, weight, needs)
+
+
+define(
+    core.matmul_bf16,
+    """`matmul` of a and b (bfloat16 or float32) rounded to bfloat16, summed in float32.
+
+    dtype: of the result, bfloat16 (None) or float32. Gradients are rounded to their operand's dtype once.
+    TypeError for other dtypes. The order of the sums is that of the machine's engine (docs/kernels/bf16.md).
+    """,
+    wrt="a b",
+    vjp=_gradients_bf16,
+)
+define(
+    core.linear_bf16,
+    """`linear` as a product of bfloat16 numbers: x, weight, bias of bfloat16 or float32; the result is bfloat16.
+
+    Sums and bias are float32, and the result is rounded once.
+    """,
+    wrt="x weight bias",
+    vjp=_linear_gradients_bf16,
+)
+define(
+    core.linear_relu_bf16,
+    """relu(linear_bf16(x, weight, bias)) in one pass over the result.""",
+    wrt="x weight bias",
+    vjp=_linear_relu_gradients_bf16,
+)
+define(
+    core.linear_weight_backward_bf16,
+    """The sum over all rows of gradient (..., O) times x (..., I): (O, I), as a product of bfloat16 numbers.
+
+    dtype: of the result, bfloat16 (None) or float32.
+    """,
+    gradient=lambda dy, x, gradient: core.matmul_bf16(x, core.matrix_transpose(dy), gradient.dtype),
+    x=lambda dy, gradient, x: core.matmul_bf16(gradient, dy, x.dtype),
 )

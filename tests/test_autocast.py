@@ -1,0 +1,181 @@
+"""ts.autocast: what runs in which precision, nesting, threads, gradients, recordings, and that training works."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from tensorsmith import nn
+from tensorsmith.nn import functional as F
+
+
+def normal(seed: int, *shape: int) -> ts.Tensor:
+    return ts.asarray(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def test_precisions() -> None:
+    x, w, b = normal(1, 6, 8), normal(2, 4, 8), normal(3, 4)
+    with ts.autocast():
+        assert ts.is_autocast_enabled()
+        y = F.linear(x, w, b)
+        assert y.dtype == ts.bfloat16
+        assert (x @ ts.matrix_transpose(w)).dtype == ts.bfloat16
+        assert ts.einsum("ij,kj->ik", x, w).dtype == ts.bfloat16
+        assert F.relu(y).dtype == ts.bfloat16
+        assert (y + ts.ones((4,))).dtype == ts.float32
+        for raised in (
+            ts.softmax(y, -1),
+            F.layer_norm(y, (4,)),
+            F.cross_entropy(y, ts.zeros((6,), dtype=ts.int64)),
+            ts.exp(y),
+            ts.sum(y),
+            ts.mean(y),
+        ):
+            assert raised.dtype == ts.float32
+        # left alone
+        assert (ts.ones((2, 2), dtype=ts.float64) @ ts.ones((2, 2), dtype=ts.float64)).dtype == ts.float64
+        assert (ts.ones((2, 2), dtype=ts.int64) @ ts.ones((2, 2), dtype=ts.int64)).dtype == ts.int64
+    assert not ts.is_autocast_enabled()
+    assert F.linear(x, w, b).dtype == ts.float32
+    expected = F.linear(*(v.astype(ts.bfloat16).astype(ts.float32) for v in (x, w)), b)
+    np.testing.assert_allclose(y.astype(ts.float32).numpy(), expected.numpy(), rtol=2**-8, atol=1e-6)
+
+
+def test_nesting_decorator_and_threads() -> None:
+    x = normal(1, 3, 3)
+
+    @ts.autocast()
+    def product() -> ts.Tensor:
+        return x @ x
+
+    assert product().dtype == ts.bfloat16
+    with ts.autocast():
+        with ts.autocast(enabled=False):
+            assert (x @ x).dtype == ts.float32
+            assert product().dtype == ts.bfloat16
+            assert (x @ x).dtype == ts.float32
+        assert (x @ x).dtype == ts.bfloat16
+        seen = []
+        other = threading.Thread(target=lambda: seen.append((x @ x).dtype))
+        other.start()
+        other.join()
+        assert seen == [ts.float32]
+    with pytest.raises(ZeroDivisionError), ts.autocast():
+        raise ZeroDivisionError
+    assert not ts.is_autocast_enabled()
+
+
+def test_reentry() -> None:
+    context = ts.autocast()
+    with context, context:
+        assert ts.is_autocast_enabled()
+    assert not ts.is_autocast_enabled()
+
+
+@pytest.mark.parametrize("dtype", [ts.float16, ts.float32, "int8"])
+def test_unsupported_dtypes(dtype: object) -> None:
+    with pytest.raises(TypeError, match="autocast: dtype must be bfloat16"):
+        ts.autocast(dtype=dtype)
+
+
+def test_gradients_are_float32_and_close() -> None:
+    ts.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(20, 64), nn.GELU(), nn.LayerNorm(64), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 5)
+    )
+    x, t = normal(1, 32, 20), ts.asarray(np.arange(32) % 5)
+
+    def gradients(enabled: bool, inside: bool) -> list[np.ndarray]:
+        model.zero_grad()
+        with ts.autocast(enabled=enabled):
+            loss = F.cross_entropy(model(x), t)
+            assert loss.dtype == ts.float32
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        assert all(p.grad is not None and p.grad.dtype == ts.float32 for p in model.parameters())
+        return [p.grad.numpy().copy() for p in model.parameters() if p.grad is not None]
+
+    exact, low = gradients(False, False), gradients(True, False)
+    for a, b in zip(exact, low):
+        assert not np.array_equal(a, b)
+        assert np.linalg.norm(a - b) < 0.1 * np.linalg.norm(a)  # three layers of 2^-9 an operand
+    for a, b in zip(low, gradients(True, True)):  # backward inside the block computes the same
+        np.testing.assert_array_equal(a, b)
+
+
+def test_jit_records_for_each_mode() -> None:
+    w = normal(2, 40, 40)
+
+    @ts.jit
+    def step(x: ts.Tensor) -> ts.Tensor:
+        return ts.relu(x @ w) + x
+
+    x = normal(1, 40, 40)
+    plain = step(x).numpy()
+    with ts.autocast():
+        low = step(x).numpy()
+        np.testing.assert_array_equal(step(x).numpy(), low)
+        np.testing.assert_array_equal((ts.relu(x @ w) + x).numpy(), low)
+    assert not np.array_equal(low, plain)
+    np.testing.assert_array_equal(step(x).numpy(), plain)
+    assert step.cache_info().currsize == 2
+
+
+def test_jit_of_a_step_with_the_block_inside() -> None:
+    def make() -> tuple[nn.Module, ts.optim.Optimizer]:
+        ts.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 64), nn.GELU(), nn.Linear(64, 5))
+        return model, ts.optim.AdamW(model.parameters(), lr=1e-2)
+
+    x, t = normal(1, 64, 20), ts.asarray(np.arange(64) % 5)
+    losses = []
+    for jitted in (False, True):
+        model, optimizer = make()
+
+        def step(x: ts.Tensor, t: ts.Tensor, model: Any = model, optimizer: Any = optimizer) -> ts.Tensor:
+            optimizer.zero_grad()
+            with ts.autocast():
+                loss = F.cross_entropy(model(x), t)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run = ts.jit(step) if jitted else step
+        losses.append([float(run(x, t)) for _ in range(8)])
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_training_reaches_the_accuracy_of_float32() -> None:
+    from tensorsmith.data import Digits
+
+    def read(train: bool) -> tuple[ts.Tensor, ts.Tensor]:
+        d = Digits(train=train)
+        return ts.asarray((d.data.reshape(len(d.data), -1) / 16.0).astype(np.float32)), ts.asarray(d.targets)
+
+    (x, t), (x_test, t_test) = read(True), read(False)
+
+    def accuracy(enabled: bool) -> float:
+        ts.manual_seed(1)
+        model = nn.Sequential(
+            nn.Linear(x.shape[1], 128), nn.ReLU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 10)
+        )
+        optimizer = ts.optim.AdamW(model.parameters(), lr=2e-3)
+        for _ in range(12):
+            for i in range(0, len(x) - 63, 64):
+                optimizer.zero_grad()
+                with ts.autocast(enabled=enabled):
+                    loss = F.cross_entropy(model(x[i : i + 64]), t[i : i + 64])
+                loss.backward()
+                optimizer.step()
+        with ts.no_grad(), ts.autocast(enabled=enabled):
+            return float(ts.mean((ts.argmax(model(x_test), 1) == t_test).astype(ts.float32)))
+
+    exact, low = accuracy(False), accuracy(True)
+    assert exact > 0.9 and low > exact - 0.015, (exact, low)

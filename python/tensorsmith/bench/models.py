@@ -160,7 +160,7 @@ def _data(step: Step) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal(step.batch, np.float32), rng.integers(0, step.classes, step.batch[0])
 
 
-def ours(step: Step) -> Thunk:
+def ours(step: Step, autocast: bool = False) -> Thunk:
     import tensorsmith as ts
     from tensorsmith import nn, optim
     from tensorsmith.nn import functional as F
@@ -170,15 +170,20 @@ def ours(step: Step) -> Thunk:
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
     x, t = (ts.asarray(a) for a in _data(step))
 
+    def forward() -> Any:
+        return F.cross_entropy(model(x), t)
+
+    loss = ts.autocast()(forward) if autocast else forward
+
     def run() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(x), t).backward()
+        loss().backward()
         optimizer.step()
 
     return run
 
 
-def torch_step(step: Step, compiled: bool = False) -> Thunk:
+def torch_step(step: Step, compiled: bool = False, autocast: bool = False) -> Thunk:
     import torch
     from torch import nn
 
@@ -194,7 +199,8 @@ def torch_step(step: Step, compiled: bool = False) -> Thunk:
 
     def run() -> None:
         optimizer.zero_grad()
-        loss: Any = nn.functional.cross_entropy(model(x), t)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            loss: Any = nn.functional.cross_entropy(model(x), t)
         loss.backward()
         optimizer.step()
 

@@ -8,6 +8,7 @@ from tensorsmith.bench.case import Case, Reading, Task
 
 NAMES = (
     "gemm",
+    "bf16",
     "conv",
     "attention",
     "recurrent",

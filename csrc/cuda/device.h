@@ -30,6 +30,7 @@ void check(cudaError_t status, const char* call);
 
 cudaStream_t stream();  // this thread's, for something that is launched at once
 int multiprocessors();
+int capability();  // 10 major + minor
 
 // Device memory for the kernels launched before the scope ends: work is ordered by the stream, so the memory
 // may be given out again at once.

@@ -9,7 +9,7 @@ namespace ts::cuda {
 namespace {
 
 const Host* g_host;
-int g_multiprocessors = 1;
+int g_multiprocessors = 1, g_capability = 0;
 char g_reason[512];
 
 void vformat(char* out, std::size_t size, const char* format, va_list arguments) {
@@ -53,6 +53,7 @@ void check(cudaError_t status, const char* call) {
 }
 
 int multiprocessors() { return g_multiprocessors; }
+int capability() { return g_capability; }
 
 const char* open(const Host* host) {
   g_host = host;
@@ -74,6 +75,7 @@ const char* open(const Host* host) {
     return g_reason;
   }
   g_multiprocessors = device.multiProcessorCount;
+  g_capability = device.major * 10 + device.minor;
   open_streams();
   return nullptr;
 }

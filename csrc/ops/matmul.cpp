@@ -62,8 +62,10 @@ void multiply(const Array& a, const Array& b, const Array& bias, Array& c, Activ
   launch_over(a, b, bias, c, activation, bf16, axis, batch, 0, 0, 0);
 }
 
-// What the kernel multiplies a dtype in: integers wrap in any width that is not smaller.
-DType product_dtype(DType d) {
+// What the kernel multiplies a dtype in: integers wrap in any width that is not smaller. The GPU's takes
+// float16 as it is.
+DType product_dtype(DType d, Device device) {
+  if (d == DType::float16 && device == Device::cuda) return d;
   switch (d) {
     case DType::int8:
       return DType::uint8;
@@ -107,7 +109,7 @@ Array rounded(const Array& x) {
 Array multiply_bf16(const char* operation, const Array& a, const Array& b, const Array& bias,
                     const Shape& shape, DType dtype, Activation activation) {
   const Array wide = bias ? contiguous(astype(bias, DType::float32, false)) : bias;
-  if (a.device() == Device::cpu && bf16_engine().engine != Bf16Engine::float32) {
+  if (a.device() == Device::cuda || bf16_engine().engine != Bf16Engine::float32) {
     Array c = empty(operation, dtype, shape);
     multiply(a, b, wide, c, activation, true);
     return c;
@@ -130,7 +132,10 @@ Array affine(const char* operation, const Array& x, const Array& weight, const A
     if (bias) check_takes_bf16(operation, "bias", bias);
   } else {
     if (!bf16)
-      check_domain(operation, "x", product_dtype(x.dtype()) == x.dtype() ? x.dtype() : DType::boolean,
+      check_domain(operation, "x",
+                   product_dtype(x.dtype(), x.device()) != x.dtype() ? DType::boolean
+                   : is_half(x.dtype())                              ? DType::float32
+                                                                     : x.dtype(),
                    Domain::numeric);
     check_same_dtype(operation, "weight", weight, x.dtype());
   }
@@ -232,7 +237,7 @@ Array matmul(const Array& a, const Array& b) {
   if (dtype == DType::boolean) return astype(matmul(astype(a, DType::int32, false), b), dtype, false);
   if (is_complex(dtype)) return complex_matmul(astype(a, dtype, false), astype(b, dtype, false));
   const bool bf16 = dtype == DType::bfloat16;
-  const DType computed = bf16 ? dtype : product_dtype(dtype);
+  const DType computed = bf16 ? dtype : product_dtype(dtype, a.device());
   const Array c = product(operation, astype(a, computed, false), astype(b, computed, false), computed, bf16);
   return astype(c, dtype, false);
 }
@@ -262,7 +267,7 @@ Array linear_relu_bf16(const Array& x, const Array& weight, const Array& bias) {
 
 Array linear_weight_backward(const Array& gradient, const Array& x) {
   const char* operation = "linear_weight_backward";
-  check_domain(operation, "x", x.dtype() == DType::bfloat16 ? DType::float32 : x.dtype(), Domain::numeric);
+  check_domain(operation, "x", is_half(x.dtype()) ? DType::float32 : x.dtype(), Domain::numeric);
   check_same_dtype(operation, "gradient", gradient, x.dtype());
   check_weight_gradient(operation, gradient, x);
   return matmul(as_matrix(gradient).transpose(0, 1), as_matrix(x));

@@ -89,8 +89,8 @@ def set_matmul_precision(precision: Precision) -> None:
     """How float32 matrix products are computed on the GPU from now on, in every thread.
 
     "ieee" (the default): in float32, every product and sum rounded once. "split": on the tensor cores, each operand
-    as a sum of three bfloat16 numbers, with an error no larger than float32's; values beyond about 1e38 or below
-    about 1e-30 lose exactness. "tf32": operands rounded to 11 significant bits, as PyTorch's `allow_tf32`; the
+    as a sum of three bfloat16 numbers, with an error no larger than float32's; parts below 1e-38 are lost, and an
+    infinity gives NaN. "tf32": operands rounded to 11 significant bits, as PyTorch's `allow_tf32`; the
     fastest. GPUs before compute capability 8.0 compute all three as "ieee".
     """
     if precision not in _PRECISIONS:

@@ -55,11 +55,19 @@ namespace cuda_host {
 constexpr std::size_t kStack = 256 << 10;
 constexpr int kWarp = 32, kMaxThreads = 1024;
 
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+};
 struct Fiber {
   void* stack_pointer = nullptr;
   char* stack = nullptr;
   bool done = false;
   int block_barriers = 0, warp_barriers = 0;  // how often it has arrived at each
+  std::vector<Copy> copies;         // asynchronous ones of this block, in order; the first `copied` are done
+  std::vector<std::size_t> groups;  // where each group of them ends
+  std::size_t copied = 0;
 };
 
 struct Block {
@@ -67,7 +75,7 @@ struct Block {
   int threads = 0, current = 0;
   int block_passed = 0;                       // barriers that all have reached
   int warp_passed[kMaxThreads / kWarp] = {};  // likewise, for each warp
-  std::uint64_t slot[kMaxThreads][2];         // what a lane offers in an exchange
+  std::uint64_t slot[kMaxThreads][4];         // what a lane offers in an exchange
   void* scheduler = nullptr;
   void (*body)(void*) = nullptr;
   void* arguments = nullptr;
@@ -130,7 +138,7 @@ void run(Kernel kernel, dim3 grid, dim3 threads, const Args&... args) {
 // Every lane of a warp offers a value and takes that of lane `from`.
 template <class T>
 T exchange(T value, int from) {
-  static_assert(sizeof(T) <= 16);
+  static_assert(sizeof(T) <= sizeof block.slot[0]);
   std::memcpy(block.slot[block.current], &value, sizeof(T));
   synchronize_warp();
   T result;
@@ -139,6 +147,24 @@ T exchange(T value, int from) {
   return result;
 }
 inline int lane() { return block.current % kWarp; }
+inline Fiber& self() { return block.fibers[block.current]; }
+// The values that the warp's lanes offer, of all 32; whoever has read them calls synchronize_warp.
+template <class T>
+struct Offers {
+  const std::uint64_t (*slots)[4];
+  T operator[](int i) const {
+    T x;
+    std::memcpy(&x, slots[i], sizeof(T));
+    return x;
+  }
+};
+template <class T>
+Offers<T> offer(const T& value) {
+  static_assert(sizeof(T) <= sizeof block.slot[0]);
+  std::memcpy(block.slot[block.current], &value, sizeof(T));
+  synchronize_warp();
+  return {block.slot + block.current / kWarp * kWarp};
+}
 
 }  // namespace cuda_host
 
@@ -280,7 +306,10 @@ inline cudaError_t cudaRuntimeGetVersion(int* v) {
   return cudaSuccess;
 }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
-  *p = {"the host, as a CUDA device", 8, 0, 4, 1 << 20, cuda_host::memory().size, 232448};
+  const char* wanted = std::getenv("CUDA_HOST_CAPABILITY");  // 80
+  const int capability = wanted ? std::atoi(wanted) : 80;
+  *p = {"the host, as a CUDA device", capability / 10, capability % 10, 4, 1 << 20,
+        cuda_host::memory().size,     232448};
   return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {

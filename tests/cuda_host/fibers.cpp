@@ -33,6 +33,8 @@ void prepare(Fiber& fiber) {
   if (!fiber.stack) fiber.stack = static_cast<char*>(std::aligned_alloc(64, kStack));
   fiber.done = false;
   fiber.block_barriers = fiber.warp_barriers = 0;
+  fiber.copies.clear(), fiber.groups.clear();
+  fiber.copied = 0;
   void** top = reinterpret_cast<void**>(fiber.stack + kStack);
   *--top = nullptr;  // where fiber_main would return to; the stack is 8 past a multiple of 16 when it starts
   *--top = reinterpret_cast<void*>(&fiber_main);

@@ -1,0 +1,174 @@
+// gemm on tensor cores: operands as gemm_mma.h wants them, tiles and chunks, launches.
+//
+// An operand whose rows are not 16-byte aligned, or that has no unit stride, is first copied (reads and
+// writes it once); so is one of `split`, into its three planes.
+#include <optional>
+
+#include "cuda/gemm.h"
+#include "cuda/gemm_mma.h"
+#include "cuda/types.h"
+
+namespace ts::cuda {
+namespace {
+
+constexpr std::int64_t kChunk = 4096, kMostChunks = 64;
+
+// x (B, R, C), any strides, -> (B, R, pitch), C contiguous; for float32 into planes, one behind the other.
+template <class T>
+__global__ void arrange_kernel(const T* x, std::int64_t batch, std::int64_t row, std::int64_t column, T* y,
+                               std::int64_t R, std::int64_t C, std::int64_t pitch) {
+  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t b = blockIdx.z;
+  for (std::int64_t r = blockIdx.y; r < R; r += gridDim.y)
+    if (c < C) y[(b * R + r) * pitch + c] = x[b * batch + r * row + c * column];
+}
+
+// x = x0 + x1 + x2, each the bfloat16 nearest to what is left; the largest numbers are cut off, for they
+// would round to infinity. Infinity and NaN are x0.
+__global__ void split_kernel(const float* x, std::int64_t batch, std::int64_t row, std::int64_t column,
+                             std::uint16_t* y, std::int64_t R, std::int64_t C, std::int64_t pitch,
+                             std::int64_t plane) {
+  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t b = blockIdx.z;
+  for (std::int64_t r = blockIdx.y; r < R; r += gridDim.y) {
+    if (c >= C) continue;
+    float left = x[b * batch + r * row + c * column];
+    std::uint16_t* to = y + (b * R + r) * pitch + c;
+#pragma unroll
+    for (int i = 0; i < 3; ++i, to += plane) {
+      std::uint16_t part = bfloat16_from_float(left);
+      const bool finite = (ts::detail::bits_of(left) & 0x7f800000u) != 0x7f800000u;
+      if (finite && (part & 0x7f80) == 0x7f80)
+        part = static_cast<std::uint16_t>(ts::detail::bits_of(left) >> 16);
+      *to = part;
+      left = finite ? left - float_from_bfloat16(part) : 0.0f;
+    }
+  }
+}
+
+// One operand: what the kernel reads, and the copy that this may need.
+struct Prepared {
+  MmaOperand operand;
+  bool along_k;
+  std::optional<Workspace> copy;
+};
+
+void prepare(Prepared& p, const View& x, int rows, int k, int kItem, bool split) {
+  const std::int64_t item = kItem;
+  const bool unit_k = x.strides[k] == 1 || x.shape[k] == 1,
+             unit_rows = x.strides[rows] == 1 || x.shape[rows] == 1;
+  p.along_k = unit_k || !unit_rows;
+  const int inner = p.along_k ? k : rows, outer = p.along_k ? rows : k;
+  const auto aligned = [&](std::int64_t stride, std::int64_t extent) {
+    return extent <= 1 || (stride >= 0 && stride * item % 16 == 0);
+  };
+  const std::int64_t R = x.shape[outer], C = x.shape[inner];
+  if (!split && (unit_k || unit_rows) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+      aligned(x.strides[outer], R) && aligned(x.strides[0], x.shape[0])) {
+    p.operand = {static_cast<const unsigned char*>(x.data), x.strides[0] * item, 0, x.strides[outer] * item,
+                 x.shape[rows]};
+    return;
+  }
+  const std::int64_t batches = x.strides[0] == 0 ? 1 : x.shape[0];
+  const std::int64_t width = split ? 2 : item, pitch = ceil_div(C, 16 / width) * (16 / width);
+  const std::int64_t plane = batches * R * pitch;
+  p.copy.emplace(plane * width * (split ? 3 : 1));
+  const dim3 block(C >= 256 ? 256 : 32);
+  for (std::int64_t first = 0; first < batches; first += 65535) {
+    const dim3 grid(blocks_of(ceil_div(C, block.x)), static_cast<unsigned>(R < 65535 ? R : 65535),
+                    static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));
+    const std::int64_t at = first * x.strides[0], to = first * R * pitch;
+    if (split)
+      launch(&split_kernel, grid, block, 0, static_cast<const float*>(x.data) + at, x.strides[0],
+             x.strides[outer], x.strides[inner], p.copy->as<std::uint16_t>() + to, R, C, pitch, plane);
+    else if (item == 2)
+      launch(&arrange_kernel<std::uint16_t>, grid, block, 0, static_cast<const std::uint16_t*>(x.data) + at,
+             x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<std::uint16_t>() + to, R, C, pitch);
+    else
+      launch(&arrange_kernel<std::uint32_t>, grid, block, 0, static_cast<const std::uint32_t*>(x.data) + at,
+             x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<std::uint32_t>() + to, R, C, pitch);
+  }
+  p.operand = {p.copy->as<unsigned char>(), x.strides[0] == 0 ? 0 : R * pitch * width, plane * width,
+               pitch * width, x.shape[rows]};
+}
+
+template <class Number, int BM, int BN, int WM, int WN, bool kSplit>
+void run_tiles(const Prepared& a, const Prepared& b, const MmaResult& c, std::int64_t M, std::int64_t N,
+               std::int64_t K, std::int64_t chunk, std::int64_t chunks) {
+  constexpr int kThreads = BM / WM * (BN / WN) * 32;
+  const std::int64_t tiles = ceil_div(M, BM) * ceil_div(N, BN);
+  for (std::int64_t first = 0; first < c.batches; first += 65535) {
+    const dim3 grid(blocks_of(tiles), static_cast<unsigned>(c.apart ? chunks : 1),
+                    static_cast<unsigned>(c.batches - first < 65535 ? c.batches - first : 65535));
+    const auto go = [&](auto kernel) {
+      launch(kernel, grid, dim3(kThreads), kGemmStages * (BM + BN) * kTileBytes, a.operand, b.operand, c, M,
+             N, K, chunk, first);
+    };
+    if (a.along_k && b.along_k)
+      go(&gemm_mma_kernel<Number, BM, BN, WM, WN, true, true, kSplit>);
+    else if (a.along_k)
+      go(&gemm_mma_kernel<Number, BM, BN, WM, WN, true, false, kSplit>);
+    else if (b.along_k)
+      go(&gemm_mma_kernel<Number, BM, BN, WM, WN, false, true, kSplit>);
+    else
+      go(&gemm_mma_kernel<Number, BM, BN, WM, WN, false, false, kSplit>);
+  }
+}
+
+}  // namespace
+
+void gemm_cores(const In& a, const In& b, const In& bias, const Out& c, Activation activation,
+                MatmulPrecision precision) {
+  const std::int64_t M = c.shape[1], N = c.shape[2], K = a.shape[2], batches = c.shape[0];
+  if (M == 0 || N == 0 || batches == 0) return;
+  const bool split = c.dtype == DType::float32 && precision == MatmulPrecision::split;
+  const int item = static_cast<int>(itemsize(c.dtype));
+  Prepared left, right;
+  if (K > 0) {
+    prepare(left, a, 1, 2, item, split), prepare(right, b, 2, 1, item, split);
+  } else {
+    left.operand = right.operand = {};
+    left.operand.rows = M, right.operand.rows = N;
+    left.along_k = right.along_k = true;
+  }
+  const std::int64_t chunk = K <= kChunk                 ? (K > 0 ? K : 1)
+                             : K <= kChunk * kMostChunks ? kChunk
+                                                         : ceil_div(ceil_div(K, kMostChunks), 64) * 64;
+  const std::int64_t chunks = K > 0 ? ceil_div(K, chunk) : 1;
+  const auto blocks = [&](std::int64_t size) { return ceil_div(M, size) * ceil_div(N, size) * batches; };
+  const bool wide = M > 64 && N > 64 && blocks(128) * chunks >= multiprocessors();
+  const BiasStrides strides(bias);
+  MmaResult result{c.data,       bias.data,    nullptr,       c.strides[0],
+                   c.strides[1], c.strides[2], strides.batch, strides.m,
+                   strides.n,    batches,      c.dtype,       activation == Activation::relu,
+                   false};
+  std::optional<Workspace> partial;
+  if (chunks > 1) {
+    result.apart = blocks(wide ? 128 : 64) < 2 * multiprocessors();
+    partial.emplace((result.apart ? chunks : 1) * batches * M * N * 4);
+    result.partial = partial->as<float>();
+  }
+  const auto run = [&]<class Number>(Type<Number>) {
+    // Fragments of tf32 need more addresses than fit beside 64 x 64 sums.
+    constexpr int WN = std::is_same_v<Number, Tf32> ? 32 : 64;
+    wide ? run_tiles<Number, 128, 128, 64, WN, false>(left, right, result, M, N, K, chunk, chunks)
+         : run_tiles<Number, 64, 64, 32, 32, false>(left, right, result, M, N, K, chunk, chunks);
+  };
+  if (split)
+    wide ? run_tiles<BFloat16, 128, 128, 64, 32, true>(left, right, result, M, N, K, chunk, chunks)
+         : run_tiles<BFloat16, 64, 64, 32, 32, true>(left, right, result, M, N, K, chunk, chunks);
+  else if (c.dtype == DType::float32)
+    run(Type<Tf32>{});
+  else if (c.dtype == DType::bfloat16)
+    run(Type<BFloat16>{});
+  else
+    run(Type<Float16>{});
+  if (result.apart)
+    for (std::int64_t first = 0; first < batches; first += 65535)
+      launch(&add_partials,
+             dim3(blocks_of(ceil_div(M * N, 256)), 1,
+                  static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535)),
+             dim3(256), 0, result, chunks, M, N, first);
+}
+
+}  // namespace ts::cuda

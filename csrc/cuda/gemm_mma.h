@@ -1,0 +1,306 @@
+// The product on tensor cores: C = A B by tiles, in bfloat16, float16 or tf32, with sums in float32.
+//
+// M N K; a block has BM x BN of C, a warp of it WM x WN, as 16 x 8 fragments of mma.sync. Tiles of A and B
+// are 128 bytes deep in K and come by cp.async, kStages - 1 of them on their way while one is used. In shared
+// memory a tile has its operand's own order: rows of 128 bytes along K, or a row of BM (BN) numbers for each
+// k, whose fragments ldmatrix transposes on the way. The 16-byte pieces of row r are swapped by r % 8
+// (exclusive or), so that neither the copies nor the eight rows of an ldmatrix meet in a bank.
+//
+// Bits: an element is one chain over k, 16 (tf32: 8) at a time; K beyond 4096 is cut into chunks (by K alone)
+// whose sums are added in order, by one block or, where tiles are few, by several and a second pass. So no
+// bit depends on tiles, layouts or neighbours.
+//
+// kSplit: float32 as a sum of three bfloat16 numbers x0 + x1 + x2, exactly. Of the nine products the six with
+// i + j <= 2 are added, the small ones first; what is left out is below 2^-26 of a product. Tensor cores cut
+// off where they should round, so that sums in them drift towards zero: after 64 of K they are added to
+// float32 totals.
+#pragma once
+
+#include "cuda/half.h"
+#include "cuda/simd.h"
+
+namespace ts::cuda {
+
+constexpr int kTileBytes = 128;  // of K
+constexpr int kGemmStages = 3;
+
+struct Tf32 {
+  std::uint32_t bits;
+};
+
+// An operand with one unit stride, 16-byte aligned rows and planes: `rows` of M or N.
+struct MmaOperand {
+  const unsigned char* data;
+  std::int64_t batch, plane, pitch;  // bytes
+  std::int64_t rows;
+};
+
+// Where results go, and what happens on the way: + bias, activation, rounding.
+struct MmaResult {
+  void* data;
+  const void* bias;  // of the result's dtype
+  float* partial;    // null: straight to `data`
+  std::int64_t batch, m, n, bias_batch, bias_m, bias_n;
+  std::int64_t batches;
+  DType dtype;
+  bool relu;
+  bool apart;  // partial has (chunks, batches, M, N), for add_partials; otherwise (batches, M, N)
+
+  TS_INLINE float bias_at(std::int64_t i) const {
+    return dtype == DType::float32    ? static_cast<const float*>(bias)[i]
+           : dtype == DType::bfloat16 ? to_float(static_cast<const BFloat16*>(bias)[i])
+                                      : to_float(static_cast<const Float16*>(bias)[i]);
+  }
+  TS_INLINE void store(std::int64_t b, std::int64_t i, std::int64_t j, float y) const {
+    if (bias) y = y + bias_at(b * bias_batch + i * bias_m + j * bias_n);
+    if (relu) y = y > 0 || y != y ? y : 0.0f;
+    const std::int64_t at = b * batch + i * m + j * n;
+    if (dtype == DType::float32)
+      static_cast<float*>(data)[at] = y;
+    else if (dtype == DType::bfloat16)
+      static_cast<BFloat16*>(data)[at] = from_float<BFloat16>(y);
+    else
+      static_cast<Float16*>(data)[at] = from_float<Float16>(y);
+  }
+};
+
+// A tile's way to shared memory.
+template <int kItem, bool kAlongK, int BR, int kThreads>
+struct TileCopy {
+  static constexpr int kPack = 16 / kItem, BK = kTileBytes / kItem;
+  static constexpr int kAcross = kAlongK ? 8 : BR / kPack;  // pieces of a row in shared memory
+  static constexpr int kRows = kAlongK ? BR : BK, kRowBytes = 16 * kAcross, kBytes = kRows * kRowBytes;
+  static constexpr int kTurns = kRows * kAcross / kThreads, kStep = kThreads / kAcross;
+  static_assert(kThreads % kAcross == 0 && kRows % kStep == 0);
+
+  TS_INLINE static int place(int row, int piece) {
+    // tf32 is read by single numbers where K is outside: four rows of two pieces are to be apart.
+    const int swap = kItem == 4 && !kAlongK ? 2 * (row & 3) : row & 7;
+    return row * kRowBytes + ((piece ^ swap) << 4);
+  }
+  // k0 .. end of K; `first` of the operand's rows.
+  TS_INLINE static void start(const MmaOperand& x, const unsigned char* data, unsigned char* tile,
+                              std::int64_t first, std::int64_t k0, std::int64_t end) {
+    const int piece = static_cast<int>(threadIdx.x) % kAcross, row = static_cast<int>(threadIdx.x) / kAcross;
+    const std::int64_t along = (kAlongK ? k0 : first) + piece * kPack, stop = kAlongK ? end : x.rows;
+    const int whole = along + kPack <= stop ? 16 : along < stop ? static_cast<int>(stop - along) * kItem : 0;
+    std::int64_t r = (kAlongK ? first : k0) + row;
+    const std::int64_t last = kAlongK ? x.rows : end;
+    const unsigned char* from = data + r * x.pitch + along * kItem;
+#pragma unroll
+    for (int turn = 0; turn < kTurns; ++turn, r += kStep, from += kStep * x.pitch) {
+      const int bytes = r < last ? whole : 0;
+      copy_async(tile + place(row + turn * kStep, piece), bytes > 0 ? from : data, bytes);
+    }
+  }
+};
+
+// Fragments of a tile: kCount of 16 rows of A, or of 8 columns of B, at one step of 32 bytes of K.
+template <class Number, bool kAlongK, int BR, int kThreads>
+struct TileFragments {
+  static constexpr int kItem = sizeof(Number);
+  using Copy = TileCopy<kItem, kAlongK, BR, kThreads>;
+
+  TS_INLINE static std::uint32_t number(const unsigned char* tile, int k, int r) {
+    std::uint32_t x;
+    memcpy(&x, tile + Copy::place(k, r / 4) + 4 * (r % 4), 4);
+    return x;
+  }
+  TS_INLINE static void ready(std::uint32_t (&f)[4]) {
+    if constexpr (std::is_same_v<Number, Tf32>)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) f[i] = round_tf32(f[i]);
+  }
+  // a[0..3] of the 16 rows from r.
+  TS_INLINE static void rows16(std::uint32_t (&f)[4], const unsigned char* tile, int step, int r, int lane) {
+    const int low = lane & 7, second = lane >> 3 & 1, fourth = lane >> 4;
+    if constexpr (kAlongK) {
+      load_matrices(f, tile + Copy::place(r + low + 8 * second, 2 * step + fourth));
+    } else if constexpr (kItem == 2) {
+      load_matrices_transposed(f, tile + Copy::place(16 * step + low + 8 * fourth, r / 8 + second));
+    } else {
+      const int g = lane / 4, t = lane % 4;
+      f[0] = number(tile, 8 * step + t, r + g), f[1] = number(tile, 8 * step + t, r + g + 8);
+      f[2] = number(tile, 8 * step + t + 4, r + g), f[3] = number(tile, 8 * step + t + 4, r + g + 8);
+    }
+    ready(f);
+  }
+  // b0, b1 of the 8 columns from r, then of the 8 after them.
+  TS_INLINE static void columns16(std::uint32_t (&f)[4], const unsigned char* tile, int step, int r,
+                                  int lane) {
+    const int low = lane & 7, second = lane >> 3 & 1, fourth = lane >> 4;
+    if constexpr (kAlongK) {
+      load_matrices(f, tile + Copy::place(r + low + 8 * fourth, 2 * step + second));
+    } else if constexpr (kItem == 2) {
+      load_matrices_transposed(f, tile + Copy::place(16 * step + low + 8 * second, r / 8 + fourth));
+    } else {
+      const int g = lane / 4, t = lane % 4;
+      f[0] = number(tile, 8 * step + t, r + g), f[1] = number(tile, 8 * step + t + 4, r + g);
+      f[2] = number(tile, 8 * step + t, r + g + 8), f[3] = number(tile, 8 * step + t + 4, r + g + 8);
+    }
+    ready(f);
+  }
+};
+
+template <class Number>
+TS_INLINE void multiply_fragments(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                  std::uint32_t b1) {
+  if constexpr (std::is_same_v<Number, BFloat16>)
+    multiply_bfloat16(d, a, b0, b1);
+  else if constexpr (std::is_same_v<Number, Float16>)
+    multiply_float16(d, a, b0, b1);
+  else
+    multiply_tf32(d, a, b0, b1);
+}
+
+// The planes whose products make a float32 product, the smallest first: a digit a pair.
+constexpr int kPairs = 6;
+TS_INLINE int plane_of_a(int pair) { return 0x012010 >> 4 * (kPairs - 1 - pair) & 15; }
+TS_INLINE int plane_of_b(int pair) { return 0x210100 >> 4 * (kPairs - 1 - pair) & 15; }
+
+// The distance of rows of results in shared memory: fragments of 8 rows meet no bank twice.
+template <int BN>
+constexpr int kStagedRow = BN + 8;
+
+// blockIdx.x: the tile; blockIdx.y: the chunk of K where chunks are apart; blockIdx.z: the batch.
+template <class Number, int BM, int BN, int WM, int WN, bool kAlongA, bool kAlongB, bool kSplit>
+__global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
+    gemm_mma_kernel(const MmaOperand a, const MmaOperand b, const MmaResult c, std::int64_t M, std::int64_t N,
+                    std::int64_t K, std::int64_t chunk, std::int64_t first_batch) {
+  constexpr int kThreads = BM / WM * (BN / WN) * 32, kItem = sizeof(Number), BK = kTileBytes / kItem;
+  using CopyA = TileCopy<kItem, kAlongA, BM, kThreads>;
+  using CopyB = TileCopy<kItem, kAlongB, BN, kThreads>;
+  using FragmentsA = TileFragments<Number, kAlongA, BM, kThreads>;
+  using FragmentsB = TileFragments<Number, kAlongB, BN, kThreads>;
+  constexpr int kStage = CopyA::kBytes + CopyB::kBytes, kTilesM = WM / 16, kTilesN = WN / 8;
+  static_assert(kTilesN % 2 == 0 && kGemmStages * kStage >= BM * kStagedRow<BN> * 4);
+  unsigned char* const shared = dynamic_shared();
+  const std::int64_t batch = first_batch + blockIdx.z;
+  // Tiles in groups of 8 rows, so that neighbours share A and B in cache.
+  const std::int64_t tiles_m = (M + BM - 1) / BM, tiles_n = (N + BN - 1) / BN;
+  const std::int64_t group = blockIdx.x / (8 * tiles_n), in_group = blockIdx.x % (8 * tiles_n);
+  const std::int64_t deep = tiles_m - group * 8 < 8 ? tiles_m - group * 8 : 8;
+  const std::int64_t m0 = (group * 8 + in_group % deep) * BM, n0 = in_group / deep * BN;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int wm = warp / (BN / WN) * WM, wn = warp % (BN / WN) * WN;
+  const unsigned char *const a_data = a.data + batch * a.batch, *const b_data = b.data + batch * b.batch;
+
+  float sums[kTilesM][kTilesN][4];
+  [[maybe_unused]] float totals[kSplit ? kTilesM : 1][kSplit ? kTilesN : 1][4];
+  const auto clear = [](auto& x) {
+#pragma unroll
+    for (auto& row : x)
+#pragma unroll
+      for (auto& tile : row)
+#pragma unroll
+        for (float& y : tile) y = 0;
+  };
+
+  std::int64_t begin = std::int64_t{blockIdx.y} * chunk;
+  const std::int64_t stop = c.partial && c.apart && begin + chunk < K ? begin + chunk : K;
+  for (; begin == 0 || begin < stop; begin += chunk) {
+    const std::int64_t end = begin + chunk < stop ? begin + chunk : stop;
+    const std::int64_t tiles = (end - begin + BK - 1) / BK * (kSplit ? kPairs : 1);
+    clear(sums);
+    if constexpr (kSplit) clear(totals);
+    const auto start = [&](std::int64_t tile) {
+      if (tile < tiles) {
+        unsigned char* const stage = shared + tile % kGemmStages * kStage;
+        std::int64_t k = begin, in_a = 0, in_b = 0;
+        if constexpr (kSplit) {
+          const int pair = static_cast<int>(tile % kPairs);
+          k += tile / kPairs * BK;
+          in_a = plane_of_a(pair) * a.plane, in_b = plane_of_b(pair) * b.plane;
+        } else {
+          k += tile * BK;
+        }
+        CopyA::start(a, a_data + in_a, stage, m0, k, end);
+        CopyB::start(b, b_data + in_b, stage + CopyA::kBytes, n0, k, end);
+      }
+      commit_copies();
+    };
+    __syncthreads();  // the last chunk's readers are done
+#pragma unroll
+    for (int s = 0; s < kGemmStages - 1; ++s) start(s);
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      wait_copies<kGemmStages - 2>();
+      __syncthreads();
+      start(tile + kGemmStages - 1);
+      const unsigned char* const at_a = shared + tile % kGemmStages * kStage;
+      const unsigned char* const at_b = at_a + CopyA::kBytes;
+#pragma unroll
+      for (int step = 0; step < kTileBytes / 32; ++step) {
+        std::uint32_t fa[kTilesM][4], fb[kTilesN / 2][4];
+#pragma unroll
+        for (int i = 0; i < kTilesM; ++i) FragmentsA::rows16(fa[i], at_a, step, wm + 16 * i, lane);
+#pragma unroll
+        for (int j = 0; j < kTilesN / 2; ++j) FragmentsB::columns16(fb[j], at_b, step, wn + 16 * j, lane);
+#pragma unroll
+        for (int i = 0; i < kTilesM; ++i)
+#pragma unroll
+          for (int j = 0; j < kTilesN; ++j)
+            multiply_fragments<Number>(sums[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+      }
+      if constexpr (kSplit)
+        if (tile % kPairs >= kPairs - 2) {  // the small products' sum apart from the large ones'
+#pragma unroll
+          for (int i = 0; i < kTilesM; ++i)
+#pragma unroll
+            for (int j = 0; j < kTilesN; ++j)
+#pragma unroll
+              for (int e = 0; e < 4; ++e) totals[i][j][e] += sums[i][j][e];
+          clear(sums);
+        }
+    }
+    // Through shared memory, so that rows are written as they lie.
+    wait_copies<0>();
+    __syncthreads();
+    float* const staged = reinterpret_cast<float*>(shared);
+#pragma unroll
+    for (int i = 0; i < kTilesM; ++i)
+#pragma unroll
+      for (int j = 0; j < kTilesN; ++j)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float* const at =
+              staged + (wm + 16 * i + 8 * h + lane / 4) * kStagedRow<BN> + wn + 8 * j + lane % 4 * 2;
+          if constexpr (kSplit)
+            at[0] = totals[i][j][2 * h], at[1] = totals[i][j][2 * h + 1];
+          else
+            at[0] = sums[i][j][2 * h], at[1] = sums[i][j][2 * h + 1];
+        }
+    __syncthreads();
+    float* const to =
+        !c.partial ? nullptr : c.partial + ((c.apart ? blockIdx.y * c.batches : 0) + batch) * M * N;
+    const bool first = begin == 0 || c.apart, last = end == K && !c.apart;
+    const bool down = c.m == 1 && c.n != 1;  // C lies along M
+#pragma unroll 1
+    for (int p = static_cast<int>(threadIdx.x); p < BM * BN; p += kThreads) {
+      const int i = down ? p % BM : p / BN, j = down ? p / BM : p % BN;
+      const std::int64_t m = m0 + i, n = n0 + j;
+      if (m >= M || n >= N) continue;
+      float y = staged[i * kStagedRow<BN> + j];
+      if (to) {
+        float& sum = to[m * N + n];
+        if (!first) y = sum + y;
+        if (!last) sum = y;
+      }
+      if (last) c.store(batch, m, n, y);
+    }
+    if (K == 0) return;
+  }
+}
+
+// The chunks' sums in order, for few tiles: partial (chunks, batches, M, N).
+static __global__ void add_partials(const MmaResult c, std::int64_t chunks, std::int64_t M, std::int64_t N,
+                                    std::int64_t first_batch) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i >= M * N) return;
+  const std::int64_t batch = first_batch + blockIdx.z;
+  float sum = c.partial[batch * M * N + i];
+  for (std::int64_t chunk = 1; chunk < chunks; ++chunk)
+    sum = sum + c.partial[(chunk * c.batches + batch) * M * N + i];
+  c.store(batch, i / N, i % N, sum);
+}
+
+}  // namespace ts::cuda

@@ -1,0 +1,163 @@
+"""Products on tensor cores: every layout and alignment, exact on integers; modes for float32; chunks of K; bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+
+pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
+TYPES = ["bfloat16", "float16", "split", "tf32"]
+
+
+@pytest.fixture(autouse=True)
+def on_the_gpu() -> Any:
+    ts.set_default_device("cuda")
+    yield
+    ts.cuda.set_matmul_precision("ieee")
+    ts.set_default_device("cpu")
+
+
+def mode(kind: str) -> str:
+    """Chooses the float32 mode that `kind` names, and returns the dtype."""
+    if kind in ("bfloat16", "float16"):
+        return kind
+    ts.cuda.set_matmul_precision(kind)  # type: ignore[arg-type]
+    return "float32"
+
+
+def laid_out(a: np.ndarray, dtype: str, layout: str) -> Any:
+    """The matrix with its columns or rows contiguous, at an odd address, or with no unit stride."""
+    x = ts.array(a).astype(dtype)
+    if layout == "rows":
+        return x
+    if layout == "columns":
+        return ts.contiguous(x.T).T
+    wide = ts.zeros(a.shape[0] * 2, a.shape[1] * 3 + 1, dtype=dtype)
+    place = (
+        (slice(None, a.shape[0]), slice(1, a.shape[1] + 1))
+        if layout == "odd"
+        else (slice(None, None, 2), slice(1, None, 3))
+    )
+    wide[place] = x
+    return wide[place]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (17, 9, 33), (64, 64, 64), (65, 130, 129), (130, 257, 72), (3, 200, 5)]
+)
+def test_layouts_are_exact_on_integers(kind: str, shape: tuple[int, int, int]) -> None:
+    dtype, (m, n, k) = mode(kind), shape
+    rng = np.random.default_rng(sum(shape))
+    a = rng.integers(-3, 4, (m, k)).astype(np.float32)
+    b = rng.integers(-3, 4, (k, n)).astype(np.float32)
+    expected = ts.array(a @ b).astype(dtype).astype("float32").cpu().numpy()
+    for left in ("rows", "columns", "odd", "strided"):
+        for right in (
+            ("rows", "columns", "odd", "strided") if m * n * k < 40000 or left == "rows" else ("columns",)
+        ):
+            y = ts.matmul(laid_out(a, dtype, left), laid_out(b, dtype, right))
+            np.testing.assert_array_equal(
+                y.astype("float32").cpu().numpy(), expected, err_msg=f"{left} {right}"
+            )
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_error(kind: str) -> None:
+    """Against float64; `split` is held to what the float32 kernel itself does."""
+    dtype = mode(kind)
+    rng = np.random.default_rng(7)
+    for k in (1, 7, 64, 500):
+        a, b = rng.standard_normal((70, k)), rng.standard_normal((k, 66))
+        x, y = ts.array(a, dtype=dtype), ts.array(b, dtype=dtype)
+        a, b = (v.astype("float64").cpu().numpy() for v in (x, y))
+        bound = np.abs(a) @ np.abs(b)
+
+        def error() -> float:
+            z = ts.matmul(x, y).astype("float64").cpu().numpy()  # noqa: B023
+            least = 2.0**-25 if kind == "float16" else 0  # half of the smallest float16
+            return float(((np.abs(z - a @ b) - least) / bound).max())  # noqa: B023
+
+        found = error()
+        if kind == "split":
+            ts.cuda.set_matmul_precision("ieee")
+            assert found <= max(error(), 1.25 * 2.0**-24), k
+            ts.cuda.set_matmul_precision("split")
+        else:
+            assert found <= {"bfloat16": 2.0**-8, "float16": 2.0**-10.5, "tf32": 2.0**-10}[kind], k
+
+
+def test_split_keeps_extreme_values() -> None:
+    ts.cuda.set_matmul_precision("split")
+    big = np.finfo(np.float32).max
+    a = ts.array(
+        np.array([[big, 0], [np.inf, 1], [np.nan, 1], [-big, 2]], np.float32)
+    )  # inf times a part of 0: NaN
+    y = ts.matmul(a, ts.array(np.array([[1.0], [1.0]], np.float32))).cpu().numpy().ravel()
+    assert y[0] == big and np.isnan(y[1]) and np.isnan(y[2]) and y[3] == -big
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(("m", "n"), [(5, 6), (130, 129)])
+def test_chunks_of_k(kind: str, m: int, n: int) -> None:
+    """K beyond 4096: the chunks' sums, apart or in one block, in the same order."""
+    if kind == "split" and m > 100:
+        pytest.skip("the same code as bfloat16's, six times the work on a host")
+    dtype, k = mode(kind), 4200
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(-1, 2, (m, k)).astype(np.float32), rng.integers(-1, 2, (k, n)).astype(np.float32)
+    x, y = ts.array(a, dtype=dtype), ts.array(b, dtype=dtype)
+    expected = ts.array(a @ b).astype(dtype).astype("float32").cpu().numpy()
+    got = ts.matmul(x, y).astype("float32").cpu().numpy()
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_bits(kind: str) -> None:
+    """A row's result does not depend on the rows beside it, on tiles, layouts or runs."""
+    dtype = mode(kind)
+    rng = np.random.default_rng(5)
+    a, b = (
+        rng.standard_normal((150, 200)).astype(np.float32),
+        rng.standard_normal((200, 140)).astype(np.float32),
+    )
+    x, y = ts.array(a, dtype=dtype), ts.array(b, dtype=dtype)
+    whole = ts.matmul(x, y).astype("float32").cpu().numpy()
+    for rows in (1, 40, 65):
+        part = ts.matmul(ts.contiguous(x[:rows]), y).astype("float32").cpu().numpy()
+        np.testing.assert_array_equal(part, whole[:rows])
+    moved = ts.matmul(ts.contiguous(x.T).T, ts.contiguous(y.T).T).astype("float32").cpu().numpy()
+    np.testing.assert_array_equal(moved, whole)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_epilogue_and_batches(kind: str) -> None:
+    dtype = mode(kind)
+    rng = np.random.default_rng(9)
+    x, w = (
+        rng.integers(-3, 4, (3, 20, 40)).astype(np.float32),
+        rng.integers(-3, 4, (24, 40)).astype(np.float32),
+    )
+    bias = rng.integers(-9, 10, 24).astype(np.float32)
+    args = [ts.array(v, dtype=dtype) for v in (x, w, bias)]
+    y = ts.nn.functional.linear(*args).astype("float32").cpu().numpy()
+    np.testing.assert_array_equal(y, ts.array(x @ w.T + bias).astype(dtype).astype("float32").cpu().numpy())
+    v = rng.integers(-3, 4, (3, 40, 10)).astype(np.float32)
+    z = ts.matmul(args[0], ts.array(v, dtype=dtype)).astype("float32").cpu().numpy()
+    np.testing.assert_array_equal(z, x @ v)
+    empty = ts.matmul(args[0][:, :, :0], ts.array(v, dtype=dtype)[:, :0]).astype("float32").cpu().numpy()
+    np.testing.assert_array_equal(empty, np.zeros((3, 20, 10)))
+
+
+def test_gradients_of_a_16_bit_layer() -> None:
+    """All three products of training in bfloat16."""
+    rng = np.random.default_rng(1)
+    x, w = rng.integers(-2, 3, (6, 16)).astype(np.float32), rng.integers(-2, 3, (8, 16)).astype(np.float32)
+    a, b = (ts.array(v, dtype="bfloat16").requires_grad_() for v in (x, w))
+    ts.nn.functional.linear(a, b).astype("float32").sum().backward()
+    np.testing.assert_array_equal(a.grad.astype("float32").cpu().numpy(), np.ones((6, 8)) @ w)
+    np.testing.assert_array_equal(b.grad.astype("float32").cpu().numpy(), np.ones((6, 8)).T @ x)

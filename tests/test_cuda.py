@@ -213,6 +213,8 @@ OPTIMIZERS = [
     lambda p: ts.optim.AdamW(p, lr=0.01),
     lambda p: ts.optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
     lambda p: ts.optim.Adagrad(p, lr=0.1),
+    lambda p: ts.optim.Adadelta(p, lr=1.0),
+    lambda p: ts.optim.Lion(p, lr=0.001, weight_decay=0.1),
 ]
 
 

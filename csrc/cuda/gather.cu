@@ -48,6 +48,23 @@ void scatter_lines(const char* kernel, const View& index, const View& x, const V
          x.strides[axis], static_cast<T*>(y.data), y.strides[axis], count, index.shape[axis], op);
 }
 
+struct Times {
+  template <class T>
+  TS_INLINE T operator()(T a, T b) const {
+    if constexpr (std::is_same_v<T, bool>)
+      return a && b;
+    else
+      return static_cast<T>(a * b);
+  }
+};
+template <bool kLargest>
+struct Extreme {
+  template <class T>
+  TS_INLINE T operator()(T a, T b) const {
+    return b != b || (kLargest ? b > a : b < a) ? b : a;
+  }
+};
+
 }  // namespace
 
 void gather(In x, In index, Out y, int axis) {
@@ -68,6 +85,17 @@ void scatter(In index, In x, Out y, int axis) {
 void scatter_add(In index, In x, Out y, int axis) {
   with_any(y.dtype,
            [&]<class T>(Type<T>) { scatter_lines<Summand<T>>("scatter_add", index, x, y, axis, Plus{}); });
+}
+
+void scatter_reduce(In index, In x, Out y, int axis, Combine combine) {
+  with_wide_any(y.dtype, [&]<class T>(Type<T>) {
+    if (combine == Combine::product)
+      scatter_lines<Summand<T>>("scatter_reduce", index, x, y, axis, Times{});
+    else if (combine == Combine::maximum)
+      scatter_lines<T>("scatter_reduce", index, x, y, axis, Extreme<true>{});
+    else
+      scatter_lines<T>("scatter_reduce", index, x, y, axis, Extreme<false>{});
+  });
 }
 
 }  // namespace ts::cuda

@@ -12,18 +12,6 @@ namespace {
 std::atomic<MatmulPrecision> g_precision{MatmulPrecision::ieee};
 
 template <class T>
-struct Matrix {
-  using Row = const T*;
-  using Col = std::int64_t;
-  const T* data;
-  std::int64_t batch, row_stride, k_stride, rows;
-  bool along_k;
-  TS_INLINE void shift(std::int64_t b) { data += b * batch; }
-  TS_INLINE Row row(std::int64_t r) const { return r < rows ? data + r * row_stride : nullptr; }
-  TS_INLINE Col col(std::int64_t k) const { return k * k_stride; }
-  TS_INLINE T load(Row r, Col c) const { return r ? r[c] : T(0); }
-};
-template <class T>
 Matrix<T> matrix(const View& v, int rows, int k) {
   const bool unit_k = v.strides[k] == 1 || v.shape[k] == 1;
   return {static_cast<const T*>(v.data), v.strides[0], v.strides[rows], v.strides[k], v.shape[rows],

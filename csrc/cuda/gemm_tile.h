@@ -26,6 +26,19 @@ TS_INLINE T multiply_add(T a, T b, T c) {
     return (Vec<T>(a) * Vec<T>(b) + Vec<T>(c)).r;
 }
 
+// A matrix (or one for each batch) with strides.
+template <class T>
+struct Matrix {
+  using Row = const T*;
+  using Col = std::int64_t;
+  const T* data;
+  std::int64_t batch, row_stride, k_stride, rows;
+  bool along_k;
+  TS_INLINE void shift(std::int64_t b) { data += b * batch; }
+  TS_INLINE Row row(std::int64_t r) const { return r < rows ? data + r * row_stride : nullptr; }
+  TS_INLINE Col col(std::int64_t k) const { return k * k_stride; }
+  TS_INLINE T load(Row r, Col c) const { return r ? r[c] : T(0); }
+};
 template <class T>
 struct alignas(sizeof(T) * 4 <= 16 ? sizeof(T) * 4 : 16) Four {
   T value[4];

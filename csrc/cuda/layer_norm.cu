@@ -1,6 +1,9 @@
 // Layer norm along rows: y = (x - mean) rstd w + b, mean and variance of the row (biased), rstd = 1/sqrt(var
 // + eps).
 //
+// RMS norm is the same without the mean: y = x rstd w, rstd = 1/sqrt(avg x^2 + eps), dx = rstd (g - h avg(g
+// h)).
+//
 // R rows, C columns. With g = dy w and h = (x - mean) rstd:
 //   dx = rstd (g - avg g - h avg(g h)),  dw = sum_r dy h,  db = sum_r dy.
 // Forward reads x three times, after the first from cache, and writes y once. Backward reads dy and x twice,
@@ -17,7 +20,8 @@ TS_INLINE T fused(T a, T b, T c) {
   return fma(Vec<T>(a), Vec<T>(b), Vec<T>(c)).r;
 }
 
-template <class T, bool kBlock>
+// kCentred: layer norm; otherwise RMS norm, which keeps no means.
+template <class T, bool kBlock, bool kCentred>
 __global__ void __launch_bounds__(kRowThreads)
     layer_norm_kernel(RowView<const T> xs, const T* w, const T* b, RowView<T> ys, LineView<T> means,
                       LineView<T> rstds, std::int64_t R, std::int64_t C, T eps) {
@@ -28,18 +32,23 @@ __global__ void __launch_bounds__(kRowThreads)
   const T* const x = xs[r];
   T* const y = ys[r];
   T sum = 0, squares = 0;
-  team.each([&](std::int64_t i) { sum += x[i]; });
-  const T mean = team.sum(sum) / static_cast<T>(C);
+  T mean = 0;
+  if constexpr (kCentred) {
+    team.each([&](std::int64_t i) { sum += x[i]; });
+    mean = team.sum(sum) / static_cast<T>(C);
+  }
   team.each([&](std::int64_t i) { squares = fused(x[i] - mean, x[i] - mean, squares); });
   const T variance = team.sum(squares) / static_cast<T>(C), rstd = T(1) / sqrt(Vec<T>(variance + eps)).r;
   team.each([&](std::int64_t i) {
     const T h = (x[i] - mean) * rstd;
     y[i] = w && b ? fused(h, w[i], b[i]) : w ? h * w[i] : b ? h + b[i] : h;
   });
-  if (team.thread == 0) means[r] = mean, rstds[r] = rstd;
+  if (team.thread != 0) return;
+  if constexpr (kCentred) means[r] = mean;
+  rstds[r] = rstd;
 }
 
-template <class T, bool kBlock>
+template <class T, bool kBlock, bool kCentred>
 __global__ void __launch_bounds__(kRowThreads)
     layer_norm_dx_kernel(RowView<const T> dys, RowView<const T> xs, const T* w, LineView<const T> means,
                          LineView<const T> rstds, RowView<T> dxs, std::int64_t R, std::int64_t C) {
@@ -49,14 +58,15 @@ __global__ void __launch_bounds__(kRowThreads)
   if (r >= R) return;
   const T *const dy = dys[r], *const x = xs[r];
   T* const dx = dxs[r];
-  const T mean = means[r], rstd = rstds[r];
+  const T mean = kCentred ? means[r] : T(0), rstd = rstds[r];
   T g_sum = 0, gh_sum = 0;
   team.each([&](std::int64_t i) {
     const T g = w ? dy[i] * w[i] : dy[i];
     g_sum += g;
     gh_sum = fused(g, (x[i] - mean) * rstd, gh_sum);
   });
-  const T g_mean = team.sum(g_sum) / static_cast<T>(C), gh_mean = team.sum(gh_sum) / static_cast<T>(C);
+  const T g_mean = kCentred ? team.sum(g_sum) / static_cast<T>(C) : T(0),
+          gh_mean = team.sum(gh_sum) / static_cast<T>(C);
   team.each([&](std::int64_t i) {
     const T h = (x[i] - mean) * rstd, g = w ? dy[i] * w[i] : dy[i];
     dx[i] = (g - fused(h, gh_mean, g_mean)) * rstd;
@@ -68,7 +78,7 @@ __global__ void __launch_bounds__(kRowThreads)
 constexpr int kColumns = 32, kDeep = 8;
 constexpr std::int64_t kPieceRows = 512;
 
-template <class T>
+template <class T, bool kCentred>
 __global__ void __launch_bounds__(kColumns* kDeep)
     layer_norm_columns(RowView<const T> dys, RowView<const T> xs, LineView<const T> means,
                        LineView<const T> rstds, T* dw, T* db, std::int64_t R, std::int64_t C) {
@@ -82,7 +92,7 @@ __global__ void __launch_bounds__(kColumns* kDeep)
 #pragma unroll 4
     for (std::int64_t r = first + deep; r < end; r += kDeep) {
       const T dy = dys[r][c];
-      w_sum = fused(dy, (xs[r][c] - means[r]) * rstds[r], w_sum);
+      w_sum = fused(dy, (xs[r][c] - (kCentred ? means[r] : T(0))) * rstds[r], w_sum);
       b_sum += dy;
     }
   sums[0][deep][column] = w_sum, sums[1][deep][column] = b_sum;
@@ -106,38 +116,58 @@ __global__ void add_pieces(const T* from, T* to, std::int64_t pieces, std::int64
   to[c] = sum;
 }
 
+template <class T, bool kCentred>
+void forward(const View& x, const T* weight, const T* bias, const View& y, const LineView<T>& mean,
+             const View& rstd, double eps) {
+  const std::int64_t R = x.shape[0], C = x.shape[1];
+  launch_rows(&layer_norm_kernel<T, false, kCentred>, &layer_norm_kernel<T, true, kCentred>, R, C,
+              RowView<const T>(x), weight, bias, RowView<T>(y), mean, LineView<T>(rstd), R, C,
+              static_cast<T>(eps));
+}
+
+template <class T, bool kCentred>
+void backward(const View& dy, const View& x, const T* weight, const LineView<const T>& means,
+              const View& rstd, const View& dx, T* dweight, T* dbias) {
+  const std::int64_t R = x.shape[0], C = x.shape[1];
+  const RowView<const T> dys(dy), xs(x);
+  const LineView<const T> rstds(rstd);
+  launch_rows(&layer_norm_dx_kernel<T, false, kCentred>, &layer_norm_dx_kernel<T, true, kCentred>, R, C, dys,
+              xs, weight, means, rstds, RowView<T>(dx), R, C);
+  if ((!dweight && !dbias) || C == 0) return;
+  const std::int64_t pieces = R > 0 ? ceil_div(R, kPieceRows) : 1;
+  const Workspace room(2 * pieces * C * static_cast<std::int64_t>(sizeof(T)));
+  T* const w_sums = pieces > 1 ? room.as<T>() : dweight;
+  T* const b_sums = pieces > 1 ? room.as<T>() + pieces * C : dbias;
+  launch(&layer_norm_columns<T, kCentred>, dim3(blocks_of(ceil_div(C, kColumns)), blocks_of(pieces)),
+         dim3(kColumns, kDeep), 0, dys, xs, means, rstds, dweight ? w_sums : static_cast<T*>(nullptr),
+         dbias ? b_sums : static_cast<T*>(nullptr), R, C);
+  if (pieces == 1) return;
+  const dim3 grid(blocks_of(ceil_div(C, 256)));
+  if (dweight) launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(w_sums), dweight, pieces, C);
+  if (dbias) launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(b_sums), dbias, pieces, C);
+}
+
 }  // namespace
 
 void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const std::int64_t R = x.shape[0], C = x.shape[1];
-    launch_rows(&layer_norm_kernel<T, false>, &layer_norm_kernel<T, true>, R, C, RowView<const T>(x),
-                weight.as<T>(), bias.as<T>(), RowView<T>(y), LineView<T>(mean), LineView<T>(rstd), R, C,
-                static_cast<T>(eps));
+    forward<T, true>(x, weight.as<T>(), bias.as<T>(), y, LineView<T>(mean), rstd, eps);
   });
 }
-
+void rms_norm(In x, In weight, Out y, Out rstd, double eps) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    forward<T, false>(x, weight.as<T>(), nullptr, y, LineView<T>(), rstd, eps);
+  });
+}
 void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const std::int64_t R = x.shape[0], C = x.shape[1];
-    const RowView<const T> dys(dy), xs(x);
-    const LineView<const T> means(mean), rstds(rstd);
-    launch_rows(&layer_norm_dx_kernel<T, false>, &layer_norm_dx_kernel<T, true>, R, C, dys, xs,
-                weight.as<T>(), means, rstds, RowView<T>(dx), R, C);
-    if ((!dweight && !dbias) || C == 0) return;
-    const std::int64_t pieces = R > 0 ? ceil_div(R, kPieceRows) : 1;
-    const Workspace room(2 * pieces * C * static_cast<std::int64_t>(sizeof(T)));
-    T* const w_sums = pieces > 1 ? room.as<T>() : dweight.as<T>();
-    T* const b_sums = pieces > 1 ? room.as<T>() + pieces * C : dbias.as<T>();
-    launch(&layer_norm_columns<T>, dim3(blocks_of(ceil_div(C, kColumns)), blocks_of(pieces)),
-           dim3(kColumns, kDeep), 0, dys, xs, means, rstds, dweight ? w_sums : static_cast<T*>(nullptr),
-           dbias ? b_sums : static_cast<T*>(nullptr), R, C);
-    if (pieces == 1) return;
-    const dim3 grid(blocks_of(ceil_div(C, 256)));
-    if (dweight)
-      launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(w_sums), dweight.as<T>(), pieces, C);
-    if (dbias)
-      launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(b_sums), dbias.as<T>(), pieces, C);
+    backward<T, true>(dy, x, weight.as<T>(), LineView<const T>(mean), rstd, dx, dweight.as<T>(),
+                      dbias.as<T>());
+  });
+}
+void rms_norm_backward(In dy, In x, In weight, In rstd, Out dx, Out dweight) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    backward<T, false>(dy, x, weight.as<T>(), LineView<const T>(), rstd, dx, dweight.as<T>(), nullptr);
   });
 }
 

@@ -203,6 +203,49 @@ struct AdagradRule {
   }
 };
 
+// s = rho s + (1 - rho) g²; d = sqrt(a + eps) / sqrt(s + eps) g; a = rho a + (1 - rho) d²; p -= lr d
+template <class T>
+struct AdadeltaRule {
+  T *square, *delta;
+  struct Numbers {
+    T keep, fresh, eps, rate;
+  };
+  TS_INLINE bool coupled() const { return true; }
+  TS_INLINE Numbers prepare(const double* h, double) const {
+    return {static_cast<T>(h[kFirst]), static_cast<T>(1 - h[kFirst]), static_cast<T>(h[kFirst + 1]),
+            static_cast<T>(-h[kLr])};
+  }
+  TS_INLINE Vec<T> apply(const Numbers& n, std::int64_t i, Vec<T> x, Vec<T> d) const {
+    const Vec<T> before(delta[i]), fresh(n.fresh), keep(n.keep), eps(n.eps);
+    const Vec<T> second = fma(fresh * d, d, keep * Vec<T>(square[i]));
+    square[i] = second.r;
+    const Vec<T> move = sqrt((before + eps) / (second + eps)) * d;
+    delta[i] = fma(fresh * move, move, keep * before).r;
+    return fma(Vec<T>(n.rate), move, x);
+  }
+};
+
+// p = (1 - lr weight_decay) p - lr sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g
+template <class T>
+struct LionRule {
+  T* m;
+  struct Numbers {
+    T fresh1, fresh2, shrink, rate;
+  };
+  TS_INLINE bool coupled() const { return false; }
+  TS_INLINE Numbers prepare(const double* h, double) const {
+    return {static_cast<T>(1 - h[kFirst]), static_cast<T>(1 - h[kFirst + 1]),
+            static_cast<T>(1 - h[kLr] * h[kWeightDecay]), static_cast<T>(h[kLr])};
+  }
+  TS_INLINE Vec<T> apply(const Numbers& n, std::int64_t i, Vec<T> x, Vec<T> d) const {
+    const Vec<T> before(m[i]), rate(n.rate), zero(T(0));
+    const Vec<T> toward = fma(Vec<T>(n.fresh1), d - before, before);
+    const Vec<T> move = select(toward > zero, rate, select(toward < zero, -rate, toward));
+    m[i] = fma(Vec<T>(n.fresh2), d - before, before).r;
+    return fma(x, Vec<T>(n.shrink), -move);
+  }
+};
+
 void refuse_rows(const char* name, const Ins& rows) {
   for (std::int64_t k = 0; k < rows.size; ++k)
     if (rows.data[k]) not_implemented(name, "row-sparse gradients have no CUDA kernel yet; use dense ones");
@@ -244,6 +287,21 @@ void adagrad(Outs params, Ins grads, Ins rows, Outs zeroed, Out square, Out step
   refuse_rows("adagrad", rows);
   with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
     run<T>(params, grads, zeroed, step, hyper, AdagradRule<T>{square.as<T>()}, options.maximize);
+  });
+}
+
+void adadelta(Outs params, Ins grads, Outs zeroed, Out square, Out delta, Out step, In hyper,
+              Adadelta options) {
+  if (!params.size) return;
+  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+    run<T>(params, grads, zeroed, step, hyper, AdadeltaRule<T>{square.as<T>(), delta.as<T>()},
+           options.maximize);
+  });
+}
+void lion(Outs params, Ins grads, Outs zeroed, Out m, Out step, In hyper, Lion options) {
+  if (!params.size) return;
+  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+    run<T>(params, grads, zeroed, step, hyper, LionRule<T>{m.as<T>()}, options.maximize);
   });
 }
 

@@ -205,6 +205,39 @@ struct Spread {
   TS_INLINE void finish(const Sum& s, std::int64_t at) const { y[at] = s.sum / divisor; }
 };
 
+// Of |x|: the sum, the root of the sum of squares, the largest or the smallest. NaN propagates.
+enum class Norm { one, two, largest, smallest };
+template <class T, Norm kNorm>
+struct NormOf {
+  using Value = T;
+  using Sum = T;
+  T* y;
+  TS_INLINE Sum start(std::int64_t) const {
+    return kNorm == Norm::smallest ? std::numeric_limits<T>::infinity() : T(0);
+  }
+  TS_INLINE static T join(T a, T b) {
+    if constexpr (kNorm == Norm::largest)
+      return b > a || b != b ? (a != a ? a : b) : a;
+    else if constexpr (kNorm == Norm::smallest)
+      return b < a || b != b ? (a != a ? a : b) : a;
+    else
+      return a + b;
+  }
+  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const {
+    if constexpr (kNorm == Norm::two)
+      s = fma(Vec<T>(v), Vec<T>(v), Vec<T>(s)).r;
+    else
+      s = join(s, abs(Vec<T>(v)).r);
+  }
+  TS_INLINE void merge(Sum& s, const Sum& later) const { s = join(s, later); }
+  TS_INLINE void finish(const Sum& s, std::int64_t at) const {
+    if constexpr (kNorm == Norm::two)
+      y[at] = sqrt(Vec<T>(s)).r;
+    else
+      y[at] = s;
+  }
+};
+
 std::int64_t reduced_count(const View& x, int reduced) {
   std::int64_t count = 1;
   for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= x.shape[i];
@@ -285,6 +318,20 @@ void variance(In x, Out mean, Out variance, int reduced, double correction) {
     reduce("variance", x, nullptr, mean, reduced, Mean<T>{{0, mean.as<T>()}, static_cast<T>(count)});
     reduce("variance", x, nullptr, variance, reduced,
            Spread<T>{mean.as<T>(), variance.as<T>(), static_cast<T>(divisor > 0 ? divisor : 0)});
+  });
+}
+
+void vector_norm(In x, Out y, int reduced, double order) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const auto run = [&](const auto& term) { reduce("vector_norm", x, nullptr, y, reduced, term); };
+    if (order == 1)
+      run(NormOf<T, Norm::one>{y.as<T>()});
+    else if (order == 2)
+      run(NormOf<T, Norm::two>{y.as<T>()});
+    else if (order > 0)
+      run(NormOf<T, Norm::largest>{y.as<T>()});
+    else
+      run(NormOf<T, Norm::smallest>{y.as<T>()});
   });
 }
 

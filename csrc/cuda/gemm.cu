@@ -36,58 +36,63 @@ struct Result {
   }
 };
 
-// A 16-bit result of a float32 product, for GPUs whose tensor cores lack bfloat16.
-template <class R>
-struct Rounded {
-  R* data;
-  const R* bias;
-  std::int64_t batch, m, n, bias_batch, bias_m, bias_n;
-  bool relu;
-  TS_INLINE void shift(std::int64_t b, std::int64_t) {
-    data += b * batch;
-    if (bias) bias += b * bias_batch;
+// 16-bit products in float32, for GPUs whose tensor cores lack bfloat16.
+struct Widened {
+  using Row = std::int64_t;
+  using Col = std::int64_t;
+  const void* data;
+  DType dtype;
+  std::int64_t batch, row_stride, k_stride, rows;
+  bool along_k, rounds;  // rounds: float32 numbers to bfloat16
+  Widened(const View& v, int r, int k, DType number)
+      : data(v.data),
+        dtype(v.dtype),
+        batch(v.strides[0]),
+        row_stride(v.strides[r]),
+        k_stride(v.strides[k]),
+        rows(v.shape[r]),
+        along_k((v.strides[k] == 1 || v.shape[k] == 1) && v.strides[r] != 1),
+        rounds(v.dtype != number) {}
+  TS_INLINE void shift(std::int64_t b) {
+    data = static_cast<const char*>(data) + b * batch * (dtype == DType::float32 ? 4 : 2);
   }
-  TS_INLINE void store(std::int64_t i, std::int64_t j, float y) const {
-    if (bias) y = y + to_float(bias[i * bias_m + j * bias_n]);
-    if (relu) y = y > 0 || y != y ? y : 0.0f;
-    data[i * m + j * n] = from_float<R>(y);
+  TS_INLINE Row row(std::int64_t r) const { return r < rows ? r * row_stride : INT64_MIN; }
+  TS_INLINE Col col(std::int64_t k) const { return k * k_stride; }
+  TS_INLINE float load(Row r, Col c) const {
+    if (r == INT64_MIN) return 0;
+    const float x = load_float(data, dtype, r + c);
+    return rounds ? to_float(from_float<BFloat16>(x)) : x;
   }
 };
-template <class R>
-struct Widened {
-  using Row = const R*;
-  using Col = std::int64_t;
-  const R* data;
-  std::int64_t batch, row_stride, k_stride, rows;
-  bool along_k;
-  TS_INLINE void shift(std::int64_t b) { data += b * batch; }
-  TS_INLINE Row row(std::int64_t r) const { return r < rows ? data + r * row_stride : nullptr; }
-  TS_INLINE Col col(std::int64_t k) const { return k * k_stride; }
-  TS_INLINE float load(Row r, Col c) const { return r ? to_float(r[c]) : 0.0f; }
+struct WidenedResult {
+  LowResult c;
+  std::int64_t batch = 0;
+  TS_INLINE void shift(std::int64_t b, std::int64_t) { batch = b; }
+  TS_INLINE void store(std::int64_t i, std::int64_t j, float y) const { c.store(batch, i, j, y); }
 };
 
-void gemm_widened(const In& a, const In& b, const In& bias, const Out& c, Activation activation) {
-  const auto go = [&]<class R>(Type<R>) {
-    const auto operand = [](const View& v, int rows, int k) {
-      const bool unit_k = v.strides[k] == 1 || v.shape[k] == 1;
-      return Widened<R>{
-          static_cast<const R*>(v.data), v.strides[0], v.strides[rows], v.strides[k], v.shape[rows],
-          unit_k && v.strides[rows] != 1};
-    };
-    const BiasStrides s(bias);
-    const Rounded<R> result{static_cast<R*>(c.data),
-                            static_cast<const R*>(bias.data),
-                            c.strides[0],
-                            c.strides[1],
-                            c.strides[2],
-                            s.batch,
-                            s.m,
-                            s.n,
-                            activation == Activation::relu};
-    product<float>(operand(a, 1, 2), operand(b, 2, 1), result, c.shape[1], c.shape[2], a.shape[2],
-                   c.shape[0]);
-  };
-  c.dtype == DType::float16 ? go(Type<Float16>{}) : go(Type<BFloat16>{});
+void gemm_low(DType number, const In& a, const In& b, const In& bias, const Out& c, Activation activation,
+              MatmulPrecision precision) {
+  const BiasStrides s(bias);
+  const LowResult result{c.data,
+                         bias.data,
+                         nullptr,
+                         c.strides[0],
+                         c.strides[1],
+                         c.strides[2],
+                         s.batch,
+                         s.m,
+                         s.n,
+                         c.shape[0],
+                         c.dtype,
+                         bias.dtype,
+                         activation == Activation::relu,
+                         false};
+  if (capability() >= 80)
+    gemm_cores(number, a, b, result, c.shape[1], c.shape[2], precision);
+  else
+    product<float>(Widened(a, 1, 2, number), Widened(b, 2, 1, number), WidenedResult{result}, c.shape[1],
+                   c.shape[2], a.shape[2], c.shape[0]);
 }
 
 template <class F>
@@ -114,13 +119,10 @@ void set_matmul_precision(MatmulPrecision precision) { g_precision = precision; 
 MatmulPrecision matmul_precision() { return g_precision; }
 
 void gemm(In a, In b, In bias, Out c, Activation activation) {
-  const bool cores = capability() >= 80;
-  if (is_half(c.dtype))
-    return cores ? gemm_cores(a, b, bias, c, activation, MatmulPrecision::ieee)
-                 : gemm_widened(a, b, bias, c, activation);
+  if (is_half(c.dtype)) return gemm_low(c.dtype, a, b, bias, c, activation, MatmulPrecision::ieee);
   if (const MatmulPrecision precision = g_precision;
-      c.dtype == DType::float32 && precision != MatmulPrecision::ieee && cores)
-    return gemm_cores(a, b, bias, c, activation, precision);
+      c.dtype == DType::float32 && precision != MatmulPrecision::ieee && capability() >= 80)
+    return gemm_low(c.dtype, a, b, bias, c, activation, precision);
   with_gemm(c.dtype, [&]<class T>(Type<T>) {
     const BiasStrides s(bias);
     const Result<T> result{c.as<T>(),    bias.as<T>(), c.strides[0],
@@ -129,6 +131,10 @@ void gemm(In a, In b, In bias, Out c, Activation activation) {
     product<T>(matrix<T>(a, 1, 2), matrix<T>(b, 2, 1), result, c.shape[1], c.shape[2], a.shape[2],
                c.shape[0]);
   });
+}
+
+void gemm_bf16(In a, In b, In bias, Out c, Activation activation, Bf16Engine) {
+  gemm_low(DType::bfloat16, a, b, bias, c, activation, MatmulPrecision::ieee);
 }
 
 }  // namespace ts::cuda

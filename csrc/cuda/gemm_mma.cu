@@ -13,14 +13,21 @@ namespace {
 
 constexpr std::int64_t kChunk = 4096, kMostChunks = 64;
 
-// x (B, R, C), any strides, -> (B, R, pitch), C contiguous; for float32 into planes, one behind the other.
-template <class T>
-__global__ void arrange_kernel(const T* x, std::int64_t batch, std::int64_t row, std::int64_t column, T* y,
+// x (B, R, C), any strides, -> (B, R, pitch), C contiguous; with To = BFloat16 rounded to it.
+template <class T, class To>
+__global__ void arrange_kernel(const T* x, std::int64_t batch, std::int64_t row, std::int64_t column, To* y,
                                std::int64_t R, std::int64_t C, std::int64_t pitch) {
   const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::int64_t b = blockIdx.z;
   for (std::int64_t r = blockIdx.y; r < R; r += gridDim.y)
-    if (c < C) y[(b * R + r) * pitch + c] = x[b * batch + r * row + c * column];
+    if (c < C) {
+      const T value = x[b * batch + r * row + c * column];
+      To& to = y[(b * R + r) * pitch + c];
+      if constexpr (std::is_same_v<T, To>)
+        to = value;
+      else
+        to = from_float<To>(value);
+    }
 }
 
 // x = x0 + x1 + x2, each the bfloat16 nearest to what is left; the largest numbers are cut off, for they
@@ -53,8 +60,9 @@ struct Prepared {
   std::optional<Workspace> copy;
 };
 
-void prepare(Prepared& p, const View& x, int rows, int k, int kItem, bool split) {
-  const std::int64_t item = kItem;
+// rounded: float32 numbers become bfloat16.
+void prepare(Prepared& p, const View& x, int rows, int k, bool split, bool rounded) {
+  const std::int64_t item = itemsize(x.dtype);
   const bool unit_k = x.strides[k] == 1 || x.shape[k] == 1,
              unit_rows = x.strides[rows] == 1 || x.shape[rows] == 1;
   p.along_k = unit_k || !unit_rows;
@@ -63,14 +71,14 @@ void prepare(Prepared& p, const View& x, int rows, int k, int kItem, bool split)
     return extent <= 1 || (stride >= 0 && stride * item % 16 == 0);
   };
   const std::int64_t R = x.shape[outer], C = x.shape[inner];
-  if (!split && (unit_k || unit_rows) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+  if (!split && !rounded && (unit_k || unit_rows) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
       aligned(x.strides[outer], R) && aligned(x.strides[0], x.shape[0])) {
     p.operand = {static_cast<const unsigned char*>(x.data), x.strides[0] * item, 0, x.strides[outer] * item,
                  x.shape[rows]};
     return;
   }
   const std::int64_t batches = x.strides[0] == 0 ? 1 : x.shape[0];
-  const std::int64_t width = split ? 2 : item, pitch = ceil_div(C, 16 / width) * (16 / width);
+  const std::int64_t width = split || rounded ? 2 : item, pitch = ceil_div(C, 16 / width) * (16 / width);
   const std::int64_t plane = batches * R * pitch;
   p.copy.emplace(plane * width * (split ? 3 : 1));
   const dim3 block(C >= 256 ? 256 : 32);
@@ -81,19 +89,24 @@ void prepare(Prepared& p, const View& x, int rows, int k, int kItem, bool split)
     if (split)
       launch(&split_kernel, grid, block, 0, static_cast<const float*>(x.data) + at, x.strides[0],
              x.strides[outer], x.strides[inner], p.copy->as<std::uint16_t>() + to, R, C, pitch, plane);
+    else if (rounded)
+      launch(&arrange_kernel<float, BFloat16>, grid, block, 0, static_cast<const float*>(x.data) + at,
+             x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<BFloat16>() + to, R, C, pitch);
     else if (item == 2)
-      launch(&arrange_kernel<std::uint16_t>, grid, block, 0, static_cast<const std::uint16_t*>(x.data) + at,
-             x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<std::uint16_t>() + to, R, C, pitch);
+      launch(&arrange_kernel<std::uint16_t, std::uint16_t>, grid, block, 0,
+             static_cast<const std::uint16_t*>(x.data) + at, x.strides[0], x.strides[outer], x.strides[inner],
+             p.copy->as<std::uint16_t>() + to, R, C, pitch);
     else
-      launch(&arrange_kernel<std::uint32_t>, grid, block, 0, static_cast<const std::uint32_t*>(x.data) + at,
-             x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<std::uint32_t>() + to, R, C, pitch);
+      launch(&arrange_kernel<std::uint32_t, std::uint32_t>, grid, block, 0,
+             static_cast<const std::uint32_t*>(x.data) + at, x.strides[0], x.strides[outer], x.strides[inner],
+             p.copy->as<std::uint32_t>() + to, R, C, pitch);
   }
   p.operand = {p.copy->as<unsigned char>(), x.strides[0] == 0 ? 0 : R * pitch * width, plane * width,
                pitch * width, x.shape[rows]};
 }
 
 template <class Number, int BM, int BN, int WM, int WN, bool kSplit>
-void run_tiles(const Prepared& a, const Prepared& b, const MmaResult& c, std::int64_t M, std::int64_t N,
+void run_tiles(const Prepared& a, const Prepared& b, const LowResult& c, std::int64_t M, std::int64_t N,
                std::int64_t K, std::int64_t chunk, std::int64_t chunks) {
   constexpr int kThreads = BM / WM * (BN / WN) * 32;
   const std::int64_t tiles = ceil_div(M, BM) * ceil_div(N, BN);
@@ -117,15 +130,15 @@ void run_tiles(const Prepared& a, const Prepared& b, const MmaResult& c, std::in
 
 }  // namespace
 
-void gemm_cores(const In& a, const In& b, const In& bias, const Out& c, Activation activation,
+void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std::int64_t M, std::int64_t N,
                 MatmulPrecision precision) {
-  const std::int64_t M = c.shape[1], N = c.shape[2], K = a.shape[2], batches = c.shape[0];
+  const std::int64_t K = a.shape[2], batches = c.batches;
   if (M == 0 || N == 0 || batches == 0) return;
-  const bool split = c.dtype == DType::float32 && precision == MatmulPrecision::split;
-  const int item = static_cast<int>(itemsize(c.dtype));
+  const bool split = number == DType::float32 && precision == MatmulPrecision::split;
   Prepared left, right;
   if (K > 0) {
-    prepare(left, a, 1, 2, item, split), prepare(right, b, 2, 1, item, split);
+    prepare(left, a, 1, 2, split, a.dtype != number);
+    prepare(right, b, 2, 1, split, b.dtype != number);
   } else {
     left.operand = right.operand = {};
     left.operand.rows = M, right.operand.rows = N;
@@ -137,11 +150,7 @@ void gemm_cores(const In& a, const In& b, const In& bias, const Out& c, Activati
   const std::int64_t chunks = K > 0 ? ceil_div(K, chunk) : 1;
   const auto blocks = [&](std::int64_t size) { return ceil_div(M, size) * ceil_div(N, size) * batches; };
   const bool wide = M > 64 && N > 64 && blocks(128) * chunks >= multiprocessors();
-  const BiasStrides strides(bias);
-  MmaResult result{c.data,       bias.data,    nullptr,       c.strides[0],
-                   c.strides[1], c.strides[2], strides.batch, strides.m,
-                   strides.n,    batches,      c.dtype,       activation == Activation::relu,
-                   false};
+  LowResult result = c;
   std::optional<Workspace> partial;
   if (chunks > 1) {
     result.apart = blocks(wide ? 128 : 64) < 2 * multiprocessors();
@@ -157,9 +166,9 @@ void gemm_cores(const In& a, const In& b, const In& bias, const Out& c, Activati
   if (split)
     wide ? run_tiles<BFloat16, 128, 128, 64, 32, true>(left, right, result, M, N, K, chunk, chunks)
          : run_tiles<BFloat16, 64, 64, 32, 32, true>(left, right, result, M, N, K, chunk, chunks);
-  else if (c.dtype == DType::float32)
+  else if (number == DType::float32)
     run(Type<Tf32>{});
-  else if (c.dtype == DType::bfloat16)
+  else if (number == DType::bfloat16)
     run(Type<BFloat16>{});
   else
     run(Type<Float16>{});

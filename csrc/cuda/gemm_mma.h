@@ -16,7 +16,7 @@
 // float32 totals.
 #pragma once
 
-#include "cuda/half.h"
+#include "cuda/gemm.h"
 #include "cuda/simd.h"
 
 namespace ts::cuda {
@@ -33,35 +33,6 @@ struct MmaOperand {
   const unsigned char* data;
   std::int64_t batch, plane, pitch;  // bytes
   std::int64_t rows;
-};
-
-// Where results go, and what happens on the way: + bias, activation, rounding.
-struct MmaResult {
-  void* data;
-  const void* bias;  // of the result's dtype
-  float* partial;    // null: straight to `data`
-  std::int64_t batch, m, n, bias_batch, bias_m, bias_n;
-  std::int64_t batches;
-  DType dtype;
-  bool relu;
-  bool apart;  // partial has (chunks, batches, M, N), for add_partials; otherwise (batches, M, N)
-
-  TS_INLINE float bias_at(std::int64_t i) const {
-    return dtype == DType::float32    ? static_cast<const float*>(bias)[i]
-           : dtype == DType::bfloat16 ? to_float(static_cast<const BFloat16*>(bias)[i])
-                                      : to_float(static_cast<const Float16*>(bias)[i]);
-  }
-  TS_INLINE void store(std::int64_t b, std::int64_t i, std::int64_t j, float y) const {
-    if (bias) y = y + bias_at(b * bias_batch + i * bias_m + j * bias_n);
-    if (relu) y = y > 0 || y != y ? y : 0.0f;
-    const std::int64_t at = b * batch + i * m + j * n;
-    if (dtype == DType::float32)
-      static_cast<float*>(data)[at] = y;
-    else if (dtype == DType::bfloat16)
-      static_cast<BFloat16*>(data)[at] = from_float<BFloat16>(y);
-    else
-      static_cast<Float16*>(data)[at] = from_float<Float16>(y);
-  }
 };
 
 // A tile's way to shared memory.
@@ -165,7 +136,7 @@ constexpr int kStagedRow = BN + 8;
 // blockIdx.x: the tile; blockIdx.y: the chunk of K where chunks are apart; blockIdx.z: the batch.
 template <class Number, int BM, int BN, int WM, int WN, bool kAlongA, bool kAlongB, bool kSplit>
 __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
-    gemm_mma_kernel(const MmaOperand a, const MmaOperand b, const MmaResult c, std::int64_t M, std::int64_t N,
+    gemm_mma_kernel(const MmaOperand a, const MmaOperand b, const LowResult c, std::int64_t M, std::int64_t N,
                     std::int64_t K, std::int64_t chunk, std::int64_t first_batch) {
   constexpr int kThreads = BM / WM * (BN / WN) * 32, kItem = sizeof(Number), BK = kTileBytes / kItem;
   using CopyA = TileCopy<kItem, kAlongA, BM, kThreads>;
@@ -292,7 +263,7 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
 }
 
 // The chunks' sums in order, for few tiles: partial (chunks, batches, M, N).
-static __global__ void add_partials(const MmaResult c, std::int64_t chunks, std::int64_t M, std::int64_t N,
+static __global__ void add_partials(const LowResult c, std::int64_t chunks, std::int64_t M, std::int64_t N,
                                     std::int64_t first_batch) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= M * N) return;

@@ -2,7 +2,8 @@
 
 python bench/gpu.py --out DIR writes DIR/<gpu>-<date>.json and .md. A case is timed by the host's clock around a batch
 of calls that ends with a wait, 5 batches each, the best; the share is that of the bandwidth that a device copy reaches
-here, or of PyTorch's rate for products.
+here. Files are written anew after every case, so that a run which is cut short leaves what it has; a case that fails
+says so and the rest goes on.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import datetime
 import json
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu_products import Case, attention, products
 
 import tensorsmith as ts
 
@@ -25,15 +26,6 @@ try:
     import torch
 except ImportError:
     torch = None
-
-
-@dataclass
-class Case:
-    name: str
-    ours: Callable[[], Any]
-    theirs: Callable[[], Any] | None
-    bytes: float = 0  # read and written, each once
-    flops: float = 0
 
 
 def best_seconds(call: Callable[[], Any], wait: Callable[[], None]) -> float:
@@ -54,7 +46,7 @@ def best_seconds(call: Callable[[], Any], wait: Callable[[], None]) -> float:
     return min(times)
 
 
-def cases(scale: int) -> list[Case]:
+def kernels(scale: int) -> list[Case]:
     """Sizes over `scale` (1 on a GPU; the host checks the script with smaller ones)."""
     rng = np.random.default_rng(0)
     has = torch is not None and torch.cuda.is_available()
@@ -105,30 +97,6 @@ def cases(scale: int) -> list[Case]:
         ),
         Case("cross_entropy", lambda: core.cross_entropy(x, t), peer(lambda: F.cross_entropy(tx, tt)), size),
     ]  # fmt: skip
-    for m, k, n_ in ((1024, 1024, 1024), (4096, 4096, 4096), (16384, 768, 3072), (16384, 3072, 768)):
-        m, k, n_ = (max(64, v // min(scale, 64)) for v in (m, k, n_))
-        p, tp = pair(m, k)
-        q, tq = pair(k, n_)
-        r, tr = pair(n_, k)
-        u, tu = pair(m, n_)
-        flops = 2.0 * m * k * n_
-        found += [
-            Case(
-                f"gemm NN {m}x{k}x{n_}", lambda p=p, q=q: p @ q, peer(lambda p=tp, q=tq: p @ q), flops=flops
-            ),
-            Case(
-                f"gemm NT {m}x{k}x{n_}",
-                lambda p=p, r=r: p @ r.T,
-                peer(lambda p=tp, r=tr: p @ r.T),
-                flops=flops,
-            ),
-            Case(
-                f"gemm TN {k}x{m}x{n_}",
-                lambda p=p, u=u: p.T @ u,
-                peer(lambda p=tp, u=tu: p.T @ u),
-                flops=flops,
-            ),
-        ]
     batch = max(1, 64 // scale)
     for channels, size_, out, kernel in ((64, 56, 64, 3), (256, 14, 256, 3), (256, 56, 64, 1)):
         values, weights = pair(batch, channels, size_, size_), pair(out, channels, kernel, kernel)
@@ -169,6 +137,7 @@ def moments(x: Any) -> tuple[Any, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--seconds", type=float, default=1e9, help="start no case later than this")
     parser.add_argument("--only", default="", help="a regular expression of case names")
     options = parser.parse_args()
     device = ts.cuda.get_device_properties()
@@ -176,50 +145,73 @@ def main() -> None:
     if torch is not None:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-    rows = []
+    name = re.sub(r"\W+", "-", device["name"]).strip("-").lower()
+    stem = options.out / f"{name}-{datetime.date.today()}"
+    rows: list[dict[str, Any]] = []
     copy = 0.0
-    for case in cases(4096 if on_host else 1):
+    begin = time.monotonic()
+    for case in cases(64 if on_host else 1, 4096 if on_host else 1):
         if not re.search(options.only, case.name):
             continue
+        if time.monotonic() - begin > options.seconds:
+            print(f"{options.seconds:.0f} s are over; the cases from {case.name!r} on were left out")
+            break
         try:
             ours = best_seconds(case.ours, ts.cuda.synchronize)
-        except NotImplementedError as error:
-            print(f"{case.name}: {error}")
+            theirs = best_seconds(case.theirs, torch.cuda.synchronize) if case.theirs else None
+        except Exception as error:  # a failing case must not cost the others
+            print(f"{case.name}: {type(error).__name__}: {error}", flush=True)
+            rows.append({"case": case.name, "error": f"{type(error).__name__}: {error}"})
             continue
-        theirs = best_seconds(case.theirs, torch.cuda.synchronize) if case.theirs else None
         rate = (case.bytes or case.flops) / ours
         if case.name == "copy":
             copy = max(rate, case.bytes / theirs if theirs else 0.0)
         unit = "GB/s" if case.bytes else "GFLOP/s"
         share = f"{rate / copy:.0%} of copy" if case.bytes and copy else ""
         ratio = f"{theirs / ours:.2f}x PyTorch" if theirs else ""
-        rows.append(
-            {
-                "case": case.name,
-                "us": ours * 1e6,
-                "torch_us": theirs and theirs * 1e6,
-                "rate": rate / 1e9,
-                "unit": unit,
-            }
-        )
         print(
-            f"{case.name:<28}{ours * 1e6:>12.1f} us {rate / 1e9:>10.1f} {unit:<8}{share:<14}{ratio}",
+            f"{case.name:<44}{ours * 1e6:>12.1f} us {rate / 1e9:>10.1f} {unit:<8}{share:<14}{ratio}",
             flush=True,
         )
-    name = re.sub(r"\W+", "-", device["name"]).strip("-").lower()
-    stem = options.out / f"{name}-{datetime.date.today()}"
+        row = {
+            "case": case.name,
+            "us": ours * 1e6,
+            "torch_us": theirs and theirs * 1e6,
+            "rate": rate / 1e9,
+            "unit": unit,
+        }
+        rows.append(row)
+        write(stem, device, rows)
+    write(stem, device, rows)
+    print(stem.with_suffix(".md"))
+
+
+def cases(products_scale: int, scale: int) -> Iterator[Case]:
+    """What decides first: the copy's bandwidth and the kernels that are held to it, then products, then attention."""
+    yield from kernels(scale)
+    yield from products(products_scale)
+    yield from attention(products_scale)
+
+
+def write(stem: Path, device: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     peer = torch.__version__ if torch is not None else None
-    stem.with_suffix(".json").write_text(
-        json.dumps({"device": device, "torch": peer, "cases": rows}, indent=1)
-    )
-    lines = [f"# {device['name']}", "", f"PyTorch {peer}, fp32 without tf32; best of 5 batches.", ""]
+    found = {"device": device, "torch": peer, "cases": rows}
+    stem.with_suffix(".json").write_text(json.dumps(found, indent=1))
+    lines = [
+        f"# {device['name']}",
+        "",
+        f"PyTorch {peer}; fp32 without tf32 but where it says tf32; best of 5 batches.",
+        "",
+    ]
     lines += ["| case | ours us | PyTorch us | rate | PyTorch / ours |", "|---|---|---|---|---|"]
     for r in rows:
+        if "error" in r:
+            lines.append(f"| {r['case']} | {r['error']} | | | |")
+            continue
         other = f"{r['torch_us']:.1f}" if r["torch_us"] else "-"
         ratio = f"{r['torch_us'] / r['us']:.2f}" if r["torch_us"] else "-"
         lines.append(f"| {r['case']} | {r['us']:.1f} | {other} | {r['rate']:.1f} {r['unit']} | {ratio} |")
     stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print(stem.with_suffix(".md"))
 
 
 if __name__ == "__main__":

@@ -134,6 +134,8 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
     Python floats become float32, integers int64; NumPy's dtypes are kept. On another device than the data's it is
     always a copy, and copy=False raises ValueError.
     """
+    if isinstance(data, _core.TensorBase) and dtype is None and device is None and not copy:
+        return data
     from tensorsmith.tensor import Tensor
 
     if device is not None:

@@ -52,6 +52,16 @@ struct Step {
   int attributes;    // where its attributes begin
   int attribute_bytes;
   int line;  // of Python, in `lines`
+  int batch = 0;  // of the first step of a batch: its number + 1
+};
+
+// Neighbouring steps that do not depend on each other: several may run at once, each on one thread.
+struct Batch {
+  int begin, end;
+  std::vector<int> order;    // steps, the longest first
+  std::vector<double> cost;  // of each in that order: ns on one thread, roughly
+  int threads = 0;           // for which it was decided how many go together
+  int together = 0;          // the first of `order`; the others run alone, with all threads
 };
 
 // A piece of memory for slots that are inside: a block of its own, or that of a result, until it is written.
@@ -83,6 +93,8 @@ class Recording {
   const std::vector<std::string>& lines() const { return lines_; }
   const std::vector<int>& results() const { return results_; }  // slots
   const Stats& stats() const { return stats_; }
+  // For each step: 0, or the number of the batch of steps that may run at once with it.
+  std::vector<int> together() const;
   // Where in the steps the call with this number stands, or stood.
   int position(int call) const;
   // A storage that the recording uses has no other owner left: what the function sees now is another one.
@@ -98,6 +110,9 @@ class Recording {
   std::size_t group_end(std::size_t begin) const;
   bool barrier_between(std::size_t a, std::size_t b) const;
   bool fuse_group(std::size_t begin, std::size_t& end, std::vector<Step>& out, bool with_sum);
+  void find_batches();
+  void drop_batches();
+  void run_batch(Batch& batch);
   void place();
   bool place_in(int bin, int slot);
   void resolve();
@@ -120,6 +135,7 @@ class Recording {
   std::vector<int> barriers_;  // calls, ascending: something happens before each
   Stats stats_{};
   std::vector<Bin> bins_;
+  std::vector<Batch> batches_;
 };
 
 // Watches this thread from `begin` to `end`; captures do not nest.

@@ -32,6 +32,16 @@ void Recording::plan(bool fusible) {
   if (fusible) fuse();
   find_lifetimes();
   place();
+  if (fusible) {
+    // What runs at once is alive at once; where that takes more memory, one after another it is.
+    const std::int64_t apart = stats_.arena_bytes;
+    find_batches();
+    if (!batches_.empty()) find_lifetimes(), place();
+    if (stats_.arena_bytes > apart) {
+      drop_batches();
+      find_lifetimes(), place();
+    }
+  }
   resolve();
   stats_.steps = static_cast<std::int64_t>(steps_.size());
 }
@@ -73,17 +83,21 @@ void Recording::drop_dead() {
   steps_.resize(kept);
 }
 
-// Which steps use each slot first and last.
+// Which steps use each slot first and last; the steps of a batch count as one.
 void Recording::find_lifetimes() {
   for (Slot& slot : slots_) slot.first = slot.last = -1;
-  for (std::size_t s = 0; s < steps_.size(); ++s)
-    for (int k = steps_[s].first; k < steps_[s].first + steps_[s].count; ++k) {
+  for (int s = 0, begin = 0, end = 0; s < static_cast<int>(steps_.size()); ++s) {
+    const Step& step = steps_[static_cast<std::size_t>(s)];
+    if (s >= end) begin = s, end = s + 1;
+    if (step.batch) end = batches_[static_cast<std::size_t>(step.batch - 1)].end;
+    for (int k = step.first; k < step.first + step.count; ++k) {
       const int slot = operands_[static_cast<std::size_t>(k)].slot;
       if (slot < 0) continue;
       Slot& used = slots_[static_cast<std::size_t>(slot)];
-      if (used.first < 0) used.first = static_cast<int>(s);
-      used.last = static_cast<int>(s);
+      if (used.first < 0) used.first = begin;
+      used.last = end - 1;
     }
+  }
 }
 
 // Puts the slot at the lowest place of the bin where nothing that is alive at the same time lies.
@@ -112,6 +126,8 @@ bool Recording::place_in(int number, int i) {
 // room, or into a bin of its own size. Small ones share one bin that is as large as they need. So the blocks
 // are of the sizes that eager calls ask the allocator for, and no class of it is half used.
 void Recording::place() {
+  bins_.clear();
+  stats_.arena_bytes = stats_.unshared_bytes = 0;
   std::vector<int> order;
   for (std::size_t i = 0; i < slots_.size(); ++i)
     if (slots_[i].kind == Slot::inside && slots_[i].first >= 0) order.push_back(static_cast<int>(i));
@@ -240,8 +256,14 @@ void Recording::run(int begin, int end) {
           continue;
         }
       }
-      step.thunk(step.function, views_.data() + step.first, attributes_.data() + step.attributes);
-      if (now % 8 == 7) unlocked.poll();
+      if (step.batch) {
+        Batch& batch = batches_[static_cast<std::size_t>(step.batch - 1)];
+        run_batch(batch);
+        now = batch.end - 1;
+      } else {
+        step.thunk(step.function, views_.data() + step.first, attributes_.data() + step.attributes);
+      }
+      if (now % 8 == 7 || step.batch) unlocked.poll();
     }
   } catch (const Error& error) {
     if (lines_.empty() || now >= end) throw;

@@ -634,7 +634,9 @@ PyObject* replays_entries(PyObject* self, PyObject*) {
     for (const auto& e : replays_of(self).entries) {
       const Recording& r = *e->recording;
       Ref steps = checked(PyList_New(0));
-      for (const Step& step : r.steps()) {
+      const std::vector<int> together = r.together();
+      for (std::size_t number = 0; number < r.steps().size(); ++number) {
+        const Step& step = r.steps()[number];
         Ref operands = checked(PyList_New(0));
         for (int k = step.first; k < step.first + step.count; ++k) {
           const Use& use = r.operands()[static_cast<std::size_t>(k)];
@@ -651,8 +653,9 @@ PyObject* replays_entries(PyObject* self, PyObject*) {
           if (PyList_Append(operands.get(), operand.get()) < 0) throw PythonError{};
         }
         const Ref one = checked(
-            Py_BuildValue("sOs", step.name, operands.get(),
-                          r.lines().empty() ? "" : r.lines()[static_cast<std::size_t>(step.line)].c_str()));
+            Py_BuildValue("sOsi", step.name, operands.get(),
+                          r.lines().empty() ? "" : r.lines()[static_cast<std::size_t>(step.line)].c_str(),
+                          together[number]));
         if (PyList_Append(steps.get(), one.get()) < 0) throw PythonError{};
       }
       const Recording::Stats& stats = r.stats();

@@ -390,7 +390,7 @@ def _print(entry: dict[str, Any]) -> str:
         f"results {entry['result_bytes']:,} B",
     ]
     marks = {"inside": "%", "input": "arg", "outside": "@", "constant": "const", "result": "out"}
-    for number, (name, operands, line) in enumerate(entry["steps"]):
+    for number, (name, operands, line, batch) in enumerate(entry["steps"]):
         texts: dict[bool, list[str]] = {False: [], True: []}
         for kind, slot, shape, dtype, written, offset in operands:
             if kind == "none":
@@ -400,7 +400,8 @@ def _print(entry: dict[str, Any]) -> str:
             texts[written].append(f"{label}:{dtype}{list(shape)}")
         where = line.rsplit("/", 1)[-1]
         results = f" -> {', '.join(texts[True])}" if texts[True] else ""
-        lines.append(f"{number:4d}  {name}({', '.join(texts[False])}){results}    # {where}")
+        mark = "|" if batch else " "  # may run at once with its neighbours that have one
+        lines.append(f"{number:4d} {mark}{name}({', '.join(texts[False])}){results}    # {where}")
     return "\n".join(lines)
 
 

@@ -253,7 +253,8 @@ def test_every_family_runs(family):
         "pool": "64x64",
         "linalg": "64",
         "recurrent": "RNN T50",
-        "steps": "b32",
+        "steps": "64-32-10",
+        "jit": "64-32-10",
     }
     small |= {"conv": "8x64x28x28", "neighbour": "b32", "overhead": "elements"}
     assert bench.run([family], contains=small.get(family), seconds=0.001)

@@ -399,6 +399,21 @@ def test_a_model_in_training_and_evaluation() -> None:
     assert np.array_equal(f(x).numpy(), model(x).detach().numpy())
 
 
+def test_a_tensor_that_is_resized() -> None:
+    class Holder:
+        w: Any = nn.Parameter(ts.ones((1,)))
+
+    holder = Holder()
+    holder.w = nn.Parameter(ts.ones((1,)))
+    f = ts.jit(lambda x: (x + holder.w).detach())
+    assert f(ts.ones((3,))).tolist() == [2, 2, 2]
+    with pytest.raises(ValueError, match="shape"):  # memory of another size is another tensor
+        holder.w.data = ts.full((3,), 4.0)
+    holder.w = nn.Parameter(ts.full((3,), 4.0))
+    assert f(ts.ones((3,))).tolist() == [5, 5, 5]
+    assert "holder.w" in f.why()[-1] and f.cache_info().misses == 2
+
+
 @pytest.mark.parametrize("how", ["attribute", "data", "module", "append", "bias", "item"])
 def test_replaced_tensors(how: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
@@ -504,9 +519,9 @@ def test_state_of_a_checkpoint_is_read() -> None:
     [
         lambda y: float(y.sum()), lambda y: int(y.sum()), lambda y: bool(y.sum() > 0), lambda y: y.sum().item(),
         lambda y: y.numpy(), lambda y: y.tolist(), lambda y: np.asarray(y), lambda y: 1 if y.sum() > 0 else 2,
-        lambda y: repr(y), lambda y: [1, 2, 3][ts.argmax(y)], lambda y: memoryview(y),
+        lambda y: repr(y), lambda y: [1, 2, 3][ts.argmax(y)], lambda y: memoryview(y), lambda y: y.__dlpack__(),
     ],
-    ids=["float", "int", "bool", "item", "numpy", "tolist", "asarray", "if", "repr", "index", "buffer"],
+    ids=["float", "int", "bool", "item", "numpy", "tolist", "asarray", "if", "repr", "index", "buffer", "dlpack"],
 )  # fmt: skip
 def test_reading_on_the_host_is_refused(read: Any) -> None:
     @ts.jit
@@ -662,6 +677,62 @@ def test_classes_are_checked_in_replays_before_anything_changes() -> None:
         step(x, ts.asarray([0, 3]))
     assert parameters_hash(model) == before
     step(x, ts.asarray([2, 2]))
+
+
+def definite(a: Any) -> Any:
+    return ts.linalg.cholesky(a)
+
+
+def eigen(a: Any) -> Any:
+    return ts.linalg.eigh(a)[0]
+
+
+def singular(a: Any) -> Any:
+    return ts.linalg.svdvals(a)
+
+
+@pytest.mark.parametrize(
+    ("f", "bad", "message"),
+    [
+        (definite, -np.eye(3), "cholesky: matrix 0 .* not positive definite"),
+        (eigen, np.full((3, 3), np.nan), "eigh: matrix 0 of the batch holds inf or NaN"),
+        (singular, np.full((3, 3), np.inf), "svd: matrix 0 of the batch holds inf or NaN"),
+    ],
+)
+def test_factorisations_are_checked_in_replays(f: Any, bad: Any, message: str) -> None:
+    g = ts.jit(f)
+    for scale in (1.0, 2.0):
+        a = ts.asarray(np.eye(3) * scale)
+        assert np.array_equal(g(a).numpy(), f(a).numpy())
+    with pytest.raises(ValueError, match=message + r".*recorded at .*test_jit.py:\d+ in"):
+        g(ts.asarray(bad))
+    assert np.array_equal(g(a).numpy(), f(a).numpy()) and g.cache_info().misses == 1
+
+
+def test_lengths_are_checked_in_replays() -> None:
+    recurrent = ts._core.ops.recurrent
+    x, w = tensor(5, 2, 3), [tensor(16, 3), tensor(16, 4), None, None, ts.zeros((2, 4)), ts.zeros((2, 4))]
+    f = ts.jit(lambda x, n: recurrent(x, *w, n, "lstm", False)[0])
+    for lengths in ([5, 3], [1, 5]):
+        n = ts.asarray(lengths)
+        assert np.array_equal(f(x, n).numpy(), recurrent(x, *w, n, "lstm", False)[0].numpy())
+    with pytest.raises(ValueError, match=r"lengths must be in \[0, 5\], got 6 at 1 .*recorded at"):
+        f(x, ts.asarray([5, 6]))
+    assert f.cache_info().misses == 1
+
+
+def test_sparse_rows_are_checked_in_replays() -> None:
+    multiply = ts._core.ops.csr_matmul
+    f = ts.jit(lambda x, starts, columns: multiply(x, starts, columns, None, 0))
+    x = tensor(4, 3)
+    for starts, columns in ([0, 1, 3], [3, 0, 1]), ([0, 2, 3], [1, 1, 2]):
+        a, b = ts.asarray(starts), ts.asarray(columns)
+        assert np.array_equal(f(x, a, b).numpy(), multiply(x, a, b, None, 0).numpy())
+    with pytest.raises(ValueError, match=r"starts must not descend.*recorded at"):
+        f(x, ts.asarray([0, 4, 3]), b)
+    with pytest.raises(IndexError, match=r"column 4 is out of range.*recorded at"):
+        f(x, a, ts.asarray([1, 1, 4]))
+    assert f.cache_info().misses == 1
 
 
 def test_indexing_by_arrays() -> None:

@@ -34,6 +34,13 @@ bool profiling() { return g_profiling.load(std::memory_order_relaxed); }
 
 void profile(const char* name, Kernel kernel, Function function, Thunk thunk, const View* views, int count,
              const std::byte* attributes, const std::string& line) {
+  // What a function of the host launches is a part of it.
+  static thread_local bool within = false;
+  if (within) return thunk(function, views, attributes);
+  struct Within {
+    Within() { within = true; }
+    ~Within() { within = false; }
+  } inside;
   using Clock = std::chrono::steady_clock;
   const auto ns = [](Clock::duration d) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();

@@ -43,18 +43,34 @@ Array fresh(const char* operation, const Array& a, const Matrices& x) {
 }
 
 // The first matrix of a batch whose info is not 0, or -1.
-std::int64_t failed(const Array& info) {
-  for (std::int64_t i = 0; i < info.size(); ++i)
-    if (info.data_as<std::int64_t>()[i] != 0) return i;
+std::int64_t failed(const std::int64_t* info, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    if (info[i] != 0) return i;
   return -1;
 }
 
-void check_converged(const char* operation, const Array& info) {
-  const std::int64_t i = failed(info);
+// What a kernel's info says, and whether pivots are rows, is looked at on the host: through the door, so that a
+// replay looks as well.
+void require_positive(In info) {
+  const auto* values = static_cast<const std::int64_t*>(info.data);
+  if (const std::int64_t i = failed(values, info.size()); i >= 0)
+    value_error("cholesky: matrix ", i, " of the batch is not positive definite: its leading minor of order ",
+                values[i], " is not positive");
+}
+
+void require_converged(In info, const char* operation) {
+  const auto* values = static_cast<const std::int64_t*>(info.data);
+  const std::int64_t i = failed(values, info.size());
   if (i < 0) return;
-  if (info.data_as<std::int64_t>()[i] == 2)
-    value_error(operation, ": matrix ", i, " of the batch holds inf or NaN");
+  if (values[i] == 2) value_error(operation, ": matrix ", i, " of the batch holds inf or NaN");
   runtime_error(operation, ": no convergence for matrix ", i, " of the batch");
+}
+
+void require_pivots(In pivots, std::int64_t rows) {
+  const auto* values = static_cast<const std::int64_t*>(pivots.data);
+  for (std::int64_t i = 0; i < pivots.size(); ++i)
+    if (values[i] < 0 || values[i] >= rows)
+      index_error("swap_rows: pivots must be in [0, ", rows, "), got ", values[i]);
 }
 
 }  // namespace
@@ -64,10 +80,7 @@ Array cholesky(const Array& a) {
   const Matrices x(operation, "a", a, true);
   Array l = fresh(operation, a, x), info = empty(operation, DType::int64, Shape{x.count});
   launch<&Kernels::cholesky>(l, info);
-  if (const std::int64_t i = failed(info); i >= 0)
-    value_error(operation, ": matrix ", i,
-                " of the batch is not positive definite: its leading minor of order ",
-                info.data_as<std::int64_t>()[i], " is not positive");
+  perform("cholesky info", &require_positive, info);
   return x.given_back(l);
 }
 
@@ -90,10 +103,7 @@ Array swap_rows(const Array& b, const Array& pivots, bool inverse) {
   check_shape(operation, "pivots", pivots, expected);
   if (steps > x.m) value_error(operation, ": ", steps, " pivots for ", x.m, " rows");
   const Array dense = contiguous(pivots);
-  for (std::int64_t i = 0; i < dense.size(); ++i) {
-    const std::int64_t row = dense.data_as<std::int64_t>()[i];
-    if (row < 0 || row >= x.m) index_error(operation, ": pivots must be in [0, ", x.m, "), got ", row);
-  }
+  perform("swap_rows pivots", &require_pivots, dense, x.m);
   Array y = fresh(operation, b, x);
   if (y.size() > 0) launch<&Kernels::swap_rows>(*dense.view_as(Shape{x.count, steps}), y, inverse);
   return x.given_back(y);
@@ -132,7 +142,7 @@ std::tuple<Array, Array> eigh(const Array& a, bool vectors) {
   Array info = empty(operation, DType::int64, Shape{x.count});
   if (work.size() > 0) {
     launch<&Kernels::eigh>(work, w, rows, info);
-    check_converged(operation, info);
+    perform("eigh info", &require_converged, info, operation);
   }
   if (!vectors) return {x.given_back(w), empty(operation, a.dtype(), Shape{0})};
   const Array v = x.given_back(rows);
@@ -149,7 +159,7 @@ std::tuple<Array, Array, Array> svd_square(const Array& a, bool vectors) {
   Array info = empty(operation, DType::int64, Shape{x.count});
   if (work.size() > 0) {
     launch<&Kernels::svd>(work, s, u, v, info);
-    check_converged(operation, info);
+    perform("svd info", &require_converged, info, operation);
   }
   if (!vectors)
     return {empty(operation, a.dtype(), Shape{0}), x.given_back(s), empty(operation, a.dtype(), Shape{0})};

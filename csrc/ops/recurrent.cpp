@@ -26,14 +26,16 @@ Array operand(const char* operation, const char* argument, const Array& x, DType
   return contiguous(x);
 }
 
+void require_lengths(In lengths, const char* operation, std::int64_t T) {
+  const auto* length = static_cast<const std::int64_t*>(lengths.data);
+  for (std::int64_t n = 0; n < lengths.size(); ++n)
+    if (length[n] < 0 || length[n] > T)
+      value_error(operation, ": lengths must be in [0, ", T, "], got ", length[n], " at ", n);
+}
+
 Array read_lengths(const char* operation, const Array& lengths, std::int64_t T, std::int64_t N) {
   const Array dense = operand(operation, "lengths", lengths, DType::int64, Shape{N});
-  if (!dense) return dense;
-  for (std::int64_t n = 0; n < N; ++n) {
-    const std::int64_t length = dense.data_as<std::int64_t>()[n];
-    if (length < 0 || length > T)
-      value_error(operation, ": lengths must be in [0, ", T, "], got ", length, " at ", n);
-  }
+  if (dense) perform("recurrent lengths", &require_lengths, dense, operation, T);
   return dense;
 }
 

@@ -14,16 +14,23 @@ Array integers(const char* operation, const char* argument, const Array& x) {
   return contiguous(astype(x, DType::int64, false));
 }
 
-void check_starts(const char* operation, const Array& starts, std::int64_t entries) {
+void require_starts(In starts, const char* operation, std::int64_t entries) {
   const std::int64_t n = starts.size();
-  if (n == 0) value_error(operation, ": starts must have one element more than there are rows, got none");
-  const std::int64_t* const at = starts.data_as<std::int64_t>();
+  const auto* const at = static_cast<const std::int64_t*>(starts.data);
   if (at[0] != 0 || at[n - 1] != entries)
     value_error(operation, ": starts must go from 0 to ", entries, ", the number of columns, got ", at[0],
                 " to ", at[n - 1]);
   for (std::int64_t i = 1; i < n; ++i)
     if (at[i] < at[i - 1])
       value_error(operation, ": starts must not descend, got ", at[i - 1], " before ", at[i], " at ", i);
+}
+
+void require_columns(In columns, const char* operation, int axis, std::int64_t size) {
+  std::int64_t range[2], shape = 2, stride = 1;
+  launch<&Kernels::index_range>(columns, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
+  const std::int64_t wrong = range[0] < 0 ? range[0] : range[1];
+  if (range[0] < 0 || range[1] >= size)
+    index_error(operation, ": column ", wrong, " is out of range: dimension ", axis, " of x has size ", size);
 }
 
 }  // namespace
@@ -34,19 +41,14 @@ Array csr_matmul(const Array& x, const Array& starts, const Array& columns, cons
   check_domain(operation, "x", x.dtype(), Domain::floating);
   const int a = normalize_axis(operation, axis, x.ndim());
   const Array first = integers(operation, "starts", starts), places = integers(operation, "columns", columns);
-  check_starts(operation, first, places.size());
+  if (first.size() == 0)
+    value_error(operation, ": starts must have one element more than there are rows, got none");
+  perform("csr_matmul starts", &require_starts, first, operation, places.size());
   if (values) {
     check_same_dtype(operation, "values", values, x.dtype());
     check_shape(operation, "values", values, places.shape());
   }
-  if (places.size()) {
-    std::int64_t range[2], shape = 2, stride = 1;
-    launch<&Kernels::index_range>(places, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
-    const std::int64_t wrong = range[0] < 0 ? range[0] : range[1];
-    if (range[0] < 0 || range[1] >= x.shape(a))
-      index_error(operation, ": column ", wrong, " is out of range: dimension ", a, " of x has size ",
-                  x.shape(a));
-  }
+  if (places.size()) perform("csr_matmul columns", &require_columns, places, operation, a, x.shape(a));
   Shape shape = x.shape();
   shape[a] = first.size() - 1;
   if (places.size() == 0) return zeros(shape, x.dtype());

@@ -5,6 +5,7 @@
 // specification.
 #include "python/dlpack.h"
 
+#include "core/watch.h"
 #include "python/autograd.h"
 #include "python/convert.h"
 
@@ -161,6 +162,7 @@ PyObject* to_dlpack(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (tracks_gradient(args[0]) && g_grad_enabled)
       buffer_error(
           "__dlpack__: the tensor carries a gradient, which another library would lose; use .detach()");
+    host_read("__dlpack__", x.storage());
     as_tensor(args[0])->shares_storage = true;
     if (args[1] == Py_True) {
       auto* m = make_export<DLManagedTensorVersioned>(x);

@@ -22,6 +22,7 @@ class Step:
     flops: float  # of forward and backward
     classes: int = 10
     tokens: bool = False  # the input are class numbers, and each is to be answered by one
+    jax: tuple[str, tuple[int, ...]] = ("", ())  # the same of jax_models.py, and its sizes
 
 
 def _mlp(*widths: int) -> Callable[[Any], Any]:
@@ -46,6 +47,44 @@ def _cnn(nn: Any) -> Any:
         nn.ReLU(),
         nn.Linear(128, 10),
     )
+
+
+def _resnet(blocks: int) -> Callable[[Any], Any]:
+    """Three stages of so many blocks, for images of 32 x 32, as He et al. 2016; 3 blocks are the ResNet-20."""
+
+    def model(nn: Any) -> Any:
+        relu = nn.functional.relu
+
+        class Block(nn.Module):  # type: ignore[misc]
+            def __init__(self, inputs: int, width: int, stride: int) -> None:
+                super().__init__()
+                self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+                self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+                self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+                self.shortcut = nn.Sequential()
+                if stride > 1:
+                    self.shortcut = nn.Sequential(
+                        nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+                    )
+
+            def forward(self, x: Any) -> Any:
+                y = self.norm2(self.conv2(relu(self.norm1(self.conv1(x)))))
+                return relu(y + self.shortcut(x))
+
+        stages = [Block(16, 16, 1) for _ in range(blocks)]
+        for width in (32, 64):
+            stages += [Block(width // 2, width, 2), *(Block(width, width, 1) for _ in range(blocks - 1))]
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            *stages,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(64, 10),
+        )
+
+    return model
 
 
 def _gpt(layers: int, heads: int, width: int, length: int) -> Callable[[Any], Any]:
@@ -76,13 +115,13 @@ def _gpt(layers: int, heads: int, width: int, length: int) -> Callable[[Any], An
         class Gpt(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
-                self.token, self.position = nn.Embedding(_BYTES, width), nn.Embedding(length, width)
+                self.token, self.position = nn.Embedding(BYTES, width), nn.Embedding(length, width)
                 self.blocks = nn.Sequential(*(Block() for _ in range(layers)))
-                self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, _BYTES)
+                self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, BYTES)
 
             def forward(self, x: Any) -> Any:
                 x = self.blocks(self.token(x) + self.position.weight)
-                return self.head(self.norm(x)).reshape(-1, _BYTES)
+                return self.head(self.norm(x)).reshape(-1, BYTES)
 
         return Gpt()
 
@@ -94,25 +133,25 @@ def _lstm(inputs: int, units: int) -> Callable[[Any], Any]:
         class Lstm(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
-                self.token, self.lstm = nn.Embedding(_BYTES, inputs), nn.LSTM(inputs, units, batch_first=True)
-                self.head = nn.Linear(units, _BYTES)
+                self.token, self.lstm = nn.Embedding(BYTES, inputs), nn.LSTM(inputs, units, batch_first=True)
+                self.head = nn.Linear(units, BYTES)
 
             def forward(self, x: Any) -> Any:
-                return self.head(self.lstm(self.token(x))[0]).reshape(-1, _BYTES)
+                return self.head(self.lstm(self.token(x))[0]).reshape(-1, BYTES)
 
         return Lstm()
 
     return model
 
 
-_BYTES = 256
+BYTES = 256
 
 
 def _gpt_flops(batch: int, layers: int, width: int, length: int) -> float:
     tokens = batch * length
     block = 2.0 * tokens * 12 * width * width
     attention = 2.0 * tokens * length * width  # of the half that is seen
-    return 3 * (layers * block + 2.0 * tokens * width * _BYTES) + 3.5 * layers * attention
+    return 3 * (layers * block + 2.0 * tokens * width * BYTES) + 3.5 * layers * attention
 
 
 def _mlp_flops(batch: int, *widths: int) -> float:
@@ -121,38 +160,60 @@ def _mlp_flops(batch: int, *widths: int) -> float:
 
 
 _CNN_FLOPS = 64 * (2 * 2 * 784 * 32 * 9 + 3 * 2 * 784 * 64 * 288 + 3 * 2 * 12544 * 128 + 3 * 2 * 1280)
+# Of one image: the first convolution, then stages at 32, 16 and 8 pixels. Backward is twice as much, except for
+# the first convolution, whose input needs no gradient.
+_RESNET_FORWARD = [
+    2 * 1024 * 16 * 27,
+    6 * 2 * 1024 * 16 * 144,
+    2 * 256 * 32 * (144 + 16) + 5 * 2 * 256 * 32 * 288,
+    2 * 64 * 64 * (288 + 32) + 5 * 2 * 64 * 64 * 576,
+    2 * 640,
+]
+_RESNET_FLOPS = 32 * (3 * sum(_RESNET_FORWARD) - _RESNET_FORWARD[0])
 STEPS = (
-    Step("MLP 784-512-256-10 b128", (128, 784), _mlp(784, 512, 256, 10), _mlp_flops(128, 784, 512, 256, 10)),
-    Step("MLP 64-32-10 b32", (32, 64), _mlp(64, 32, 10), _mlp_flops(32, 64, 32, 10)),
-    Step("CNN conv32-conv64-pool-fc128-fc10 b64", (64, 1, 28, 28), _cnn, float(_CNN_FLOPS)),
+    Step(
+        "MLP 784-512-256-10 b128",
+        (128, 784),
+        _mlp(784, 512, 256, 10),
+        _mlp_flops(128, 784, 512, 256, 10),
+        jax=("mlp", (784, 512, 256, 10)),
+    ),
+    Step(
+        "MLP 64-32-10 b32", (32, 64), _mlp(64, 32, 10), _mlp_flops(32, 64, 32, 10), jax=("mlp", (64, 32, 10))
+    ),
+    Step("CNN conv32-conv64-pool-fc128-fc10 b64", (64, 1, 28, 28), _cnn, float(_CNN_FLOPS), jax=("cnn", ())),
+    Step("ResNet-20 b32", (32, 3, 32, 32), _resnet(3), float(_RESNET_FLOPS), jax=("resnet", (3,))),
     Step(
         "GPT 4 layers, 4 heads, width 128, 12x64",
         (12, 64),
         _gpt(4, 4, 128, 64),
         _gpt_flops(12, 4, 128, 64),
-        _BYTES,
+        BYTES,
         True,
+        ("gpt", (4, 4, 128, 64)),
     ),
     Step(
         "GPT 6 layers, 6 heads, width 384, 8x256",
         (8, 256),
         _gpt(6, 6, 384, 256),
         _gpt_flops(8, 6, 384, 256),
-        _BYTES,
+        BYTES,
         True,
+        ("gpt", (6, 6, 384, 256)),
     ),
     Step(
         "LSTM 128->256, 32x64",
         (32, 64),
         _lstm(128, 256),
-        3 * 2.0 * 32 * 64 * (4 * 256 * (128 + 256) + 256 * _BYTES),
-        _BYTES,
+        3 * 2.0 * 32 * 64 * (4 * 256 * (128 + 256) + 256 * BYTES),
+        BYTES,
         True,
+        ("lstm", (128, 256)),
     ),
 )
 
 
-def _data(step: Step) -> tuple[np.ndarray, np.ndarray]:
+def data(step: Step) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     if step.tokens:
         text = rng.integers(0, step.classes, (step.batch[0], step.batch[1] + 1))
@@ -168,7 +229,7 @@ def ours(step: Step, autocast: bool = False) -> Thunk:
     ts.manual_seed(0)
     model = step.model(nn)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
-    x, t = (ts.asarray(a) for a in _data(step))
+    x, t = (ts.asarray(a) for a in data(step))
 
     def forward() -> Any:
         return F.cross_entropy(model(x), t)
@@ -189,7 +250,7 @@ def torch_step(step: Step, compiled: bool = False, autocast: bool = False) -> Th
 
     torch.manual_seed(0)
     model: Any = step.model(nn)
-    x, t = (torch.from_numpy(a) for a in _data(step))
+    x, t = (torch.from_numpy(a) for a in data(step))
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)
         x = x.to(memory_format=torch.channels_last)

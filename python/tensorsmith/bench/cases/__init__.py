@@ -22,6 +22,7 @@ NAMES = (
     "random",
     "optim",
     "steps",
+    "jit",
     "overhead",
     "neighbour",
 )

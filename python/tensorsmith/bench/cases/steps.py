@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tensorsmith.bench.case import Task
+from tensorsmith.bench.jax_models import jax_step
 from tensorsmith.bench.models import STEPS, ours, torch_step
 
 
@@ -15,5 +16,6 @@ def cases(beside: bool = False) -> Iterator[Task]:
             "tensorsmith": partial(ours, step),
             "torch": partial(torch_step, step),
             "torch.compile": partial(torch_step, step, compiled=True),
+            "jax": partial(jax_step, step),
         }
         yield Task(step.name, makers, step.flops, beside=beside)

@@ -14,10 +14,10 @@ namespace ts {
 
 namespace {
 
-constexpr int kMostSteps = 16;            // of a batch
-constexpr double kLeast = 20e3;           // ns: two products of this make a batch
-constexpr double kMost = 2e6;             // a step that lasts longer keeps all threads busy, and Ctrl-C waits for it
-constexpr double kFlops = 110, kBytes = 12;  // a nanosecond, on one thread
+constexpr int kMostSteps = 16;   // of a batch
+constexpr double kLeast = 20e3;  // ns: two products of this make a batch
+constexpr double kMost = 2e6;    // a step that lasts longer keeps all threads busy, and Ctrl-C waits for it
+constexpr double kFlops = 110, kBytes = 12;      // a nanosecond, on one thread
 constexpr double kMeeting = 25e3, kStart = 3e3;  // ns: of a call on all threads; of a batch
 
 // The makespan of the first `count`, the longest first, on so many threads.
@@ -28,9 +28,7 @@ double makespan(const std::vector<double>& cost, int count, int threads) {
   return *std::max_element(busy.begin(), busy.end());
 }
 
-double on_all_threads(double cost, int threads) {
-  return std::min(cost, cost / threads + kMeeting);
-}
+double on_all_threads(double cost, int threads) { return std::min(cost, cost / threads + kMeeting); }
 
 // How many of the steps should go together.
 int choose(const Batch& batch, int threads) {
@@ -63,7 +61,8 @@ void Recording::find_batches() {
   const auto cost = [&](const Step& step) {
     double bytes = 0;
     for (int k = step.first; k < step.first + step.count; ++k)
-      if (operands_[static_cast<std::size_t>(k)].slot >= 0) bytes += bytes_of(views_[static_cast<std::size_t>(k)]);
+      if (operands_[static_cast<std::size_t>(k)].slot >= 0)
+        bytes += bytes_of(views_[static_cast<std::size_t>(k)]);
     return std::max(flops(step), bytes / kBytes);
   };
   const auto barrier_before = [&](int s) {

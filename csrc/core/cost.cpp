@@ -43,8 +43,7 @@ double flops_of(Kernel kernel, const View* v, const std::byte* attributes) {
       const double scores = extent(*q, 0) * extent(*q, 1) * pairs(extent(*q, 2), extent(*k, 2), options);
       const double forward = 2 * scores * (extent(*q, 3) + extent(*value, 3));
       // Backward makes the scores again, and four products: of dy and v, and for dq, dk and dv.
-      return kernel == Kernel::attention ? forward
-                                         : 2 * scores * (3 * extent(*q, 3) + 2 * extent(*value, 3));
+      return kernel == Kernel::attention ? forward : 2 * scores * (3 * extent(*q, 3) + 2 * extent(*value, 3));
     }
     case Kernel::recurrent:  // weight (G H, H), gates (T, N, G H)
       return 2 * size(v[5]) * extent(v[0], 1);

@@ -51,13 +51,8 @@ void profile(const char* name, Kernel kernel, Function function, Thunk thunk, co
   double bytes = 0;
   for (int i = 0; i < count; ++i)
     if (views[i].data) bytes += bytes_of(views[i]);
-  Event event{name,
-              ns(start.time_since_epoch()),
-              ns(end - start),
-              flops_of(kernel, views, attributes),
-              bytes,
-              line,
-              shapes_of(views, count)};
+  Event event{name, ns(start.time_since_epoch()), ns(end - start), flops_of(kernel, views, attributes), bytes,
+              line, shapes_of(views, count)};
   const std::lock_guard lock(g_mutex);
   g_events.push_back(std::move(event));
 }

@@ -51,7 +51,7 @@ struct Step {
   int first, count;  // its operands and views
   int attributes;    // where its attributes begin
   int attribute_bytes;
-  int line;  // of Python, in `lines`
+  int line;       // of Python, in `lines`
   int batch = 0;  // of the first step of a batch: its number + 1
 };
 

@@ -49,8 +49,8 @@ std::int64_t failed(const std::int64_t* info, std::int64_t count) {
   return -1;
 }
 
-// What a kernel's info says, and whether pivots are rows, is looked at on the host: through the door, so that a
-// replay looks as well.
+// What a kernel's info says, and whether pivots are rows, is looked at on the host: through the door, so that
+// a replay looks as well.
 void require_positive(In info) {
   const auto* values = static_cast<const std::int64_t*>(info.data);
   if (const std::int64_t i = failed(values, info.size()); i >= 0)

@@ -239,8 +239,8 @@ def jax_step(step: Step) -> Thunk:
         (value, state), g = jax.value_and_grad(loss, has_aux=True)(p, state)
         count = count + 1
         leaves, tree = jax.tree.flatten(p)
-        rest = (jax.tree.leaves(part) for part in (g, m, v))
-        new = [adamw(*part, count) for part in zip(leaves, *rest, strict=True)]
+        gs, ms, vs = (jax.tree.leaves(part) for part in (g, m, v))
+        new = [adamw(a, b, c, d, count) for a, b, c, d in zip(leaves, gs, ms, vs, strict=True)]
         p, m, v = (jax.tree.unflatten(tree, part) for part in zip(*new, strict=True))
         return value, p, m, v, count, state
 

@@ -82,8 +82,8 @@ def replayed(method: Callable[..., Any]) -> Callable[..., Any]:
 _FOREIGN = ("tensorsmith", "numpy", "builtins", "torch", "jax", "scipy")
 
 
-def _foreign(module: str | None) -> bool:
-    return module is None or module.split(".")[0] in _FOREIGN
+def _foreign(module: Any) -> bool:
+    return not isinstance(module, str) or module.split(".")[0] in _FOREIGN  # a C type may have a descriptor there
 
 
 class _Walk:

@@ -83,7 +83,8 @@ _FOREIGN = ("tensorsmith", "numpy", "builtins", "torch", "jax", "scipy")
 
 
 def _foreign(module: Any) -> bool:
-    return not isinstance(module, str) or module.split(".")[0] in _FOREIGN  # a C type may have a descriptor there
+    # A C type may have a descriptor there.
+    return not isinstance(module, str) or module.split(".")[0] in _FOREIGN
 
 
 class _Walk:

@@ -161,3 +161,22 @@ def test_gradients_of_a_16_bit_layer() -> None:
     ts.nn.functional.linear(a, b).astype("float32").sum().backward()
     np.testing.assert_array_equal(a.grad.astype("float32").cpu().numpy(), np.ones((6, 8)) @ w)
     np.testing.assert_array_equal(b.grad.astype("float32").cpu().numpy(), np.ones((6, 8)).T @ x)
+
+
+def test_products_of_bfloat16_in_any_mixture() -> None:
+    """What autocast asks for: float32 operands are rounded to bfloat16, results are float32 or bfloat16."""
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((20, 40)).astype(np.float32), rng.standard_normal((40, 24)).astype(np.float32)
+    core = ts._core.ops
+    low = [ts.array(v, dtype="bfloat16") for v in (a, b)]
+    rounded = [x.astype("float32").cpu().numpy().astype(np.float64) for x in low]
+    expected, bound = rounded[0] @ rounded[1], np.abs(rounded[0]) @ np.abs(rounded[1])
+    for x in (ts.array(a), low[0]):
+        for y in (ts.array(b), low[1], ts.contiguous(low[1].T).T):
+            z = core.matmul_bf16(x, y, ts.float32)
+            assert z.dtype == ts.float32
+            assert (np.abs(z.cpu().numpy() - expected) <= 2.0**-20 * bound).all()
+            np.testing.assert_array_equal(
+                core.matmul_bf16(x, y).astype("float32").cpu().numpy(),
+                z.astype("bfloat16").astype("float32").cpu().numpy(),
+            )

@@ -955,6 +955,21 @@ def test_fused_steps_have_the_bits_of_single_ones(f: Any, shape: tuple[int, ...]
         assert "+" in g.graph().split("arena")[1]
 
 
+@pytest.mark.parametrize("n", [8192, 8193, 10_241, 12_300, 100_001, 262_145])
+@pytest.mark.parametrize("dtype", [ts.float32, ts.float64])
+def test_sums_of_any_length_end_a_group(n: int, dtype: Any, threads: int) -> None:
+    x, y = tensor(n).astype(dtype), tensor(n, seed=1).astype(dtype)
+
+    def f(x: Any, y: Any) -> Any:
+        return (x * y).sum(), (ts.exp(x) * 2 + y * y).sum()
+
+    g = ts.jit(f)
+    g(x, y)
+    assert "multiply+sum" in g.graph()
+    for a, b in zip(f(x, y), g(x, y), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 @pytest.mark.parametrize("order", [(0, 3, 1, 2), (3, 2, 1, 0)])
 def test_fusion_keeps_layouts(order: tuple[int, ...]) -> None:
     base = tensor(8, 16, 24, 10)

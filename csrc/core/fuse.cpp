@@ -10,16 +10,16 @@ namespace ts {
 
 namespace {
 
-constexpr std::int64_t kBlock = 4096;   // elements: a few buffers of them fill a first-level cache
+// Elements: a few buffers of them fill a first-level cache, and they are 2^k leaves of the tree of sums (8
+// KiB each: docs/kernels/reduce.md).
+constexpr std::int64_t kBlock = 4096;
 constexpr std::int64_t kPiece = 32768;  // elements of a piece of work
 constexpr std::int64_t kLeast = 8192;   // smaller arrays are in cache anyway
 constexpr int kMaxCalls = 32, kMaxOperands = 4, kMaxAxes = 8;
-constexpr std::int64_t kLeafBytes = 8 << 10;         // of the tree of sums: docs/kernels/reduce.md
 constexpr std::size_t kBuffers = kScratchBytes / 2;  // kernels use the scratch from its beginning
 
-// Runs the calls for outer indices [begin, end); buffers begin at index `origin` of the outer axis.
-void run_block(const Group& g, const View* views, char* buffers, std::int64_t begin, std::int64_t end,
-               std::int64_t sum_origin) {
+// Runs the calls for outer indices [begin, end).
+void run_block(const Group& g, const View* views, char* buffers, std::int64_t begin, std::int64_t end) {
   std::int64_t shape[kMaxAxes];
   std::copy(g.shape.begin(), g.shape.end(), shape);
   shape[0] = end - begin;
@@ -27,11 +27,8 @@ void run_block(const Group& g, const View* views, char* buffers, std::int64_t be
     View block[kMaxOperands];
     for (std::size_t i = 0; i < call.operands.size(); ++i) {
       const FusedOperand& o = call.operands[i];
-      char* data;
-      if (o.buffer < 0)
-        data = static_cast<char*>(views[o.view].data) + begin * o.row;
-      else
-        data = buffers + o.buffer + (g.sum && o.buffer == g.summed.buffer ? (begin - sum_origin) * o.row : 0);
+      char* const data =
+          o.buffer < 0 ? static_cast<char*>(views[o.view].data) + begin * o.row : buffers + o.buffer;
       block[i] = View{data, shape, o.strides.data(), nullptr, static_cast<int>(g.shape.size()), o.dtype};
     }
     call.thunk(call.function, block, call.attributes.data());
@@ -61,13 +58,14 @@ struct Work {
   void piece(std::int64_t number) const {
     char* buffers = static_cast<char*>(scratch()) + kBuffers;
     const std::int64_t rows = g.shape[0], first = number * g.piece, last = std::min(first + g.piece, rows);
-    for (std::int64_t begin = first; begin < last; begin += g.block)
-      run_block(g, views, buffers, begin, std::min(begin + g.block, last), first);
-    if (!g.sum) return;
-    const std::int64_t count = last - first, one = 1;
-    const In x{{buffers + g.summed.buffer, &count, &one, nullptr, 1, g.summed.dtype}};
-    const Out y{{sums + number * g.summed.item, nullptr, nullptr, nullptr, 0, g.summed.dtype}};
-    reinterpret_cast<void (*)(In, Out, int)>(g.sum)(x, y, 1);
+    for (std::int64_t begin = first; begin < last; begin += g.block) {
+      const std::int64_t end = std::min(begin + g.block, last), count = end - begin, one = 1;
+      run_block(g, views, buffers, begin, end);
+      if (!g.sum) continue;
+      const In x{{buffers + g.summed.buffer, &count, &one, nullptr, 1, g.summed.dtype}};
+      const Out y{{sums + begin / g.block * g.summed.item, nullptr, nullptr, nullptr, 0, g.summed.dtype}};
+      reinterpret_cast<void (*)(In, Out, int)>(g.sum)(x, y, 1);
+    }
   }
 };
 
@@ -94,15 +92,16 @@ void run_group(Function, const View* views, const std::byte* attributes) {
   const Group* g;
   std::memcpy(&g, attributes, sizeof(g));
   const std::int64_t pieces = (g->shape[0] + g->piece - 1) / g->piece;
-  std::vector<double> sums(g->sum ? static_cast<std::size_t>(pieces) : 0);
+  const std::int64_t blocks = (g->shape[0] + g->block - 1) / g->block;
+  std::vector<double> sums(g->sum ? static_cast<std::size_t>(blocks) : 0);
   Work work{*g, views, reinterpret_cast<char*>(sums.data())};
   parallel_for(pieces, [](void* w, std::int64_t number) { static_cast<Work*>(w)->piece(number); }, &work);
   if (!g->sum) return;
   void* y = views[g->sum_view].data;
   if (g->summed.dtype == DType::float32)
-    *static_cast<float*>(y) = pairwise(reinterpret_cast<const float*>(sums.data()), pieces);
+    *static_cast<float*>(y) = pairwise(reinterpret_cast<const float*>(sums.data()), blocks);
   else
-    *static_cast<double*>(y) = pairwise(sums.data(), pieces);
+    *static_cast<double*>(y) = pairwise(sums.data(), blocks);
 }
 
 // --- finding the groups ---------------------------------------------------------------------------
@@ -182,6 +181,51 @@ void join(std::vector<std::int64_t>& shape, std::vector<FusedCall>& calls) {
   }
 }
 
+// Turns the numbers of buffers into places, for `count` slots of so many elements: what is read for the last
+// time by a call leaves its buffer to the call's result (pointwise kernels may write over what they read), so
+// that as few as can be share the first-level cache. Buffers are contiguous and keep the order of the axes;
+// each begins on a line.
+bool place_buffers(Group& group, int count, std::int64_t elements) {
+  std::vector<std::size_t> last(static_cast<std::size_t>(count));  // call that uses it
+  for (std::size_t c = 0; c < group.calls.size(); ++c)
+    for (const FusedOperand& o : group.calls[c].operands)
+      if (o.buffer >= 0) last[static_cast<std::size_t>(o.buffer)] = c;
+  struct Free {
+    std::int64_t place, item;
+  };
+  std::vector<Free> free;
+  std::vector<std::int64_t> place(static_cast<std::size_t>(count), -1);
+  std::int64_t end = 0;
+  for (std::size_t c = 0; c < group.calls.size(); ++c) {
+    std::vector<FusedOperand>& operands = group.calls[c].operands;
+    const auto slot = [](const FusedOperand& o) { return static_cast<std::size_t>(o.buffer); };
+    for (std::size_t i = 0; i + 1 < operands.size(); ++i) {
+      const FusedOperand& o = operands[i];
+      const bool again = std::any_of(operands.begin(), operands.begin() + static_cast<std::ptrdiff_t>(i),
+                                     [&](const FusedOperand& other) { return other.buffer == o.buffer; });
+      if (o.buffer >= 0 && last[slot(o)] == c && !again && o.buffer != operands.back().buffer)
+        free.push_back({place[slot(o)], o.item});
+    }
+    const FusedOperand& y = operands.back();
+    if (y.buffer < 0 || place[slot(y)] >= 0) continue;
+    const auto found =
+        std::find_if(free.rbegin(), free.rend(), [&](const Free& f) { return f.item == y.item; });
+    if (found != free.rend()) {
+      place[slot(y)] = found->place;
+      free.erase(std::next(found).base());
+    } else {
+      place[slot(y)] = end;
+      end += (elements * y.item + 63) / 64 * 64 + 64;
+    }
+  }
+  for (FusedCall& call : group.calls)
+    for (FusedOperand& o : call.operands) {
+      o.row = o.strides[0] * o.item;
+      if (o.buffer >= 0) o.buffer = static_cast<int>(place[static_cast<std::size_t>(o.buffer)]);
+    }
+  return static_cast<std::size_t>(end) <= kScratchBytes - kBuffers;
+}
+
 bool same_view(const View& a, const Use& ua, const View& b, const Use& ub) {
   return ua.offset == ub.offset && a.dtype == b.dtype && a.ndim == b.ndim &&
          std::equal(a.shape, a.shape + a.ndim, b.shape) &&
@@ -195,7 +239,7 @@ void Recording::fuse() {
   std::vector<Step> steps;
   for (std::size_t s = 0; s < steps_.size();) {
     std::size_t end = group_end(s);
-    if (end - s < 2 || !fuse_group(s, end, steps, true)) {
+    if (end == s || !fuse_group(s, end, steps, true)) {
       steps.push_back(steps_[s]);
       ++s;
       continue;
@@ -277,6 +321,7 @@ bool Recording::fuse_group(std::size_t begin, std::size_t& end, std::vector<Step
       if (summed.kind == Slot::inside && summed.last == static_cast<int>(end)) sum = &next;
     }
   }
+  if (!sum && end - begin < 2) return false;
   const int last_step = static_cast<int>(sum ? end : end - 1);
   // What no step outside the group sees lives in buffers, one for each slot.
   std::vector<int> buffered;
@@ -313,27 +358,7 @@ bool Recording::fuse_group(std::size_t begin, std::size_t& end, std::vector<Step
   group->piece = std::max<std::int64_t>(1, kPiece / inner / group->block) * group->block;
   const FusedOperand& result = group->calls.back().operands.back();
   if (sum && (group->shape.size() != 1 || result.buffer < 0)) return fuse_group(begin, end, out, false);
-  if (sum) {
-    // Pieces of 2^k leaves, and no end that is shorter than a leaf.
-    const std::int64_t leaf = kLeafBytes / result.item;
-    group->piece = 16 * leaf;
-    const auto tail = [&] { return group->shape[0] % group->piece; };
-    while (tail() != 0 && tail() < leaf && group->piece < 256 * leaf) group->piece *= 2;
-    if (tail() != 0 && tail() < leaf) return fuse_group(begin, end, out, false);
-  }
-  // Buffers are contiguous and keep the order of the axes; each begins on a line.
-  std::vector<std::int64_t> begins(buffered.size() + 1);
-  for (std::size_t i = 0; i < buffered.size(); ++i) {
-    const bool holds_piece = sum && buffered[i] == operands_[static_cast<std::size_t>(y)].slot;
-    begins[i + 1] =
-        begins[i] + ((holds_piece ? group->piece : group->block) * inner * 16 + 63) / 64 * 64 + 64;
-  }
-  if (static_cast<std::size_t>(begins.back()) > kScratchBytes - kBuffers) return false;
-  for (FusedCall& call : group->calls)
-    for (FusedOperand& o : call.operands) {
-      o.row = o.strides[0] * o.item;
-      if (o.buffer >= 0) o.buffer = static_cast<int>(begins[static_cast<std::size_t>(o.buffer)]);
-    }
+  if (!place_buffers(*group, static_cast<int>(buffered.size()), group->block * inner)) return false;
   Step step{nullptr,
             Kernel::count,
             nullptr,

@@ -3,8 +3,8 @@
 //
 // The kernels themselves do the work, on views of the block: what a fused step computes has the bits of the
 // single ones, for an element's bits do not depend on its neighbours. What is read only within the group
-// lives in a few buffers that stay in the first-level cache. A sum over all elements may end a group: its
-// tree is complete over 2^k leaves, so the block's sum is a part of the whole one.
+// lives in a few buffers that stay in the first-level cache. A sum over all elements may end a group: a block
+// is 2^k leaves of its tree, so the block's sum is a part of the whole one.
 #pragma once
 
 #include <string>
@@ -35,7 +35,7 @@ struct Group {
   std::vector<FusedCall> calls;
   std::vector<std::int64_t> shape;  // axes joined; blocks are of the outer one
   std::int64_t block, piece;        // indices of the outer axis in each
-  // A sum of the last call's result, which is in a buffer as large as a piece.
+  // A sum of the last call's result, which is in a buffer.
   Function sum = nullptr;
   int sum_view = -1;
   FusedOperand summed;

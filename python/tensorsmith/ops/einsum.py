@@ -100,6 +100,12 @@ def _pair(a: Any, la: list[Any], b: Any, lb: list[Any], keep: set[Any]) -> tuple
                 for x, l in ((a, la), (b, lb))]  # fmt: skip
         return core.multiply(*wide), order
 
+    if not rows and not columns:  # no matrix in it: products, summed
+        order = [*batch, *summed]
+        moved = [core.permute_dims(x, [l.index(c) for c in order]) for x, l in ((a, la), (b, lb))]
+        product = core.multiply(*moved)
+        return core.sum(product, tuple(range(len(batch), len(order))), product.dtype), batch
+
     def matrix(x: Any, labels: list[Any], first: list[Any], last: list[Any]) -> Any:
         order = [*batch, *first, *last]
         y = core.permute_dims(x, [labels.index(c) for c in order])

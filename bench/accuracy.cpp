@@ -84,6 +84,13 @@ const Function kFunctions[] = {
      }},
     {"softplus", TS_SELF(softplus),
      [](double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }},
+    {"mish", TS_SELF(mish),
+     [](double x) {
+       if (std::isinf(x)) return x > 0 ? x : -0.0;
+       if (x > 30) return x;
+       const double e = std::exp(x), w = e * (e + 2);
+       return x * (w / (w + 2));
+     }},
     TS_POWER("-2", -2, 1),
     TS_POWER("-0.5", -1, 2),
     TS_POWER("0.333", 333, 1000),

@@ -30,6 +30,17 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return np.where(x == -np.inf, -0.0, x * 0.5 * erfc(-x * math.sqrt(0.5)))
 
 
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    w = 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    return np.where(x == -np.inf, -0.0, x * sigmoid(w))
+
+
+def mish(x: np.ndarray) -> np.ndarray:
+    e = np.exp(np.minimum(x, 30))
+    w = e * (e + 2)
+    return np.where(x > 30, x, np.where(x == -np.inf, -0.0, x * (w / (w + 2))))
+
+
 def softplus(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -49,7 +60,10 @@ FUNCTIONS: dict[str, tuple[Callable[[ts.Tensor], ts.Tensor], Reference]] = {
     "sigmoid": (ts.sigmoid, sigmoid),
     "silu": (ts.silu, silu),
     "gelu": (ts.gelu, gelu),
+    "gelu_tanh": (lambda x: ts.gelu(x, approximate="tanh"), gelu_tanh),
+    "mish": (ts.mish, mish),
     "softplus": (ts.softplus, softplus),
+    "log_sigmoid": (ts.log_sigmoid, lambda x: -softplus(-x)),
     **{f"pow {e}": power(e) for e in (-2.0, -0.5, 0.333, 1.5, 10.1)},
 }  # fmt: skip
 
@@ -83,6 +97,32 @@ def test_samples(name: str) -> None:
         error = ulps(function(ts.array(x)).numpy(), reference(x.astype(np.float64)))
     worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
     assert error[worst] <= 2, f"{name}({x[worst]!r}) is {error[worst]:.3g} ULP off"
+
+
+def test_power_of_pairs() -> None:
+    """Bases everywhere and near 1, exponents that use up the range of the result."""
+    rng = np.random.default_rng(0)
+    base = np.concatenate([rng.uniform(0.75, 1.5, 100_000), np.exp2(rng.uniform(-149, 128, 100_000))])
+    x = base.astype(np.float32)
+    with np.errstate(all="ignore"):
+        y = (rng.uniform(-150, 150, x.size) / np.log2(x.astype(np.float64))).astype(np.float32)
+        error = ulps(
+            ts.pow(ts.array(x), ts.array(y)).numpy(), np.power(x.astype(np.float64), y.astype(np.float64))
+        )
+    worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
+    assert error[worst] <= 2, f"{x[worst]!r} ** {y[worst]!r} is {error[worst]:.3g} ULP off"
+
+
+def test_nextafter() -> None:
+    """The neighbour, bit for bit; across 0, at the ends, and of NaN."""
+    for dtype in ("float32", "float64"):
+        ends = np.array(
+            [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, np.finfo(dtype).max, np.finfo(dtype).tiny]
+        )
+        a = np.concatenate([ends, np.random.default_rng(0).standard_normal(23)]).astype(dtype)
+        y = ts.nextafter(ts.array(a)[:, None], ts.array(a)[None, :]).numpy()
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(y, np.nextafter(a[:, None], a[None, :]))
 
 
 DATA = Path(np.__file__).parent / "_core/tests/data"

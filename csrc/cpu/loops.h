@@ -11,7 +11,7 @@
 namespace ts::cpu::TS_ISA {
 
 // Runs body(full, i, count) over [0, n). Short formulas get an unrolled loop of their own for full registers;
-// long ones are compiled once.
+// long ones are compiled once, and inlined, so that constants stay in registers.
 template <class Formula, int Width, class Body>
 TS_INLINE void for_registers(std::int64_t n, const Body& body) {
   std::int64_t i = 0;
@@ -72,9 +72,10 @@ void unary_loop(const void* const* in, const std::int64_t* step, void* out, std:
   const T* x = static_cast<const T*>(in[0]);
   R* y = static_cast<R*>(out);
   const std::int64_t sx = step[0];
-  for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some<V>(x + i * sx, sx, count)), y + i, count);
-  });
+  for_registers<F, V::width>(
+      n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+        store_some(F::apply(load_some<V>(x + i * sx, sx, count)), y + i, count);
+      });
 }
 
 template <class F, class T, class R>
@@ -84,10 +85,11 @@ void binary_loop(const void* const* in, const std::int64_t* step, void* out, std
   const T* b = static_cast<const T*>(in[1]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1];
-  for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i,
-               count);
-  });
+  for_registers<F, V::width>(
+      n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+        store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i,
+                   count);
+      });
 }
 
 template <class F, class T, class R>
@@ -98,11 +100,12 @@ void ternary_loop(const void* const* in, const std::int64_t* step, void* out, st
   const T* c = static_cast<const T*>(in[2]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1], sc = step[2];
-  for_registers<F, V::width>(n, [&](std::int64_t i, std::int64_t count) {
-    store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count),
-                        load_some<V>(c + i * sc, sc, count)),
-               y + i, count);
-  });
+  for_registers<F, V::width>(
+      n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+        store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count),
+                            load_some<V>(c + i * sc, sc, count)),
+                   y + i, count);
+      });
 }
 
 }  // namespace ts::cpu::TS_ISA

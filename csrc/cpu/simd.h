@@ -14,7 +14,7 @@
 namespace ts::cpu::TS_ISA {
 
 #define TS_INLINE [[gnu::always_inline]] inline
-#define TS_OUTLINE inline
+#define TS_OUTLINE [[gnu::noinline]] inline
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;

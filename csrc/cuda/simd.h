@@ -283,6 +283,42 @@ TS_INLINE Vec<T> fmod(Vec<T> a, Vec<T> b) {
     return Vec<T>(::fmod(a.r, b.r));
 }
 
+// cpu/lookup.h
+TS_INLINE Vec<float> lookup(const float (&table)[16], Vec<std::int32_t> index) {
+  return Vec<float>(table[index.r & 15]);
+}
+template <class T>
+struct Scaled {
+  Vec<T> k, m;
+};
+TS_INLINE Scaled<float> exponent_mantissa(Vec<float> x) {
+  const Mask<float> low = x < Vec<float>(0x1p-126f);
+  x = select(low, x * Vec<float>(0x1p24f), x);
+  const std::int32_t start = bits_as<std::int32_t>(0.75f), offset = bits_as<std::int32_t>(x.r) - start;
+  return {Vec<float>(static_cast<float>(offset >> 23) - (low.r ? 24.0f : 0.0f)),
+          Vec<float>(bits_as<float>((offset & 0x7fffff) + start))};
+}
+template <class T>
+TS_INLINE Vec<T> pow2_beside_one(Vec<T> n) {
+  return pow2(max(Vec<T>(sizeof(T) == 4 ? T(-126) : T(-1022)), n));
+}
+template <class T>
+TS_INLINE bool any_at_least(Vec<T> a, Vec<T> b) {
+  return a.r >= b.r;
+}
+template <class T>
+TS_INLINE bool positive_finite(Vec<T> x) {
+  return x.r > T(0) && x.r < T(__builtin_inf());
+}
+template <class T>
+TS_INLINE bool finite(Vec<T> x) {
+  return ::fabs(x.r) < T(__builtin_inf());
+}
+template <class T>
+TS_INLINE bool finite(Vec<T> x) {
+  return ::fabs(x.r) < T(__builtin_inf());
+}
+
 }  // namespace ts::cuda
 
 // Complex formulas are the C library's, which the GPU lacks: math/pointwise.h names one of them only.

@@ -35,8 +35,8 @@ struct Coefficients<float> {
   static constexpr Split<T> ln2_cut = {0.693145751953125f, 1.428606765330187e-06f};  // n * high is exact
   static constexpr Split<T> log10_2_cut = {0.301025390625f, 4.605039066518657e-06f};
   static constexpr Split<T> ln2 = {0.6931471228599548f, 5.769998878690785e-08f};
-  static constexpr Split<T> log2_e = {1.4426950216293335f, 1.925963033500011e-08f};
-  static constexpr Split<T> log10_e = {0.4342944622039795f, 1.9699271547324315e-08f};
+  static constexpr Split<T> log2_e = {1.4426950216293335f, 1.925963e-08f};
+  static constexpr Split<T> log10_e = {0.4342944920063019f, -1.0103050052231683e-08f};
   static constexpr Split<T> half_pi = {1.570796251296997f, 7.549790126404332e-08f};
   static constexpr T half_pi_rest = -1.7151245100058819e-15f, two_over_pi = 0.636619772f;
   static constexpr T huge_angle = 0x1p17f, largest = 0x1.fffffep127f;
@@ -46,10 +46,16 @@ struct Coefficients<float> {
   // e^r = 1 + r + r^2 q(r), |r| <= ln 2 / 2
   static constexpr Table exp = {5e-01f,        1.6666666e-01f, 4.166636e-02f,
                                 8.333391e-03f, 1.3940721e-03f, 1.9845615e-04f};
-  // log(1 + f) = f + f^2 q(f), sqrt(1/2) <= 1 + f <= sqrt 2
-  static constexpr Table log = {-4.9999988e-01f, 3.3333325e-01f,  -2.5001588e-01f,
-                                2.0001991e-01f,  -1.6608952e-01f, 1.4181493e-01f,
-                                -1.3243675e-01f, 1.2906477e-01f,  -7.622509e-02f};
+  // 2^f = 1 + f q(f), |f| <= 1/2
+  static constexpr Table exp2 = {6.93147182e-01f, 2.40226477e-01f, 5.55035956e-02f,
+                                 9.61850025e-03f, 1.33909762e-03f, 1.53289075e-04f};
+  // log2(1 + r) = r (log2_e + r (slope + r q(r))) to 2^-34
+  static constexpr Split<T> power_slope = {-7.21347511e-01f, -9.93354954e-10f};
+  static constexpr Table power = {4.8089844e-01f, -3.60699654e-01f, 2.88634211e-01f, -2.24153459e-01f};
+  // log_b(1 + r) = r log_b e + r^2 q(r), -1/30 <= r <= 1/16
+  static constexpr Table log = {-4.9999997e-01f, 3.33344877e-01f, -2.50141621e-01f, 1.89503431e-01f};
+  static constexpr Table log2 = {-7.21347511e-01f, 4.80914861e-01f, -3.60852987e-01f, 2.73177713e-01f};
+  static constexpr Table log10 = {-2.17147231e-01f, 1.44769877e-01f, -1.08632274e-01f, 8.22566524e-02f};
   // sin r = r + r^3 p(r^2), cos r = 1 - r^2/2 + r^4 p(r^2), tan r = r + r^3 p(r^2), |r| <= pi/4
   static constexpr Table sin = {-1.6666655e-01f, 8.332191e-03f, -1.951858e-04f};
   static constexpr Table cos = {4.1666653e-02f, -1.3887619e-03f, 2.4463397e-05f};

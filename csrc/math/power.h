@@ -6,28 +6,28 @@
 namespace ts::TS_MATH {
 namespace vmath {
 
-// A float's log2 x = k + log2(1 + f) and y log2 x in double precision, to 2^-30: a short polynomial does.
-constexpr Table kShortLog = {0.6666666564175492, 0.40000336169557277, 0.2853723944273403,
-                             0.23583571026835937};
-template <class D>
-TS_INLINE D short_power(D k, D f, D y) {
-  const D s = f / (D(2.0) + f), z = s * s;
-  return y * fma(fma(s, z * polynomial(z, kShortLog), s + s), D(1.4426950408889634), k);
-}
-// |x|^y: the exponent in double, what remains of it in float again.
+// |x|^y of floats, x positive and finite. log2 x = k + l + log2(1 + r) is a pair to 2^-33: the polynomial's
+// first two terms, their products and the sum carry what they round away.
 template <class V>
 TS_INLINE V power_magnitude_short(V x, V y) {
-  const LogParts<V> p = log_parts(x);
-  const auto k = widen(p.k), f = widen(p.f), wide = widen(y);
-  using D = decltype(k.low);
-  const D w = short_power(k.low, f.low, wide.low), v = short_power(k.high, f.high, wide.high);
-  const D bound(200.0);
-  const D w_bounded = min(bound, max(-bound, w)), v_bounded = min(bound, max(-bound, v));
-  const D w_whole = round(w_bounded), v_whole = round(v_bounded);
-  const D ln2(0.6931471805599453);
-  const V n = narrow({w_whole, v_whole});
-  const V r = narrow({(w_bounded - w_whole) * ln2, (v_bounded - v_whole) * ln2});
-  return scale(V(1) + fma(r * r, polynomial(r, C<V>::exp), r), n);
+  const LogSplit<V> s = binary_split(x);
+  const Pair<V> product = two_product(s.m, s.c);
+  const V r = product.high - V(1.0f), one(C<V>::log2_e.high), two(C<V>::power_slope.high);
+  const V factor = fma(r, two, one);  // log2(1 + r) / r
+  V low = fma_exact(r, two, one - factor) + fma(r, V(C<V>::power_slope.low), V(C<V>::log2_e.low));
+  low = fma(r * r, polynomial(r, C<V>::power), low);
+  Pair<V> rest = two_product(r, factor);
+  const V slope = fma(r, fma(r, one, -one), one);  // of log2 at 1 + r
+  rest.low = fma(product.low, slope, fma(r, low, rest.low));
+  const Pair<V> whole = fast_two_sum(s.k, s.l);
+  Pair<V> log2 = fast_two_sum(whole.high, rest.high);
+  log2.low = log2.low + (whole.low + rest.low);
+  const V bound(200.0f);
+  Pair<V> w = two_product(y, log2.high);
+  w.low = select(abs(w.high) < bound, fma(y, log2.low, w.low), V(0.0f));
+  w.high = min(bound, max(-bound, w.high));
+  const V n = ((w.high + w.low) + V(C<V>::magic)) - V(C<V>::magic);  // the low word may be as large as 0.2
+  return exp2_sum(n, (w.high - n) + w.low);
 }
 
 // log2 x to 2^-64, x positive and finite: log(1 + f) = 2 s + s z (2/3 + z p(z)), s = f / (2 + f), z = s^2, in
@@ -99,10 +99,7 @@ TS_INLINE V pow(V x, V y) {
     magnitude = power_magnitude_short(abs(x), y);
   else
     magnitude = power_magnitude(abs(x), y);
-  const V infinity(C<V>::infinity);
-  const auto plain = (x > V(T(0))) & (x < infinity) & (abs(y) < infinity);
-  if (!any(~plain)) return magnitude;
-  return power_edges(x, y, magnitude);
+  return positive_finite(x) && finite(y) ? magnitude : power_edges(x, y, magnitude);
 }
 
 }  // namespace vmath

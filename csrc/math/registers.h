@@ -7,6 +7,7 @@
 #ifndef TS_MATH
 #define TS_MATH cpu::TS_ISA
 #include "cpu/lanes.h"
+#include "cpu/lookup.h"
 #include "cpu/simd.h"
 #include "cpu/twin.h"
 #endif

@@ -6,32 +6,73 @@
 namespace ts::TS_MATH {
 namespace vmath {
 
-// factor / (1 + e^-w) for w = w.high + w.low. With e^-w = p 2^n it is factor / (2^-n + p) times 2^-n, which
-// comes last: the result is 0 or subnormal only where it should be.
+// e^x - 1 = 2 (high + low), x within [expm1_lowest, expm1_highest].
 template <class V>
-TS_INLINE V logistic(V factor, Pair<V> w) {
-  using T = typename V::Element;
-  const V one(T(1)), bound(C<V>::logistic_bound);
-  const V x = min(V(-C<V>::exp_lowest + T(12)), max(-bound, -w.high));
-  const V n = round(x * V(C<V>::log2e));
-  V r = fma(n, V(-C<V>::ln2_cut.high), x);
-  r = fma(n, V(-C<V>::ln2_cut.low), r) - w.low;
-  const V e = fma(r * r, polynomial(r, C<V>::exp), r);  // p - 1, less than 1
-  const V t = one + pow2(max(V(C<V>::exponent_lowest), -n)), d = t + e;
-  return scale(divide(Pair<V>{factor, V(T(0))}, Pair<V>{d, (t - d) + e}), -n);
+TS_INLINE Pair<V> half_expm1(V x) {
+  const V n = round_product(x, V(C<V>::log2e));
+  const V exact = fma(n, V(-C<V>::ln2_cut.high), x);
+  const V r = fma(n, V(-C<V>::ln2_cut.low), exact);
+  const V r_low = fma(n, V(-C<V>::ln2_cut.low), exact - r);
+  const V s = scale(V(typename V::Element(0.5)), n), base = s - V(typename V::Element(0.5));
+  const V t = fma(s, r, base), t_low = fma(s, r, base - t);
+  return {t, fma(s, fma(r * r, polynomial(r, C<V>::exp), r_low), t_low)};
 }
 
-// 1.5 / 1.5 ULP.
+// 1 / (1 + e^-w) for w = w.high + w.low. With e^-w = p 2^n it is 2^-n / (2^-n + p), and the factor 2^-n comes
+// last: the result is 0 or subnormal only where it should be.
+template <class V>
+struct Logistic {
+  Pair<V> d;  // 2^-n + p
+  V n;
+};
+template <class V>
+TS_INLINE Logistic<V> logistic_parts(V w, V w_low) {
+  using T = typename V::Element;
+  const V one(T(1)), bound(C<V>::logistic_bound);
+  const V x = min(V(-C<V>::exp_lowest + T(12)), max(-bound, -w));
+  const V n = round_product(x, V(C<V>::log2e));
+  V r = fma(n, V(-C<V>::ln2_cut.high), x);
+  r = fma(n, V(-C<V>::ln2_cut.low), r) - w_low;
+  const V e = fma(r * r, polynomial(r, C<V>::exp), r);  // p - 1, less than 1
+  const V s = pow2_beside_one(-n), t = one + s, rest = e + ((one - t) + s), d = t + rest;
+  return {{d, (t - d) + rest}, n};
+}
+// factor / (1 + e^-w)
+template <class V>
+TS_INLINE V logistic(V factor, Pair<V> w) {
+  const Logistic<V> l = logistic_parts(w.high, w.low);
+  return scale(divide(Pair<V>{factor, V(typename V::Element(0))}, l.d), -l.n);
+}
+// The same without the second words.
+template <class V>
+TS_INLINE V short_logistic(V factor, V w) {
+  const Logistic<V> l = logistic_parts(w, V(typename V::Element(0)));
+  return scale(factor / l.d.high, -l.n);
+}
+
+// 1.1 / 1.0 ULP.
+template <class V>
+TS_INLINE V tanh(V x) {
+  if constexpr (sizeof(typename V::Element) == 4) {
+    return tanh_by_segments(x);
+  } else {  // E / (E + 2), E = expm1 2x
+    const V a = min(V(C<V>::tanh_highest), abs(x));
+    const Pair<V> half = half_expm1(a + a), e = fast_two_sum(half.high, half.low);
+    const Pair<V> d = fast_two_sum(V(1), e.high);  // near enough where e is above 1
+    return copysign(divide(e, Pair<V>{d.high, d.low + e.low}), x);
+  }
+}
+
+// 1.7 / 1.7 ULP.
 template <class V>
 TS_INLINE V sigmoid(V x) {
-  return logistic(V(1), Pair<V>{x, V(typename V::Element(0))});
+  return short_logistic(V(1), x);
 }
-// x sigmoid(x): 1.5 / 1.5 ULP.
+// x sigmoid(x): 1.7 / 1.7 ULP.
 template <class V>
 TS_INLINE V silu(V x) {
-  const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest - 5), x));
-  const V y = copysign(logistic(bounded, Pair<V>{bounded, V(typename V::Element(0))}), x);
-  return select(x > bounded, x, y);
+  const V bounded = max(V(C<V>::exp_lowest - 5), x);  // -inf times 0 would be NaN
+  return short_logistic(bounded, bounded);
 }
 
 // log(1 + e^x) = max(x, 0) + log1p(e^-|x|): 1.6 / 1.5 ULP.
@@ -45,14 +86,23 @@ template <class V>
 TS_INLINE V log_sigmoid(V x) {
   return -softplus(-x);
 }
-// x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2): 2.5 ULP, 4 below -20, where it is x e^x.
+// x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2) in two words; below -20 it is x e^x, scaled
+// last, because e^x alone is subnormal too soon. 1.6 / 1.6 ULP.
 template <class V>
 TS_INLINE V mish(V x) {
   using T = typename V::Element;
-  const V bounded = min(V(T(20)), x), e = exp(bounded), w = e * (e + V(T(2)));
-  const V half = exp(max(V(C<V>::exp_lowest - 5), x) * V(T(0.5)));  // e^x itself is subnormal too soon
-  const V y = select(x < V(T(-20)), (max(V(C<V>::exp_lowest - 5), x) * half) * half, x * (w / (w + V(T(2)))));
-  return select(x > V(T(20)), x, y);
+  const V zero(T(0)), two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest - 5), x));
+  const Exponential<V> e = exponential(bounded, zero);
+  const V high = scale(e.high, e.n), low = scale(e.low, e.n);
+  Pair<V> sum = two_sum(high, two);
+  sum.low = sum.low + low;
+  Pair<V> w = two_product(high, sum.high);
+  w.low = w.low + fma(high, sum.low, low * sum.high);
+  Pair<V> d = two_sum(w.high, two);
+  d.low = d.low + w.low;
+  const auto far = x < V(T(-20));
+  const V q = select(far, e.high + e.low, divide(w, d));
+  return select(x > bounded, x, scale(bounded * q, select(far, e.n, zero)));
 }
 // log(e^a + e^b): 1.5 / 1.5 ULP where the result is not near 0, which cancels.
 template <class V>
@@ -88,10 +138,11 @@ TS_INLINE Tail<V> normal_tail(V x) {
   return {exponential(-half * square.high, -half * square.low), mills};
 }
 
-// 1.8 / 1.3 ULP.
+// 1.1 / 1.3 ULP.
 template <class V>
 TS_INLINE V erf(V x) {
   using T = typename V::Element;
+  if constexpr (sizeof(T) == 4) return erf_by_segments(x);
   const V a = abs(x), one(T(1)), z = a * a;
   const V small = fma(a, polynomial(z, C<V>::erf), a);
   // 1 - 2 P(N > x sqrt 2)
@@ -100,10 +151,20 @@ TS_INLINE V erf(V x) {
   return copysign(select(a < one, small, large), x);
 }
 
-// x P(N < x): 1.3 / 1.8 ULP.
+// x P(N < x) = max(x, 0) - |x| P(N > |x|), of floats.
+template <class V>
+TS_INLINE V gelu_by_segments(V x) {
+  const V a = min(V(14.75f), abs(x)), half(-0.5f);  // 0 beyond
+  const Pair<V> square = two_product(a, a), area = two_product(a, mills_by_segments(a));
+  const Exponential<V> e = exponential(half * square.high, half * square.low);
+  const V tail = fma(area.high, e.high, fma(area.high, e.low, area.low * e.high));
+  return copysign(max(V(0.0f), x) - scale(tail, e.n), x);
+}
+// x P(N < x): 1.6 / 1.8 ULP.
 template <class V>
 TS_INLINE V gelu(V x) {
   using T = typename V::Element;
+  if constexpr (sizeof(T) == 4) return gelu_by_segments(x);
   const V zero(T(0));
   const auto negative = x < zero;
   const V bounded = min(V(C<V>::tail_highest), max(V(-C<V>::tail_highest), x));

@@ -8,15 +8,20 @@
 namespace ts::TS_MATH {
 namespace vmath {
 
-// x = quadrant pi/2 + high + low, |high| <= pi/4 and a little; the quadrant is right modulo 4.
-template <class V>
+// x = quadrant pi/2 + high - excess, |high| <= pi/4 and a little; the quadrant's lowest two bits are right.
+template <class V, class Bits>
 struct Angle {
-  V high, low, quadrant;
+  V high, excess;
+  Bits quadrant;
+};
+struct HugeAngle {
+  double high, low;
+  std::int64_t quadrant;
 };
 
 // Payne and Hanek's reduction of one huge number, 2^17 <= |x| < inf: of the product with 2/pi only the bits
 // between the multiples of 4 and what rounds away are computed, in integers.
-TS_OUTLINE Angle<double> reduce_huge(double x) {
+TS_OUTLINE HugeAngle reduce_huge(double x) {
   // 0 and then the bits of 2/pi.
   static constexpr std::uint64_t kTwoOverPi[20] = {
       0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561,
@@ -58,72 +63,91 @@ TS_OUTLINE Angle<double> reduce_huge(double x) {
   double error = ::fma(high, half_pi.high, -angle) + (high * half_pi.low + rest * half_pi.high);
   if (up != (x < 0)) angle = -angle, error = -error;
   if (x < 0) quadrant = -quadrant;
-  return {angle, error, static_cast<double>(static_cast<std::int64_t>(quadrant) & 3)};
+  return {angle, error, static_cast<std::int64_t>(quadrant) & 3};
 }
 
+// Of x + turns pi/2. The sum of three words of pi/2 is exact until its last rounding, which goes into the
+// excess; a zero keeps its sign.
 template <class V>
-TS_INLINE Angle<V> reduce_angle(V x) {
+TS_INLINE auto reduce_angle(V x, int turns) {
   using T = typename V::Element;
-  const V n = round(x * V(C<V>::two_over_pi));
+  const V magic(C<V>::magic + static_cast<T>(turns)), t = fma(x, V(C<V>::two_over_pi), magic), n = t - magic;
   const V exact = fma_exact(-n, V(C<V>::half_pi.high), x);
-  const Pair<V> product = two_product(n, V(C<V>::half_pi.low)), sum = two_sum(exact, -product.high);
-  const V low = sum.low - fma(n, V(C<V>::half_pi_rest), product.low);
-  Angle<V> angle = {sum.high, low, n};
-  const auto huge = abs(x) >= V(C<V>::huge_angle);
-  if (any(huge)) {
-    for (int i = 0; i < V::width; ++i) {
-      if (!(::fabs(static_cast<double>(x[i])) >= static_cast<double>(C<V>::huge_angle))) continue;
-      Angle<double> one = {__builtin_nan(""), 0, 0};
-      if (::fabs(static_cast<double>(x[i])) < __builtin_inf()) one = reduce_huge(static_cast<double>(x[i]));
-      angle.high.set(i, static_cast<T>(one.high));
-      angle.low.set(i, static_cast<T>(one.high - static_cast<double>(angle.high[i]) + one.low));
-      angle.quadrant.set(i, static_cast<T>(one.quadrant));
-    }
+  const Pair<V> second = two_product(n, V(C<V>::half_pi.low));
+  const V high = exact - second.high;
+  const V excess = ((high - exact) + second.high) + fma(n, V(C<V>::half_pi_rest), second.low);
+  const auto quadrant = bit_cast<IntOf<T>>(t);
+  return Angle<V, std::remove_const_t<decltype(quadrant)>>{high, excess, quadrant};
+}
+// The same where some lanes are too large for it: they are taken one by one.
+template <class V>
+TS_INLINE auto reduce_huge_angle(V x, int turns) {
+  using T = typename V::Element;
+  auto angle = reduce_angle(x, turns);
+  for (int i = 0; i < V::width; ++i) {
+    const double wide = static_cast<double>(x[i]);
+    if (!(::fabs(wide) >= static_cast<double>(C<V>::huge_angle))) continue;
+    HugeAngle one = {__builtin_nan(""), 0, 0};
+    if (::fabs(wide) < __builtin_inf()) one = reduce_huge(wide);
+    angle.high.set(i, static_cast<T>(one.high));
+    angle.excess.set(i, static_cast<T>(static_cast<double>(angle.high[i]) - one.high - one.low));
+    angle.quadrant.set(i, static_cast<IntOf<T>>(one.quadrant + turns));
   }
   return angle;
 }
 
-// sin(x + turns pi/2)
-template <class V>
-TS_INLINE V sine(V x, int turns) {
+template <class V, class Bits>
+TS_INLINE V sine_of(Angle<V, Bits> a) {
   using T = typename V::Element;
   constexpr int sign_shift = 8 * sizeof(T) - 2;
-  const V one(T(1)), half(T(0.5));
-  const Angle<V> a = reduce_angle(x);
-  using Bits = decltype(bit_cast<IntOf<T>>(x));
-  const Bits quadrant = bit_cast<IntOf<T>>(a.quadrant + V(C<V>::magic)) + Bits(IntOf<T>(turns));
-  const V z = a.high * a.high;
-  const V sine = a.high + fma(a.high * z, polynomial(z, C<V>::sin), fma(a.low, -half * z, a.low));
-  const V square = half * z, w = one - square;
-  const V cosine = w + (((one - w) - square) + fma(z * z, polynomial(z, C<V>::cos), -(a.high * a.low)));
-  const V y = select(as<T>((quadrant & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0))), sine, cosine);
-  return y ^ bit_cast<T>((quadrant & Bits(IntOf<T>(2))) << sign_shift);
+  const V one(T(1)), half(T(0.5)), z = a.high * a.high;
+  const V sine = fma(a.high, fma(z, polynomial(z, C<V>::sin), one), -a.excess);
+  const V cosine = one + fma(z, fma(z, polynomial(z, C<V>::cos), -half), a.high * a.excess);
+  const V y = select(as<T>((a.quadrant & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0))), sine, cosine);
+  return y ^ bit_cast<T>((a.quadrant & Bits(IntOf<T>(2))) << sign_shift);
 }
-// 0.8 / 0.8 ULP.
-template <class V>
-TS_INLINE V sin(V x) {
-  return select(abs(x) < V(C<V>::epsilon), x, sine(x, 0));
+// In odd quadrants -1 / tan.
+template <class V, class Bits>
+TS_INLINE V tangent_of(Angle<V, Bits> a) {
+  using T = typename V::Element;
+  const V one(T(1)), z = a.high * a.high;
+  const auto even = (a.quadrant & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0));
+  const V more = fma(a.high * z, polynomial(z, C<V>::tan), -fma(a.excess, z, a.excess));
+  const Pair<V> t = fast_two_sum(a.high, more);
+  const V inverse = -one / t.high;
+  const V cotangent = fma(inverse, fma(inverse, t.low, fma_exact(inverse, t.high, one)), inverse);
+  return select(as<T>(even), t.high, cotangent);
 }
-// 0.8 / 0.8 ULP.
+// Out of line: the registers of the usual case are not spilled for the rare one.
 template <class V>
-TS_INLINE V cos(V x) {
-  return sine(x, 1);
+TS_OUTLINE V sine_of_huge(V x, int turns) {
+  return sine_of(reduce_huge_angle(x, turns));
+}
+template <class V>
+TS_OUTLINE V tangent_of_huge(V x) {
+  return tangent_of(reduce_huge_angle(x, 0));
 }
 
-// In odd quadrants -1 / tan. 1.5 / 1.2 ULP.
+// 1.2 / 1.2 ULP.
+template <class V>
+TS_INLINE V sin(V x) {
+  if (any_at_least(abs(x), V(C<V>::huge_angle))) [[unlikely]]
+    return sine_of_huge(x, 0);
+  return sine_of(reduce_angle(x, 0));
+}
+// 1.2 / 1.2 ULP.
+template <class V>
+TS_INLINE V cos(V x) {
+  if (any_at_least(abs(x), V(C<V>::huge_angle))) [[unlikely]]
+    return sine_of_huge(x, 1);
+  return sine_of(reduce_angle(x, 1));
+}
+// 1.5 / 1.2 ULP.
 template <class V>
 TS_INLINE V tan(V x) {
-  using T = typename V::Element;
-  const V zero(T(0)), one(T(1));
-  const Angle<V> a = reduce_angle(x);
-  using Bits = decltype(bit_cast<IntOf<T>>(x));
-  const auto even =
-      (bit_cast<IntOf<T>>(a.quadrant + V(C<V>::magic)) & Bits(IntOf<T>(1))) == Bits(IntOf<T>(0));
-  const V z = a.high * a.high;
-  const V more = fma(a.high * z, polynomial(z, C<V>::tan), fma(a.low, z, a.low));
-  const Pair<V> t = fast_two_sum(a.high, more);
-  const V cotangent = divide(Pair<V>{-one, zero}, t);
-  return select(abs(x) < V(C<V>::epsilon), x, select(as<T>(even), t.high, cotangent));
+  if (any_at_least(abs(x), V(C<V>::huge_angle))) [[unlikely]]
+    return tangent_of_huge(x);
+  return tangent_of(reduce_angle(x, 0));
 }
 
 // --- inverses -------------------------------------------------------------------------------------

@@ -2,11 +2,10 @@
 // beside it.
 //
 // V is a register type with an Element (float or double) and the vocabulary of cpu/simd.h: + - * /,
-// comparisons, select, fma, min, max, round, scale (x 2^n), bit_cast, fma_exact. One formula serves both
-// precisions; what differs is the table in coefficients.h. Bits do not depend on the register's width. Each
-// function states its largest error in units in the last place (ULP) as float / double over all inputs,
-// subnormal and overflowing ones included.
-// Without FMA (baseline) log2 and log10 reach 1.9.
+// comparisons, select, fma, min, max, round, scale (x 2^n), bit_cast, fma_exact; and that of cpu/lookup.h.
+// One formula serves both precisions; what differs is the table in coefficients.h. Bits do not depend on the
+// register's width. Each function states its largest error in units in the last place (ULP) as float / double
+// over all inputs, subnormal and overflowing ones included. Without FMA (baseline) log2 and log10 reach 1.9.
 #pragma once
 
 #include "math/coefficients.h"
@@ -66,6 +65,11 @@ TS_INLINE V divide(Pair<V> a, Pair<V> b) {
 }
 
 // --- exponentials ---------------------------------------------------------------------------------
+// The nearest integer of x factor, which is small; rounded once, with two instructions.
+template <class V>
+TS_INLINE V round_product(V x, V factor) {
+  return fma(x, factor, V(C<V>::magic)) - V(C<V>::magic);
+}
 // e^(x.high + x.low) = (high + low) 2^n with 0.7 < high < 1.42; x within exp's range.
 template <class V>
 struct Exponential {
@@ -73,7 +77,7 @@ struct Exponential {
 };
 template <class V>
 TS_INLINE Exponential<V> exponential(V x, V x_low) {
-  const V n = round(x * V(C<V>::log2e));
+  const V n = round_product(x, V(C<V>::log2e));
   V r = fma(n, V(-C<V>::ln2_cut.high), x);  // exact
   r = fma(n, V(-C<V>::ln2_cut.low), r) + x_low;
   const V e = fma(r * r, polynomial(r, C<V>::exp), r);
@@ -86,48 +90,42 @@ TS_INLINE Exponential<V> exponential(V x, V x_low) {
 template <class V>
 TS_INLINE V exp(V x) {
   x = min(V(C<V>::exp_highest), max(V(C<V>::exp_lowest), x));
-  const V n = round(x * V(C<V>::log2e));
+  const V n = round_product(x, V(C<V>::log2e));
   V r = fma(n, V(-C<V>::ln2_cut.high), x);
   r = fma(n, V(-C<V>::ln2_cut.low), r);
-  return scale(V(1) + fma(r * r, polynomial(r, C<V>::exp), r), n);
+  return scale(fma(fma(polynomial(r, C<V>::exp), r, V(1)), r, V(1)), n);
 }
 
-// 1.3 / 1.1 ULP.
+// 2^(n + f), n whole and |f| <= 1/2.
+template <class V>
+TS_INLINE V exp2_sum(V n, V f) {
+  if constexpr (sizeof(typename V::Element) == 4) {
+    return scale(fma(f, polynomial(f, C<V>::exp2), V(1)), n);
+  } else {
+    const V r = f * V(C<V>::ln2.high);
+    return scale(fma(fma(polynomial(r, C<V>::exp), r, V(1)), r, V(1)), n);
+  }
+}
+// 1.0 / 1.1 ULP.
 template <class V>
 TS_INLINE V exp2(V x) {
   x = min(V(C<V>::exp2_highest), max(V(C<V>::exp2_lowest), x));
-  const V n = round(x);
-  const V r = (x - n) * V(C<V>::ln2.high);
-  return scale(V(1) + fma(r * r, polynomial(r, C<V>::exp), r), n);
+  const V n = (x + V(C<V>::magic)) - V(C<V>::magic);
+  return exp2_sum(n, x - n);
 }
 
-// e^x - 1 = 2 (high + low), x within [expm1_lowest, expm1_highest].
-template <class V>
-TS_INLINE Pair<V> half_expm1(V x) {
-  const V n = round(x * V(C<V>::log2e));
-  const V exact = fma(n, V(-C<V>::ln2_cut.high), x);
-  const V r = fma(n, V(-C<V>::ln2_cut.low), exact);
-  const V r_low = fma(n, V(-C<V>::ln2_cut.low), exact - r);
-  const V s = scale(V(typename V::Element(0.5)), n), base = s - V(typename V::Element(0.5));
-  const V t = fma(s, r, base), t_low = fma(s, r, base - t);
-  return {t, fma(s, fma(r * r, polynomial(r, C<V>::exp), r_low), t_low)};
-}
-// 1.1 / 1.1 ULP.
+// 2^n (e^r - 1) + (2^n - 1), halved on the way so that 2^n does not overflow. 1.5 / 1.5 ULP.
 template <class V>
 TS_INLINE V expm1(V x) {
+  const V half(typename V::Element(0.5));
   const V bounded = min(V(C<V>::expm1_highest), max(V(C<V>::expm1_lowest), x));
-  const Pair<V> half = half_expm1(bounded);
-  const V sum = half.high + half.low;
-  return select(abs(x) < V(C<V>::epsilon), x, sum + sum);
-}
-
-// 1.0 / 1.0 ULP.
-template <class V>
-TS_INLINE V tanh(V x) {
-  const V a = min(V(C<V>::tanh_highest), abs(x));
-  const Pair<V> half = half_expm1(a + a), e = fast_two_sum(half.high, half.low);
-  const Pair<V> d = fast_two_sum(V(1), e.high);  // near enough where e is above 1
-  return copysign(divide(e, Pair<V>{d.high, d.low + e.low}), x);
+  const V n = round_product(bounded, V(C<V>::log2e));
+  const V exact = fma(n, V(-C<V>::ln2_cut.high), bounded);
+  const V r = fma(n, V(-C<V>::ln2_cut.low), exact);
+  const V r_low = fma(n, V(-C<V>::ln2_cut.low), exact - r);
+  const V e = r + fma(r * r, polynomial(r, C<V>::exp), r_low), s = scale(half, n);
+  const V y = fma(s, e, s - half);
+  return select(abs(x) < V(C<V>::epsilon), x, y + y);
 }
 
 // 1.7 / 1.6 ULP.
@@ -170,16 +168,12 @@ TS_INLINE LogParts<V> log_parts(V x) {
   const V k = bit_cast<T>(exponent + bit_cast<IntOf<T>>(V(C<V>::magic))) - V(C<V>::magic);
   return {k - select(low, V(C<V>::subnormal_shift), V(T(0))), bit_cast<T>(mantissa + root) - V(T(1))};
 }
-// log(1 + f) - f
+// log(1 + f) - f, of doubles
 template <class V>
 TS_INLINE V log1p_rest(V f) {
   using T = typename V::Element;
-  if constexpr (sizeof(T) == 4) {
-    return f * f * polynomial(f, C<V>::log);
-  } else {
-    const V s = f / (V(T(2)) + f), z = s * s, square = V(T(0.5)) * f * f;
-    return fma(s, fma(z, polynomial(z, C<V>::log), square), -square);
-  }
+  const V s = f / (V(T(2)) + f), z = s * s, square = V(T(0.5)) * f * f;
+  return fma(s, fma(z, polynomial(z, C<V>::log), square), -square);
 }
 // Where the argument is not a positive finite number.
 template <class V>
@@ -197,40 +191,124 @@ TS_INLINE V log_sum(LogParts<V> x, V rest, Split<typename V::Element> exponent,
   return sum.high + (sum.low + fma(rest, V(unit.high), fma(x.k, V(exponent.low), f_low)));
 }
 
-// 0.9 / 0.9 ULP.
+// Of floats: x = 2^k m, m within [0.75, 1.5), and m = (1 + r) / c with one of 16 reciprocals c, so that
+// log x = k log 2 + l + log(1 + r) with l = -log c and |r| <= 1/16. Around 1, c is 1 and l is 0: nothing
+// cancels. The other c are chosen among all floats nearby so that l is a float to 2^-40.
+template <class V>
+struct LogSplit {
+  V k, l, m, c, r;
+};
+template <class V>
+TS_INLINE LogSplit<V> log_split(V x, const float (&reciprocals)[16], const float (&logarithms)[16]) {
+  const auto scaled = exponent_mantissa(x);
+  const auto index = bit_cast<std::int32_t>(scaled.m) >> 19;
+  const V c = lookup(reciprocals, index);
+  return {scaled.k, lookup(logarithms, index), scaled.m, c, fma_exact(scaled.m, c, V(-1.0f))};
+}
+// c and l for the natural logarithm.
+template <class V>
+TS_INLINE LogSplit<V> natural_split(V x) {
+  static constexpr float kReciprocals[16] = {1.0f,         0.913425744f, 0.866331398f, 0.818432331f,
+                                             0.783058465f, 0.74706769f,  0.71426338f,  0.682568729f,
+                                             1.30999827f,  1.24883354f,  1.21276224f,  1.17036951f,
+                                             1.12982428f,  1.08042181f,  1.04429162f,  1.0f};
+  static constexpr float kLogarithms[16] = {0.0f,          0.0905531943f,  0.143487766f,   0.20036456f,
+                                            0.244547918f,  0.291599482f,   0.336503506f,   0.381892055f,
+                                            -0.27002582f,  -0.222209945f,  -0.192900598f,  -0.157319516f,
+                                            -0.122062117f, -0.0773515254f, -0.0433387756f, 0.0f};
+  return log_split(x, kReciprocals, kLogarithms);
+}
+template <class V>
+TS_INLINE V natural_sum(LogSplit<V> p) {
+  const V rest = fma(p.r * p.r, polynomial(p.r, C<V>::log), p.r);
+  return fma(p.k, V(C<V>::ln2_cut.high), p.l + fma(p.k, V(C<V>::ln2_cut.low), rest));
+}
+template <class V>
+TS_INLINE LogSplit<V> binary_split(V x) {
+  static constexpr float kReciprocals[16] = {1.0f,         0.911690533f, 0.865880549f, 0.822707415f,
+                                             0.778046608f, 0.747634411f, 0.711926758f, 0.678074002f,
+                                             1.30189967f,  1.2537452f,   1.20479631f,  1.166453f,
+                                             1.11740148f,  1.08470762f,  1.05088079f,  1.0f};
+  static constexpr float kLogarithms[16] = {0.0f,          0.1333839f,    0.207760081f,   0.281548649f,
+                                            0.362071514f,  0.419595122f,  0.490199268f,   0.560485363f,
+                                            -0.380618274f, -0.326244175f, -0.268789262f,  -0.222128183f,
+                                            -0.160147637f, -0.117306218f, -0.0715990216f, 0.0f};
+  return log_split(x, kReciprocals, kLogarithms);
+}
+template <class V>
+TS_INLINE LogSplit<V> decimal_split(V x) {
+  static constexpr float kReciprocals[16] = {1.0f,         0.91360122f,  0.867551029f, 0.817122638f,
+                                             0.782639921f, 0.743362784f, 0.713778615f, 0.677501321f,
+                                             1.31250715f,  1.2613523f,   1.21069443f,  1.16525137f,
+                                             1.12435496f,  1.0872767f,   1.0471164f,   1.0f};
+  static constexpr float kLogarithms[16] = {0.0f,           0.0392433293f,  0.0617049709f,  0.0877127573f,
+                                            0.106438003f,   0.128799185f,   0.146436468f,   0.169089854f,
+                                            -0.118101679f,  -0.100836404f,  -0.0830345452f, -0.0664196238f,
+                                            -0.0509034395f, -0.0363400802f, -0.0199949611f, 0.0f};
+  return log_split(x, kReciprocals, kLogarithms);
+}
+
+// 1.1 / 0.9 ULP.
 template <class V>
 TS_INLINE V log(V x) {
-  const LogParts<V> p = log_parts(x);
-  const Pair<V> sum = fast_two_sum(p.k * V(C<V>::ln2_cut.high), p.f);
-  return log_edges(x, sum.high + (sum.low + fma(p.k, V(C<V>::ln2_cut.low), log1p_rest(p.f))));
+  if constexpr (sizeof(typename V::Element) == 4) {
+    const V y = natural_sum(natural_split(x));
+    return positive_finite(x) ? y : log_edges(x, y);
+  } else {
+    const LogParts<V> p = log_parts(x);
+    const Pair<V> sum = fast_two_sum(p.k * V(C<V>::ln2_cut.high), p.f);
+    return log_edges(x, sum.high + (sum.low + fma(p.k, V(C<V>::ln2_cut.low), log1p_rest(p.f))));
+  }
 }
 // 1.1 / 0.9 ULP.
 template <class V>
 TS_INLINE V log2(V x) {
-  const LogParts<V> p = log_parts(x);
-  return log_edges(x, log_sum(p, log1p_rest(p.f), {1, 0}, C<V>::log2_e));
+  if constexpr (sizeof(typename V::Element) == 4) {
+    const LogSplit<V> p = binary_split(x);
+    const V small = p.r * fma(p.r, polynomial(p.r, C<V>::log2), V(C<V>::log2_e.low));
+    const V y = p.k + (p.l + fma(p.r, V(C<V>::log2_e.high), small));
+    return positive_finite(x) ? y : log_edges(x, y);
+  } else {
+    const LogParts<V> p = log_parts(x);
+    return log_edges(x, log_sum(p, log1p_rest(p.f), {1, 0}, C<V>::log2_e));
+  }
 }
-// 1.0 / 0.9 ULP.
+// 1.1 / 0.9 ULP.
 template <class V>
 TS_INLINE V log10(V x) {
-  const LogParts<V> p = log_parts(x);
-  return log_edges(x, log_sum(p, log1p_rest(p.f), C<V>::log10_2_cut, C<V>::log10_e));
+  if constexpr (sizeof(typename V::Element) == 4) {
+    const LogSplit<V> p = decimal_split(x);
+    const V small = p.r * fma(p.r, polynomial(p.r, C<V>::log10), V(C<V>::log10_e.low));
+    const V rest = fma(p.r, V(C<V>::log10_e.high), small);
+    const V y = fma(p.k, V(C<V>::log10_2_cut.high), p.l + fma(p.k, V(C<V>::log10_2_cut.low), rest));
+    return positive_finite(x) ? y : log_edges(x, y);
+  } else {
+    const LogParts<V> p = log_parts(x);
+    return log_edges(x, log_sum(p, log1p_rest(p.f), C<V>::log10_2_cut, C<V>::log10_e));
+  }
 }
 
-// log(1 + x): 1 + x is taken as the pair u + low, u = 2^k (1 + f), and low / 2^k joins f. 1.0 / 0.9 ULP.
+// log(1 + x): 1 + x is taken as the pair u + low, u = 2^k (1 + f), and low / 2^k joins f. 1.1 / 0.9 ULP.
 template <class V>
 TS_INLINE V log1p(V x) {
   using T = typename V::Element;
   const Pair<V> u = two_sum(V(T(1)), x);
-  LogParts<V> p = log_parts(u.high);
-  const Pair<V> f = two_sum(p.f, scale(u.low, -p.k));
-  const Pair<V> sum = fast_two_sum(p.k * V(C<V>::ln2_cut.high), f.high);
-  const V y = sum.high + (sum.low + fma(p.k, V(C<V>::ln2_cut.low), f.low + log1p_rest(f.high)));
-  return select(abs(x) < V(C<V>::epsilon), x, log_edges(u.high, y));
+  if constexpr (sizeof(T) == 4) {
+    LogSplit<V> p = natural_split(u.high);
+    p.r = fma(scale(u.low, -p.k), p.c, p.r);
+    const V y = select(abs(x) < V(C<V>::epsilon), x, natural_sum(p));
+    return positive_finite(u.high) ? y : log_edges(u.high, y);
+  } else {
+    LogParts<V> p = log_parts(u.high);
+    const Pair<V> f = two_sum(p.f, scale(u.low, -p.k));
+    const Pair<V> sum = fast_two_sum(p.k * V(C<V>::ln2_cut.high), f.high);
+    const V y = sum.high + (sum.low + fma(p.k, V(C<V>::ln2_cut.low), f.low + log1p_rest(f.high)));
+    return select(abs(x) < V(C<V>::epsilon), x, log_edges(u.high, y));
+  }
 }
 
-// --- roots ---------------------------------------------------------------------------------------- 1.5
-// / 1.5 ULP.
+// --- roots ----------------------------------------------------------------------------------------
+// 1.5 / 1.5 ULP.
 template <class V>
 TS_INLINE V rsqrt(V x) {
   return V(1) / sqrt(x);
@@ -261,5 +339,6 @@ TS_INLINE V hypot(V x, V y) {
 
 #include "math/area.h"
 #include "math/power.h"
+#include "math/segments.h"
 #include "math/special.h"
 #include "math/trig.h"

@@ -1,0 +1,121 @@
+// What formulas that look things up need of a register: 16 numbers by index, exponent and mantissa, and
+// whether every lane is positive and finite. The same bits on every level.
+#pragma once
+
+#include "cpu/twin.h"
+
+namespace ts::cpu::TS_ISA {
+
+// table[index & 15] in every lane: one permutation with AVX-512, two and a blend with AVX2.
+TS_INLINE Vec<float> lookup(const float (&table)[16], Vec<std::int32_t> index) {
+#if defined(__AVX512F__)
+  return _mm512_permutexvar_ps(__m512i(index.r), _mm512_loadu_ps(table));
+#elif defined(__AVX2__)
+  const __m256i i = __m256i(index.r);
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), i);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), i);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
+#else
+  Vec<float> y;
+  for (int i = 0; i < Vec<float>::width; ++i) y.r[i] = table[index[i] & 15];
+  return y;
+#endif
+}
+
+// x = 2^k m with 0.75 <= m < 1.5, for positive finite x; elsewhere anything.
+template <class T>
+struct Scaled {
+  Vec<T> k, m;
+};
+TS_INLINE Scaled<float> exponent_mantissa(Vec<float> x) {
+#if defined(__AVX512F__)
+  const __m512 m = _mm512_getmant_ps(x.r, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+  return {_mm512_sub_ps(_mm512_getexp_ps(x.r), _mm512_getexp_ps(m)), m};
+#else
+  const auto low = x < Vec<float>(0x1p-126f);
+  x = select(low, x * Vec<float>(0x1p24f), x);
+  const Vec<std::int32_t> start = bit_cast<std::int32_t>(Vec<float>(0.75f));
+  const Vec<std::int32_t> offset = bit_cast<std::int32_t>(x) - start;
+  const Vec<std::int32_t> mantissa = (offset & Vec<std::int32_t>(0x7fffff)) + start;
+  return {convert<float>(offset >> 23) - select(low, Vec<float>(24.0f), Vec<float>(0.0f)),
+          bit_cast<float>(mantissa)};
+#endif
+}
+
+// 2^n to be added to something near 1: below the least normal number it may be that number.
+template <class T>
+TS_INLINE Vec<T> pow2_beside_one(Vec<T> n) {
+#if defined(__AVX512F__)
+  return scale(Vec<T>(T(1)), n);
+#else
+  return pow2(max(Vec<T>(sizeof(T) == 4 ? T(-126) : T(-1022)), n));
+#endif
+}
+// Whether a >= b in any lane.
+template <class T>
+TS_INLINE bool any_at_least(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_cmp_ps_mask(a.r, b.r, _CMP_GE_OQ) != 0;
+  else
+    return _mm512_cmp_pd_mask(a.r, b.r, _CMP_GE_OQ) != 0;
+#else
+  return any(a >= b);
+#endif
+}
+// Whether every lane is in (0, inf).
+template <class T>
+TS_INLINE bool positive_finite(Vec<T> x) {
+#if defined(__AVX512F__)
+  constexpr int kOthers = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;  // NaNs, zeros, infinities, below 0
+  if constexpr (sizeof(T) == 4)
+    return _mm512_fpclass_ps_mask(x.r, kOthers) == 0;
+  else
+    return _mm512_fpclass_pd_mask(x.r, kOthers) == 0;
+#else
+  return !any(~((x > Vec<T>(T(0))) & (x < Vec<T>(T(__builtin_inf())))));
+#endif
+}
+
+template <class T>
+TS_INLINE bool finite(Vec<T> x) {
+#if defined(__AVX512F__)
+  constexpr int kOthers = 0x01 | 0x08 | 0x10 | 0x80;
+  if constexpr (sizeof(T) == 4)
+    return _mm512_fpclass_ps_mask(x.r, kOthers) == 0;
+  else
+    return _mm512_fpclass_pd_mask(x.r, kOthers) == 0;
+#else
+  return !any(~(abs(x) < Vec<T>(T(__builtin_inf()))));
+#endif
+}
+
+TS_INLINE Twin<float> lookup(const float (&table)[16], Twin<std::int32_t> index) {
+  return {lookup(table, index.low), lookup(table, index.high)};
+}
+template <class T>
+struct TwinScaled {
+  Twin<T> k, m;
+};
+TS_INLINE TwinScaled<float> exponent_mantissa(Twin<float> x) {
+  const auto low = exponent_mantissa(x.low), high = exponent_mantissa(x.high);
+  return {{low.k, high.k}, {low.m, high.m}};
+}
+template <class T>
+TS_INLINE Twin<T> pow2_beside_one(Twin<T> n) {
+  return {pow2_beside_one(n.low), pow2_beside_one(n.high)};
+}
+template <class T>
+TS_INLINE bool any_at_least(Twin<T> a, Twin<T> b) {
+  return any_at_least(a.low, b.low) || any_at_least(a.high, b.high);
+}
+template <class T>
+TS_INLINE bool positive_finite(Twin<T> x) {
+  return positive_finite(x.low) && positive_finite(x.high);
+}
+template <class T>
+TS_INLINE bool finite(Twin<T> x) {
+  return finite(x.low) && finite(x.high);
+}
+
+}  // namespace ts::cpu::TS_ISA

@@ -1,0 +1,107 @@
+"""Every kernel of kernels.def is run by a case of the table, whose values, gradients, layouts and bits other files
+check, or by the test that is named here: docs/support.md says so of every row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+import test_accuracy
+import test_nn
+import test_optim
+import test_random
+from cases import load, make_inputs
+from tensorsmith import _core
+from tensorsmith._core import ops as core
+
+ROOT = Path(__file__).parents[1]
+
+
+def kernels() -> set[str]:
+    text = (ROOT / "csrc/core/kernels.def").read_text()
+    body = text[text.rindex("#endif") :]
+    kinds = "UNARY|PREDICATE|BINARY|COMPARE|TERNARY|REDUCE|KERNEL"
+    return set(re.findall(rf"^(?:{kinds})\((\w+),", body, re.MULTILINE))
+
+
+def run_by(function: Callable[[], object]) -> set[str]:
+    """The kernels that a call runs."""
+    _core.start_profile()
+    try:
+        function()
+    finally:
+        rows = _core.stop_profile()
+    return {str(row[0]) for row in rows}
+
+
+def test_roofline_loops() -> None:
+    x = ts.arange(100_003, dtype="float32")
+    for streaming in (False, True):
+        y = ts.zeros(100_003)
+        core.copy_loop_(y, x, streaming)
+        np.testing.assert_array_equal(y.numpy(), x.numpy())
+    assert core.fma_loop(2, ts.float32) is not None
+
+
+def optimizer(cls: type[ts.optim.Optimizer]) -> Callable[[], None]:
+    reference = next(reference for c, reference, _ in test_optim.CASES if c is cls)
+    return lambda: test_optim.test_recurrence(cls, reference, {}, ts.float32)
+
+
+def test_fft_of_a_few_lengths() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 6, 17, 128):
+        x = rng.standard_normal((3, n)) + 1j * rng.standard_normal((3, n))
+        np.testing.assert_allclose(ts.fft.fft(ts.array(x)).numpy(), np.fft.fft(x), rtol=1e-12, atol=1e-12)
+
+
+# What no case runs, because its result is random, a state that changes, a time, or a property of the number's bits.
+ELSEWHERE: dict[str, Callable[[], object]] = {
+    "nextafter": test_accuracy.test_nextafter,
+    "dropout": lambda: test_nn.test_dropout(),
+    "dropout_backward": lambda: test_nn.test_dropout(),
+    "fft": test_fft_of_a_few_lengths,
+    "random_bits": lambda: test_random.test_published_vectors(
+        (0, 0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"
+    ),
+    "random_uniform": lambda: test_random.test_distributions("float32", 1),
+    "random_normal": lambda: test_random.test_distributions("float32", 1),
+    "random_bernoulli": lambda: test_random.test_length_and_threads_do_not_matter("bernoulli"),
+    "random_integers": test_random.test_integers_are_uniform,
+    "random_permutation": test_random.test_permutations_are_uniform,
+    "sgd": optimizer(ts.optim.SGD),
+    "adam": optimizer(ts.optim.Adam),
+    "rmsprop": optimizer(ts.optim.RMSprop),
+    "adagrad": optimizer(ts.optim.Adagrad),
+    "adadelta": optimizer(ts.optim.Adadelta),
+    "lion": optimizer(ts.optim.Lion),
+    "gradient_norm": lambda: test_nn.test_clip_grad_norm(2.0),
+    "fma_loop": test_roofline_loops,
+    "copy_loop": test_roofline_loops,
+}
+
+
+def test_the_cases_run_every_kernel_but_those() -> None:
+    def walk() -> None:
+        for case in load():
+            inputs = []
+            for a in make_inputs(case.inputs):
+                x = ts.array(a, dtype=case.dtypes[0] if a.dtype == np.float64 else None)
+                inputs.append(x.requires_grad_(case.gradient and x.dtype.kind == "floating"))
+            ys = case.op(*inputs)
+            for y in ys if isinstance(ys, (tuple, list)) else [ys]:
+                if y.requires_grad:
+                    y.backward(ts.ones_like(y.detach()), retain_graph=True)
+
+    ran = run_by(walk)
+    assert kernels() - ran == set(ELSEWHERE), "a kernel without a case needs one, or a test in ELSEWHERE"
+
+
+@pytest.mark.parametrize("kernel", ELSEWHERE)
+def test_the_named_test_runs_it(kernel: str) -> None:
+    assert kernel in run_by(ELSEWHERE[kernel])

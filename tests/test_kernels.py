@@ -12,6 +12,7 @@ import pytest
 
 import tensorsmith as ts
 import test_accuracy
+import test_distributions
 import test_nn
 import test_optim
 import test_random
@@ -71,11 +72,21 @@ ELSEWHERE: dict[str, Callable[[], object]] = {
     ),
     "random_uniform": lambda: test_random.test_distributions("float32", 1),
     "random_normal": lambda: test_random.test_distributions("float32", 1),
+    "random_exponential": lambda: test_distributions.test_continuous("exponential", "float32"),
+    "random_gamma": lambda: test_distributions.test_continuous("gamma 2.5", "float32"),
+    "random_poisson": lambda: test_distributions.test_discrete("poisson 10"),
+    "random_binomial": lambda: test_distributions.test_discrete("binomial 100 0.2"),
     "random_bernoulli": lambda: test_random.test_length_and_threads_do_not_matter("bernoulli"),
     "random_integers": test_random.test_integers_are_uniform,
     "random_permutation": test_random.test_permutations_are_uniform,
     "sgd": optimizer(ts.optim.SGD),
     "adam": optimizer(ts.optim.Adam),
+    "adamax": optimizer(ts.optim.Adamax),
+    "nadam": optimizer(ts.optim.NAdam),
+    "radam": optimizer(ts.optim.RAdam),
+    "lamb": optimizer(ts.optim.LAMB),
+    "rprop": optimizer(ts.optim.Rprop),
+    "asgd": optimizer(ts.optim.ASGD),
     "rmsprop": optimizer(ts.optim.RMSprop),
     "adagrad": optimizer(ts.optim.Adagrad),
     "adadelta": optimizer(ts.optim.Adadelta),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,131 @@ def test_errors() -> None:
     for call, error, message in bad:
         with pytest.raises(error, match=message):
             call()
+
+
+def _rows(rng: np.random.Generator, *shape: int) -> Any:
+    return ts.asarray(rng.standard_normal(shape).astype(np.float32))
+
+
+def _errors(x: Any, w: Any, padding: int) -> tuple[float, float]:
+    """Of the two algorithms, forward, root mean square, relative to the result's."""
+    exact = ts.conv2d(x.astype("float64"), w.astype("float64"), None, 1, padding).numpy()
+    direct = ts.conv2d(x, w, None, 1, padding).numpy()
+    with ts.conv_algorithm("winograd"):
+        fast = ts.conv2d(x, w, None, 1, padding).numpy()
+    assert not np.array_equal(direct, fast)
+    size = float(np.sqrt(np.mean(exact**2)))
+    return tuple(float(np.sqrt(np.mean((y - exact) ** 2))) / size for y in (direct, fast))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("channels", [32, 100, 256])
+def test_winograd_error(channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    direct, fast = _errors(_rows(rng, 2, channels, 13, 18), _rows(rng, 48, channels, 3, 3), 1)
+    assert fast < 6 * direct and fast < 3e-6
+
+
+def test_winograd_gradients() -> None:
+    """In float64 they agree with the direct algorithm's to rounding, with bias, relu, groups and odd sizes."""
+    rng = np.random.default_rng(0)
+    for n, c, o, h, w, padding, groups in (
+        (2, 32, 33, 5, 6, 1, 1),
+        (1, 72, 64, 11, 9, 0, 2),
+        (3, 34, 32, 8, 23, 2, 1),
+    ):
+        x, k, b = (rng.standard_normal(s) for s in ((n, c, h, w), (o, c // groups, 3, 3), (o,)))
+        results = []
+        for algorithm in ("direct", "winograd"):
+            with ts.conv_algorithm(algorithm):
+                leaves = [ts.tensor(a, requires_grad=True) for a in (x, k, b)]
+                y = F.relu(ts.conv2d(*leaves, 1, padding, 1, groups))
+                (y * y).sum().backward()
+                plain = ts.conv2d_relu(*(leaf.detach() for leaf in leaves), 1, padding, 1, groups)
+                assert np.array_equal(plain.numpy(), y.detach().numpy())
+                results.append([y.detach().numpy(), *(leaf.grad.numpy() for leaf in leaves)])
+        for a, d in zip(results[1], results[0], strict=True):
+            np.testing.assert_allclose(a, d, rtol=0, atol=1e-13 * np.abs(d).max() * 50)
+
+
+def test_winograd_bits() -> None:
+    """A result depends on its own image, whatever the batch, the layout and the threads."""
+    rng = np.random.default_rng(1)
+    x, w = _rows(rng, 5, 40, 10, 17), _rows(rng, 64, 40, 3, 3)
+    last = ts.permute_dims(ts.asarray(np.ascontiguousarray(x.numpy().transpose(0, 2, 3, 1))), (0, 3, 1, 2))
+    threads = ts.get_num_threads()
+    try:
+        with ts.conv_algorithm("winograd"):
+            y = ts.conv2d(x, w).numpy()
+            assert np.array_equal(ts.conv2d(last, w).numpy(), y)
+            assert np.array_equal(ts.conv2d(x[3:4], w).numpy(), y[3:4])
+            ts.set_num_threads(1)
+            assert np.array_equal(ts.conv2d(x, w).numpy(), y)
+    finally:
+        ts.set_num_threads(threads)
+
+
+def test_winograd_is_a_wish_of_one_thread() -> None:
+    rng = np.random.default_rng(2)
+    x, w, small = _rows(rng, 2, 32, 9, 9), _rows(rng, 32, 32, 3, 3), _rows(rng, 32, 31, 3, 3)
+    direct, other = ts.conv2d(x, w).numpy(), []
+    step = ts.jit(lambda x, w: ts.conv2d(x, w) + 1)
+    step(x, w), step(x, w)
+    with ts.conv_algorithm("winograd"):
+        assert np.array_equal(ts.conv2d(x, w, stride=2).numpy(), direct[:, :, ::2, ::2])
+        thread = threading.Thread(target=lambda: other.append(ts.conv2d(x, w).numpy()))
+        thread.start(), thread.join()
+        assert np.array_equal(other[0], direct)
+        fast = ts.conv2d(x, w).numpy()
+        assert not np.array_equal(fast, direct)
+        assert np.array_equal(step(x, w).numpy(), fast + 1)  # part of a recording's signature
+        few = ts.conv2d(x[:, :31], small).numpy()
+        with ts.conv_algorithm("direct"):
+            assert np.array_equal(ts.conv2d(x, w).numpy(), direct)
+            assert np.array_equal(ts.conv2d(x[:, :31], small).numpy(), few)
+    assert np.array_equal(ts.conv2d(x, w).numpy(), direct)
+    assert np.array_equal(step(x, w).numpy(), direct + 1)
+    with pytest.raises(
+        ValueError, match="conv_algorithm: algorithm must be 'direct' or 'winograd', got 'fft'"
+    ):
+        ts.conv_algorithm("fft")
+
+
+def test_winograd_not_finite() -> None:
+    """inf or NaN reaches every result that sees it, and at most the 4 x 4 tiles around."""
+    rng = np.random.default_rng(3)
+    x, w = _rows(rng, 1, 32, 16, 16).numpy().copy(), _rows(rng, 32, 32, 3, 3)
+    x[0, 5, 6, 9] = np.inf
+    with ts.conv_algorithm("winograd"):
+        bad = ~np.isfinite(ts.conv2d(ts.asarray(x), w, padding=1).numpy())
+    assert bad[:, :, 5:8, 8:11].all() and not bad[:, :, :4].any() and not bad[:, :, 8:].any()
+
+
+def test_narrow_layouts_agree() -> None:
+    """Depthwise, narrow groups and few outputs: the same bits for every layout, forward and backward."""
+    rng = np.random.default_rng(4)
+    core = ts._core.ops
+    for c, o, groups, stride in (
+        (37, 37, 37, 1),
+        (37, 37, 37, 2),
+        (24, 48, 12, 1),
+        (20, 3, 1, 1),
+        (9, 33, 1, 2),
+    ):
+        x, w = rng.standard_normal((2, c, 12, 31)), rng.standard_normal((o, c // groups, 3, 3))
+        dy = rng.standard_normal(ts.conv2d(ts.asarray(x), ts.asarray(w), None, stride, 1, 1, groups).shape)
+        options = (stride, 1, 1, groups)
+        results = []
+        for order in ((0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0)):
+            back = tuple(np.argsort(order))
+            a, d = (
+                ts.permute_dims(ts.asarray(np.ascontiguousarray(v.transpose(order))), back) for v in (x, dy)
+            )
+            results.append(
+                [
+                    ts.conv2d(a, ts.asarray(w), None, *options).numpy(),
+                    core.conv2d_input_backward(d, ts.asarray(w), x.shape, *options).numpy(),
+                    *(g.numpy() for g in core.conv2d_weight_backward(d, a, w.shape, *options)),
+                ]
+            )
+        for other in results[1:]:
+            assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))

@@ -23,10 +23,9 @@ void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation)
     k.y = y.as<T>(), k.ys = {y.strides[0], y.strides[1], y.strides[2], y.strides[3]};
     k.bias = bias ? bias.as<T>() : nullptr, k.bias_stride = bias ? bias.strides[0] : 0;
     k.relu = activation == Activation::relu;
-    if (k.C == 1 && k.O == 1 && k.G > 1)
-      depthwise(k);
-    else
-      correlate(k);
+    if (k.narrow() && depthwise(&k, 1)) return;
+    if (conv.algorithm == ConvAlgorithm::winograd && winograd(k)) return;
+    correlate(k);
   });
 }
 

@@ -44,13 +44,21 @@ Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std
 
 void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
+    Correlation<T> phases[kMaxPhases];
+    int count = 0;
+    const auto run = [&] {
+      if (count == 0 || (phases[0].narrow() && depthwise(phases, count))) return void(count = 0);
+      for (int i = 0; i < count; ++i)
+        if (!(conv.algorithm == ConvAlgorithm::winograd && winograd(phases[i]))) correlate(phases[i]);
+      count = 0;
+    };
     for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)
       for (std::int64_t pw = 0; pw < conv.stride[1]; ++pw) {
         const Phase fh =
             phase_of(ph, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
         const Phase fw =
             phase_of(pw, dx.shape[3], weight.shape[3], conv.stride[1], conv.padding[1], conv.dilation[1]);
-        Correlation<T> k;
+        Correlation<T>& k = phases[count++];
         k.N = dx.shape[0], k.G = conv.groups, k.C = weight.shape[0] / conv.groups, k.O = weight.shape[1];
         k.H = dy.shape[2], k.W = dy.shape[3], k.P = fh.size, k.Q = fw.size;
         k.step = {1, 1};
@@ -64,11 +72,9 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
         k.y = dx.as<T>() + ph * dx.strides[2] + pw * dx.strides[3];
         k.ys = {dx.strides[0], dx.strides[1], conv.stride[0] * dx.strides[2], conv.stride[1] * dx.strides[3]};
         k.bias = nullptr, k.bias_stride = 0, k.relu = false;
-        if (k.C == 1 && k.O == 1 && k.G > 1)
-          depthwise(k);
-        else
-          correlate(k);
+        if (count == kMaxPhases) run();
       }
+    run();
   });
 }
 

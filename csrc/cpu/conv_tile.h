@@ -41,6 +41,8 @@ struct Correlation {
   std::int64_t bias_stride;
   bool relu;
 
+  // Groups too narrow to fill a vector each. By shape alone: the sum of the two ways differs in its order.
+  bool narrow() const { return G > 1 && C > 0 && O > 0 && C <= 8 && O <= 8; }
   std::int64_t depth() const { return taps.h * taps.w * C; }
   // No tap of any pixel falls outside the image.
   bool inside() const {
@@ -56,8 +58,14 @@ struct Correlation {
 
 template <class T>
 void correlate(const Correlation<T>& c);
+// 3 x 3 by Winograd's algorithm; false, with nothing done, where shapes do not suit it.
 template <class T>
-void depthwise(const Correlation<T>& c);  // C = O = 1: a vector of groups at a time
+bool winograd(const Correlation<T>& c);
+// Narrow groups, a vector of the outputs of several at a time: correlations (the phases of one gradient) that
+// share N, G, C and O, computed together. False, with nothing done, where they do not fit the scratch.
+constexpr int kMaxPhases = 4;
+template <class T>
+bool depthwise(const Correlation<T>* parts, int count);
 // The weight gradient, with y = dy; false where a row does not fit the scratch.
 template <class T>
 bool depthwise_weight(const Correlation<T>& c, T* dw, T* dbias, std::int64_t dbias_stride);
@@ -170,9 +178,10 @@ class Prefetch {
     lines_ = ceil_div(rows_ * ceil_div(width_, 64), calls);
     column_ = 0;
   }
+  template <bool Write = false>
   TS_INLINE void step() {
     for (std::int64_t i = 0; i < lines_ && rows_ > 0; ++i) {
-      __builtin_prefetch(at_ + column_, 0, 2);
+      __builtin_prefetch(at_ + column_, Write, 2);
       column_ += 64;
       if (column_ >= width_) column_ = 0, at_ += row_, --rows_;
     }
@@ -194,13 +203,28 @@ constexpr int kTileRows = 5;
 #endif
 constexpr int kTileVectors = 2;
 template <class T>
+struct TileOut {
+  T* y;
+  std::int64_t pixel, jump, channel;  // strides: of a pixel, of half the pixels, of a channel
+  std::int64_t channels;              // of this panel
+  const T* bias;                      // padded to the panel, or null
+  bool relu;
+};
+// tile(x, pixel, jump, offsets, runs, panel, out): some pixels by one panel of filters, in correlate.cpp.
+template <class T>
+using TileFunction = void (*)(const T*, std::int64_t, std::int64_t, const std::int64_t*, Runs, const T*,
+                              const TileOut<T>&);
+template <class T>
+TileFunction<T> correlate_tile_of(int rows, int vectors);
+
+template <class T>
 constexpr int kPanel = kTileVectors * Vec<T>::width;  // output channels that share one pass
 
-// The sizes of [0, n) cut into the fewest tiles of at most kTileRows, as equal as can be.
+// The sizes of [0, n) cut into the fewest tiles of at most `most` rows, as equal as can be.
 struct Tiles {
   std::int64_t count, base, extra;  // the first `extra` tiles have base + 1 rows
-  TS_INLINE explicit Tiles(std::int64_t n)
-      : count(ceil_div(n, kTileRows)), base(count ? n / count : 0), extra(count ? n % count : 0) {}
+  TS_INLINE explicit Tiles(std::int64_t n, std::int64_t most = kTileRows)
+      : count(ceil_div(n, most)), base(count ? n / count : 0), extra(count ? n % count : 0) {}
   TS_INLINE int rows(std::int64_t tile) const { return static_cast<int>(base + (tile < extra)); }
 };
 

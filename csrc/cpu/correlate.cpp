@@ -12,15 +12,6 @@ namespace ts::cpu::TS_ISA {
 
 namespace {
 
-template <class T>
-struct TileOut {
-  T* y;
-  std::int64_t pixel, jump, channel;  // strides: of a pixel, of half the pixels, of a channel
-  std::int64_t channels;              // of this panel
-  const T* bias;                      // padded to the panel, or null
-  bool relu;
-};
-
 // Rows pixels x Vectors registers of output channels. Per step of the reduction: Vectors loads of weights,
 // Rows broadcasts of pixels, Rows * Vectors FMA. The second half of the pixels lies `jump` after the first:
 // further along the row, or on the next one. Row addresses are two bases and three multiples of the pixel
@@ -103,10 +94,6 @@ void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std
   }
 }
 
-template <class T>
-using TileFunction = void (*)(const T*, std::int64_t, std::int64_t, const std::int64_t*, Runs, const T*,
-                              const TileOut<T>&);
-
 template <class T, int Vectors>
 TileFunction<T> tile_of_rows(int rows) {
   switch (rows) {
@@ -131,6 +118,130 @@ TileFunction<T> tile_of_rows(int rows) {
     default:
       __builtin_unreachable();
   }
+}
+
+// Few output channels would leave most lanes of a vector empty: there the lanes are kLanes elements of the
+// reduction, element e of a run in lane e % kLanes, each lane a chain of its own over the window; the lanes
+// are then added as a fixed tree. On narrower registers the lanes go in several passes.
+template <class T>
+constexpr int kLanes = 64 / static_cast<int>(sizeof(T));
+constexpr std::int64_t kFewOutputs = 8, kDotOutputs = 4;  // outputs that take this way, and those of a panel
+#if defined(__AVX512F__)
+constexpr int kDotSums = 24;
+#else
+constexpr int kDotSums = 10;
+#endif
+constexpr int dot_rows(int outputs) { return kDotSums / outputs < 14 ? kDotSums / outputs : 14; }
+
+template <class T, int Rows, int Outputs>
+void dot_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets, Runs runs,
+              const T* w, const TileOut<T>& out) {
+  using V = Vec<T>;
+  constexpr int W = V::width, L = kLanes<T>, kHalf = (Rows + 1) / 2, kSums = Rows * Outputs;
+  constexpr int kPadded = (kSums + W - 1) / W * W;
+  alignas(64) T lanes[kSums][L];
+  alignas(64) T sums[kPadded];
+  std::int64_t ld = pixel * static_cast<std::int64_t>(sizeof(T)), ld3 = 3 * ld, ld5 = 5 * ld;
+  const std::int64_t high_offset = jump * static_cast<std::int64_t>(sizeof(T));
+  // Lanes [l, l + W) of all sums.
+  for (int l = 0; l < L; l += W) {
+    V acc[Rows][Outputs];
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int o = 0; o < Outputs; ++o) acc[r][o] = V(T(0));
+    const T* panel = w + l;
+    for (std::int64_t run = 0; run < runs.count; ++run) {
+      const char* low = reinterpret_cast<const char*>(x + offsets[run] + l);
+      const auto step = [&](auto load) __attribute__((always_inline)) {
+        const char* high = low + high_offset;
+        asm("" : "+r"(ld), "+r"(ld3), "+r"(ld5));
+        V b[Outputs];
+#pragma GCC unroll 4
+        for (int o = 0; o < Outputs; ++o) b[o] = V::load(panel + o * L);
+#pragma GCC unroll 16
+        for (int r = 0; r < Rows; ++r) {
+          const char* base = r < kHalf ? low : high;
+          const int i = r % kHalf;
+          const char* at = i == 0   ? base
+                           : i == 1 ? base + ld
+                           : i == 2 ? base + 2 * ld
+                           : i == 3 ? base + ld3
+                           : i == 4 ? base + 4 * ld
+                           : i == 5 ? base + ld5
+                                    : base + 2 * ld3;
+          const V a = load(reinterpret_cast<const T*>(at));
+#pragma GCC unroll 4
+          for (int o = 0; o < Outputs; ++o) acc[r][o] = fma(a, b[o], acc[r][o]);
+        }
+      };
+      std::int64_t e = runs.length;
+      for (; e >= L; e -= L, low += L * sizeof(T), panel += Outputs * L)
+        step([](const T* p) __attribute__((always_inline)) { return V::load(p); });
+      if (e > 0) {
+        const std::int64_t left = least(W, most(0, e - l));
+        step([left](const T* p) __attribute__((always_inline)) { return V::load_partial(p, left); });
+        panel += Outputs * L;
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int o = 0; o < Outputs; ++o) acc[r][o].store(lanes[r * Outputs + o] + l);
+  }
+  // The tree: halves onto halves, down to one register of each sum; then a square of registers at a time.
+  for (int half = L / 2; half >= W; half /= 2)
+    for (int i = 0; i < kSums; ++i)
+      for (int l = 0; l < half; l += W)
+        (V::load(lanes[i] + l) + V::load(lanes[i] + half + l)).store(lanes[i] + l);
+  for (int i = 0; i < kPadded; i += W) {
+    V v[W];
+#pragma GCC unroll 16
+    for (int j = 0; j < W; ++j) v[j] = i + j < kSums ? V::load(lanes[i + j]) : V(T(0));
+    transpose<T>(v);
+#pragma GCC unroll 4
+    for (int half = W / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+      for (int j = 0; j < half; ++j) v[j] = v[j] + v[j + half];
+    v[0].store(sums + i);
+  }
+  for (int o = 0; o < Outputs; ++o) {
+    if (o >= out.channels) break;
+    for (int r = 0; r < Rows; ++r) {
+      T sum = sums[r * Outputs + o];
+      if (out.bias) sum += out.bias[o];
+      if (out.relu && sum < T(0)) sum = T(0);
+      out.y[r / kHalf * out.jump + r % kHalf * out.pixel + o * out.channel] = sum;
+    }
+  }
+}
+
+template <class T, int Outputs, int Rows = dot_rows(Outputs)>
+TileFunction<T> dot_tile_of(int rows) {
+  if constexpr (Rows > 1)
+    if (rows < Rows) return dot_tile_of<T, Outputs, Rows - 1>(rows);
+  return dot_tile<T, Rows, Outputs>;
+}
+template <class T>
+TileFunction<T> dot_tile_of(int rows, std::int64_t outputs) {
+  return outputs == 1   ? dot_tile_of<T, 1>(rows)
+         : outputs == 2 ? dot_tile_of<T, 2>(rows)
+         : outputs == 3 ? dot_tile_of<T, 3>(rows)
+                        : dot_tile_of<T, 4>(rows);
+}
+
+// Filters to [run][step of kLanes][output][lane], zeros past a run's end.
+template <class T>
+void pack_dot(const Correlation<T>& k, const T* w, std::int64_t outputs, Runs runs, T* to) {
+  constexpr std::int64_t L = kLanes<T>;
+  const std::int64_t per_row = runs.count / k.taps.h;
+  for (std::int64_t run = 0; run < runs.count; ++run)
+    for (std::int64_t e = 0; e < round_up(runs.length, L); ++e) {
+      const std::int64_t j = run % per_row + e / k.C, c = e % k.C;
+      const T* from = w + run / per_row * k.ws.h + j * k.ws.w + c * k.wc;
+      T* at = to + (run * round_up(runs.length, L) + e / L * L) * outputs + e % L;
+      for (std::int64_t o = 0; o < outputs; ++o) at[o * L] = e < runs.length ? from[o * k.wo] : T(0);
+    }
 }
 
 // For windows or rows too large for the scratch: the definition, element by element, in the same order.
@@ -159,10 +270,36 @@ void correlate_directly(const Correlation<T>& k) {
   });
 }
 
+// The scratch holds a band and a panel of few outputs.
+template <class T>
+bool dot_fits(const Correlation<T>& k) {
+  constexpr std::int64_t size = sizeof(T), L = kLanes<T>;
+  const std::int64_t taps = k.taps.h * k.taps.w;
+  return k.band_cols() <= kBandBytes / (k.C * size) / k.band_rows(1) &&
+         taps * 8 + (1 + taps * round_up(k.C, L)) * kDotOutputs * L * size <= kSharedBytes / 2;
+}
+
+// No taps at all: zeros.
+template <class T>
+void clear(const Correlation<T>& k) {
+  const std::int64_t channels = k.G * k.O, rows = most(1, (std::int64_t{1} << 15) / (k.Q * channels));
+  parallel_ranges(k.N * k.P, rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row)
+      for (std::int64_t q = 0; q < k.Q; ++q) {
+        T* const y = k.y + row / k.P * k.ys.n + row % k.P * k.ys.h + q * k.ys.w;
+        if (k.ys.c == 1)
+          std::memset(y, 0, static_cast<std::size_t>(channels) * sizeof(T));
+        else
+          for (std::int64_t c = 0; c < channels; ++c) y[c * k.ys.c] = T(0);
+      }
+  });
+}
+
 // A product of 1 x 1 taps sees no rows and no images: joins them where memory allows.
 template <class T>
 void join_pixels(Correlation<T>& k) {
   if (k.taps.h != 1 || k.taps.w != 1 || k.first.h != 0 || k.first.w != 0) return;
+  if (k.C > 1 && k.xs.c != 1) return;  // it is copied, a band at a time
   if (k.step.h != 1 || k.step.w != 1 || k.P != k.H || k.Q != k.W) return;
   if (k.xs.h == k.W * k.xs.w && k.ys.h == k.Q * k.ys.w) {
     k.W = k.Q = k.H * k.W;
@@ -216,23 +353,32 @@ void correlate(const Correlation<T>& given) {
   if (k.N == 0 || k.G == 0 || k.O == 0 || k.P <= 0 || k.Q <= 0) return;
   join_pixels(k);
   const std::int64_t K = k.depth(), width = Vec<T>::width;
-  const bool copies = K > 0 && !(k.inside() && (k.xs.c == 1 || k.C == 1));
+  if (K == 0 && !k.bias) return clear(k);
+  // By shape alone, and so are the runs: the lane of an element is its place in its run.
+  const bool dot = k.O <= kFewOutputs && k.C >= kFewOutputs && dot_fits(given);
+  const bool copies = K > 0 && !(k.inside() && (k.xs.c == 1 || k.C == 1) &&
+                                 !(dot && k.taps.w > 1 && k.spread.w == 1 && k.xs.w != k.C));
+  const std::int64_t outputs = dot ? least(kDotOutputs, k.O) : kPanel<T>;  // of a panel
+  const std::int64_t tile_rows = dot ? dot_rows(static_cast<int>(outputs)) : kTileRows;
   const std::int64_t cols = copies ? k.band_cols() : 0;
 
   // The shared scratch: offsets of the runs, then as many panels as fit, each its bias and its weights.
-  const std::int64_t panels = ceil_div(k.O, kPanel<T>), all_panels = k.G * panels;
+  const std::int64_t panels = ceil_div(k.O, outputs), all_panels = k.G * panels;
   std::int64_t* const offsets = shared_scratch<std::int64_t>();
   const std::int64_t offset_bytes = round_up(k.taps.h * k.taps.w * 8, 64);
-  const std::int64_t panel_size = (K + 1) * kPanel<T>, size = static_cast<std::int64_t>(sizeof(T));
+  const Runs runs =
+      K == 0 ? Runs{0, 0}
+             : window_runs(k.taps, k.spread, k.C, copies ? cols * k.C : k.xs.h, copies ? k.C : k.xs.w,
+                           offset_bytes > kSharedBytes / 2 ? nullptr : offsets);
+  const std::int64_t depth = dot ? runs.count * round_up(runs.length, kLanes<T>) : K;
+  const std::int64_t panel_size = (dot ? kLanes<T> : outputs) + depth * outputs,
+                     size = static_cast<std::int64_t>(sizeof(T));
   T* const packed = reinterpret_cast<T*>(shared_scratch<char>() + offset_bytes);
   const std::int64_t fitting = least(all_panels, (kSharedBytes - offset_bytes) / (panel_size * size));
   const std::int64_t bands_fit = copies ? kBandBytes / (cols * k.C * size) : 0;  // rows of x
   if (offset_bytes > kSharedBytes / 2 || fitting < 1 || (copies && k.band_rows(1) > bands_fit))
     return correlate_directly(k);
   const Cut cut(k, fitting, panel_size * size, copies ? 1 + (bands_fit - k.band_rows(1)) / k.step.h : k.P);
-  const Runs runs = K == 0 ? Runs{0, 0}
-                           : window_runs(k.taps, k.spread, k.C, copies ? cols * k.C : k.xs.h,
-                                         copies ? k.C : k.xs.w, offsets);
   // Rows of taps above or below the image are left out. (Narrow images compute them: their rows go in pairs.)
   const bool skips = k.Q > 7 && K > 0;
   const std::int64_t runs_per_row = K == 0 ? 0 : runs.count / k.taps.h;
@@ -242,12 +388,13 @@ void correlate(const Correlation<T>& given) {
     const auto panel_at = [&](std::int64_t panel) { return packed + (panel - panel0) * panel_size; };
     const auto pack = [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t panel = panel0 + begin; panel < panel0 + end; ++panel) {
-        const std::int64_t g = panel / panels, o = panel % panels * kPanel<T>,
-                           count = least(kPanel<T>, k.O - o);
+        const std::int64_t g = panel / panels, o = panel % panels * outputs, count = least(outputs, k.O - o);
         T* dst = panel_at(panel);
-        for (std::int64_t l = 0; l < kPanel<T>; ++l)
+        for (std::int64_t l = 0; l < outputs; ++l)
           dst[l] = k.bias && l < count ? k.bias[(g * k.O + o + l) * k.bias_stride] : T(0);
-        if (K > 0)
+        if (K > 0 && dot)
+          pack_dot(k, k.w + g * k.wg + o * k.wo, count, runs, dst + kLanes<T>);
+        else if (K > 0)
           pack_filters(k, k.w + g * k.wg + o * k.wo, count, count <= width ? width : kPanel<T>,
                        dst + kPanel<T>);
       }
@@ -262,8 +409,8 @@ void correlate(const Correlation<T>& given) {
                          p1 = least(k.P, p0 + cut.band_rows);
       const std::int64_t n0 = place / cut.blocks / cut.bands * cut.images, n1 = least(k.N, n0 + cut.images);
       const std::int64_t h0 = p0 * k.step.h + k.first.h, h1 = h0 + k.band_rows(p1 - p0);
-      const Tiles tiles(q1 - q0);
-      const bool pairs = !skips && 2 * (q1 - q0) <= kTileRows;
+      const Tiles tiles(q1 - q0, tile_rows);
+      const bool pairs = !skips && 2 * (q1 - q0) <= tile_rows;
       for (std::int64_t n = n0; n < n1; ++n) {
         Prefetch next;
         if (n + 1 < n1)
@@ -271,8 +418,11 @@ void correlate(const Correlation<T>& given) {
                      (end - begin) * (p1 - p0) * tiles.count);
         std::int64_t copied = -1;  // the group whose channels are in the band
         for (std::int64_t panel = begin; panel < end; ++panel) {
-          const std::int64_t g = panel / panels, o = panel % panels * kPanel<T>,
-                             count = least(kPanel<T>, k.O - o);
+          const std::int64_t g = panel / panels, o = panel % panels * outputs,
+                             count = least(outputs, k.O - o);
+          const std::int64_t step = dot              ? count
+                                    : count <= width ? width
+                                                     : kPanel<T>;  // of the packed filters
           const T* source = k.x + n * k.xs.n + g * k.C * k.xs.c;
           Band<T> x{source + h0 * k.xs.h + k.first.w * k.xs.w, k.xs.h, k.xs.w};
           if (copies) {
@@ -281,7 +431,7 @@ void correlate(const Correlation<T>& given) {
               copy_band(source, k.xs, k.H, k.W, k.C, h0, h1 - h0, k.first.w, cols, k.C, band_scratch<T>());
             copied = g;
           }
-          const T* const weights = panel_at(panel) + kPanel<T>;
+          const T* const weights = panel_at(panel) + (dot ? kLanes<T> : kPanel<T>);
           TileOut<T> out{nullptr, k.ys.w, 0, k.ys.c, count, k.bias ? panel_at(panel) : nullptr, k.relu};
           for (std::int64_t p = p0; p < p1;) {
             const std::int64_t at = p * k.step.h + k.first.h;
@@ -291,7 +441,7 @@ void correlate(const Correlation<T>& given) {
             const Runs rows{(i1 - i0) * runs_per_row, runs.length};
             const std::int64_t* const from = offsets + i0 * runs_per_row;
             const T* const w =
-                weights + i0 * runs_per_row * runs.length * (count <= width ? width : kPanel<T>);
+                weights + i0 * runs_per_row * (dot ? round_up(runs.length, kLanes<T>) : runs.length) * step;
             const T* row = x.data + (p - p0) * k.step.h * x.row;
             T* y = k.y + n * k.ys.n + (g * k.O + o) * k.ys.c + p * k.ys.h;
             const std::int64_t pixel = k.step.w * x.pixel;
@@ -299,8 +449,9 @@ void correlate(const Correlation<T>& given) {
             std::int64_t q = q0;
             for (std::int64_t t = 0; t < tiles.count; ++t) {
               const int height = pair ? 2 * tiles.rows(t) : tiles.rows(t), half = (height + 1) / 2;
-              const TileFunction<T> tile =
-                  count <= width ? tile_of_rows<T, 1>(height) : tile_of_rows<T, 2>(height);
+              const TileFunction<T> tile = dot              ? dot_tile_of<T>(height, count)
+                                           : count <= width ? tile_of_rows<T, 1>(height)
+                                                            : tile_of_rows<T, 2>(height);
               out.y = y + q * k.ys.w;
               out.jump = pair ? k.ys.h : half * k.ys.w;
               tile(row + q * pixel, pixel, pair ? k.step.h * x.row : half * pixel, from, rows, w, out);
@@ -314,6 +465,13 @@ void correlate(const Correlation<T>& given) {
     });
   }
 }
+
+template <class T>
+TileFunction<T> correlate_tile_of(int rows, int vectors) {
+  return vectors == 1 ? tile_of_rows<T, 1>(rows) : tile_of_rows<T, 2>(rows);
+}
+template TileFunction<float> correlate_tile_of(int, int);
+template TileFunction<double> correlate_tile_of(int, int);
 
 template void correlate(const Correlation<float>&);
 template void correlate(const Correlation<double>&);

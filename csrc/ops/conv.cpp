@@ -8,6 +8,8 @@ namespace ts::ops {
 
 namespace {
 
+constinit thread_local ConvAlgorithm g_algorithm = ConvAlgorithm::direct;
+
 Conv2d read_options(const char* operation, const Shape& stride, const Shape& padding, const Shape& dilation,
                     std::int64_t groups) {
   Conv2d conv;
@@ -17,6 +19,7 @@ Conv2d read_options(const char* operation, const Shape& stride, const Shape& pad
   if (groups < 1) value_error(operation, ": groups must be >= 1, got ", groups);
   if (groups > 0x7fffffff) value_error(operation, ": groups must be < 2**31, got ", groups);
   conv.groups = groups;
+  conv.algorithm = g_algorithm;
   return conv;
 }
 
@@ -74,6 +77,15 @@ Shape batch_shape(const char* operation, const Shape& shape) {
 }
 
 }  // namespace
+
+const char* conv_algorithm() { return g_algorithm == ConvAlgorithm::winograd ? "winograd" : "direct"; }
+const char* set_conv_algorithm(const std::string& name) {
+  if (name != "direct" && name != "winograd")
+    value_error("conv_algorithm: algorithm must be 'direct' or 'winograd', got '", name, "'");
+  const char* const before = conv_algorithm();
+  g_algorithm = name == "winograd" ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  return before;
+}
 
 Array conv2d(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
              const Shape& padding, const Shape& dilation, std::int64_t groups) {

@@ -1,11 +1,17 @@
 // 2-D convolution and its gradients. x (N, C, H, W) or (C, H, W); weight (O, C / groups, KH, KW); bias (O).
 #pragma once
 
+#include <string>
 #include <tuple>
 
 #include "ops/check.h"
 
 namespace ts::ops {
+
+// Which algorithm this thread's convolutions use where they can: "direct" or "winograd". Returns the one
+// before; ValueError for another name.
+const char* set_conv_algorithm(const std::string& name);
+const char* conv_algorithm();
 
 // stride, padding and dilation are one integer or (height, width).
 Array conv2d(const Array& x, const Array& weight, const Array& bias, const Shape& stride,

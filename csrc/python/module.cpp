@@ -4,6 +4,7 @@
 #include "core/allocator.h"
 #include "core/dispatch.h"
 #include "core/threads.h"
+#include "ops/conv.h"
 #include "python/accelerator.h"
 #include "python/autograd.h"
 #include "python/bindings.h"
@@ -207,6 +208,9 @@ PYBIND11_MODULE(_core, m) {
         [] { return py::reinterpret_steal<py::object>(dtype_object(default_float()).release()); });
   m.def("set_default_dtype",
         [](py::object d) { set_default_float(dtype_from("set_default_dtype", d.ptr())); });
+
+  m.def("set_conv_algorithm", &ops::set_conv_algorithm,
+        "For this thread: \"direct\" or \"winograd\"; the one before.");
 
   m.def(
       "simd_level", [] { return py::make_tuple(simd_level().name, simd_level().reason); },

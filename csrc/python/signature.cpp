@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "ops/conv.h"
 #include "ops/operand.h"
 #include "python/autograd.h"
 #include "python/convert.h"
@@ -115,6 +116,7 @@ class Signer {
 Signature sign(PyObject* args, PyObject* kwargs) {
   Signer signer;
   signer.s.key += static_cast<char>(g_grad_enabled | g_autocast << 1);
+  signer.s.key += *ops::conv_algorithm();
   signer.raw(default_float());
   const Py_ssize_t count = PyTuple_GET_SIZE(args);
   signer.raw(count);

@@ -47,13 +47,13 @@ def case(
     padding: tuple[int, int] = (0, 0),
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
-    large: bool = False,
+    large: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> Case:
     def op(x: Any, w: Any, b: Any) -> Any:
         return ts.conv2d(x, w, b, stride, padding, dilation, groups)
 
     inputs = [normal(*x), normal(*w), normal(w[0])]
-    big = [normal(8, 16, 30, 29), normal(24, 16, 3, 3), normal(24)] if large else None
+    big = [normal(*large[0]), normal(*large[1]), normal(large[1][0])] if large else None
     return Case(
         f"conv2d {name}",
         op,
@@ -177,9 +177,41 @@ OTHERS = [
     other("conv_transpose3d", (1, 2, 2, 3, 2), (2, 1, 3, 2, 2), (2, 1, 2), (1, 0, 1), (1, 2, 1), groups=2, extra=(1, 0, 1)),
 ]  # fmt: skip
 
+
+def by_winograd(name: str, run: Callable[..., Any], expected: Callable[..., Any], *inputs: Any) -> Case:
+    """Many channels: values and bits here; gradients and errors in test_conv.py."""
+
+    def op(*arguments: Any) -> Any:
+        with ts.conv_algorithm("winograd"):
+            return run(*arguments)
+
+    return Case(
+        f"{name} winograd", op, expected, [normal(*shape) for shape in inputs], scale=300.0, gradient=False
+    )
+
+
+def _flipped(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return reference((1, 1), (2, 2), (1, 1), 1)(dy, w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+
+
 CASES = [
     *OTHERS,
-    case("plain", (1, 2, 4, 3), (3, 2, 2, 2), large=True),
+    by_winograd(
+        "conv2d",
+        lambda x, w, b: ts.conv2d(x, w, b, padding=1),
+        reference((1, 1), (1, 1), (1, 1), 1),
+        (3, 35, 9, 14),
+        (33, 35, 3, 3),
+        (33,),
+    ),
+    by_winograd(
+        "conv2d_input_backward",
+        lambda dy, w: ts._core.ops.conv2d_input_backward(dy, w, (2, 32, 8, 13)),
+        _flipped,
+        (2, 40, 6, 11),
+        (40, 32, 3, 3),
+    ),
+    case("plain", (1, 2, 4, 3), (3, 2, 2, 2), large=((8, 16, 30, 29), (24, 16, 3, 3))),
     case("one channel", (2, 1, 4, 3), (4, 1, 3, 3), padding=(1, 1)),
     case("padding", (1, 2, 3, 4), (2, 2, 3, 3), padding=(1, 2)),
     case("stride", (1, 2, 5, 4), (2, 2, 2, 2), stride=(2, 1)),
@@ -187,6 +219,28 @@ CASES = [
     case("dilation", (1, 1, 5, 4), (2, 1, 2, 2), dilation=(2, 3)),
     case("groups", (1, 4, 3, 2), (4, 2, 2, 2), groups=2),
     case("depthwise", (1, 4, 3, 2), (4, 1, 2, 2), groups=4),
+    case(
+        "depthwise 3x3",
+        (1, 3, 3, 9),
+        (3, 1, 3, 3),
+        padding=(1, 1),
+        groups=3,
+        large=((3, 3, 19, 75), (3, 1, 3, 3)),
+    ),
+    case("depthwise 5x5 stride", (2, 2, 5, 4), (2, 1, 5, 5), stride=(2, 2), padding=(2, 2), groups=2),
+    case("depthwise wide stride", (1, 2, 4, 7), (2, 1, 2, 3), stride=(2, 3), dilation=(1, 2), groups=2),
+    case(
+        "narrow groups",
+        (1, 6, 3, 2),
+        (9, 2, 2, 2),
+        padding=(1, 0),
+        groups=3,
+        large=((3, 6, 17, 21), (9, 2, 3, 3)),
+    ),
+    case("multiplied channels", (1, 3, 3, 3), (6, 1, 3, 2), groups=3),
+    case("few outputs", (1, 9, 3, 3), (3, 9, 2, 2), padding=(1, 1), large=((4, 9, 20, 37), (3, 9, 3, 3))),
+    case("few outputs spread", (1, 8, 4, 3), (5, 8, 2, 2), stride=(1, 2), dilation=(2, 1)),
+    case("few inputs of many", (1, 2, 3, 3), (10, 2, 2, 2), padding=(1, 1)),
     case("1x1", (2, 3, 2, 2), (4, 3, 1, 1)),
     Case(
         "conv2d_relu",

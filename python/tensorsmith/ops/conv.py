@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from contextlib import ContextDecorator
 from typing import Any
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
 __all__ = [
-    "conv1d", "conv2d", "conv2d_relu", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "conv1d", "conv2d", "conv2d_relu", "conv3d", "conv_algorithm", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d",
 ]  # fmt: skip
+
+
+class conv_algorithm(ContextDecorator):
+    """Which algorithm this thread's convolutions use, in a `with` block or decorated function.
+
+    algorithm: "direct", the default: sums of products in the order of the filter.
+               "winograd": 3 x 3 filters of stride 1, dilation 1 and at least 32 channels in and out of a group, on
+               results of at least 5 x 5 pixels, go by Winograd's F(4 x 4, 3 x 3), forward and for the gradient of the
+               input: a quarter of the multiplications and about 2.5 times the rounding error (docs/kernels/conv.md).
+               An inf or NaN in x spreads over the tiles of 4 x 4 results that see it. Everything else stays direct.
+
+    A gradient is computed by the algorithm in force when `backward` runs. Both give the same bits for any number of
+    threads, batch and position. ValueError for another name.
+    """
+
+    def __init__(self, algorithm: str) -> None:
+        _core.set_conv_algorithm(_core.set_conv_algorithm(algorithm))  # refuses a wrong name here
+        self.algorithm = algorithm
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        self._before.append(_core.set_conv_algorithm(self.algorithm))
+
+    def __exit__(self, *exc: object) -> None:
+        _core.set_conv_algorithm(self._before.pop())
+
 
 _OPTIONS = """
     x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
@@ -348,18 +377,22 @@ def conv_transpose3d(
     images = core.reshape(core.permute_dims(full, (0, 2, 1, 3, 4)), (n * depth, c, h, w))
     shape = (n * depth, groups * taps * each, *extents[1:])
     slices = core.conv2d_input_backward(images, _by_depth(weight, groups), shape, s[1:], p[1:], d[1:], groups)
-    # Slice `tap` of x's depth i belongs to depth i * stride + tap * dilation.
+    # Slice `tap` of x's depth i belongs to depth i * stride + tap * dilation. Channels stay last.
     slices = core.reshape(slices, (n, depth, groups, taps, each, *extents[1:]))
     slices = core.reshape(
-        core.permute_dims(slices, (0, 2, 4, 1, 3, 5, 6)), (n, groups * each, -1, *extents[1:])
+        core.permute_dims(slices, (0, 1, 3, 5, 6, 2, 4)), (n, -1, *extents[1:], groups * each)
     )
-    place = core.arange(depth)[:, None] * s[0] + core.arange(taps) * d[0]
     deep = max((depth - 1) * s[0] + (taps - 1) * d[0] + 1, p[0] + extents[0])
-    y = core.index_add(
-        core.zeros((n, groups * each, deep, *extents[1:]), dtype=x.dtype),
-        2,
-        core.reshape(place, (-1,)),
-        slices,
-    )
+    if taps == s[0] and (taps == 1 or d[0] == 1) and deep == depth * taps:  # each in its place
+        y = slices
+    else:
+        place = core.arange(depth)[:, None] * s[0] + core.arange(taps) * d[0]
+        y = core.index_add(
+            core.zeros((n, deep, *extents[1:], groups * each), dtype=x.dtype),
+            1,
+            core.reshape(place, (-1,)),
+            slices,
+        )
+    y = core.permute_dims(y, (0, 4, 1, 2, 3))
     y = _with_bias(y[:, :, p[0] : p[0] + extents[0]], bias)
     return y if x.ndim == 5 else core.squeeze(y, 0)

@@ -28,6 +28,7 @@ KERNELS_SEE = {
     "core/view.h",
     "core/threads.h",
     "core/backend.h",
+    "core/conv_algorithm.h",
     "core/kernels.def",
 }
 # Headers of the standard library without code that the linker could share between levels.

@@ -16,10 +16,8 @@ enum class Bf16Engine : std::uint8_t { float32, avx512_bf16, amx };
 
 enum class Combine : std::uint8_t { product, maximum, minimum };
 
-enum class ConvAlgorithm : std::int64_t { direct, winograd };
 struct Conv2d {
   std::int64_t stride[2], padding[2], dilation[2], groups;
-  ConvAlgorithm algorithm;  // a wish: winograd serves 3 x 3 filters of many channels
 };
 struct Pool2d {
   std::int64_t kernel[2], stride[2], padding[2], dilation[2];

@@ -2,12 +2,14 @@
 //
 //   y[n, o, p, q] = act(bias[o] + sum over kh, kw, c of
 //                       x[n, c, p * stride + kh * dilation - padding, ...] * w[o, c, kh, kw])
+#include "core/conv_algorithm.h"
 #include "cpu/conv_tile.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
 
 void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation) {
+  const bool fast = conv_algorithm() == ConvAlgorithm::winograd;
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     Correlation<T> k;
     k.N = x.shape[0], k.G = conv.groups, k.C = weight.shape[1],
@@ -24,7 +26,7 @@ void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation)
     k.bias = bias ? bias.as<T>() : nullptr, k.bias_stride = bias ? bias.strides[0] : 0;
     k.relu = activation == Activation::relu;
     if (k.narrow() && depthwise(&k, 1)) return;
-    if (conv.algorithm == ConvAlgorithm::winograd && winograd(k)) return;
+    if (fast && winograd(k)) return;
     correlate(k);
   });
 }

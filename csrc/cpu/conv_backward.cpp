@@ -6,6 +6,7 @@
 //
 // Rows h = phase + stride * i meet the same taps at constant offsets, so every phase is a correlation of
 // stride 1.
+#include "core/conv_algorithm.h"
 #include "cpu/conv_tile.h"
 #include "cpu/types.h"
 
@@ -43,13 +44,14 @@ Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std
 }  // namespace
 
 void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
+  const bool fast = conv_algorithm() == ConvAlgorithm::winograd;
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
     Correlation<T> phases[kMaxPhases];
     int count = 0;
     const auto run = [&] {
       if (count == 0 || (phases[0].narrow() && depthwise(phases, count))) return void(count = 0);
       for (int i = 0; i < count; ++i)
-        if (!(conv.algorithm == ConvAlgorithm::winograd && winograd(phases[i]))) correlate(phases[i]);
+        if (!(fast && winograd(phases[i]))) correlate(phases[i]);
       count = 0;
     };
     for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)

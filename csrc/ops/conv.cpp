@@ -1,14 +1,13 @@
 // 2-D convolution and its gradients: check, allocate channels last beneath (N, C, H, W), launch.
 #include "ops/conv.h"
 
+#include "core/conv_algorithm.h"
 #include "core/launch.h"
 #include "ops/window.h"
 
 namespace ts::ops {
 
 namespace {
-
-constinit thread_local ConvAlgorithm g_algorithm = ConvAlgorithm::direct;
 
 Conv2d read_options(const char* operation, const Shape& stride, const Shape& padding, const Shape& dilation,
                     std::int64_t groups) {
@@ -19,7 +18,6 @@ Conv2d read_options(const char* operation, const Shape& stride, const Shape& pad
   if (groups < 1) value_error(operation, ": groups must be >= 1, got ", groups);
   if (groups > 0x7fffffff) value_error(operation, ": groups must be < 2**31, got ", groups);
   conv.groups = groups;
-  conv.algorithm = g_algorithm;
   return conv;
 }
 
@@ -78,12 +76,14 @@ Shape batch_shape(const char* operation, const Shape& shape) {
 
 }  // namespace
 
-const char* conv_algorithm() { return g_algorithm == ConvAlgorithm::winograd ? "winograd" : "direct"; }
+const char* conv_algorithm_name() {
+  return conv_algorithm() == ConvAlgorithm::winograd ? "winograd" : "direct";
+}
 const char* set_conv_algorithm(const std::string& name) {
   if (name != "direct" && name != "winograd")
     value_error("conv_algorithm: algorithm must be 'direct' or 'winograd', got '", name, "'");
-  const char* const before = conv_algorithm();
-  g_algorithm = name == "winograd" ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  const char* const before = conv_algorithm_name();
+  ts::set_conv_algorithm(name == "winograd" ? ConvAlgorithm::winograd : ConvAlgorithm::direct);
   return before;
 }
 

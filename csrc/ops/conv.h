@@ -11,7 +11,7 @@ namespace ts::ops {
 // Which algorithm this thread's convolutions use where they can: "direct" or "winograd". Returns the one
 // before; ValueError for another name.
 const char* set_conv_algorithm(const std::string& name);
-const char* conv_algorithm();
+const char* conv_algorithm_name();
 
 // stride, padding and dilation are one integer or (height, width).
 Array conv2d(const Array& x, const Array& weight, const Array& bias, const Shape& stride,

@@ -116,7 +116,7 @@ class Signer {
 Signature sign(PyObject* args, PyObject* kwargs) {
   Signer signer;
   signer.s.key += static_cast<char>(g_grad_enabled | g_autocast << 1);
-  signer.s.key += *ops::conv_algorithm();
+  signer.s.key += *ops::conv_algorithm_name();
   signer.raw(default_float());
   const Py_ssize_t count = PyTuple_GET_SIZE(args);
   signer.raw(count);

@@ -1,0 +1,15 @@
+// The algorithm that this thread wishes for its convolutions: winograd serves 3 x 3 filters of many channels.
+//
+// Safe to include from every SIMD level: declarations only. A kernel asks once, on the thread that launched
+// it.
+#pragma once
+
+#include <cstdint>
+
+namespace ts {
+
+enum class ConvAlgorithm : std::uint8_t { direct, winograd };
+ConvAlgorithm conv_algorithm();
+void set_conv_algorithm(ConvAlgorithm algorithm);
+
+}  // namespace ts

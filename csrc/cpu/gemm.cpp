@@ -23,7 +23,7 @@ namespace {
 template <class T>
 bool worth_packing_a(Matrix<const T> a, std::int64_t m, std::int64_t n, std::int64_t k) {
   constexpr std::int64_t size = sizeof(T);
-  if (m < 4 || n <= 64 || m * k * size <= 32 * 1024 || kMaxRows * k * size > kPackedA) return false;
+  if (m < 4 || n <= 64 || m * k * size <= kLittleA || kMaxRows * k * size > kPackedA) return false;
   return a.col != 1;
 }
 template <class T>
@@ -162,8 +162,10 @@ void gemm_floating(In a, In b, In bias, Out c, Activation activation) {
     p.m *= p.matrices;
     p.matrices = 1;
   }
-  // Vectors run along the rows of C; where only its columns have unit stride, along those.
-  if ((p.c.col != 1 && p.c.row == 1 && p.m > 1) || (p.n == 1 && p.m > 1)) p.transpose();
+  // Vectors run along the rows of C; where only its columns have unit stride, along those. Also where its
+  // rows would not fill one vector, and those of A' can be read instead: C is then written by elements.
+  const bool narrow = p.n < Vec<T>::width && p.m >= 4 * Vec<T>::width && p.a.row == 1 && p.a.col != 1;
+  if ((p.c.col != 1 && p.c.row == 1 && p.m > 1) || (p.n == 1 && p.m > 1) || narrow) p.transpose();
   p.elementwise = (p.c.col != 1 && p.n > 1) || (p.bias.p && p.bias.col != 0 && p.bias.col != 1 && p.n > 1);
   if (p.n == 1) p.bias.col = 1;
   p.run();

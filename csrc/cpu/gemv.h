@@ -51,17 +51,22 @@ template <class T, int MR>
 }
 
 // The next `steps` k of W columns of B (`lanes` of them exist, `column` apart): acc[i] += a[i, k] b[k, :].
-// The square is transposed in registers, so that lanes are columns and k stays in order.
-template <class T, int MR, bool Whole>
+// The square is transposed on its way into registers, so that lanes are columns and k stays in order. With
+// Whole, steps and lanes are W; with Apart, columns do not collide.
+template <class T, int MR, bool Whole, bool Apart>
 TS_INLINE void square_of_columns(std::int64_t steps, const T* a, std::int64_t a_row, std::int64_t a_depth,
                                  const T* b, std::int64_t column, std::int64_t lanes, Vec<T>* acc) {
   constexpr int W = Vec<T>::width;
   Vec<T> r[W];
-  unroll<W>([&]<int x>() TS_LAMBDA {
-    r[x] = Whole ? Vec<T>::load(b) : load_lanes(b, Lanes<T>(steps));
-    b += x + 1 < lanes ? column : 0;  // beyond the last: that one again
-  });
-  transpose<T>(r);
+  if constexpr (Whole && Apart) {
+    load_transposed<T>([&](int x) TS_LAMBDA { return b + x * column; }, r);
+  } else {
+    unroll<W>([&]<int x>() TS_LAMBDA {
+      r[x] = Whole ? Vec<T>::load(b) : load_lanes(b, Lanes<T>(steps));
+      b += x + 1 < lanes ? column : 0;  // beyond the last: that one again
+    });
+    transpose<T>(r);
+  }
   Vec<T> sum[MR];
   unroll<MR>([&]<int i>() TS_LAMBDA { sum[i] = acc[i]; });
   unroll<W>([&]<int s>() TS_LAMBDA {
@@ -72,14 +77,13 @@ TS_INLINE void square_of_columns(std::int64_t steps, const T* a, std::int64_t a_
 }
 
 // MR rows of A; B's columns contiguous (b[k + j * b_column]), W of them at a time. One or two rows have too
-// few chains of FMAs to fill the pipelines, so they take 2 W, unless columns a power of two apart would then
-// compete for the same sets of cache.
+// few chains of FMAs to fill the pipelines, so they take 2 W, unless columns collide.
 template <class T, int MR>
 [[gnu::noinline]] void rows_times_columns(std::int64_t depth, const T* a, std::int64_t a_row,
                                           std::int64_t a_depth, const T* b, std::int64_t b_column,
                                           std::int64_t n, T* sums, std::int64_t sums_row) {
   constexpr std::int64_t W = Vec<T>::width;
-  const auto strip = [&]<int squares>(std::int64_t j) TS_LAMBDA {
+  const auto strip = [&]<int squares, bool apart>(std::int64_t j) TS_LAMBDA {
     const T* const first = b + j * b_column;
     const std::int64_t lanes = n - j < squares * W ? n - j - (squares - 1) * W : W;  // of the last square
     Vec<T> acc[squares][MR];
@@ -93,12 +97,11 @@ template <class T, int MR>
       const T *const pa = a + k * a_depth, *const pb = first + k;
       unroll<squares>([&]<int q>() TS_LAMBDA {
         const std::int64_t there = q + 1 == squares ? lanes : W;
-        if (steps == W)
-          square_of_columns<T, MR, true>(W, pa, a_row, a_depth, pb + q * W * b_column, b_column, there,
-                                         acc[q]);
+        const T* const square = pb + q * W * b_column;
+        if (steps == W && there == W)
+          square_of_columns<T, MR, true, apart>(W, pa, a_row, a_depth, square, b_column, W, acc[q]);
         else
-          square_of_columns<T, MR, false>(steps, pa, a_row, a_depth, pb + q * W * b_column, b_column, there,
-                                          acc[q]);
+          square_of_columns<T, MR, false, apart>(steps, pa, a_row, a_depth, square, b_column, there, acc[q]);
       });
     }
     unroll<squares>([&]<int q>() TS_LAMBDA {
@@ -107,10 +110,13 @@ template <class T, int MR>
     });
   };
   std::int64_t j = 0;
+  if (rows_collide<T>(b_column)) {
+    for (; j < n; j += W) strip.template operator()<1, false>(j);
+    return;
+  }
   if constexpr (MR <= 2)
-    if (b_column * static_cast<std::int64_t>(sizeof(T)) % 1024 != 0)
-      for (; j + W < n; j += 2 * W) strip.template operator()<2>(j);
-  for (; j < n; j += W) strip.template operator()<1>(j);
+    for (; j + W < n; j += 2 * W) strip.template operator()<2, true>(j);
+  for (; j < n; j += W) strip.template operator()<1, true>(j);
 }
 
 }  // namespace ts::cpu::TS_ISA

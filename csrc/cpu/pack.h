@@ -68,29 +68,29 @@ TS_INLINE Vec<T> from_pairs(Vec<double> v) {
   return Vec<T>(typename Vec<T>::Reg(v.r));
 }
 
+// E registers, E elements to a 128-bit block: in every block, the square of E x E elements transposed.
+template <class T>
+TS_INLINE void transpose_blocks(Vec<T>* t) {
+  const Vec<T> low = unpack_low(t[0], t[1]), high = unpack_high(t[0], t[1]);
+  if constexpr (sizeof(T) == 4) {
+    const Vec<double> d0 = pairs(low), d1 = pairs(high);
+    const Vec<double> d2 = pairs(unpack_low(t[2], t[3])), d3 = pairs(unpack_high(t[2], t[3]));
+    t[0] = from_pairs<T>(unpack_low(d0, d2)), t[1] = from_pairs<T>(unpack_high(d0, d2));
+    t[2] = from_pairs<T>(unpack_low(d1, d3)), t[3] = from_pairs<T>(unpack_high(d1, d3));
+  } else {
+    t[0] = low, t[1] = high;
+  }
+}
+
 // The square of W x W elements in W registers, transposed: first inside 128-bit blocks, then the blocks.
 template <class T>
 TS_INLINE void transpose(Vec<T> (&r)[Vec<T>::width]) {
-  constexpr int W = Vec<T>::width, E = 16 / static_cast<int>(sizeof(T)), G = W / E;
-  Vec<T> t[W];
-  unroll<W / 2>([&]<int i>() TS_LAMBDA {
-    t[2 * i] = unpack_low(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = unpack_high(r[2 * i], r[2 * i + 1]);
-  });
-  if constexpr (E == 4)
-    unroll<G>([&]<int g>() TS_LAMBDA {
-      const auto d = [&]<int i>() TS_LAMBDA { return pairs(t[4 * g + i]); };
-      const Vec<double> d0 = d.template operator()<0>(), d1 = d.template operator()<1>();
-      const Vec<double> d2 = d.template operator()<2>(), d3 = d.template operator()<3>();
-      t[4 * g] = from_pairs<T>(unpack_low(d0, d2));
-      t[4 * g + 1] = from_pairs<T>(unpack_high(d0, d2));
-      t[4 * g + 2] = from_pairs<T>(unpack_low(d1, d3));
-      t[4 * g + 3] = from_pairs<T>(unpack_high(d1, d3));
-    });
-    // Block L of t[E * g + c] is now column E * L + c of rows E * g and on.
+  constexpr int E = 16 / static_cast<int>(sizeof(T)), G = Vec<T>::width / E;
+  unroll<G>([&]<int g>() TS_LAMBDA { transpose_blocks<T>(r + E * g); });
+  // Block L of r[E * g + c] is now column E * L + c of rows E * g and on.
 #if defined(__AVX512F__)
   unroll<E>([&]<int c>() TS_LAMBDA {
-    const auto d = [&]<int g>() TS_LAMBDA { return pairs(t[E * g + c]).r; };
+    const auto d = [&]<int g>() TS_LAMBDA { return pairs(r[E * g + c]).r; };
     const __m512d d0 = d.template operator()<0>(), d1 = d.template operator()<1>();
     const __m512d d2 = d.template operator()<2>(), d3 = d.template operator()<3>();
     const __m512d even0 = _mm512_shuffle_f64x2(d0, d1, 0x88), even1 = _mm512_shuffle_f64x2(d2, d3, 0x88);
@@ -102,13 +102,49 @@ TS_INLINE void transpose(Vec<T> (&r)[Vec<T>::width]) {
   });
 #elif defined(__AVX2__)
   unroll<E>([&]<int c>() TS_LAMBDA {
-    const __m256d d0 = pairs(t[c]).r, d1 = pairs(t[E + c]).r;
+    const __m256d d0 = pairs(r[c]).r, d1 = pairs(r[E + c]).r;
     r[c] = from_pairs<T>(Vec<double>(_mm256_permute2f128_pd(d0, d1, 0x20)));
     r[E + c] = from_pairs<T>(Vec<double>(_mm256_permute2f128_pd(d0, d1, 0x31)));
   });
-#else
-  unroll<W>([&]<int i>() TS_LAMBDA { r[i] = t[i]; });
 #endif
+}
+
+// 16 bytes from each of the addresses block(0), block(1), ... side by side in one register.
+template <class T, class Block>
+TS_INLINE Vec<T> join_blocks(const Block& block) {
+  const auto at = [&](int g) TS_LAMBDA { return reinterpret_cast<const float*>(block(g)); };
+#if defined(__AVX512F__)
+  // A masked broadcast is a load and a blend, which two ports can do; a shuffle has one (Intel).
+  __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(at(0)));
+  x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps(at(1)));
+  x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps(at(2)));
+  x = _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps(at(3)));
+#elif defined(__AVX2__)
+  const __m256 x = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(at(0))), _mm_loadu_ps(at(1)), 1);
+#else
+  const __m128 x = _mm_loadu_ps(at(0));
+#endif
+  return Vec<T>(typename Vec<T>::Reg(x));
+}
+
+// Rows this far apart fall into so few sets of L1 that a line is gone before it is read a second time.
+template <class T>
+TS_INLINE bool rows_collide(std::int64_t stride) {
+  return stride * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
+}
+
+// W elements from each of the addresses row(0) ... row(W - 1), transposed. The loads put 128-bit blocks where
+// they belong, which spares half of the shuffles but reads each line in four parts: not for rows that
+// collide.
+template <class T, class Row>
+TS_INLINE void load_transposed(const Row& row, Vec<T> (&r)[Vec<T>::width]) {
+  constexpr int E = 16 / static_cast<int>(sizeof(T)), G = Vec<T>::width / E;
+  unroll<E>([&]<int c>() TS_LAMBDA {
+    unroll<G>([&]<int L>() TS_LAMBDA {
+      r[E * L + c] = join_blocks<T>([&](int g) TS_LAMBDA { return row(E * g + c) + E * L; });
+    });
+  });
+  unroll<G>([&]<int L>() TS_LAMBDA { transpose_blocks<T>(r + E * L); });
 }
 
 // A range of n lanes cut into panels whose widths differ by at most one `unit`: the first `wide` have width
@@ -181,6 +217,7 @@ template <class T>
     const T* s = src + first * lane_stride;
     T* d = dst + first * depth;
     if (depth_stride == 1) {
+      const bool apart = !rows_collide<T>(lane_stride);
       // Last group first: its overhang falls on lanes that the groups before it then write.
       for (std::int64_t x = (w - 1) / W * W; x >= 0; x -= W) {
         const T* row[W];
@@ -188,11 +225,15 @@ template <class T>
         for (std::int64_t k = begin; k < end; k += W) {
           const std::int64_t steps = end - k < W ? end - k : W;
           Vec<T> r[W];
-          if (steps == W)
-            unroll<W>([&]<int i>() TS_LAMBDA { r[i] = Vec<T>::load(row[i] + k); });
-          else
-            unroll<W>([&]<int i>() TS_LAMBDA { r[i] = load_lanes(row[i] + k, Lanes<T>(steps)); });
-          transpose<T>(r);
+          if (steps == W && apart) {
+            load_transposed<T>([&](int i) TS_LAMBDA { return row[i] + k; }, r);
+          } else {
+            if (steps == W)
+              unroll<W>([&]<int i>() TS_LAMBDA { r[i] = Vec<T>::load(row[i] + k); });
+            else
+              unroll<W>([&]<int i>() TS_LAMBDA { r[i] = load_lanes(row[i] + k, Lanes<T>(steps)); });
+            transpose<T>(r);
+          }
           T* to = d + k * w + x;
           if (k + W < end || (steps == W && x + W <= w))
             unroll<W>([&]<int i>() TS_LAMBDA { r[i].store(to + i * w); });

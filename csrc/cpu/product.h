@@ -125,6 +125,7 @@ constexpr std::int64_t kRowsOnce = 70;                    // MC: a block of A fi
 constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed at a time
 constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
+constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
 constexpr std::int64_t kBeyondL2 = std::int64_t{3}
                                    << 20;  // operands of more bytes than this are fetched ahead
 
@@ -202,6 +203,8 @@ void multiply(const Product<T>& p) {
     if (columns_once < 1) columns_once = 1;
   }
 
+  // Rows of A that lie side by side, read in place: each step of k is a line far from the one before it.
+  const bool beside = !p.a_packed && p.a.row == 1 && p.a.col != 1;
   for (std::int64_t column0 = 0; column0 < columns.count; column0 += columns_once) {
     const std::int64_t column1 =
         column0 + columns_once < columns.count ? column0 + columns_once : columns.count;
@@ -261,6 +264,9 @@ void multiply(const Product<T>& p) {
                 ++next;
               }
               *next = nothing;
+            } else if (beside && r + 1 < rows.count) {  // the lines in which the next tile's rows end
+              const std::int64_t end = rows.first(r + 1) + rows.width_of(r + 1);
+              ahead[0] = {reinterpret_cast<const char*>(p.a.at(end - 1, k0).p), p.a.col * size, 0, depth, 1};
             }
             kTileTable<T>.of[h - 1][nv - 1][masked](
                 depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col, b, b_depth, p.c.at(i, j).p,

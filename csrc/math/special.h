@@ -86,7 +86,7 @@ template <class V>
 TS_INLINE V log_sigmoid(V x) {
   return -softplus(-x);
 }
-// x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2) in two words; below -20 it is x e^x, scaled
+// x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2) in two words; far below 0 it is x e^x, scaled
 // last, because e^x alone is subnormal too soon. 1.6 / 1.6 ULP.
 template <class V>
 TS_INLINE V mish(V x) {
@@ -100,7 +100,7 @@ TS_INLINE V mish(V x) {
   w.low = w.low + fma(high, sum.low, low * sum.high);
   Pair<V> d = two_sum(w.high, two);
   d.low = d.low + w.low;
-  const auto far = x < V(T(-20));
+  const auto far = x < V(T(sizeof(T) == 4 ? -20 : -40));  // where e^x / 2 is below the last place
   const V q = select(far, e.high + e.low, divide(w, d));
   return select(x > bounded, x, scale(bounded * q, select(far, e.n, zero)));
 }

@@ -314,10 +314,6 @@ template <class T>
 TS_INLINE bool finite(Vec<T> x) {
   return ::fabs(x.r) < T(__builtin_inf());
 }
-template <class T>
-TS_INLINE bool finite(Vec<T> x) {
-  return ::fabs(x.r) < T(__builtin_inf());
-}
 
 }  // namespace ts::cuda
 

@@ -159,7 +159,11 @@ def test_collate() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("data", [Squares(10), tensors(), Subset(tensors(20), range(0, 20, 2))], ids=lambda data: type(data).__name__)
+@pytest.mark.parametrize(
+    "data",
+    [Squares(10), tensors(), Subset(tensors(20), range(0, 20, 2))],
+    ids=lambda data: type(data).__name__,
+)
 def test_batches_come_in_order(data: Any, workers: int) -> None:
     loader = DataLoader(data, 4, num_workers=workers)
     batches = list(loader)

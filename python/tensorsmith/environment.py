@@ -14,7 +14,7 @@ __all__ = ["config", "describe"]
 
 
 def config() -> dict[str, Any]:
-    """The version, SIMD level, threads, CUDA and allocator of this process, each with the reason where there
+    """The version, SIMD level, engine of bfloat16 products, threads, CUDA and allocator of this process, each with the reason where there
     is one.
     """
     import platform
@@ -52,6 +52,7 @@ def describe() -> str:
         "Python": f"{c['python']} ({sys.executable}), NumPy {c['numpy']}",
         "machine": f"{c['cpu']}; {c['platform']}",
         "SIMD": f"{c['simd']['level']}: {c['simd']['reason']}",
+        "bfloat16": f"{c['bfloat16']['engine']}: {c['bfloat16']['reason']}",
         "threads": f"{c['threads']['count']}: {c['threads']['reason']}",
         "CUDA": f"{'available' if c['cuda']['available'] else 'not available'}: {c['cuda']['reason']}",
         "allocator": ", ".join(f"{k.removesuffix('_bytes')} {v}" for k, v in mib.items()),

@@ -78,8 +78,10 @@ TS_INLINE V silu(V x) {
 // log(1 + e^x) = max(x, 0) + log1p(e^-|x|): 1.6 / 1.5 ULP.
 template <class V>
 TS_INLINE V softplus(V x) {
-  const V zero(typename V::Element(0));
-  return max(zero, x) + log1p(exp(-abs(x)));
+  using T = typename V::Element;
+  const V zero(T(0));
+  const Exponential<V> e = exponential(max(V(C<V>::exp_lowest), -abs(x)), zero);
+  return max(zero, x) + log1p(scale(e.high, e.n), scale(e.low, e.n));
 }
 // 1.6 / 1.5 ULP.
 template <class V>

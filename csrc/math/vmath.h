@@ -288,11 +288,13 @@ TS_INLINE V log10(V x) {
   }
 }
 
-// log(1 + x): 1 + x is taken as the pair u + low, u = 2^k (1 + f), and low / 2^k joins f. 1.1 / 0.9 ULP.
-template <class V>
-TS_INLINE V log1p(V x) {
+// log(1 + x + more), `more` being far below x: 1 + x is taken as the pair u + low, u = 2^k (1 + f), and low /
+// 2^k joins f. 1.1 / 0.9 ULP.
+template <class V, class... More>
+TS_INLINE V log1p(V x, More... more) {
   using T = typename V::Element;
-  const Pair<V> u = two_sum(V(T(1)), x);
+  Pair<V> u = two_sum(V(T(1)), x);
+  u.low = (u.low + ... + more);
   if constexpr (sizeof(T) == 4) {
     LogSplit<V> p = natural_split(u.high);
     p.r = fma(scale(u.low, -p.k), p.c, p.r);

@@ -14,8 +14,8 @@ __all__ = ["config", "describe"]
 
 
 def config() -> dict[str, Any]:
-    """The version, SIMD level, engine of bfloat16 products, threads, CUDA and allocator of this process, each with the reason where there
-    is one.
+    """The version, SIMD level, engine of bfloat16 products, threads, CUDA and allocator of this process, each with
+    the reason where there is one.
     """
     import platform
 

@@ -134,6 +134,7 @@ NAMES = {
     "arccosh": "acosh",
     "arctanh": "atanh",
 }
+FMA = ts.config()["simd"]["level"] != "baseline"
 SETS = sorted(p.stem.removeprefix("umath-validation-set-") for p in DATA.glob("umath-validation-set-*.csv"))
 
 
@@ -141,7 +142,7 @@ SETS = sorted(p.stem.removeprefix("umath-validation-set-") for p in DATA.glob("u
 @pytest.mark.parametrize("name", SETS)
 def test_numpy_validation_set(name: str) -> None:
     """Inputs and correctly rounded results as bits, with the error that NumPy allows itself; ours is at most that
-    and 2."""
+    and 2. Without FMA (baseline) it is at most 2."""
     function = getattr(ts, NAMES.get(name, name), None)
     if function is None:
         pytest.skip(f"there is no {name}")
@@ -155,7 +156,7 @@ def test_numpy_validation_set(name: str) -> None:
         word = np.uint32 if dtype == "float32" else np.uint64
         x = np.array([e[0] for e in entries], word).view(dtype)
         expected = np.array([e[1] for e in entries], word).view(dtype)
-        allowed = np.minimum(2, [e[2] for e in entries])
+        allowed = np.minimum(2, [e[2] if FMA else 2 for e in entries])
         y = function(ts.array(x)).numpy()
         with np.errstate(all="ignore"):
             error = np.abs(y.astype(np.longdouble) - expected) / np.spacing(np.abs(expected)).astype(

@@ -35,14 +35,14 @@ PEAK = "peak"  # asked of ours in place of a case
 def serve(library_name: str, threads: int, pipe: Connection) -> None:
     """A library's process: receives (case, calls), answers with the seconds that the calls took together."""
     from tensorsmith import _core, float32
-    from tensorsmith.bench.cases import CASES
+    from tensorsmith.bench.cases.gemm import cases as gemm_cases
     from tensorsmith.bench.libraries import PEERS as PEER_TYPES
     from tensorsmith.bench.libraries import Ours
     from tensorsmith.bench.measure import FMA_LOOP_FLOPS, FMA_LOOP_PIECES
 
-    library = next(kind for kind in (Ours, *PEER_TYPES) if kind.name == library_name)()
+    library = Ours() if library_name == OURS else PEER_TYPES[library_name][0]()
     library.set_threads(threads)
-    cases = {case.name: case for case in CASES if case.family == "gemm"}
+    cases = {case.name: case for case in gemm_cases()}
     name, thunk = "", None
     while True:
         request: tuple[str, int] | None = pipe.recv()
@@ -134,7 +134,7 @@ def measure(
 
 
 def main() -> None:
-    from tensorsmith.bench.cases import GEMM_SHAPES
+    from tensorsmith.bench.cases.gemm import GEMM_SHAPES
 
     def shape(text: str) -> tuple[int, int, int]:
         m, n, k = (int(part) for part in text.split(","))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Memory under AddressSanitizer: builds one SIMD level with it, proves that it is live, and runs tests.
 #   tests/asan.sh [PYTEST ARGS...]      without arguments: 100,000 steps of test_random_lifetimes, hostile files
-set -e
+set -eo pipefail
 cd "$(dirname "$0")/.."
 build=${TENSORSMITH_ASAN_BUILD:-build/asan}
 flags="-O1 -g1 -fsanitize=address -fno-omit-frame-pointer"

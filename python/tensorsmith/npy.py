@@ -104,7 +104,11 @@ def _read_zip(name: str, file: BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
                     arrays[key] = read_array(
                         f"{name}, entry {key!r}", io.BytesIO(part.read()), entry.file_size
                     )
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as e:
+    except FileFormatError:
+        raise
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+    ) as e:  # fmt: skip
         raise FileFormatError(f"{name}: not a whole zip archive: {e}") from None
     return arrays
 

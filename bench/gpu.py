@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,9 +194,18 @@ def cases(products_scale: int, scale: int) -> Iterator[Case]:
     yield from attention(products_scale)
 
 
+def commit() -> str | None:
+    """The sources' commit, where git knows it."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def write(stem: Path, device: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     peer = torch.__version__ if torch is not None else None
-    found = {"device": device, "torch": peer, "cases": rows}
+    found = {"commit": commit(), "device": device, "torch": peer, "cases": rows}
     stem.with_suffix(".json").write_text(json.dumps(found, indent=1))
     lines = [
         f"# {device['name']}",

@@ -80,7 +80,9 @@ void gather(In x, In index, Out y, int axis) {
 }
 
 void scatter(In index, In x, Out y, int axis) {
-  with_size(y.dtype, [&]<class T>(Type<T>) { scatter_lines<T>("scatter", index, x, y, axis, Replace{}); });
+  const OnDevice source(x);
+  with_size(y.dtype,
+            [&]<class T>(Type<T>) { scatter_lines<T>("scatter", index, source.view, y, axis, Replace{}); });
 }
 void scatter_add(In index, In x, Out y, int axis) {
   with_any(y.dtype,

@@ -134,7 +134,8 @@ void index_add(In index, In x, Out y) {
   with_any(y.dtype, [&]<class T>(Type<T>) { combine<Summand<T>>(index, x, y, Plus{}); });
 }
 void index_set(In index, In x, Out y) {
-  with_size(y.dtype, [&]<class T>(Type<T>) { combine<T>(index, x, y, Replace{}); });
+  const OnDevice source(x);
+  with_size(y.dtype, [&]<class T>(Type<T>) { combine<T>(index, source.view, y, Replace{}); });
 }
 
 void nonzero(In x, Out index, Out count) {

@@ -1,10 +1,26 @@
 // What the indexing kernels share: offsets by division, summands, and a stable sort of indices.
 #pragma once
 
+#include <optional>
+
 #include "core/view.h"
 #include "cuda/types.h"
 
 namespace ts::cuda {
+
+// x itself, or a copy where it is one number on the host.
+struct OnDevice {
+  View view;
+  explicit OnDevice(const View& x) : view(x) {
+    if (!on_host(x)) return;
+    const std::int64_t bytes = itemsize(x.dtype);
+    view.data = copy_.emplace(bytes).as<void>();
+    upload(view.data, x.data, bytes);
+  }
+
+ private:
+  std::optional<Workspace> copy_;
+};
 
 constexpr int kMaxRank = 16;
 

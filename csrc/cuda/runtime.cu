@@ -49,7 +49,9 @@ void unsupported_dtype(DType dtype) {
                   "the CUDA kernels take real dtypes of 32 and 64 bits, small integers and bool so far");
 }
 void check(cudaError_t status, const char* call) {
-  if (status != cudaSuccess) runtime_error("cuda: %s: %s", call, cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // told here, it is not the next launch's
+  runtime_error("cuda: %s: %s", call, cudaGetErrorString(status));
 }
 
 int multiprocessors() { return g_multiprocessors; }

@@ -2,8 +2,9 @@
 //
 // Simple and slow, for tests. Blocks run one after another; the threads of a block are fibers on one stack
 // each that take turns at __syncthreads and at the warp's exchanges, so every schedule is the same. Device
-// memory is host memory, filled with NaNs where it is fresh; streams do their work at once, except that a
-// stream that is captured makes a list of it, which a graph's launch goes through.
+// memory is host memory, filled with NaNs where it is fresh; a launch that is given another address is
+// refused, as a GPU would fault. Streams do their work at once, except that a stream that is captured
+// makes a list of it, which a graph's launch goes through.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +15,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <mutex>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -223,6 +225,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
+  cudaErrorIllegalAddress = 700,
   cudaErrorStreamCaptureUnsupported = 900
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -243,9 +246,11 @@ struct Event {
 // The device's memory; CUDA_HOST_MEMORY bytes of it.
 struct Memory {
   std::mutex mutex;
-  std::unordered_map<void*, std::size_t> blocks;
+  std::map<std::uintptr_t, std::size_t> blocks;
   std::size_t used = 0, size = 0;
 };
+inline thread_local cudaError_t last_error = cudaSuccess;
+inline cudaError_t failed(cudaError_t e) { return last_error = e; }
 inline Memory& memory() {
   static auto* m = [] {
     auto* fresh = new Memory;
@@ -254,6 +259,21 @@ inline Memory& memory() {
     return fresh;
   }();
   return *m;
+}
+// Whether a kernel's argument is the address of memory that is not the device's. (What structs hold is not
+// known.)
+template <class T>
+bool points_to_host(const T& argument) {
+  if constexpr (std::is_pointer_v<T>) {
+    if (!argument) return false;
+    Memory& m = memory();
+    const std::lock_guard lock(m.mutex);
+    const auto address = reinterpret_cast<std::uintptr_t>(argument);
+    const auto next = m.blocks.upper_bound(address);
+    return next == m.blocks.begin() || address > std::prev(next)->first + std::prev(next)->second;
+  } else {
+    return false;
+  }
 }
 // Does it now, or when the graph that the stream is captured into is launched.
 template <class F>
@@ -285,13 +305,17 @@ inline const char* cudaGetErrorString(cudaError_t e) {
       return "no CUDA-capable device is detected";
     case cudaErrorNotReady:
       return "device not ready";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
+    case cudaErrorInvalidResourceHandle:
+      return "invalid resource handle";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
     default:
       return "invalid argument";
   }
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return std::exchange(cuda_host::last_error, cudaSuccess); }
 inline cudaError_t cudaGetDeviceCount(int* n) {
   *n = 1;
   return cudaSuccess;
@@ -315,10 +339,10 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
 inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   cuda_host::Memory& m = cuda_host::memory();
   const std::lock_guard lock(m.mutex);
-  if (bytes > m.size || m.used + bytes > m.size) return cudaErrorMemoryAllocation;
+  if (bytes > m.size || m.used + bytes > m.size) return cuda_host::failed(cudaErrorMemoryAllocation);
   *p = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
   if (!*p) return cudaErrorMemoryAllocation;
-  m.blocks[*p] = bytes;
+  m.blocks[reinterpret_cast<std::uintptr_t>(*p)] = bytes;
   m.used += bytes;
   std::memset(*p, 0xff, bytes);
   return cudaSuccess;
@@ -326,7 +350,7 @@ inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 inline cudaError_t cudaFree(void* p) {
   cuda_host::Memory& m = cuda_host::memory();
   const std::lock_guard lock(m.mutex);
-  const auto it = m.blocks.find(p);
+  const auto it = m.blocks.find(reinterpret_cast<std::uintptr_t>(p));
   if (it == m.blocks.end()) return cudaErrorInvalidValue;
   m.used -= it->second;
   m.blocks.erase(it);
@@ -367,7 +391,7 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
-  return s && s->captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+  return s && s->captured ? cuda_host::failed(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 inline cudaError_t cudaStreamQuery(cudaStream_t s) { return cudaStreamSynchronize(s); }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
@@ -389,7 +413,8 @@ inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {
-  if (!a->recorded || !b->recorded || !a->timing || !b->timing) return cudaErrorInvalidResourceHandle;
+  if (!a->recorded || !b->recorded || !a->timing || !b->timing)
+    return cuda_host::failed(cudaErrorInvalidResourceHandle);
   *ms = std::chrono::duration<float, std::milli>(b->time - a->time).count();
   return cudaSuccess;
 }

@@ -14,7 +14,12 @@ template <class... Params, class... Args>
 void launch_on(cudaStream_t stream, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared,
                const Args&... args) {
   if (shared > sizeof cuda_host::dynamic_memory) std::abort();
-  cuda_host::submit(stream, [=, held = std::tuple<std::decay_t<Params>...>(static_cast<Params>(args)...)] {
+  const std::tuple<std::decay_t<Params>...> held(static_cast<Params>(args)...);
+  if (std::apply([](const auto&... a) { return (false || ... || cuda_host::points_to_host(a)); }, held)) {
+    cuda_host::failed(cudaErrorIllegalAddress);
+    return;
+  }
+  cuda_host::submit(stream, [=] {
     std::memset(cuda_host::dynamic_memory, 0xff, shared);
     std::apply([&](const auto&... a) { cuda_host::run(kernel, grid, block, a...); }, held);
   });

@@ -140,6 +140,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     parser.add_argument("--seconds", type=float, default=1e9, help="start no case later than this")
     parser.add_argument("--only", default="", help="a regular expression of case names")
+    parser.add_argument(
+        "--verified", type=Path, help="name this list of kernels that passed the tests, and stop"
+    )
     options = parser.parse_args()
     device = ts.cuda.get_device_properties()
     on_host = device["name"].startswith("the host")
@@ -148,6 +151,13 @@ def main() -> None:
         torch.backends.cudnn.allow_tf32 = False
     name = re.sub(r"\W+", "-", device["name"]).strip("-").lower()
     stem = options.out / f"{name}-{datetime.date.today()}"
+    if options.verified:
+        kept = stem.with_suffix(".kernels.txt")
+        kept.write_text(
+            f"# {device['name']} at {commit() or 'an unknown commit'}\n{options.verified.read_text()}"
+        )
+        print(kept)
+        return
     rows: list[dict[str, Any]] = []
     copy = 0.0
     begin = time.monotonic()

@@ -51,11 +51,14 @@ for part in $parts; do
       "$python" -c 'import tensorsmith as ts; print(ts.config()["cuda"])' | tee -a "$log"
       ;;&
     test)
+      verified="$out/verified.txt"
+      rm -f "$verified"
+      export TENSORSMITH_VERIFIED="$verified"
       # The most telling first; each in a process of its own, for a fault in one kernel ends its process.
       while read -r name seconds arguments; do
         say "tests: $name"
         eval "set -- $arguments"
-        timeout "$seconds" "$python" -m pytest -q -n0 -p no:cacheprovider "$@" > "$out/test_$name.txt" 2>&1 || fail=1
+        timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider "$@" > "$out/test_$name.txt" 2>&1 || fail=1
         grep -E "^(FAILED|ERROR)" "$out/test_$name.txt" | head -20 | tee -a "$log"
         tail -1 "$out/test_$name.txt" | tee -a "$log"
       done <<- 'END'
@@ -64,6 +67,8 @@ for part in $parts; do
 		runtime 40 tests/test_cuda_runtime.py
 		rest 90 tests/test_cuda.py -k "not test_forward"
 	END
+      unset TENSORSMITH_VERIFIED
+      "$python" bench/gpu.py --out "$out" --verified "$verified" | tee -a "$log"
       ;;
     bench)
       say "bench against PyTorch"
@@ -78,7 +83,7 @@ for part in $parts; do
       for tool in memcheck racecheck; do
         for file in test_cuda_gemm.py test_cuda.py; do
           say "compute-sanitizer $tool $file"
-          timeout "${SANITIZE_SECONDS:-200}" compute-sanitizer --tool $tool --error-exitcode 9 "$python" -m pytest -q -n0 \
+          timeout "${SANITIZE_SECONDS:-200}" compute-sanitizer --tool $tool --error-exitcode 9 "$python" -m pytest -q \
             -p no:cacheprovider "tests/$file" -k "test_forward or around_every_tile or test_bits or epilogue" \
             > "$out/$tool-$file.txt" 2>&1 || fail=1
           grep -E "^=+ ERROR SUMMARY|RACECHECK SUMMARY" "$out/$tool-$file.txt" | tail -1 | tee -a "$log"

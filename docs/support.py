@@ -30,7 +30,8 @@ def table() -> str:
         "their parts; float16 and bfloat16 are computed in float32 and rounded once.",
         "",
         "CPU kernels exist for every row at the levels baseline, avx2 and avx512. CUDA kernels take the real dtypes",
-        "among those listed; the tests run them on the host (`tests/cuda_host`). None has run on a GPU yet.",
+        "among those listed; the tests run them on the host (`tests/cuda_host`). Verified on a GPU is what passing",
+        "tests launched there (`bench/gpu.sh`), at the commit named; what changed since has run on the host only.",
         "",
         "| kernel | kind | dtypes | CPU | CUDA |",
         "|---|---|---|---|---|",
@@ -40,12 +41,24 @@ def table() -> str:
     pattern = re.compile(r"^(UNARY|PREDICATE|BINARY|COMPARE|TERNARY|REDUCE|KERNEL)\((\w+), ([^)]*)\)", re.M)
     sources = "\n".join(path.read_text() for path in (ROOT / "csrc/cuda").glob("*.cu"))
     cuda = set(re.findall(r"^void (\w+)\(", sources, re.M))
+    gpus = verified()
     for kind, name, rest in pattern.findall(body):
         written = kind not in ("KERNEL", "REDUCE") or name in cuda
-        gpu = "run on the host; not yet run on a GPU" if written else "not written"
+        gpu = gpus.get(name, "run on the host; not yet run on a GPU") if written else "not written"
         dtypes = "see its family's page" if kind == "KERNEL" else DTYPES[rest.strip()]
         lines.append(f"| {name} | {kind.lower()} | {dtypes} | verified by the test suite | {gpu} |")
     return "\n".join(lines) + "\n"
+
+
+def verified() -> dict[str, str]:
+    """What is said of the kernels that bench/results/*.kernels.txt list: a line "# <GPU> at <commit>", then names."""
+    found = {}
+    for path in sorted(
+        (ROOT / "bench/results").glob("*.kernels.txt"), key=lambda p: p.name[-len("2026-01-01.kernels.txt") :]
+    ):
+        where, *names = path.read_text().splitlines()
+        found |= dict.fromkeys(names, f"verified on {where.removeprefix('# ')}")
+    return found
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import tensorsmith as ts
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,3 +22,20 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data in {folder}: set TENSORSMITH_DATA")
     return folder
+
+
+# With TENSORSMITH_VERIFIED=FILE, the kernels that the passing tests launched are added to that file; docs/support.py
+# reads those that bench/gpu.sh writes.
+VERIFIED = os.environ.get("TENSORSMITH_VERIFIED")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    if not VERIFIED or not item.nodeid.startswith("tests/test_cuda"):
+        return (yield)
+    with ts.profiler.profile() as p:
+        result = yield
+    path = Path(VERIFIED)
+    before = set(path.read_text().split()) if path.exists() else set()
+    path.write_text("\n".join(sorted(before | {event.name for event in p.events})) + "\n")
+    return result

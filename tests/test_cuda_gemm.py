@@ -153,6 +153,30 @@ def test_epilogue_and_batches(kind: str) -> None:
     np.testing.assert_array_equal(empty, np.zeros((3, 20, 10)))
 
 
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("layout", ["rows", "odd", "columns", "odd columns", "strided"])
+def test_results_in_any_layout(kind: str, layout: str) -> None:
+    """Rows that 16-byte stores take and rows that they do not, results along M, and nothing written beside them."""
+    dtype = mode(kind)
+    rng = np.random.default_rng(11)
+    for m, n, k in ((70, 136, 24), (66, 67, 40)):
+        a, b = rng.integers(-3, 4, (m, k)).astype(np.float32), rng.integers(-3, 4, (k, n)).astype(np.float32)
+        steps = (2, 3) if layout == "strided" else (1, 1)
+        shape = (n, m) if "columns" in layout else (m, n)
+        begin = 1 if "odd" in layout else 8
+        room = ts.full((shape[0] * steps[0] + 2, shape[1] * steps[1] + 16), -99.0).astype(dtype)
+        inside = (
+            slice(1, 1 + shape[0] * steps[0], steps[0]),
+            slice(begin, begin + shape[1] * steps[1], steps[1]),
+        )
+        expected = np.full(room.shape, ts.array(-99.0).astype(dtype).astype("float32").cpu().numpy())
+        product = ts.array(a @ b).astype(dtype).astype("float32").cpu().numpy()
+        expected[inside] = product.T if "columns" in layout else product
+        y = room[inside].T if "columns" in layout else room[inside]
+        ts.matmul(ts.array(a, dtype=dtype), ts.array(b, dtype=dtype), out=y)
+        np.testing.assert_array_equal(room.astype("float32").cpu().numpy(), expected, err_msg=f"{m} {n}")
+
+
 def test_gradients_of_a_16_bit_layer() -> None:
     """All three products of training in bfloat16."""
     rng = np.random.default_rng(1)

@@ -23,6 +23,8 @@ struct BiasStrides {
   }
 };
 
+TS_INLINE float rectified(float y) { return y > 0 || y != y ? y : 0.0f; }
+
 // Where results go, and what happens on the way: + bias, activation, rounding.
 struct LowResult {
   void* data;
@@ -32,12 +34,23 @@ struct LowResult {
   std::int64_t batches;
   DType dtype, bias_dtype;
   bool relu;
-  bool apart;  // partial has (chunks, batches, M, N), for add_partials; otherwise (batches, M, N)
+  bool apart;           // partial has (chunks, batches, M, N), for add_partials; otherwise (batches, M, N)
+  bool packed = false;  // rows of `data` are contiguous and begin on 16 bytes
+
+  std::int64_t width() const { return dtype == DType::float32 ? 4 : 2; }
+  // Of M rows; decides `packed`.
+  void pack(std::int64_t M) {
+    const auto aligned = [&](std::int64_t stride, std::int64_t extent) {
+      return extent <= 1 || stride * width() % 16 == 0;
+    };
+    packed = n == 1 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && aligned(m, M) &&
+             aligned(batch, batches);
+  }
 
   TS_INLINE float bias_at(std::int64_t i) const { return load_float(bias, bias_dtype, i); }
   TS_INLINE void store(std::int64_t b, std::int64_t i, std::int64_t j, float y) const {
     if (bias) y = y + bias_at(b * bias_batch + i * bias_m + j * bias_n);
-    if (relu) y = y > 0 || y != y ? y : 0.0f;
+    if (relu) y = rectified(y);
     const std::int64_t at = b * batch + i * m + j * n;
     if (dtype == DType::float32)
       static_cast<float*>(data)[at] = y;
@@ -47,6 +60,104 @@ struct LowResult {
       static_cast<Float16*>(data)[at] = from_float<Float16>(y);
   }
 };
+
+// 16 bytes of results.
+TS_INLINE void store_pack(float* p, const float (&y)[4]) {
+  *reinterpret_cast<float4*>(p) = float4{y[0], y[1], y[2], y[3]};
+}
+TS_INLINE void store_pack(BFloat16* p, const float (&y)[8]) {
+  *reinterpret_cast<uint4*>(p) = uint4{pack_bfloat16(y[0], y[1]), pack_bfloat16(y[2], y[3]),
+                                       pack_bfloat16(y[4], y[5]), pack_bfloat16(y[6], y[7])};
+}
+TS_INLINE void store_pack(Float16* p, const float (&y)[8]) {
+  *reinterpret_cast<uint4*>(p) = uint4{pack_float16(y[0], y[1]), pack_float16(y[2], y[3]),
+                                       pack_float16(y[4], y[5]), pack_float16(y[6], y[7])};
+}
+
+// A tile of results on its way from shared memory (float32, kRow numbers from row to row) to C: each thread
+// has the same few columns of every kStep-th row. `sums` (M, N), if any, holds the chunks of K before.
+template <class To, int BM, int BN, int kRow, int kThreads>
+TS_INLINE void write_tile(const float* staged, const LowResult& c, float* sums, bool first, bool last,
+                          std::int64_t batch, std::int64_t m0, std::int64_t n0, std::int64_t M,
+                          std::int64_t N) {
+  constexpr int kPack = 16 / static_cast<int>(sizeof(To)), kAcross = BN / kPack, kStep = kThreads / kAcross;
+  static_assert(kThreads % kAcross == 0 && kRow % 4 == 0);
+  const int thread = static_cast<int>(threadIdx.x), column = thread % kAcross * kPack;
+  const std::int64_t n = n0 + column;
+  if (n >= N) return;
+  const int count = N - n < kPack ? static_cast<int>(N - n) : kPack;
+  const int rows = M - m0 < BM ? static_cast<int>(M - m0) : BM;
+  const bool whole = count == kPack, whole_sums = whole && N % 4 == 0;
+  float bias[kPack] = {};
+  if (c.bias && c.bias_m == 0)
+#pragma unroll
+    for (int e = 0; e < kPack; ++e)
+      if (e < count) bias[e] = c.bias_at(batch * c.bias_batch + (n + e) * c.bias_n);
+  const int row0 = thread / kAcross;
+  const float* from = staged + row0 * kRow + column;
+  To* to = static_cast<To*>(c.data) + batch * c.batch + (m0 + row0) * c.m + n * c.n;
+  if (sums) sums += (m0 + row0) * N + n;
+#pragma unroll 1
+  for (int row = row0; row < rows; row += kStep, from += kStep * kRow, to += kStep * c.m) {
+    float y[kPack];
+    // Eight lanes read 16 bytes each at a time: of 32 that belong together, half of the lanes begin with the
+    // second half, or they would meet in the banks.
+    const int turn = kPack == 8 ? thread >> 2 & 1 : 0;
+#pragma unroll
+    for (int half = 0; half < kPack / 4; ++half) {
+      const float4 x = reinterpret_cast<const float4*>(from)[half ^ turn];
+      y[4 * half] = x.x, y[4 * half + 1] = x.y, y[4 * half + 2] = x.z, y[4 * half + 3] = x.w;
+    }
+    if constexpr (kPack == 8)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float low = turn ? y[e + 4] : y[e], high = turn ? y[e] : y[e + 4];
+        y[e] = low, y[e + 4] = high;
+      }
+    if (sums) {
+      float* const at = sums + (row - row0) * N;
+      if (whole_sums) {
+#pragma unroll
+        for (int e = 0; e < kPack; e += 4) {
+          float4& sum = *reinterpret_cast<float4*>(at + e);
+          if (!first) {
+            const float4 x = sum;
+            y[e] = x.x + y[e], y[e + 1] = x.y + y[e + 1], y[e + 2] = x.z + y[e + 2],
+            y[e + 3] = x.w + y[e + 3];
+          }
+          if (!last) sum = float4{y[e], y[e + 1], y[e + 2], y[e + 3]};
+        }
+      } else {
+#pragma unroll
+        for (int e = 0; e < kPack; ++e)
+          if (e < count) {
+            if (!first) y[e] = at[e] + y[e];
+            if (!last) at[e] = y[e];
+          }
+      }
+      if (!last) continue;
+    }
+    if (c.bias) {
+      if (c.bias_m != 0)
+#pragma unroll
+        for (int e = 0; e < kPack; ++e)
+          if (e < count)
+            bias[e] = c.bias_at(batch * c.bias_batch + (m0 + row) * c.bias_m + (n + e) * c.bias_n);
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) y[e] = y[e] + bias[e];
+    }
+    if (c.relu)
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) y[e] = rectified(y[e]);
+    if (whole && c.packed) {
+      store_pack(to, y);
+    } else {
+#pragma unroll
+      for (int e = 0; e < kPack; ++e)
+        if (e < count) to[e * c.n] = from_float<To>(y[e]);
+    }
+  }
+}
 
 // On tensor cores, in `number`: bfloat16 (float32 operands are rounded to it) or float16; float32 as `split`
 // or `tf32`. Compute capability 8.0 and newer.

@@ -134,11 +134,20 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
                 MatmulPrecision precision) {
   const std::int64_t K = a.shape[2], batches = c.batches;
   if (M == 0 || N == 0 || batches == 0) return;
+  LowResult result = c;
+  // Where C lies along M: its transpose, of the transposed operands. The same products, the same sums.
+  const bool turned = c.m == 1 && c.n != 1;
+  if (turned) {
+    std::swap(M, N);
+    std::swap(result.m, result.n);
+    std::swap(result.bias_m, result.bias_n);
+  }
+  result.pack(M);
   const bool split = number == DType::float32 && precision == MatmulPrecision::split;
   Prepared left, right;
   if (K > 0) {
-    prepare(left, a, 1, 2, split, a.dtype != number);
-    prepare(right, b, 2, 1, split, b.dtype != number);
+    prepare(turned ? right : left, a, 1, 2, split, a.dtype != number);
+    prepare(turned ? left : right, b, 2, 1, split, b.dtype != number);
   } else {
     left.operand = right.operand = {};
     left.operand.rows = M, right.operand.rows = N;
@@ -150,7 +159,6 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
   const std::int64_t chunks = K > 0 ? ceil_div(K, chunk) : 1;
   const auto blocks = [&](std::int64_t size) { return ceil_div(M, size) * ceil_div(N, size) * batches; };
   const bool wide = M > 64 && N > 64 && blocks(128) * chunks >= multiprocessors();
-  LowResult result = c;
   std::optional<Workspace> partial;
   if (chunks > 1) {
     result.apart = blocks(wide ? 128 : 64) < 2 * multiprocessors();
@@ -172,12 +180,7 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
     run(Type<BFloat16>{});
   else
     run(Type<Float16>{});
-  if (result.apart)
-    for (std::int64_t first = 0; first < batches; first += 65535)
-      launch(&add_partials,
-             dim3(blocks_of(ceil_div(M * N, 256)), 1,
-                  static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535)),
-             dim3(256), 0, result, chunks, M, N, first);
+  if (result.apart) add_chunks_of(result, chunks, M, N);
 }
 
 }  // namespace ts::cuda

@@ -49,19 +49,38 @@ struct TileCopy {
     const int swap = kItem == 4 && !kAlongK ? 2 * (row & 3) : row & 7;
     return row * kRowBytes + ((piece ^ swap) << 4);
   }
-  // k0 .. end of K; `first` of the operand's rows.
-  TS_INLINE static void start(const MmaOperand& x, const unsigned char* data, unsigned char* tile,
-                              std::int64_t first, std::int64_t k0, std::int64_t end) {
+  static_assert(kStep % 8 == 0);  // a thread's pieces are swapped alike
+
+  const unsigned char* from;  // this thread's first piece of the tile to come
+  std::int64_t step;          // to its next one
+  int at;                     // its place in shared memory
+  int rows;                   // that the operand has from the tile's first on
+
+  TS_INLINE TileCopy(const MmaOperand& x, const unsigned char* data, std::int64_t first, std::int64_t k0) {
     const int piece = static_cast<int>(threadIdx.x) % kAcross, row = static_cast<int>(threadIdx.x) / kAcross;
-    const std::int64_t along = (kAlongK ? k0 : first) + piece * kPack, stop = kAlongK ? end : x.rows;
-    const int whole = along + kPack <= stop ? 16 : along < stop ? static_cast<int>(stop - along) * kItem : 0;
-    std::int64_t r = (kAlongK ? first : k0) + row;
-    const std::int64_t last = kAlongK ? x.rows : end;
-    const unsigned char* from = data + r * x.pitch + along * kItem;
+    at = place(row, piece);
+    rows = x.rows - first < BR ? static_cast<int>(x.rows - first) : BR;
+    from = data + ((kAlongK ? first : k0) + row) * x.pitch + ((kAlongK ? k0 : first) + piece * kPack) * kItem;
+    step = kStep * x.pitch;
+  }
+  TS_INLINE void advance(const MmaOperand& x) { from += kAlongK ? std::int64_t{kTileBytes} : BK * x.pitch; }
+  // left: how much of K there is from the tile's beginning on; `plane` bytes on.
+  TS_INLINE void start(unsigned char* tile, std::int64_t plane, int left) const {
+    const unsigned char* source = from + plane;
+    if (rows == BR && left >= BK) {
 #pragma unroll
-    for (int turn = 0; turn < kTurns; ++turn, r += kStep, from += kStep * x.pitch) {
-      const int bytes = r < last ? whole : 0;
-      copy_async(tile + place(row + turn * kStep, piece), bytes > 0 ? from : data, bytes);
+      for (int turn = 0; turn < kTurns; ++turn, source += step)
+        copy_async(tile + at + turn * (kStep * kRowBytes), source, 16);
+    } else {
+      const int along = static_cast<int>(threadIdx.x) % kAcross * kPack;
+      const int row = static_cast<int>(threadIdx.x) / kAcross;
+      const int stop = kAlongK ? left : rows, last = kAlongK ? rows : left;
+      const int whole = along + kPack <= stop ? 16 : along < stop ? (stop - along) * kItem : 0;
+#pragma unroll
+      for (int turn = 0; turn < kTurns; ++turn, source += step) {
+        const int bytes = row + turn * kStep < last ? whole : 0;  // of 0 bytes the address is not looked at
+        copy_async(tile + at + turn * (kStep * kRowBytes), source, bytes);
+      }
     }
   }
 };
@@ -171,33 +190,37 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
   const std::int64_t stop = c.partial && c.apart && begin + chunk < K ? begin + chunk : K;
   for (; begin == 0 || begin < stop; begin += chunk) {
     const std::int64_t end = begin + chunk < stop ? begin + chunk : stop;
-    const std::int64_t tiles = (end - begin + BK - 1) / BK * (kSplit ? kPairs : 1);
+    const int depth = static_cast<int>(end - begin);
+    const int tiles = (depth + BK - 1) / BK * (kSplit ? kPairs : 1);
     clear(sums);
     if constexpr (kSplit) clear(totals);
-    const auto start = [&](std::int64_t tile) {
-      if (tile < tiles) {
-        unsigned char* const stage = shared + tile % kGemmStages * kStage;
-        std::int64_t k = begin, in_a = 0, in_b = 0;
-        if constexpr (kSplit) {
-          const int pair = static_cast<int>(tile % kPairs);
-          k += tile / kPairs * BK;
-          in_a = plane_of_a(pair) * a.plane, in_b = plane_of_b(pair) * b.plane;
-        } else {
-          k += tile * BK;
-        }
-        CopyA::start(a, a_data + in_a, stage, m0, k, end);
-        CopyB::start(b, b_data + in_b, stage + CopyA::kBytes, n0, k, end);
+    CopyA copy_a(a, a_data, m0, begin);
+    CopyB copy_b(b, b_data, n0, begin);
+    int started = 0, left = depth, pair = 0;
+    unsigned char *filled = shared, *used = shared;
+    const auto next_stage = [&](unsigned char* stage) {
+      return stage == shared + (kGemmStages - 1) * kStage ? shared : stage + kStage;
+    };
+    const auto start = [&] {
+      if (started < tiles) {
+        const std::int64_t in_a = kSplit ? plane_of_a(pair) * a.plane : 0;
+        const std::int64_t in_b = kSplit ? plane_of_b(pair) * b.plane : 0;
+        copy_a.start(filled, in_a, left);
+        copy_b.start(filled + CopyA::kBytes, in_b, left);
+        if (!kSplit || ++pair == kPairs) copy_a.advance(a), copy_b.advance(b), left -= BK, pair = 0;
+        ++started;
+        filled = next_stage(filled);
       }
       commit_copies();
     };
     __syncthreads();  // the last chunk's readers are done
 #pragma unroll
-    for (int s = 0; s < kGemmStages - 1; ++s) start(s);
-    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    for (int s = 0; s < kGemmStages - 1; ++s) start();
+    [[maybe_unused]] int summed = 0;  // products of planes in `sums`' time
+    for (int tile = 0; tile < tiles; ++tile, used = next_stage(used)) {
       wait_copies<kGemmStages - 2>();
       __syncthreads();
-      start(tile + kGemmStages - 1);
-      const unsigned char* const at_a = shared + tile % kGemmStages * kStage;
+      const unsigned char* const at_a = used;
       const unsigned char* const at_b = at_a + CopyA::kBytes;
 #pragma unroll
       for (int step = 0; step < kTileBytes / 32; ++step) {
@@ -211,9 +234,11 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
 #pragma unroll
           for (int j = 0; j < kTilesN; ++j)
             multiply_fragments<Number>(sums[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+        // Not before: the tensor cores are busy meanwhile.
+        if (step == 0) start();
       }
-      if constexpr (kSplit)
-        if (tile % kPairs >= kPairs - 2) {  // the small products' sum apart from the large ones'
+      if constexpr (kSplit) {
+        if (summed >= kPairs - 2) {  // the small products' sum apart from the large ones'
 #pragma unroll
           for (int i = 0; i < kTilesM; ++i)
 #pragma unroll
@@ -222,6 +247,8 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
               for (int e = 0; e < 4; ++e) totals[i][j][e] += sums[i][j][e];
           clear(sums);
         }
+        summed = summed == kPairs - 1 ? 0 : summed + 1;
+      }
     }
     // Through shared memory, so that rows are written as they lie.
     wait_copies<0>();
@@ -233,45 +260,59 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
       for (int j = 0; j < kTilesN; ++j)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          float* const at =
-              staged + (wm + 16 * i + 8 * h + lane / 4) * kStagedRow<BN> + wn + 8 * j + lane % 4 * 2;
+          float2* const at = reinterpret_cast<float2*>(
+              staged + (wm + 16 * i + 8 * h + lane / 4) * kStagedRow<BN> + wn + 8 * j + lane % 4 * 2);
           if constexpr (kSplit)
-            at[0] = totals[i][j][2 * h], at[1] = totals[i][j][2 * h + 1];
+            *at = float2{totals[i][j][2 * h], totals[i][j][2 * h + 1]};
           else
-            at[0] = sums[i][j][2 * h], at[1] = sums[i][j][2 * h + 1];
+            *at = float2{sums[i][j][2 * h], sums[i][j][2 * h + 1]};
         }
     __syncthreads();
     float* const to =
         !c.partial ? nullptr : c.partial + ((c.apart ? blockIdx.y * c.batches : 0) + batch) * M * N;
     const bool first = begin == 0 || c.apart, last = end == K && !c.apart;
-    const bool down = c.m == 1 && c.n != 1;  // C lies along M
-#pragma unroll 1
-    for (int p = static_cast<int>(threadIdx.x); p < BM * BN; p += kThreads) {
-      const int i = down ? p % BM : p / BN, j = down ? p / BM : p % BN;
-      const std::int64_t m = m0 + i, n = n0 + j;
-      if (m >= M || n >= N) continue;
-      float y = staged[i * kStagedRow<BN> + j];
-      if (to) {
-        float& sum = to[m * N + n];
-        if (!first) y = sum + y;
-        if (!last) sum = y;
-      }
-      if (last) c.store(batch, m, n, y);
-    }
+    const auto write = [&]<class To>(To) {
+      write_tile<To, BM, BN, kStagedRow<BN>, kThreads>(staged, c, to, first, last, batch, m0, n0, M, N);
+    };
+    if (c.dtype == DType::float32 || c.apart)
+      write(0.0f);
+    else if (c.dtype == DType::bfloat16)
+      write(BFloat16{});
+    else
+      write(Float16{});
     if (K == 0) return;
   }
 }
 
-// The chunks' sums in order, for few tiles: partial (chunks, batches, M, N).
-static __global__ void add_partials(const LowResult c, std::int64_t chunks, std::int64_t M, std::int64_t N,
-                                    std::int64_t first_batch) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+// The chunks' sums in order, for few tiles: partial (chunks, batches, M, N), kEach neighbours a thread.
+template <int kEach>
+__global__ void add_partials(const LowResult c, std::int64_t chunks, std::int64_t M, std::int64_t N,
+                             std::int64_t first_batch) {
+  const std::int64_t i = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kEach;
   if (i >= M * N) return;
-  const std::int64_t batch = first_batch + blockIdx.z;
-  float sum = c.partial[batch * M * N + i];
-  for (std::int64_t chunk = 1; chunk < chunks; ++chunk)
-    sum = sum + c.partial[(chunk * c.batches + batch) * M * N + i];
-  c.store(batch, i / N, i % N, sum);
+  struct alignas(4 * kEach) Pack {
+    float x[kEach];
+  };
+  const std::int64_t batch = first_batch + blockIdx.z, stride = c.batches * M * N;
+  const float* from = c.partial + batch * M * N + i;
+  Pack sum = *reinterpret_cast<const Pack*>(from);
+#pragma unroll 4
+  for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
+    const Pack x = *reinterpret_cast<const Pack*>(from + chunk * stride);
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) sum.x[e] = sum.x[e] + x.x[e];
+  }
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) c.store(batch, i / N, i % N + e, sum.x[e]);
+}
+// Their launch, for M N of results.
+inline void add_chunks_of(const LowResult& c, std::int64_t chunks, std::int64_t M, std::int64_t N) {
+  const bool four = N % 4 == 0;
+  for (std::int64_t first = 0; first < c.batches; first += 65535) {
+    const dim3 grid(blocks_of(ceil_div(M * N, four ? 1024 : 256)), 1,
+                    static_cast<unsigned>(c.batches - first < 65535 ? c.batches - first : 65535));
+    launch(four ? &add_partials<4> : &add_partials<1>, grid, dim3(256), 0, c, chunks, M, N, first);
+  }
 }
 
 }  // namespace ts::cuda

@@ -90,6 +90,18 @@ __device__ __forceinline__ std::uint32_t round_tf32(std::uint32_t x) {
   return y;
 }
 
+// Two numbers rounded half to even, `low` in the lower half; of a NaN it keeps that it is one.
+__device__ __forceinline__ std::uint32_t pack_bfloat16(float low, float high) {
+  std::uint32_t y = 0;
+  TS_PTX("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(y) : "f"(high), "f"(low));
+  return y;
+}
+__device__ __forceinline__ std::uint32_t pack_float16(float low, float high) {
+  std::uint32_t y = 0;
+  TS_PTX("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(y) : "f"(high), "f"(low));
+  return y;
+}
+
 #undef TS_PTX
 
 }  // namespace ts::cuda

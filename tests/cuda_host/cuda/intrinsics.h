@@ -132,5 +132,11 @@ inline void multiply_tf32(float (&d)[4], const std::uint32_t (&a)[4], std::uint3
 inline std::uint32_t round_tf32(std::uint32_t x) {
   return (x & 0x7f800000u) == 0x7f800000u ? x : (x + 0x1000u) & 0xffffe000u;
 }
+inline std::uint32_t pack_bfloat16(float low, float high) {
+  return bfloat16_from_float(low) | static_cast<std::uint32_t>(bfloat16_from_float(high)) << 16;
+}
+inline std::uint32_t pack_float16(float low, float high) {
+  return float16_from_float(low) | static_cast<std::uint32_t>(float16_from_float(high)) << 16;
+}
 
 }  // namespace ts::cuda

@@ -172,6 +172,71 @@ def test_shapes_around_every_tile() -> None:
         np.testing.assert_array_equal((x.T * 3 + 1).cpu().numpy(), a.T * 3 + 1)
 
 
+def test_sums_of_every_length_and_layout() -> None:
+    """One chunk, some, and more than a thousand; aligned or not; several axes; integers, so that sums are exact."""
+    rng = np.random.default_rng(6)
+    for length in (1, 3, 4, 127, 129, 4095, 4097, 12289, 4096 * 1025 + 3):
+        a = rng.integers(-3, 4, length + 1).astype(np.float32)
+        x = ts.array(a)
+        assert ts.sum(x[1:]).item() == a[1:].sum(dtype=np.float64)
+        assert ts.argmax(x[1:]).item() == a[1:].argmax()
+    for shape in ((5, 3, 8, 40), (3, 2, 9, 700), (2, 40, 4, 1030)):
+        a = rng.integers(-9, 10, shape).astype(np.float64)
+        x = ts.array(a)
+        for axes in ((0, 3), (1, 3), (0, 2), (0, 1), (1, 2), (0, 1, 2), (0, 2, 3)):
+            np.testing.assert_array_equal(ts.sum(x, axis=axes).cpu().numpy(), a.sum(axes))
+            flipped = ts.permute_dims(x, (3, 2, 1, 0))
+            other = tuple(3 - axis for axis in axes)
+            np.testing.assert_array_equal(ts.sum(flipped, axis=other).cpu().numpy(), a.transpose().sum(other))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_every_length(dtype: str) -> None:
+    """A warp a row, a block of every size, rows that are streamed; aligned, and one element off."""
+    rng = np.random.default_rng(8)
+    core, eps = ts._core.ops, 50 * EPS[dtype]
+    for length in (1, 5, 256, 511, 513, 1030, 2049, 4100, 8195, 16384, 17000):
+        a, g = (rng.standard_normal((3, length + 1)).astype(dtype) for _ in range(2))
+        w, b = (rng.standard_normal(length).astype(dtype) for _ in range(2))
+        t = rng.integers(0, length, 3)
+        for start in (0, 1):
+            found = []
+            for device in ("cpu", "cuda"):
+                ts.set_default_device(device)
+                x, dy = (ts.array(v)[:, start : start + length] for v in (a, g))
+                weight, bias, target = ts.array(w), ts.array(b), ts.array(t)
+                y = core.softmax(x)
+                mean = ts.mean(x, axis=1)
+                rstd = 1.0 / ts.sqrt(ts.var(x, axis=1) + 1e-5)
+                square = 1.0 / ts.sqrt(ts.mean(x * x, axis=1) + 1e-5)
+                p, q = ts.tensor(x, requires_grad=True), ts.tensor(x, requires_grad=True)
+                loss = ts.nn.functional.cross_entropy(p, target)
+                smooth = ts.nn.functional.cross_entropy(q, target, weight * weight, label_smoothing=0.1)
+                loss.backward(), smooth.backward()
+                found.append(
+                    [y, core.log_softmax(x), core.softmax_backward(dy, y)]
+                    + [core.log_softmax_backward(dy, core.log_softmax(x))]
+                    + [core.layer_norm(x, (length,), weight, bias), core.rms_norm(x, (length,), weight)]
+                    + list(core.layer_norm_backward(dy, x, weight, mean, rstd, (length,)))
+                    + list(core.rms_norm_backward(dy, x, weight, square, (length,)))
+                    + [loss.detach(), smooth.detach(), p.grad, q.grad]
+                )
+            for i, (cpu, mine) in enumerate(zip(*found, strict=True)):
+                for mine_, cpu_ in zip(
+                    mine if isinstance(mine, tuple) else (mine,),
+                    cpu if isinstance(cpu, tuple) else (cpu,),
+                    strict=True,
+                ):
+                    e = cpu_.numpy()
+                    np.testing.assert_allclose(
+                        mine_.cpu().numpy(),
+                        e,
+                        rtol=eps,
+                        atol=eps * np.abs(e).max(),
+                        err_msg=f"{length} {start} {i}",
+                    )
+
+
 def test_random_numbers_are_the_cpus() -> None:
     for draw in (
         lambda g: ts.random.normal(size=(1001,), generator=g),

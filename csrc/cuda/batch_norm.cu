@@ -61,6 +61,7 @@ struct ChannelSpread {
 template <class T>
 struct ChannelGradients {
   using Value = T;
+  static constexpr bool kPair = true;
   struct Sum {
     T dy, dyh, mean, rstd;
   };

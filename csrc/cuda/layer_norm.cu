@@ -6,8 +6,10 @@
 //
 // R rows, C columns. With g = dy w and h = (x - mean) rstd:
 //   dx = rstd (g - avg g - h avg(g h)),  dw = sum_r dy h,  db = sum_r dy.
-// Forward reads x three times, after the first from cache, and writes y once. Backward reads dy and x twice,
-// the second time from cache, and writes dx once; dw and db read both once more.
+// Forward reads x once and writes y once; a row of more than 16384 numbers (float64: 8192) is read three
+// times. Backward reads dy and x once and writes dx once: a fixed number of blocks goes through the rows,
+// each thread adds up dw and db of its columns, and a second kernel adds the blocks' sums in order. Rows of
+// more than 8192 (4096) are read twice for dx and once more for dw and db.
 #include "cuda/kernels.h"
 #include "cuda/rows.h"
 #include "cuda/types.h"
@@ -21,55 +23,175 @@ TS_INLINE T fused(T a, T b, T c) {
 }
 
 // kCentred: layer norm; otherwise RMS norm, which keeps no means.
-template <class T, bool kBlock, bool kCentred>
-__global__ void __launch_bounds__(kRowThreads)
+template <class T, Rows kRows, bool kCentred>
+__global__ void __launch_bounds__(kRowThreads<kRows>)
     layer_norm_kernel(RowView<const T> xs, const T* w, const T* b, RowView<T> ys, LineView<T> means,
                       LineView<T> rstds, std::int64_t R, std::int64_t C, T eps) {
   __shared__ T room[kWarp];
-  const RowTeam<T, kBlock> team(C, room);
+  using Team = RowTeam<T, kRows>;
+  constexpr int kPack = Team::kPack;
+  const Team team(C, room);
   const std::int64_t r = team.row();
   if (r >= R) return;
-  const T* const x = xs[r];
-  T* const y = ys[r];
-  T sum = 0, squares = 0;
-  T mean = 0;
+  typename Team::Row x = team.open(xs[r], T(0));
+  T sum = 0, squares = 0, mean = 0;
   if constexpr (kCentred) {
-    team.each([&](std::int64_t i) { sum += x[i]; });
+    team.each(x, [&](T(&v)[kPack], typename Team::Index) {
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) sum += v[k];
+    });
     mean = team.sum(sum) / static_cast<T>(C);
   }
-  team.each([&](std::int64_t i) { squares = fused(x[i] - mean, x[i] - mean, squares); });
+  team.each(x, [&](T(&v)[kPack], typename Team::Index i) {
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      const T d = i + k < team.C ? v[k] - mean : T(0);
+      squares = fused(d, d, squares);
+    }
+  });
   const T variance = team.sum(squares) / static_cast<T>(C), rstd = T(1) / sqrt(Vec<T>(variance + eps)).r;
-  team.each([&](std::int64_t i) {
-    const T h = (x[i] - mean) * rstd;
-    y[i] = w && b ? fused(h, w[i], b[i]) : w ? h * w[i] : b ? h + b[i] : h;
+  const bool w_aligned = row_aligned(w), b_aligned = row_aligned(b);
+  team.write(ys[r], x, [&](T(&v)[kPack], typename Team::Index i) {
+    RowPack<T> scale, shift;
+    if (w) scale = load_pack(w, w_aligned, i, team.C, T(0));
+    if (b) shift = load_pack(b, b_aligned, i, team.C, T(0));
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      const T h = (v[k] - mean) * rstd;
+      v[k] = w && b ? fused(h, scale.value[k], shift.value[k])
+             : w    ? h * scale.value[k]
+             : b    ? h + shift.value[k]
+                    : h;
+    }
   });
   if (team.thread != 0) return;
   if constexpr (kCentred) means[r] = mean;
   rstds[r] = rstd;
 }
 
-template <class T, bool kBlock, bool kCentred>
-__global__ void __launch_bounds__(kRowThreads)
+// What a Hopper GPU holds of the next kernel's threads at once: 132 processors of 65536 registers, 128 a
+// thread. A constant, so that the sums over rows do not depend on the GPU.
+constexpr int kResident = 132 * 512, kBackwardThreads = 512;
+template <class T>
+constexpr int kBackwardPacks = sizeof(T) == 4 ? 4 : 2;  // of a thread
+
+// dx and, of the rows that the block goes through, the sums for dw and db. The next row is on its way while
+// one is worked on.
+template <class T, bool kCentred>
+__global__ void __launch_bounds__(kBackwardThreads)
+    layer_norm_backward_kernel(RowView<const T> dys, RowView<const T> xs, const T* w, LineView<const T> means,
+                               LineView<const T> rstds, RowView<T> dxs, T* dw, T* db, std::int64_t R, int C) {
+  constexpr int kPack = kRowPack<T>;
+  using Packs = RowPack<T>[kBackwardPacks<T>];
+  __shared__ T room[2][2][kWarp];
+  const int first = static_cast<int>(threadIdx.x) * kPack, step = static_cast<int>(blockDim.x) * kPack;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  const bool w_aligned = row_aligned(w);
+  const auto fetch = [&](Packs& to, const T* row) {
+    const bool aligned = row_aligned(row);
+#pragma unroll
+    for (int j = 0; j < kBackwardPacks<T>; ++j)
+      if (first + j * step < C) to[j] = load_pack(row, aligned, first + j * step, C, T(0));
+  };
+  Packs w_sum{}, b_sum{}, x, dy;
+  std::int64_t r = blockIdx.x;
+  fetch(x, xs[r]), fetch(dy, dys[r]);
+  T mean = kCentred ? means[r] : T(0), rstd = rstds[r];
+  for (int turn = 0; r < R; turn ^= 1) {
+    const std::int64_t next = r + gridDim.x;
+    Packs next_x, next_dy;
+    T next_mean = 0, next_rstd = 0;
+    if (next < R) {
+      fetch(next_x, xs[next]), fetch(next_dy, dys[next]);
+      next_mean = kCentred ? means[next] : T(0), next_rstd = rstds[next];
+    }
+    T g_sum = 0, gh_sum = 0;
+#pragma unroll
+    for (int j = 0; j < kBackwardPacks<T>; ++j)
+      if (first + j * step < C) {
+        RowPack<T> scale;
+        if (w) scale = load_pack(w, w_aligned, first + j * step, C, T(0));
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) {
+          const T d = dy[j].value[k], h = (x[j].value[k] - mean) * rstd, g = w ? d * scale.value[k] : d;
+          if constexpr (kCentred) g_sum += g;
+          gh_sum = fused(g, h, gh_sum);
+          w_sum[j].value[k] = fused(d, h, w_sum[j].value[k]);
+          b_sum[j].value[k] += d;
+        }
+      }
+    if constexpr (kCentred) g_sum = warp_reduce(g_sum, Sum{});
+    gh_sum = warp_reduce(gh_sum, Sum{});
+    if (lane == 0) room[turn][0][warp] = g_sum, room[turn][1][warp] = gh_sum;
+    __syncthreads();  // the other turn's readers are past the one before
+    T g_mean = 0;
+    if constexpr (kCentred)
+      g_mean = warp_reduce(lane < warps ? room[turn][0][lane] : T(0), Sum{}) / static_cast<T>(C);
+    const T gh_mean = warp_reduce(lane < warps ? room[turn][1][lane] : T(0), Sum{}) / static_cast<T>(C);
+    T* const dx = dxs[r];
+    const bool aligned = row_aligned(dx);
+#pragma unroll
+    for (int j = 0; j < kBackwardPacks<T>; ++j)
+      if (first + j * step < C) {
+        RowPack<T> scale, out;
+        if (w) scale = load_pack(w, w_aligned, first + j * step, C, T(0));
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) {
+          const T d = dy[j].value[k], h = (x[j].value[k] - mean) * rstd, g = w ? d * scale.value[k] : d;
+          out.value[k] = (g - fused(h, gh_mean, g_mean)) * rstd;
+        }
+        store_pack(dx, aligned, first + j * step, C, out);
+      }
+#pragma unroll
+    for (int j = 0; j < kBackwardPacks<T>; ++j) x[j] = next_x[j], dy[j] = next_dy[j];
+    mean = next_mean, rstd = next_rstd, r = next;
+  }
+  const std::int64_t at = std::int64_t{blockIdx.x} * C;
+#pragma unroll
+  for (int j = 0; j < kBackwardPacks<T>; ++j)
+    if (first + j * step < C) {
+      if (dw) store_pack(dw + at, false, first + j * step, C, w_sum[j]);
+      if (db) store_pack(db + at, false, first + j * step, C, b_sum[j]);
+    }
+}
+
+template <class T, Rows kRows, bool kCentred>
+__global__ void __launch_bounds__(kRowThreads<kRows>)
     layer_norm_dx_kernel(RowView<const T> dys, RowView<const T> xs, const T* w, LineView<const T> means,
                          LineView<const T> rstds, RowView<T> dxs, std::int64_t R, std::int64_t C) {
   __shared__ T room[kWarp];
-  const RowTeam<T, kBlock> team(C, room);
+  using Team = RowTeam<T, kRows>;
+  constexpr int kPack = Team::kPack;
+  const Team team(C, room);
   const std::int64_t r = team.row();
   if (r >= R) return;
-  const T *const dy = dys[r], *const x = xs[r];
+  typename Team::Row dy = team.open(dys[r], T(0)), x = team.open(xs[r], T(0));
   T* const dx = dxs[r];
+  const bool aligned = row_aligned(dx), w_aligned = row_aligned(w);
   const T mean = kCentred ? means[r] : T(0), rstd = rstds[r];
   T g_sum = 0, gh_sum = 0;
-  team.each([&](std::int64_t i) {
-    const T g = w ? dy[i] * w[i] : dy[i];
-    g_sum += g;
-    gh_sum = fused(g, (x[i] - mean) * rstd, gh_sum);
+  team.each(dy, x, [&](T(&d)[kPack], T(&v)[kPack], typename Team::Index i) {
+    RowPack<T> scale;
+    if (w) scale = load_pack(w, w_aligned, i, team.C, T(0));
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      const T g = w ? d[k] * scale.value[k] : d[k];
+      g_sum += g;
+      gh_sum = fused(g, (v[k] - mean) * rstd, gh_sum);
+    }
   });
   const T g_mean = kCentred ? team.sum(g_sum) / static_cast<T>(C) : T(0),
           gh_mean = team.sum(gh_sum) / static_cast<T>(C);
-  team.each([&](std::int64_t i) {
-    const T h = (x[i] - mean) * rstd, g = w ? dy[i] * w[i] : dy[i];
-    dx[i] = (g - fused(h, gh_mean, g_mean)) * rstd;
+  team.each(dy, x, [&](T(&d)[kPack], T(&v)[kPack], typename Team::Index i) {
+    RowPack<T> scale, out;
+    if (w) scale = load_pack(w, w_aligned, i, team.C, T(0));
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      const T h = (v[k] - mean) * rstd, g = w ? d[k] * scale.value[k] : d[k];
+      out.value[k] = (g - fused(h, gh_mean, g_mean)) * rstd;
+    }
+    store_pack(dx, aligned, i, team.C, out);
   });
 }
 
@@ -107,44 +229,68 @@ __global__ void __launch_bounds__(kColumns* kDeep)
   if (db) db[at] = sums[1][0][column];
 }
 
+// The blocks' sums of a column: 32 columns a block, pieces dealt to 32 threads, folded by halves.
 template <class T>
-__global__ void add_pieces(const T* from, T* to, std::int64_t pieces, std::int64_t C) {
-  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (c >= C) return;
+__global__ void __launch_bounds__(1024)
+    add_pieces(const T* from, T* to, std::int64_t pieces, std::int64_t C) {
+  __shared__ T sums[32][33];
+  const int column = static_cast<int>(threadIdx.x), deep = static_cast<int>(threadIdx.y);
+  const std::int64_t c = std::int64_t{blockIdx.x} * 32 + column;
   T sum = 0;
-  for (std::int64_t piece = 0; piece < pieces; ++piece) sum += from[piece * C + c];
-  to[c] = sum;
+  if (c < C)
+#pragma unroll 8
+    for (std::int64_t piece = deep; piece < pieces; piece += 32) sum += from[piece * C + c];
+  sums[deep][column] = sum;
+  for (int step = 16; step > 0; step /= 2) {
+    __syncthreads();
+    if (deep < step) sums[deep][column] += sums[deep + step][column];
+  }
+  if (deep == 0 && c < C) to[c] = sums[0][column];
 }
 
 template <class T, bool kCentred>
 void forward(const View& x, const T* weight, const T* bias, const View& y, const LineView<T>& mean,
              const View& rstd, double eps) {
   const std::int64_t R = x.shape[0], C = x.shape[1];
-  launch_rows(&layer_norm_kernel<T, false, kCentred>, &layer_norm_kernel<T, true, kCentred>, R, C,
-              RowView<const T>(x), weight, bias, RowView<T>(y), mean, LineView<T>(rstd), R, C,
-              static_cast<T>(eps));
+  launch_rows<T>(TS_ROW_KERNELS(layer_norm_kernel, T, kCentred), R, C, RowView<const T>(x), weight, bias,
+                 RowView<T>(y), mean, LineView<T>(rstd), R, C, static_cast<T>(eps));
 }
 
 template <class T, bool kCentred>
 void backward(const View& dy, const View& x, const T* weight, const LineView<const T>& means,
               const View& rstd, const View& dx, T* dweight, T* dbias) {
   const std::int64_t R = x.shape[0], C = x.shape[1];
+  constexpr std::int64_t kEach = kBackwardPacks<T> * kRowPack<T>;
   const RowView<const T> dys(dy), xs(x);
   const LineView<const T> rstds(rstd);
-  launch_rows(&layer_norm_dx_kernel<T, false, kCentred>, &layer_norm_dx_kernel<T, true, kCentred>, R, C, dys,
-              xs, weight, means, rstds, RowView<T>(dx), R, C);
-  if ((!dweight && !dbias) || C == 0) return;
-  const std::int64_t pieces = R > 0 ? ceil_div(R, kPieceRows) : 1;
-  const Workspace room(2 * pieces * C * static_cast<std::int64_t>(sizeof(T)));
-  T* const w_sums = pieces > 1 ? room.as<T>() : dweight;
-  T* const b_sums = pieces > 1 ? room.as<T>() + pieces * C : dbias;
-  launch(&layer_norm_columns<T, kCentred>, dim3(blocks_of(ceil_div(C, kColumns)), blocks_of(pieces)),
-         dim3(kColumns, kDeep), 0, dys, xs, means, rstds, dweight ? w_sums : static_cast<T*>(nullptr),
-         dbias ? b_sums : static_cast<T*>(nullptr), R, C);
+  const bool once = R > 0 && C > 0 && C <= kBackwardThreads * kEach;
+  int threads = kWarp;
+  while (threads * kEach < C && threads < kBackwardThreads) threads *= 2;
+  std::int64_t pieces = 1;
+  if (once)
+    pieces = R < kResident / threads ? R : kResident / threads;
+  else if (R > 0)
+    pieces = ceil_div(R, kPieceRows);
+  const bool wanted = (dweight || dbias) && C > 0;
+  const Workspace room(wanted ? 2 * pieces * C * static_cast<std::int64_t>(sizeof(T)) : 0);
+  T* const w_sums = !dweight || !wanted ? nullptr : pieces > 1 ? room.as<T>() : dweight;
+  T* const b_sums = !dbias || !wanted ? nullptr : pieces > 1 ? room.as<T>() + pieces * C : dbias;
+  if (once) {
+    launch(&layer_norm_backward_kernel<T, kCentred>, dim3(blocks_of(pieces)),
+           dim3(static_cast<unsigned>(threads)), 0, dys, xs, weight, means, rstds, RowView<T>(dx), w_sums,
+           b_sums, R, static_cast<int>(C));
+  } else {
+    launch_rows<T>(TS_ROW_KERNELS(layer_norm_dx_kernel, T, kCentred), R, C, dys, xs, weight, means, rstds,
+                   RowView<T>(dx), R, C);
+    if (!wanted) return;
+    launch(&layer_norm_columns<T, kCentred>, dim3(blocks_of(ceil_div(C, kColumns)), blocks_of(pieces)),
+           dim3(kColumns, kDeep), 0, dys, xs, means, rstds, w_sums, b_sums, R, C);
+  }
   if (pieces == 1) return;
-  const dim3 grid(blocks_of(ceil_div(C, 256)));
-  if (dweight) launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(w_sums), dweight, pieces, C);
-  if (dbias) launch(&add_pieces<T>, grid, dim3(256), 0, static_cast<const T*>(b_sums), dbias, pieces, C);
+  const dim3 grid(blocks_of(ceil_div(C, 32)));
+  if (w_sums)
+    launch(&add_pieces<T>, grid, dim3(32, 32), 0, static_cast<const T*>(w_sums), dweight, pieces, C);
+  if (b_sums) launch(&add_pieces<T>, grid, dim3(32, 32), 0, static_cast<const T*>(b_sums), dbias, pieces, C);
 }
 
 }  // namespace

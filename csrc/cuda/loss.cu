@@ -4,8 +4,8 @@
 // logsumexp(x):
 //   loss = (1 - s) w_t (l - x_t) + s/C sum_c w_c (l - x_c)                   0 where t is ignored
 //   dx_c = dloss [ (a + b W) exp(x_c - l) - a 1[c = t] - b w_c ],  a = (1 - s) w_t,  b = s/C,  W = sum_c w_c
-// Forward reads x twice, the second time from cache, and writes two numbers a row; backward reads x once and
-// writes dx once.
+// Forward reads x once (with smoothing twice where a row is longer than registers hold) and writes two
+// numbers a row; backward reads x once and writes dx once.
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
 #include "cuda/rows.h"
@@ -34,58 +34,74 @@ struct Loss {
         rest(static_cast<T>(1 - smoothing)) {}
 };
 
-template <class T, bool kBlock>
-__global__ void __launch_bounds__(kRowThreads)
+template <class T, Rows kRows, bool kSmooth>
+__global__ void __launch_bounds__(kRowThreads<kRows>)
     cross_entropy_kernel(const Loss<T> in, LineView<T> losses, LineView<T> lses) {
   __shared__ T room[kWarp];
-  const RowTeam<T, kBlock> team(in.C, room);
+  using Team = RowTeam<T, kRows>;
+  constexpr int kPack = Team::kPack;
+  const Team team(in.C, room);
   const std::int64_t r = team.row();
   if (r >= in.N) return;
-  const T* const x = in.x[r];
-  T m = x[0];
-  team.each([&](std::int64_t i) { m = Largest{}(m, x[i]); });
-  m = team.max(m);
-  T sum = 0;
-  team.each([&](std::int64_t i) { sum += vmath::exp(Vec<T>(x[i] - m)).r; });
-  const T lse = m + vmath::log(Vec<T>(team.sum(sum))).r;
+  typename Team::Row x = team.open(in.x[r], -std::numeric_limits<T>::infinity());
+  T m, sum;
+  row_exponentials<false>(team, x, m, sum);
+  const T lse = m + vmath::log(Vec<T>(sum)).r;
   T smooth = 0;
-  if (in.uniform != T(0)) {
-    team.each([&](std::int64_t i) { smooth += (lse - x[i]) * (in.weight ? in.weight[i] : T(1)); });
+  if constexpr (kSmooth) {
+    const bool aligned = row_aligned(in.weight);
+    team.each(x, [&](T(&v)[kPack], typename Team::Index i) {
+      RowPack<T> w;
+      if (in.weight) w = load_pack(in.weight, aligned, i, team.C, T(0));
+#pragma unroll
+      for (int k = 0; k < kPack; ++k)
+        if (i + k < team.C) smooth += (lse - v[k]) * (in.weight ? w.value[k] : T(1));
+    });
     smooth = in.uniform * team.sum(smooth);
   }
   if (team.thread != 0) return;
   const std::int64_t t = in.target[r];
   lses[r] = lse;
-  losses[r] = t == in.ignored ? T(0) : in.rest * (in.weight ? in.weight[t] : T(1)) * (lse - x[t]) + smooth;
+  losses[r] =
+      t == in.ignored ? T(0) : in.rest * (in.weight ? in.weight[t] : T(1)) * (lse - in.x[r][t]) + smooth;
 }
 
-template <class T, bool kBlock>
-__global__ void __launch_bounds__(kRowThreads)
+template <class T, Rows kRows, bool kSmooth>
+__global__ void __launch_bounds__(kRowThreads<kRows>)
     cross_entropy_backward_kernel(const Loss<T> in, LineView<const T> lses, LineView<const T> dlosses,
                                   RowView<T> dxs) {
   __shared__ T room[kWarp];
-  const RowTeam<T, kBlock> team(in.C, room);
+  using Team = RowTeam<T, kRows>;
+  constexpr int kPack = Team::kPack;
+  const Team team(in.C, room);
   const std::int64_t r = team.row();
   if (r >= in.N) return;
-  const T* const x = in.x[r];
+  typename Team::Row x = team.open(in.x[r], T(0));
   T* const dx = dxs[r];
   const std::int64_t t = in.target[r];
-  if (t == in.ignored) {
-    team.each([&](std::int64_t i) { dx[i] = T(0); });
-    return;
-  }
+  if (t == in.ignored)
+    return team.write(dx, x, [&](T(&v)[kPack], typename Team::Index) {
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) v[k] = T(0);
+    });
+  const bool aligned = row_aligned(in.weight);
   T total = static_cast<T>(in.C);
-  if (in.weight && in.uniform != T(0)) {
+  if (kSmooth && in.weight) {
     total = 0;
-    team.each([&](std::int64_t i) { total += in.weight[i]; });
+    for (std::int64_t i = team.thread / kPack; i < in.C; i += team.step / kPack) total += in.weight[i];
     total = team.sum(total);
   }
   const T g = dlosses[r], own = g * in.rest * (in.weight ? in.weight[t] : T(1)), share = g * in.uniform;
-  const T lse = lses[r], scale = in.uniform == T(0) ? own : own + share * total;
-  team.each([&](std::int64_t i) {
-    T p = vmath::exp(Vec<T>(x[i] - lse)).r * scale;
-    if (in.uniform != T(0)) p -= in.weight ? in.weight[i] * share : share;
-    dx[i] = i == t ? p - own : p;
+  const T lse = lses[r], scale = kSmooth ? own + share * total : own;
+  team.write(dx, x, [&](T(&v)[kPack], typename Team::Index i) {
+    RowPack<T> w;
+    if (kSmooth && in.weight) w = load_pack(in.weight, aligned, i, team.C, T(0));
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      T p = exp_of_negative(v[k] - lse) * scale;
+      if constexpr (kSmooth) p -= in.weight ? w.value[k] * share : share;
+      v[k] = i + k == t ? p - own : p;
+    }
   });
 }
 
@@ -111,8 +127,11 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
                    double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const Loss<T> in(x, target, weight, ignore_index, smoothing);
-    launch_rows(&cross_entropy_kernel<T, false>, &cross_entropy_kernel<T, true>, in.N, in.C, in,
-                LineView<T>(loss), LineView<T>(logsumexp));
+    const LineView<T> losses(loss), lses(logsumexp);
+    if (in.uniform != T(0))
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, true), in.N, in.C, in, losses, lses);
+    else
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, false), in.N, in.C, in, losses, lses);
   });
 }
 
@@ -120,8 +139,13 @@ void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, 
                             std::int64_t ignore_index, double smoothing) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const Loss<T> in(x, target, weight, ignore_index, smoothing);
-    launch_rows(&cross_entropy_backward_kernel<T, false>, &cross_entropy_backward_kernel<T, true>, in.N, in.C,
-                in, LineView<const T>(logsumexp), LineView<const T>(dloss), RowView<T>(dx));
+    const LineView<const T> lses(logsumexp), dlosses(dloss);
+    if (in.uniform != T(0))
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_backward_kernel, T, true), in.N, in.C, in, lses, dlosses,
+                     RowView<T>(dx));
+    else
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_backward_kernel, T, false), in.N, in.C, in, lses, dlosses,
+                     RowView<T>(dx));
   });
 }
 

@@ -69,6 +69,13 @@ ReduceAxes reduce_axes(const char* kernel, const View& x, const View* x2, const 
   if (count > kReduceDims) too_many();
   a.reduced = count;
   for (int i = 0; i < count; ++i) a.size[i] = axes[i].size, a.x[i] = axes[i].x, a.x2[i] = axes[i].x2;
+  a.small = a.outputs <= INT32_MAX && a.length <= INT32_MAX && a.outputs * a.length > 0;
+  if (a.small) {
+    for (int i = 0; i < a.kept; ++i) a.kept_divider[i] = Divider(a.kept_size[i]);
+    for (int i = 0; i < count; ++i) a.divider[i] = Divider(a.size[i]);
+  }
+  a.quads = count > 0 && a.x[0] == 1 && (!x2 || a.x2[0] == 1) && (count == 1 || a.size[0] % 4 == 0);
+  for (int i = 1; i < count; ++i) a.quads &= a.x[i] % 4 == 0 && a.x2[i] % 4 == 0;
   return a;
 }
 

@@ -1,69 +1,61 @@
 // softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their
 // gradients.
 //
-// R rows, C columns. A row is read three times (twice backward), after the first time from cache; y is
-// written once.
+// R rows, C columns. A row that fits registers is read once and written once; a longer one is read twice, the
+// largest and the sum of exponentials coming from the first time.
 #include "cuda/kernels.h"
 #include "cuda/rows.h"
 #include "cuda/types.h"
-#include "math/vmath.h"
 
 namespace ts::cuda {
 namespace {
 
-template <class T>
-TS_INLINE T exp_of(T x) {
-  return vmath::exp(Vec<T>(x)).r;
-}
-
-template <class T, bool kBlock, bool kLog>
-__global__ void __launch_bounds__(kRowThreads)
+template <class T, Rows kRows, bool kLog>
+__global__ void __launch_bounds__(kRowThreads<kRows>)
     softmax_kernel(RowView<const T> xs, RowView<T> ys, std::int64_t R, std::int64_t C) {
   __shared__ T room[kWarp];
-  const RowTeam<T, kBlock> team(C, room);
+  using Team = RowTeam<T, kRows>;
+  constexpr int kPack = Team::kPack;
+  const Team team(C, room);
   const std::int64_t r = team.row();
   if (r >= R) return;
-  const T* const x = xs[r];
-  T* const y = ys[r];
-  T m = x[0];
-  team.each([&](std::int64_t i) { m = Largest{}(m, x[i]); });
-  m = team.max(m);
-  T sum = 0;
-  team.each([&](std::int64_t i) { sum += exp_of(x[i] - m); });
-  sum = team.sum(sum);
-  if constexpr (kLog) {
-    const T log_sum = vmath::log(Vec<T>(sum)).r;
-    team.each([&](std::int64_t i) { y[i] = x[i] - m - log_sum; });
-  } else {
-    const T scale = T(1) / sum;
-    team.each([&](std::int64_t i) { y[i] = exp_of(x[i] - m) * scale; });
-  }
+  typename Team::Row x = team.open(xs[r], -std::numeric_limits<T>::infinity());
+  T m, sum;
+  row_exponentials<!kLog>(team, x, m, sum);
+  const T log_sum = kLog ? vmath::log(Vec<T>(sum)).r : T(0), scale = T(1) / sum;
+  team.write(ys[r], x, [&](T(&v)[kPack], typename Team::Index) {
+#pragma unroll
+    for (int k = 0; k < kPack; ++k)
+      v[k] = kLog ? v[k] - m - log_sum : (Team::kKept ? v[k] : exp_of_negative(v[k] - m)) * scale;
+  });
 }
 
 // dx = y (dy - sum dy y), or dy - exp(y) sum dy
-template <class T, bool kBlock, bool kLog>
-__global__ void __launch_bounds__(kRowThreads)
+template <class T, Rows kRows, bool kLog>
+__global__ void __launch_bounds__(kRowThreads<kRows>)
     softmax_backward_kernel(RowView<const T> dys, RowView<const T> ys, RowView<T> dxs, std::int64_t R,
                             std::int64_t C) {
   __shared__ T room[kWarp];
-  const RowTeam<T, kBlock> team(C, room);
+  using Team = RowTeam<T, kRows>;
+  constexpr int kPack = Team::kPack;
+  const Team team(C, room);
   const std::int64_t r = team.row();
   if (r >= R) return;
-  const T *const dy = dys[r], *const y = ys[r];
+  typename Team::Row dy = team.open(dys[r], T(0)), y = team.open(ys[r], T(0));
   T* const dx = dxs[r];
+  const bool aligned = row_aligned(dx);
   T sum = 0;
-  team.each([&](std::int64_t i) {
-    if constexpr (kLog)
-      sum += dy[i];
-    else
-      sum = fma(Vec<T>(dy[i]), Vec<T>(y[i]), Vec<T>(sum)).r;
+  team.each(dy, y, [&](T(&d)[kPack], T(&v)[kPack], typename Team::Index) {
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) sum = kLog ? sum + d[k] : fma(Vec<T>(d[k]), Vec<T>(v[k]), Vec<T>(sum)).r;
   });
   sum = team.sum(sum);
-  team.each([&](std::int64_t i) {
-    if constexpr (kLog)
-      dx[i] = dy[i] - exp_of(y[i]) * sum;
-    else
-      dx[i] = y[i] * (dy[i] - sum);
+  team.each(dy, y, [&](T(&d)[kPack], T(&v)[kPack], typename Team::Index i) {
+    RowPack<T> out;
+#pragma unroll
+    for (int k = 0; k < kPack; ++k)
+      out.value[k] = kLog ? d[k] - vmath::exp(Vec<T>(v[k])).r * sum : v[k] * (d[k] - sum);
+    store_pack(dx, aligned, i, team.C, out);
   });
 }
 
@@ -71,16 +63,15 @@ template <bool kLog>
 void forward(const View& x, const View& y) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     if (x.shape[1] == 0) return;
-    launch_rows(&softmax_kernel<T, false, kLog>, &softmax_kernel<T, true, kLog>, x.shape[0], x.shape[1],
-                RowView<const T>(x), RowView<T>(y), x.shape[0], x.shape[1]);
+    launch_rows<T>(TS_ROW_KERNELS(softmax_kernel, T, kLog), x.shape[0], x.shape[1], RowView<const T>(x),
+                   RowView<T>(y), x.shape[0], x.shape[1]);
   });
 }
 template <bool kLog>
 void backward(const View& dy, const View& y, const View& dx) {
   with_floating(y.dtype, [&]<class T>(Type<T>) {
-    launch_rows(&softmax_backward_kernel<T, false, kLog>, &softmax_backward_kernel<T, true, kLog>, y.shape[0],
-                y.shape[1], RowView<const T>(dy), RowView<const T>(y), RowView<T>(dx), y.shape[0],
-                y.shape[1]);
+    launch_rows<T>(TS_ROW_KERNELS(softmax_backward_kernel, T, kLog), y.shape[0], y.shape[1],
+                   RowView<const T>(dy), RowView<const T>(y), RowView<T>(dx), y.shape[0], y.shape[1]);
   });
 }
 

@@ -69,7 +69,6 @@ def test_a_row_alone(shape: tuple[int, int, int], layout: str, dtype: str) -> No
     bias = ts.asarray(np.random.default_rng(2).uniform(-1, 1, n).astype(dtype))
     c, y = a @ b, ts.linear_relu(a, b.T, bias)
     for i in sorted({0, m // 2, m - 1}):
-        same_bits(a[i] @ b, c[i], f"the vector {i} of {m}")
         for count in (1, 2, 3, 5, 8, 13):
             if i + count <= m:
                 rows = slice(i, i + count)
@@ -78,10 +77,94 @@ def test_a_row_alone(shape: tuple[int, int, int], layout: str, dtype: str) -> No
                     ts.linear_relu(a[rows], b.T, bias), y[rows], f"linear_relu, rows {i} to {i + count}"
                 )
     for j in sorted({0, n // 2, n - 1}):
-        same_bits(a @ b[:, j], c[:, j], f"the column {j} of {n}")
         for count in (1, 7, 16):
             if j + count <= n:
                 same_bits(a @ b[:, j : j + count], c[:, j : j + count], f"columns {j} to {j + count} of {n}")
+
+
+# K: registers, stripes, leaves (2,048 in float32, 1,024 in float64), chunks and their seams.
+DEPTHS = (1, 3, 4, 8, 15, 16, 17, 63, 64, 65, 100, 513, 1023, 1024, 1025, 2047, 2048, 2049, 5000)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", DEPTHS)
+def test_products_with_vectors(k: int, dtype: str) -> None:
+    """One order for every layout, alone and in a batch: that of the sum of K numbers."""
+    for rows in (1, 2, 3, 4, 5, 9, 64, 70):
+        x, w, a, b = operands("NN", rows, 1, k, dtype)
+        v = b[:, 0]  # not contiguous
+        y = a @ v
+        allowed = 2 * np.sqrt(k) * np.finfo(dtype).eps * (abs(x) @ abs(w))[:, 0]
+        assert (abs(y.numpy() - (x.astype(np.longdouble) @ w.astype(np.longdouble))[:, 0]) <= allowed).all()
+        across = ts.asarray(np.asfortranarray(x))
+        strided = ts.asarray(np.repeat(np.repeat(x, 2, 1), 2, 0))[::2, ::2]
+        dense = ts.asarray(w[:, 0].copy())
+        for name, other in {
+            "by columns": across @ v, "contiguous": ts.asarray(x.copy()) @ dense, "strided": strided @ v,
+            "vector first": dense @ a.T, "vector first, by columns": v @ across.T,
+            "vecdot": ts.vecdot(a, v), "einsum": ts.einsum("ij,j->i", a, v),
+            "batch": (ts.stack([a, a]) @ v)[1], "batch of the right": (v @ ts.stack([a.T, a.T]))[1],
+        }.items():  # fmt: skip
+            same_bits(other, y, f"{rows} rows, {name}")
+        for i in sorted({0, rows // 2, rows - 1}):
+            same_bits(a[i] @ v, y[i], f"row {i} of {rows}")
+            same_bits(ts.vdot(v, a[i]), y[i], f"row {i} of {rows}, vdot")
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_and_vectors(dtype: str) -> None:
+    for m, k in ((1, 600_001), (3, 300_000), (700, 700), (40, 20_000), (20_000, 40)):
+        a = ts.asarray(np.random.default_rng(m).uniform(-1, 1, (m, k)).astype(dtype))
+        v = ts.asarray(np.random.default_rng(k).uniform(-1, 1, k).astype(dtype))
+        ts.set_num_threads(1)
+        y = a @ v
+        across = ts.asarray(np.asfortranarray(a.numpy()))
+        for threads in (1, 2, 3):
+            ts.set_num_threads(threads)
+            same_bits(a @ v, y, f"{m}x{k} on {threads} threads")
+            same_bits(across @ v, y, f"{m}x{k} by columns on {threads} threads")
+            same_bits(a[0] @ v, y[0], f"{k} on {threads} threads")
+
+
+def test_vectors_with_special_values() -> None:
+    rng = np.random.default_rng(5)
+    for k in (1, 5, 16, 70, 3000):
+        x, v = rng.uniform(-1, 1, (6, k)).astype("float32"), rng.uniform(-1, 1, k).astype("float32")
+        clean = (ts.asarray(x) @ ts.asarray(v)).numpy()
+        x[1, -1], x[3, 0], x[4, k // 2] = np.nan, np.inf, -np.inf
+        for m in (ts.asarray(x), ts.asarray(np.asfortranarray(x))):
+            y = (m @ ts.asarray(v)).numpy()
+            assert np.isnan(y[1]) and np.isinf(y[3]) and np.isinf(y[4])
+            assert y[[0, 2, 5]].tobytes() == clean[[0, 2, 5]].tobytes()
+    # Products too small for the dtype leave no -0, on any way through the tree.
+    for k in (1, 8, 16, 17, 40):
+        tiny = np.full((5, k), -1e-30, "float32")
+        for m in (ts.asarray(tiny), ts.asarray(np.asfortranarray(tiny))):
+            y = m @ ts.full((k,), 1e-30)
+            assert y.numpy().tobytes() == bytes(20)
+    assert (ts.zeros((3, 0)) @ ts.zeros((0,))).numpy().tolist() == [0, 0, 0]
+    assert (ts.zeros((0,)) @ ts.zeros((0,))).item() == 0
+    assert (ts.zeros((0, 3)) @ ts.zeros((3,))).shape == (0,)
+    assert (ts.zeros((3,)) @ ts.zeros((2, 3, 0))).shape == (2, 0)
+
+
+def test_vectors_of_other_dtypes() -> None:
+    x = np.arange(-6, 6).reshape(3, 4)
+    for dtype in ("int8", "int32", "uint16", "int64", "complex64", "complex128"):
+        m = x.astype(dtype)
+        a, v = ts.asarray(m), ts.asarray(m[1])
+        assert (a @ v).numpy().tolist() == (m @ m[1]).tolist() and (a @ v).dtype == dtype
+        assert ts.vecdot(a, v).numpy().tolist() == np.vecdot(m, m[1]).tolist()
+        assert ts.einsum("ij,ij->", a, a).numpy().tolist() == np.einsum("ij,ij->", m, m).tolist()
+    a = ts.asarray(x.astype("float16"))
+    assert (a @ a[0]).dtype == "float16" and (a @ a[0]).numpy().tolist() == (x @ x[0]).tolist()
+    a = ts.asarray(x > 0)
+    assert (a @ a[2]).numpy().tolist() == ((x > 0) @ (x > 0)[2]).tolist()
+    with pytest.raises(ValueError, match="matmul"):
+        ts.zeros((3, 4)) @ ts.zeros((3,))
+    with pytest.raises(ValueError, match="matmul"):
+        ts.zeros((3,)) @ ts.zeros((4, 2))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

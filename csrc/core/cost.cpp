@@ -28,6 +28,8 @@ double flops_of(Kernel kernel, const View* v, const std::byte* attributes) {
   switch (kernel) {
     case Kernel::gemm:  // a (B, M, K), c (B, M, N)
       return 2 * size(v[3]) * extent(v[0], 2);
+    case Kernel::dot:
+      return 2 * size(v[0]);
     case Kernel::conv2d:  // every result is a sum over a weight's C KH KW
       return 2 * size(v[3]) * size(v[1]) / extent(v[1], 0);
     case Kernel::conv2d_input_backward:

@@ -19,51 +19,103 @@ TS_INLINE bool beats(T candidate, T best) {
   return Op::apply(best, candidate) != best;
 }
 
-// Where `best` (or, if it is NaN, the first NaN) is first found; it is there.
+// One bit for each lane in which a equals b; in which either is NaN.
 template <class T>
-TS_INLINE std::int64_t first_place(const T* p, std::int64_t n, T best) {
+TS_INLINE std::uint64_t equal_bits(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_cmp_ps_mask(__m512(a.r), __m512(b.r), _CMP_EQ_OQ);
+  if constexpr (std::is_same_v<T, double>) return _mm512_cmp_pd_mask(__m512d(a.r), __m512d(b.r), _CMP_EQ_OQ);
+#endif
+  return lane_bits(a == b);
+}
+template <class T>
+TS_INLINE std::uint64_t nan_bits(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_cmp_ps_mask(__m512(a.r), __m512(b.r), _CMP_UNORD_Q);
+  if constexpr (std::is_same_v<T, double>)
+    return _mm512_cmp_pd_mask(__m512d(a.r), __m512d(b.r), _CMP_UNORD_Q);
+#endif
+  return lane_bits((a != a) | (b != b));
+}
+
+// The first i < n for which bits(register of elements from i) has a bit; there is one. 64 elements between
+// two branches, which nothing could foretell.
+template <class T, class Bits>
+TS_INLINE std::int64_t first_place(const T* p, std::int64_t n, const Bits& bits) {
   constexpr std::int64_t W = Vec<T>::width;
-  const Vec<T> wanted{Lane<T>(best)};
-  const auto found = [&](Vec<T> v) {
-    if constexpr (std::is_floating_point_v<T>)
-      return lane_bits((v == wanted) | (v != v));
-    else
-      return lane_bits(v == wanted);
-  };
-  for (std::int64_t i = 0; i < n; i += W) {
-    const std::int64_t left = n - i;
-    std::uint64_t bits = found(left >= W ? Vec<T>::load(p + i) : Vec<T>::load_partial(p + i, left));
-    if (left < W) bits &= (std::uint64_t{1} << left) - 1;
-    if (bits) return i + __builtin_ctzll(bits);
+  std::int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    std::uint64_t found = 0;
+#pragma GCC unroll 32
+    for (std::int64_t k = 0; k < 64; k += W) found |= bits(Vec<T>::load(p + i + k)) << k;
+    if (found) return i + __builtin_ctzll(found);
   }
-  return n - 1;
+  std::uint64_t found = 0;
+  for (std::int64_t k = 0; i + k < n; k += W) {
+    const std::int64_t left = n - i - k;
+    found |= bits(left >= W ? Vec<T>::load(p + i + k) : Vec<T>::load_partial(p + i + k, left)) << k;
+  }
+  return i + __builtin_ctzll(found);
+}
+
+// Max and Min that pass over NaN in their second operand.
+template <class Op>
+struct Plain {
+  template <class T>
+  TS_INLINE static Vec<T> apply(Vec<T> best, Vec<T> x) {
+    if constexpr (std::is_same_v<Op, Max>)
+      return max(x, best);
+    else
+      return min(x, best);
+  }
+};
+
+// The extreme of n >= 1 elements, or NaN if there is one among them: as the tree of reduce.h has it, but a
+// NaN is looked for two registers at a time.
+template <class Op, class T>
+TS_INLINE T extreme_of(const T* p, std::int64_t n) {
+  constexpr std::int64_t W = Vec<T>::width;
+  constexpr bool kNaN = std::is_floating_point_v<T>;
+  const Vec<T> none{Lane<T>(Op::template identity<T>)};
+  Vec<T> best[4] = {none, none, none, none};
+  std::uint64_t nans = 0;
+  std::int64_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W) {
+    Vec<T> x[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) x[k] = Vec<T>::load(p + i + k * W), best[k] = Plain<Op>::apply(best[k], x[k]);
+    if constexpr (kNaN) nans |= nan_bits(x[0], x[1]) | nan_bits(x[2], x[3]);
+  }
+  for (; i < n; i += W) {
+    const std::int64_t left = n - i;
+    const Vec<T> x =
+        left >= W ? Vec<T>::load(p + i) : only(Vec<T>::load_partial(p + i, left), none, First{left});
+    best[0] = Plain<Op>::apply(best[0], x);
+    if constexpr (kNaN) nans |= nan_bits(x, x);
+  }
+  if (nans) return std::numeric_limits<T>::quiet_NaN();
+  return fold<Plain<Op>, T>(
+      Plain<Op>::apply(Plain<Op>::apply(best[0], best[1]), Plain<Op>::apply(best[2], best[3])));
 }
 
 // The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
 template <class Op, class T>
 std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::int64_t end, T* value) {
   alignas(64) T buffer[kLeaf<T>];
-  const auto extreme = [&](const T* p, std::int64_t n) {
-    T result;
-    leaf<Op, T, 1>(
-        0, n,
-        [&](Vec<T>* s, std::int64_t i, auto part) {
-          s[0] = Op::apply(s[0], only(get(p + i, part), Vec<T>(Lane<T>(Op::template identity<T>)), part));
-        },
-        &result);
-    return result;
-  };
   std::int64_t where = begin;
   T best{};
   for (std::int64_t p = begin; p < end; p += kLeaf<T>) {
     const std::int64_t n = end - p < kLeaf<T> ? end - p : kLeaf<T>;
-    const T candidate = extreme(elements(a, a.x, x, p, n, buffer), n);
+    const T candidate = extreme_of<Op>(elements(a, a.x, x, p, n, buffer), n);
     if (p == begin || beats<Op>(candidate, best)) best = candidate, where = p;
   }
   const std::int64_t n = end - where < kLeaf<T> ? end - where : kLeaf<T>;
   const T* const p = elements(a, a.x, x, where, n, buffer);
   *value = best;
-  return where + first_place(p, n, best);
+  if constexpr (std::is_floating_point_v<T>)
+    if (best != best) return where + first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
+  const Vec<T> wanted{Lane<T>(best)};
+  return where + first_place(p, n, [&](Vec<T> v) { return equal_bits(v, wanted); });
 }
 
 // Columns [first, first + V registers or `part` of one) of K rows. Positions are counted in integers as wide

@@ -1,7 +1,7 @@
 // Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of
 // reduce.h.
 //
-// Each reads x once (variance and logsumexp twice) and writes y once.
+// Each reads x once (variance and logsumexp twice; any and all no further than they must) and writes y once.
 #include "cpu/kernels.h"
 #include "cpu/moments.h"
 #include "cpu/types.h"
@@ -64,34 +64,71 @@ struct ShiftedExp {  // param: the maximum; an infinite or NaN maximum shifts by
   }
 };
 
-// --- any, all: of x != 0, as bytes ---------------------------------------------------------------
+// --- any, all: look for one element that decides, and stop there ----------------------------------
 
-template <class Op, class T>
+// `Any` looks for x != 0, all for x == 0. NaN is not 0.
+template <bool Any, class T>
+TS_INLINE bool decides(const T* p, std::int64_t n) {
+  constexpr std::int64_t W = Vec<T>::width;
+  const Vec<T> zero{Lane<T>(0)};
+  const auto found = [&](Vec<T> v) { return Any ? v != zero : v == zero; };
+  std::int64_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W)
+    if (lane_bits(found(Vec<T>::load(p + i)) | found(Vec<T>::load(p + i + W)) |
+                  found(Vec<T>::load(p + i + 2 * W)) | found(Vec<T>::load(p + i + 3 * W))))
+      return true;
+  for (; i < n; ++i)
+    if ((p[i] != T(0)) == Any) return true;
+  return false;
+}
+
+constexpr std::int64_t kLook = 4096;  // elements between two looks at what is known
+
+template <bool Any, class T>
 void reduce_truth(const View& x, const View& y, int reduced) {
   Axes a;
   find_axes(x, nullptr, y, reduced, a);
-  const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
-  constexpr std::int64_t kBlock = 4096;
-  parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
-    alignas(64) std::uint8_t truth[kBlock];
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Offsets at = output_offsets(a, i, a.kept);
-      std::uint8_t result = Op::template identity<std::uint8_t> != 0;
-      for (std::int64_t p = 0; p < a.length; p += kBlock) {
-        const std::int64_t n = a.length - p < kBlock ? a.length - p : kBlock;
-        gather(a, a.x, static_cast<const T*>(x.data) + at.x, p, n, truth,
-               [](T v) { return static_cast<std::uint8_t>(v != T(0)); });
-        std::uint8_t block = result;
-        for (std::int64_t j = 0; j < n; ++j) block = Op::apply(block, truth[j]);
-        result = block;
-      }
-      static_cast<std::uint8_t*>(y.data)[at.y] = result;
+  const T* const base = static_cast<const T*>(x.data);
+  auto* const out = static_cast<std::uint8_t*>(y.data);
+  // Elements [begin, end) of one output's.
+  const auto scan = [&](const T* p, std::int64_t begin, std::int64_t end) {
+    alignas(64) T buffer[kLook];
+    for (std::int64_t i = begin; i < end; i += kLook) {
+      const std::int64_t n = end - i < kLook ? end - i : kLook;
+      if (decides<Any>(elements(a, a.x, p, i, n, buffer), n)) return true;
     }
-  });
+    return false;
+  };
+  if (a.length < 16 * kReduceGrain) {
+    const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
+    parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Offsets at = output_offsets(a, i, a.kept);
+        out[at.y] = scan(base + at.x, 0, a.length) == Any;
+      }
+    });
+    return;
+  }
+  // Long ones by all threads, if their beginning does not decide: whoever finds an element ends the others'
+  // search.
+  for (std::int64_t i = 0; i < a.outputs; ++i) {
+    const Offsets at = output_offsets(a, i, a.kept);
+    bool found = scan(base + at.x, 0, kReduceGrain);
+    if (!found)
+      parallel_ranges(a.length - kReduceGrain, 4 * kReduceGrain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t p = begin; p < end && !__atomic_load_n(&found, __ATOMIC_RELAXED);
+             p += kReduceGrain) {
+          const std::int64_t stop = end - p < kReduceGrain ? end : p + kReduceGrain;
+          if (scan(base + at.x, kReduceGrain + p, kReduceGrain + stop))
+            __atomic_store_n(&found, true, __ATOMIC_RELAXED);
+        }
+      });
+    out[at.y] = found == Any;
+  }
 }
-template <class Op>
+template <bool Any>
 void truth(const View& x, const View& y, int reduced) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_truth<Op, Byte<T>>(x, y, reduced); });
+  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_truth<Any, Byte<T>>(x, y, reduced); });
 }
 
 }  // namespace
@@ -116,8 +153,8 @@ void max(In x, Out y, int reduced) {
 void min(In x, Out y, int reduced) {
   with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Min>{}); });
 }
-void any(In x, Out y, int reduced) { truth<Max>(x, y, reduced); }
-void all(In x, Out y, int reduced) { truth<Min>(x, y, reduced); }
+void any(In x, Out y, int reduced) { truth<true>(x, y, reduced); }
+void all(In x, Out y, int reduced) { truth<false>(x, y, reduced); }
 void logsumexp(In x, Out y, int reduced) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     reduce_view_twice<T>(x, y, Plain<Max>{}, y, ShiftedExp<T>{}, reduced);

@@ -5,6 +5,7 @@
 //   using Op; kSums, kInputs (1 or 2), kParams (per-output numbers that step or finish need), kOutputs
 //   step(sums, x, x2, params, part)   takes a register of elements into sums[0..kSums)
 //   finish(sums, params, results)     the outputs, for a register of neighbouring totals
+//   kVector (optional)                the second input is one vector for all outputs (strides 0)
 #pragma once
 
 #include "cpu/columns.h"
@@ -55,6 +56,14 @@ struct Nothing {
   void run() const {}
 };
 
+template <class Term>
+constexpr bool takes_vector() {
+  if constexpr (requires { Term::kVector; })
+    return Term::kVector;
+  else
+    return false;
+}
+
 template <class T, class Term, class Next = Nothing>
 struct Reduction {
   using Op = typename Term::Op;
@@ -65,6 +74,8 @@ struct Reduction {
   static constexpr int V = N == 1 ? 2 : 1;
 #endif
   static constexpr std::int64_t W = Vec<T>::width;
+  // What one piece takes of a long row, a complete subtree: less where two inputs come from memory.
+  static constexpr std::int64_t kPiece = Term::kInputs == 2 ? kChunk<T> / 4 : kChunk<T>;
 
   const Axes& a;
   const Operands<T>& o;
@@ -148,17 +159,17 @@ struct Reduction {
     next.row(at);
   }
   void rows() const {
-    if (a.length < 2 * kChunk<T>) {
+    if (a.length < 2 * kPiece || a.outputs >= 64) {  // enough rows for all threads
       const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
       parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) row(output_offsets(a, i, a.kept));
       });
       return;
     }
-    const std::int64_t chunks = (a.length + kChunk<T> - 1) / kChunk<T>;
+    const std::int64_t chunks = (a.length + kPiece - 1) / kPiece;
     parallel_for(a.outputs * chunks, [&](std::int64_t piece) {
-      const std::int64_t begin = piece % chunks * kChunk<T>;
-      const std::int64_t end = a.length - begin < kChunk<T> ? a.length : begin + kChunk<T>;
+      const std::int64_t begin = piece % chunks * kPiece;
+      const std::int64_t end = a.length - begin < kPiece ? a.length : begin + kPiece;
       total_of_row(output_offsets(a, piece / chunks, a.kept), begin, end, o.partials + piece * N);
     });
     for (std::int64_t i = 0; i < a.outputs; ++i) {
@@ -185,7 +196,10 @@ struct Reduction {
     const T* const x2 = Term::kInputs == 2 ? o.x2 + at.x2 : nullptr;
     const auto take = [&](Vec<T>* sums, const T* px, const T* px2, int v) {
       Vec<T> other(Lane<T>(0));
-      if constexpr (Term::kInputs == 2) other = get(px2 + v * W, part);
+      if constexpr (takes_vector<Term>())
+        other = Vec<T>(Lane<T>(*px2));
+      else if constexpr (Term::kInputs == 2)
+        other = get(px2 + v * W, part);
       term.step(sums, get(px + v * W, part), other, params[v], All{});
     };
     if (a.reduced == 1)
@@ -321,8 +335,8 @@ struct Reduction {
     // are rare.
     if constexpr (std::is_same_v<Op, Add> || (std::is_floating_point_v<T> && !std::is_same_v<Op, Multiply>)) {
       const int last = a.kept - 1;
-      if (a.kept > 0 && a.kept_x[last] == 1 && (Term::kInputs == 1 || a.kept_x2[last] == 1) &&
-          a.inner_x() != 1)
+      if (a.kept > 0 && a.kept_x[last] == 1 &&
+          (Term::kInputs == 1 || takes_vector<Term>() || a.kept_x2[last] == 1) && a.inner_x() != 1)
         return columns();
     }
     rows();

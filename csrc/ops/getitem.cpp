@@ -70,15 +70,20 @@ Array getitem(const Array& x, const Key& key) {
   return x.as_strided(std::move(shape), std::move(strides), offset);
 }
 
-void setitem_(Array& x, const Key& key, const Operand& value) {
+void assign(const Array& x, Array& target, const Operand& value) {
   check_writable("setitem", x);
-  if (!key.arrays.empty()) return setitem_arrays(x, key, value);
-  Array target = getitem(x, key);
   if (!value.is_array()) return copy_into("setitem", value, target);
   // NumPy lets a value bring leading axes of extent 1.
   Array source = value.array();
   while (source.ndim() > target.ndim() && source.shape(0) == 1) source = source.squeeze(0);
   copy_into("setitem", source, target);
+}
+
+void setitem_(Array& x, const Key& key, const Operand& value) {
+  check_writable("setitem", x);
+  if (!key.arrays.empty()) return setitem_arrays(x, key, value);
+  Array target = getitem(x, key);
+  assign(x, target, value);
 }
 
 Array setitem(const Array& x, const Key& key, const Operand& value) {

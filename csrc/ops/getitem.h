@@ -42,6 +42,8 @@ class Key {
 };
 
 Array getitem(const Array& x, const Key& key);
+// Writes the value to `target`, a basic view of x, where it broadcasts.
+void assign(const Array& x, Array& target, const Operand& value);
 void setitem_(Array& x, const Key& key, const Operand& value);        // of equal places the last value stays
 Array setitem(const Array& x, const Key& key, const Operand& value);  // a copy of x, then setitem_
 // Zeros of `shape` with dy added at `key`: the gradient of getitem.

@@ -5,6 +5,7 @@
 #include "core/launch.h"
 #include "ops/complex.h"
 #include "ops/elementwise.h"
+#include "ops/manipulate.h"
 
 namespace ts::ops {
 
@@ -91,6 +92,19 @@ Array complex_matmul(const Array& a, const Array& b) {
   launch<&Kernels::subtract>(re, rest, re);
   launch<&Kernels::add>(im, cross, im);
   return from_parts(re, im);
+}
+
+// Whether the sum over k of products with a vector goes by the tree of sums: see
+// docs/adr/0005-vector-products.md.
+bool sums_by_tree(DType d, Device device) {
+  return device == Device::cpu && (d == DType::float32 || d == DType::float64);
+}
+
+// The sum of a b over their last `reduced` axes; one shape, one dtype.
+Array sum_of_products(const char* operation, const Array& a, const Array& b, int reduced) {
+  Array y = empty(operation, a.dtype(), Shape(a.shape().data(), a.ndim() - reduced));
+  if (y.size() > 0) launch<&Kernels::dot>(a, b, y, reduced);
+  return y;
 }
 
 bool takes_bf16(const Array& x) { return x.dtype() == DType::bfloat16 || x.dtype() == DType::float32; }
@@ -182,6 +196,12 @@ Array product(const char* operation, const Array& a, const Array& b, DType resul
     value_error(operation, ": a of shape ", a.shape(), " has ", k, " columns, but b of shape ", b.shape(),
                 " has ", right.shape(right.ndim() - 2), " rows");
   const std::int64_t m = left.shape(left.ndim() - 2), n = right.shape(right.ndim() - 1);
+  if ((row || column) && !bf16 && sums_by_tree(result, a.device())) {
+    const Array matrix = column ? a : b.transpose(b.ndim() - 2, b.ndim() - 1);  // (..., rows, K), or a vector
+    const Array& vector = column ? b : a;
+    if (matrix.ndim() == 1) return sum_of_products(operation, matrix, vector, 1);
+    return sum_of_products(operation, matrix, contiguous(vector).broadcast_to(operation, matrix.shape()), 1);
+  }
   if (left.ndim() > 2 || right.ndim() > 2) {
     Shape leading = broadcast_shapes(operation, Shape(left.shape().data(), left.ndim() - 2),
                                      Shape(right.shape().data(), right.ndim() - 2));
@@ -240,6 +260,36 @@ Array matmul(const Array& a, const Array& b) {
   const DType computed = bf16 ? dtype : product_dtype(dtype, a.device());
   const Array c = product(operation, astype(a, computed, false), astype(b, computed, false), computed, bf16);
   return astype(c, dtype, false);
+}
+
+Array vecdot(const Array& a, const Array& b, std::int64_t axes) {
+  const char* operation = "vecdot";
+  if (axes < 1 || axes > a.ndim() || axes > b.ndim())
+    value_error(operation, ": axes must be from 1 to the number of dimensions, got ", axes, " for shapes ",
+                a.shape(), " and ", b.shape());
+  const DType dtype = a.dtype() == b.dtype() ? a.dtype() : promote(a.dtype(), b.dtype());
+  if (is_complex(dtype)) {
+    const Array x = astype(a, dtype, false), y = astype(b, dtype, false);
+    const Array ar = real(x), ai = imag(x), br = real(y), bi = imag(y);
+    Array re = vecdot(ar, br, axes), im = vecdot(ar, bi, axes);
+    launch<&Kernels::subtract>(re, vecdot(ai, bi, axes), re);
+    launch<&Kernels::add>(im, vecdot(ai, br, axes), im);
+    return from_parts(re, im);
+  }
+  const DType computed = is_half(dtype) ? DType::float32 : dtype;
+  const Shape shape = a.shape() == b.shape() ? a.shape() : broadcast_shapes(operation, a.shape(), b.shape());
+  const Array left = astype(a, computed, false).broadcast_to(operation, shape),
+              right = astype(b, computed, false).broadcast_to(operation, shape);
+  if (sums_by_tree(computed, a.device()))
+    return astype(sum_of_products(operation, left, right, static_cast<int>(axes)), dtype, false);
+  // As a row times a column.
+  const Shape kept(shape.data(), shape.rank() - static_cast<int>(axes));
+  Shape row = kept, column = kept;
+  std::int64_t k = 1;
+  for (int i = kept.rank(); i < shape.rank(); ++i) k *= shape[i];
+  row.push_back(1), row.push_back(k);
+  column.push_back(k), column.push_back(1);
+  return astype(reshape(matmul(reshape(left, row), reshape(right, column)), kept), dtype, false);
 }
 
 Array matmul_bf16(const Array& a, const Array& b, std::optional<DType> dtype) {

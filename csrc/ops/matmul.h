@@ -8,8 +8,12 @@
 namespace ts::ops {
 
 // a (..., M, K) and b (..., K, N) with broadcast leading axes; a 1-D operand is a row on the left, a column
-// on the right, and its axis is dropped from the result. Dtypes promote.
+// on the right, and its axis is dropped from the result. Dtypes promote. Products of floating vectors on the
+// CPU are sums by the tree of reduce.h, others by the order of the matrix product (docs/adr/0005-*).
 Array matmul(const Array& a, const Array& b);
+
+// The sum of a b over their last `axes` axes, where both broadcast first. Dtypes promote.
+Array vecdot(const Array& a, const Array& b, std::int64_t axes);
 
 // x weight' + bias: x (..., I), weight (O, I), bias (O) or none -> (..., O).
 Array linear(const Array& x, const Array& weight, const Array& bias);

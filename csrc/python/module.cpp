@@ -140,6 +140,13 @@ Ref dtype_object(DType dtype) { return Ref::share(g_dtypes[static_cast<int>(dtyp
 DType dtype_from(const char* operation, PyObject* object) {
   for (int i = 0; i < kDTypes; ++i)
     if (g_dtypes[i] == object) return static_cast<DType>(i);
+  static PyObject* const* const names = [] {  // as source code spells them: interned
+    static PyObject* strings[kDTypes];
+    for (int i = 0; i < kDTypes; ++i) strings[i] = PyUnicode_InternFromString(name(static_cast<DType>(i)));
+    return strings;
+  }();
+  for (int i = 0; i < kDTypes; ++i)
+    if (names[i] == object) return static_cast<DType>(i);
   const Ref dtype(PyObject_CallOneArg(g_as_dtype, object));
   if (dtype)
     for (int i = 0; i < kDTypes; ++i)

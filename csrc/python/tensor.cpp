@@ -14,10 +14,44 @@
 
 namespace ts::python {
 
+constexpr int kQuickRank = 6;  // as many axes as a Shape holds inline
+
 PyTypeObject* g_tensor_base;
 PyTypeObject* g_tensor_type;
 
 namespace {
+
+// The memory of the last few tensors that went, for the next ones: the interpreter's lock guards it.
+constexpr int kSpares = 64;
+PyObject* g_spares[kSpares];
+int g_spare_count = 0;
+
+void free_tensor(PyObject* self, PyTypeObject* type) {
+#ifndef Py_GIL_DISABLED
+  if (type == g_tensor_type && g_spare_count < kSpares)
+    g_spares[g_spare_count++] = self;
+  else
+#endif
+    type->tp_free(self);
+  Py_DECREF(type);
+}
+
+// A tensor whose array is still to be made. Left untracked by the collector until it has something that can
+// form a cycle (autograd_of).
+TensorObject* new_tensor(bool shares_storage) {
+  TensorObject* t;
+  if (g_spare_count > 0) {
+    t = as_tensor(g_spares[--g_spare_count]);
+    PyObject_Init(reinterpret_cast<PyObject*>(t), g_tensor_type);
+  } else {
+    t = PyObject_GC_New(TensorObject, g_tensor_type);
+    if (!t) throw PythonError{};
+  }
+  t->shares_storage = shares_storage;
+  t->autograd = nullptr;
+  t->weakrefs = nullptr;
+  return t;
+}
 
 void tensor_dealloc(PyObject* self) {
   TensorObject* t = as_tensor(self);
@@ -26,16 +60,14 @@ void tensor_dealloc(PyObject* self) {
   if (t->weakrefs) PyObject_ClearWeakRefs(self);
   if (!t->autograd) {
     t->array.~Array();
-    type->tp_free(self);
-    Py_DECREF(type);
+    free_tensor(self, type);
     return;
   }
   // A long chain of nodes frees itself recursively; the trashcan bounds the depth.
   Py_TRASHCAN_BEGIN(self, tensor_dealloc) delete t->autograd;
   t->autograd = nullptr;
   t->array.~Array();
-  type->tp_free(self);
-  Py_DECREF(type);
+  free_tensor(self, type);
   Py_TRASHCAN_END
 }
 
@@ -234,9 +266,80 @@ Ref recorded_key(PyObject* key) { return is_basic_key(key) ? Ref::share(key) : f
 PyObject* view_or_copy(PyObject* self, Array y) {
   const bool shares = y.storage() == array_of(self).storage();
   if (shares) as_tensor(self)->shares_storage = true;
-  Ref result = make_tensor(std::move(y));
-  as_tensor(result.get())->shares_storage = shares;
-  return result.release();
+  TensorObject* t = new_tensor(shares);
+  new (&t->array) Array(std::move(y));
+  return reinterpret_cast<PyObject*>(t);
+}
+
+// --- the commonest keys: Python's own integers, slices of them, None and Ellipsis -------------------------
+
+// Where a view lies: what ops::getitem would find.
+struct Place {
+  std::int64_t shape[kQuickRank], strides[kQuickRank], offset;
+  int rank;
+};
+
+// False where the general way has to look at the key, or has something to say about it. Runs no Python code.
+bool find_place(const Array& x, PyObject* const* items, Py_ssize_t count, Place& at) {
+  const int ndim = x.ndim();
+  if (ndim > kQuickRank || count > kQuickRank) return false;
+  const auto plain = [](PyObject* o) { return o == Py_None || PyLong_CheckExact(o); };
+  int axis = 0, out = 0;
+  std::int64_t offset = x.offset();
+  const std::int64_t *const shape = x.shape().data(), *const strides = x.strides().data();
+  bool ellipsis = false;
+  const auto keep = [&](int end) {
+    for (; axis < end; ++axis, ++out) at.shape[out] = shape[axis], at.strides[out] = strides[axis];
+  };
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* const item = items[i];
+    if (out == kQuickRank && !PyLong_CheckExact(item)) return false;
+    if (PyLong_CheckExact(item)) {
+      if (axis == ndim) return false;
+      int overflow;
+      std::int64_t index = PyLong_AsLongAndOverflow(item, &overflow);
+      const std::int64_t extent = shape[axis];
+      if (overflow || index < -extent || index >= extent) return false;
+      offset += (index < 0 ? index + extent : index) * strides[axis++];
+    } else if (PySlice_Check(item)) {
+      if (axis == ndim) return false;
+      const auto* slice = reinterpret_cast<PySliceObject*>(item);
+      if (!plain(slice->start) || !plain(slice->stop) || !plain(slice->step)) return false;
+      if (slice->start == Py_None && slice->stop == Py_None && slice->step == Py_None) {
+        keep(axis + 1);
+        continue;
+      }
+      Py_ssize_t start, stop, step;
+      if (PySlice_Unpack(item, &start, &stop, &step) < 0) {
+        PyErr_Clear();
+        return false;
+      }
+      const std::int64_t length = PySlice_AdjustIndices(shape[axis], &start, &stop, step);
+      if (length > 0) offset += start * strides[axis];
+      at.shape[out] = length, at.strides[out++] = strides[axis++] * step;
+    } else if (item == Py_None) {
+      at.shape[out] = 1, at.strides[out++] = 0;
+    } else if (item == Py_Ellipsis && !ellipsis) {
+      ellipsis = true;
+      int after = 0;
+      for (Py_ssize_t j = i + 1; j < count; ++j) after += items[j] != Py_None;
+      if (ndim - after < axis || out + ndim - after - axis > kQuickRank) return false;
+      keep(ndim - after);
+    } else {
+      return false;
+    }
+  }
+  if (out + ndim - axis > kQuickRank) return false;
+  keep(ndim);
+  at.offset = offset, at.rank = out;
+  return true;
+}
+bool find_place(const Array& x, PyObject* key, Place& at) {
+  if (PyTuple_CheckExact(key)) return find_place(x, &PyTuple_GET_ITEM(key, 0), PyTuple_GET_SIZE(key), at);
+  return find_place(x, &key, 1, at);
+}
+Array at_place(const Array& x, const Place& at) {
+  return x.as_strided(Shape(at.shape, at.rank), Shape(at.strides, at.rank), at.offset);
 }
 
 PyObject* subscript(PyObject* self, PyObject* key) {
@@ -247,33 +350,91 @@ PyObject* subscript(PyObject* self, PyObject* key) {
       PyObject* arguments[] = {self, used.get()};
       return apply(op, arguments);
     }
+    if (Place at; find_place(array_of(self), key, at)) {
+      as_tensor(self)->shares_storage = true;
+      TensorObject* t = new_tensor(true);
+      new (&t->array) Array(at_place(array_of(self), at));
+      return reinterpret_cast<PyObject*>(t);
+    }
     const DeviceScope scope(array_of(self).device());
     return view_or_copy(self, ops::getitem(array_of(self), key_from(key)));
   });
+}
+
+// x[key] = scalar where the key names one element of the host's memory, without a kernel. False: not so, and
+// nothing was done.
+bool assign_element(Array& x, PyObject* key, const Scalar& value) {
+  Place at;
+  if (x.device() != Device::cpu || x.read_only() || ts::detail::watching() || !find_place(x, key, at) ||
+      at.rank != 0 || x.self_overlaps())
+    return false;
+  const DType dtype = x.dtype();
+  write_scalar("setitem", value, dtype,
+               static_cast<char*>(x.storage()->data()) + at.offset * itemsize(dtype));
+  x.storage()->bump();
+  return true;
 }
 
 int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
   return guarded(
       [&] {
         if (!value) type_error("a tensor's elements cannot be deleted");
-        const DeviceScope scope(array_of(self).device());
         const std::optional<Scalar> scalar = scalar_from(value);
+        const bool recorded = g_grad_enabled && as_tensor(self)->autograd;
+        if (scalar && !recorded && assign_element(array_of(self), key, *scalar)) return 0;
+        const DeviceScope scope(array_of(self).device());
         // Lists take the target's dtype without a stop at the default float.
         Ref source = Ref::share(value);
         if (!scalar && !is_tensor(value)) source = make_tensor(array_from("setitem", value, true, false));
         const bool tracked = !scalar && tracks_gradient(source.get());
-        if (g_grad_enabled && (tracked || as_tensor(self)->autograd)) {
+        if (recorded || (g_grad_enabled && tracked)) {
           static Op& op = find_op("setitem_");
           const Ref used = recorded_key(key);
           PyObject* arguments[] = {self, used.get(), source.get()};
           checked(apply(op, arguments));
+          return 0;
+        }
+        Array& x = array_of(self);
+        const Operand operand = scalar ? Operand(*scalar) : Operand(array_of(source.get()));
+        if (Place at; find_place(x, key, at)) {
+          Array target = at_place(x, at);
+          ops::assign(x, target, operand);
         } else {
-          ops::setitem_(array_of(self), key_from(key),
-                        scalar ? Operand(*scalar) : Operand(array_of(source.get())));
+          ops::setitem_(x, key_from(key), operand);
         }
         return 0;
       },
       -1);
+}
+
+// reshape(2, 3) and reshape((2, 3)).
+PyObject* tensor_reshape(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    static Op& op = find_op("reshape");
+    Ref packed;
+    PyObject* shape = count == 1 && !PyLong_Check(args[0]) ? args[0] : nullptr;
+    if (!shape && !(g_grad_enabled && tracks_gradient(self)) && count <= kQuickRank) {
+      Shape extents(static_cast<int>(count));
+      bool plain = true;
+      for (int i = 0; plain && i < count; ++i) {
+        int overflow = 0;
+        plain = PyLong_CheckExact(args[i]);
+        if (plain) extents[i] = PyLong_AsLongAndOverflow(args[i], &overflow);
+        plain &= overflow == 0;
+      }
+      if (plain) {
+        const DeviceScope scope(array_of(self).device());
+        return view_or_copy(self, ops::reshape(array_of(self), extents));
+      }
+    }
+    if (!shape) {
+      packed = checked(PyTuple_New(count));
+      for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(packed.get(), i, Py_NewRef(args[i]));
+      shape = packed.get();
+    }
+    PyObject* arguments[] = {self, shape};
+    return apply(op, arguments);
+  });
 }
 
 // --- attributes --------------------------------------------------------------------------------
@@ -446,6 +607,9 @@ PyGetSetDef getset[] = {
     {}};
 
 PyMethodDef methods[] = {
+    {"reshape", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(tensor_reshape)), METH_FASTCALL,
+     "reshape(self, *shape)\n--\n\nThe elements in another shape, a view where possible; one extent may be "
+     "-1."},
     {"item", item, METH_NOARGS, "The one element as a Python number; ValueError unless size is 1."},
     {"detach", detach, METH_NOARGS, "The same memory without a gradient history."},
     {"is_contiguous", is_contiguous, METH_NOARGS, "Whether the elements lie row-major without gaps."},
@@ -544,14 +708,8 @@ void release_buffer(PyObject*, Py_buffer* view) { delete static_cast<Export*>(vi
 }  // namespace
 
 Ref make_tensor(Array array) {
-  PyTypeObject* type = g_tensor_type;
-  TensorObject* t = PyObject_GC_New(TensorObject, type);
-  if (!t) throw PythonError{};
-  // Left untracked by the collector until it has something that can form a cycle (autograd_of).
+  TensorObject* t = new_tensor(false);
   new (&t->array) Array(std::move(array));
-  t->shares_storage = false;
-  t->autograd = nullptr;
-  t->weakrefs = nullptr;
   return Ref(reinterpret_cast<PyObject*>(t));
 }
 
@@ -623,6 +781,7 @@ bool init_tensor(PyObject* module) {
 }
 
 void set_tensor_type(PyTypeObject* type) {
+  while (g_spare_count > 0) g_tensor_type->tp_free(g_spares[--g_spare_count]);
   g_tensor_type = type;
   // The class adds no memory of its own, so the base's way to free it serves, without the generic detour.
   type->tp_dealloc = tensor_dealloc;

@@ -264,10 +264,6 @@ class Tensor(_core.TensorBase):
 
     # --- shape ------------------------------------------------------------------------------------
 
-    def reshape(self, *shape: Any) -> Any:
-        """The elements in another shape, a view where possible; one extent may be -1."""
-        return core.reshape(self, _shape(shape))
-
     def view(self, *shape: Any) -> Any:
         """The elements in another shape, never a copy: ValueError where that would take one."""
         return core.view(self, _shape(shape))

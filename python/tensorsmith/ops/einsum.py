@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -103,8 +103,7 @@ def _pair(a: Any, la: list[Any], b: Any, lb: list[Any], keep: set[Any]) -> tuple
     if not rows and not columns:  # no matrix in it: products, summed
         order = [*batch, *summed]
         moved = [core.permute_dims(x, [l.index(c) for c in order]) for x, l in ((a, la), (b, lb))]
-        product = core.multiply(*moved)
-        return core.sum(product, tuple(range(len(batch), len(order))), product.dtype), batch
+        return core.vecdot(*moved, len(summed)), batch
 
     def matrix(x: Any, labels: list[Any], first: list[Any], last: list[Any]) -> Any:
         order = [*batch, *first, *last]
@@ -116,7 +115,12 @@ def _pair(a: Any, la: list[Any], b: Any, lb: list[Any], keep: set[Any]) -> tuple
         split = at + len(first)
         return core.reshape(y, (*full[:at], math.prod(full[at:split]), math.prod(full[split:])))
 
-    y = core.matmul(matrix(a, la, rows, summed), matrix(b, lb, summed, columns))
+    left, right = matrix(a, la, rows, summed), matrix(b, lb, summed, columns)
+    if not batch and not rows:  # a vector
+        left = core.reshape(left, (-1,))
+    if not batch and not columns:
+        right = core.reshape(right, (-1,))
+    y = core.matmul(left, right)
     shape = [extents[c] for c in [*batch, *rows, *columns]]
     return core.reshape(y, shape), [*batch, *rows, *columns]
 
@@ -131,9 +135,9 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
     ValueError where subscripts and shapes do not agree."""
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum: subscripts must be a string, got {type(subscripts).__name__}")
-    tensors = [asarray(x) for x in operands]
+    tensors = [x if isinstance(x, Tensor) else asarray(x) for x in operands]
     if len(tensors) == 2 and (plan := _one_product(subscripts)):
-        y = _multiplied(plan, *tensors)
+        y = plan(*tensors)
         if y is not None:
             return y
     labels, result = _parse(subscripts, [x.ndim for x in tensors])
@@ -159,9 +163,9 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _one_product(subscripts: str) -> tuple[Any, ...] | None:
-    """The subscripts of two operands that are one matrix product of axes as they are: how a, b and the product are
-    permuted (None: not at all), and how many axes a and b have; None for others."""
+def _one_product(subscripts: str) -> Callable[[Any, Any], Any] | None:
+    """What the subscripts of two operands mean where that is one product of axes as they are: a function of both, which
+    returns None where extents of 1 meet larger ones. None for other subscripts."""
     left, arrow, result = subscripts.replace(" ", "").partition("->")
     a, comma, b = left.partition(",")
     if not (arrow and comma) or not all(t.isalpha() and len(set(t)) == len(t) for t in (a, b, result)):
@@ -169,27 +173,41 @@ def _one_product(subscripts: str) -> tuple[Any, ...] | None:
     batch = [c for c in result if c in a and c in b]
     rows, columns = [c for c in result if c in a and c not in b], [c for c in result if c in b and c not in a]
     summed = [c for c in a if c in b and c not in result]
-    if not len(rows) == len(columns) == len(summed) == 1 or {*a, *b} != {*batch, *rows, *columns, *summed}:
+    if {*a, *b} != {*batch, *rows, *columns, *summed} or len(result) != len(batch + rows + columns):
         return None
-    if len(result) != len(batch) + 2:
+    of_a, of_b, product = batch + rows + summed, batch + summed + columns, batch + rows + columns
+    move_a: Any = None if list(a) == of_a else [a.index(c) for c in of_a]
+    move_b: Any = None if list(b) == of_b else [b.index(c) for c in of_b]
+    move: Any = None if list(result) == product else [product.index(c) for c in result]
+    if summed and not rows and not columns:
+        return functools.partial(_summed, move_a, move_b, len(a), len(summed))
+    if len(summed) != 1 or (len(rows), len(columns)) not in ((1, 1), (1, 0), (0, 1)):
         return None
-    orders = ((a, batch + rows + summed), (b, batch + summed + columns))
-    moves: list[Any] = [None if list(t) == order else [t.index(c) for c in order] for t, order in orders]
-    product = batch + rows + columns
-    moves.append(None if list(result) == product else [product.index(c) for c in result])
-    return (*moves, len(a), len(b))
+    if not (rows and columns) and batch:  # a batch of vectors
+        return None
+    return functools.partial(_multiplied, move_a, move_b, move, len(a), len(b))
 
 
-def _multiplied(plan: tuple[Any, ...], a: Any, b: Any) -> Any:
-    """The product, or None where extents of 1 meet larger ones."""
-    move_a, move_b, move_y, rank_a, rank_b = plan
+def _summed(move_a: Any, move_b: Any, rank: int, axes: int, a: Any, b: Any) -> Any:
+    """Products of elements in the same places, summed over the last axes."""
+    if a.ndim != rank or b.ndim != rank:
+        return None
+    if move_a is not None:
+        a = core.permute_dims(a, move_a)
+    if move_b is not None:
+        b = core.permute_dims(b, move_b)
+    return core.vecdot(a, b, axes) if a.shape == b.shape else None
+
+
+def _multiplied(move_a: Any, move_b: Any, move_y: Any, rank_a: int, rank_b: int, a: Any, b: Any) -> Any:
+    """A matrix product, perhaps of a batch, or that of a matrix and a vector."""
     if a.ndim != rank_a or b.ndim != rank_b:
         return None
     if move_a is not None:
         a = core.permute_dims(a, move_a)
     if move_b is not None:
         b = core.permute_dims(b, move_b)
-    if a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
+    if a.shape[-1] != b.shape[-2 if rank_b > 1 else -1] or a.shape[:-2] != b.shape[:-2]:
         return None
     y = core.matmul(a, b)
     return y if move_y is None else core.permute_dims(y, move_y)
@@ -229,9 +247,17 @@ def tensordot(a: Any, b: Any, /, axes: int | Sequence[Any] = 2) -> Any:
         )
     rows = [i for i in range(a.ndim) if i not in of_a]
     columns = [i for i in range(b.ndim) if i not in of_b]
+    if not rows and not columns:
+        return (
+            core.vecdot(core.permute_dims(a, of_a), core.permute_dims(b, of_b), len(of_a)) if of_a else a * b
+        )
     k = math.prod(a.shape[i] for i in of_a)
     left = core.reshape(core.permute_dims(a, rows + of_a), (math.prod(a.shape[i] for i in rows), k))
     right = core.reshape(core.permute_dims(b, of_b + columns), (k, math.prod(b.shape[i] for i in columns)))
+    if not rows:
+        left = core.reshape(left, (-1,))
+    if not columns:
+        right = core.reshape(right, (-1,))
     shape = (*(a.shape[i] for i in rows), *(b.shape[i] for i in columns))
     return core.reshape(core.matmul(left, right), shape)
 
@@ -247,11 +273,11 @@ def vecdot(a: Any, b: Any, /, axis: int = -1) -> Any:
         _axis("vecdot", axis, min(a.ndim, b.ndim))
         if a.ndim != b.ndim:
             raise ValueError("vecdot: a and b have different ranks; count the axis from the end")
-    a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)
+    if axis != -1:
+        a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)
     if a.shape[-1] != b.shape[-1]:
         raise ValueError(f"vecdot: the axis has extents {a.shape[-1]} and {b.shape[-1]}")
-    y = core.matmul(core.expand_dims(core.conj(a), -2), core.expand_dims(b, -1))
-    return core.squeeze(y, (-2, -1))
+    return core.vecdot(core.conj(a) if a.dtype.kind == "complex" else a, b)
 
 
 def dot(a: Any, b: Any, /) -> Any:
@@ -259,7 +285,9 @@ def dot(a: Any, b: Any, /) -> Any:
     a, b = asarray(a), asarray(b)
     if a.ndim == 0 or b.ndim == 0:
         return core.multiply(a, b)
-    return tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)))
+    if a.ndim == 1 or b.ndim <= 2:
+        return core.matmul(a, b)
+    return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 2,)))
 
 
 def vdot(a: Any, b: Any, /) -> Any:
@@ -267,15 +295,19 @@ def vdot(a: Any, b: Any, /) -> Any:
     a, b = core.reshape(asarray(a), (-1,)), core.reshape(asarray(b), (-1,))
     if a.shape != b.shape:
         raise ValueError(f"vdot: a has {a.size} elements, b {b.size}")
-    return core.matmul(core.conj(a), b)
+    return core.matmul(core.conj(a) if a.dtype.kind == "complex" else a, b)
 
 
 def inner(a: Any, b: Any, /) -> Any:
     """The sum of products over the last axes of a and b."""
     a, b = asarray(a), asarray(b)
-    return (
-        core.multiply(a, b) if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
-    )
+    if a.ndim == 0 or b.ndim == 0:
+        return core.multiply(a, b)
+    if b.ndim == 1:
+        return core.matmul(a, b)
+    if a.ndim == 1:
+        return core.matmul(b, a)
+    return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
 
 
 def outer(a: Any, b: Any, /) -> Any:

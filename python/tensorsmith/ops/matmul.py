@@ -10,6 +10,24 @@ from tensorsmith.autograd import define
 __all__ = ["linear", "linear_relu", "matmul"]
 
 
+def _vector_gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
+    """Of products with a vector, by products with vectors."""
+    da = db = None
+    if a.ndim == 1 and b.ndim == 1:
+        return dy * b if needs[0] else None, dy * a if needs[1] else None
+    if b.ndim == 1:  # a (..., M, K), dy (..., M)
+        if needs[0]:
+            da = core.expand_dims(dy, -1) * b
+        if needs[1]:
+            db = core.matmul(core.reshape(dy, (-1,)), core.reshape(a, (-1, a.shape[-1])))
+        return da, db
+    if needs[0]:  # b (K, N), dy (N)
+        da = core.matmul(b, dy)
+    if needs[1]:
+        db = core.expand_dims(a, 1) * dy
+    return da, db
+
+
 def _times(a: Any, b: Any, dtype: Any) -> Any:
     """a @ b in the dtype of the operands, which is `dtype`."""
     return core.matmul(a, b)
@@ -51,6 +69,8 @@ def _product_gradients(
 
 
 def _gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
+    if b.ndim == 1 or (a.ndim == 1 and b.ndim == 2):
+        return _vector_gradients(dy, a, b, needs)
     return _product_gradients(dy, a, b, needs)
 
 
@@ -62,10 +82,23 @@ matmul = define(
     returns: (..., M, N); the axis of a 1-D operand is dropped
 
     Sums run over k in a fixed order: a row's result does not depend on the rows beside it, on threads or on
-    the SIMD level. ValueError where shapes do not fit.
+    the SIMD level. A product with a 1-D operand has an order of its own, that of `sum` (docs/kernels/gemm.md):
+    x @ w may differ from the row of x[None] @ w in the last bit. ValueError where shapes do not fit.
     """,
     wrt="a b",
     vjp=_gradients,
+)
+
+define(
+    core.vecdot,
+    """The sum of a b, which broadcast, over their last `axes` axes, in the order of `sum`.
+
+    a, b: any shapes that broadcast    returns: the leading axes
+
+    ValueError where shapes do not fit or have fewer than `axes` axes.
+    """,
+    a=lambda dy, b, axes: core.expand_dims(dy, tuple(range(-axes, 0))) * b,
+    b=lambda dy, a, axes: core.expand_dims(dy, tuple(range(-axes, 0))) * a,
 )
 
 

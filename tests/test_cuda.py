@@ -130,6 +130,20 @@ def test_pointwise_bits(case: Case) -> None:
             np.testing.assert_array_equal(y.cpu().numpy(), e.numpy())
 
 
+# Python code that makes tensors on the way; its cases make none.
+COMPOSED = {
+    "conv_transpose3d s1 p0 d1 g1", "conv_transpose3d s2 p1 d1 g2", "interpolate nearest", "pad reflect",
+    "pad replicate", "pad circular", "grid_sample", "bincount weights", "histogram", "histogram weights", "unique",
+    "unique_counts", "unique_values",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if str(c) in COMPOSED], ids=str)
+def test_the_default_device_does_not_matter(case: Case) -> None:
+    ts.set_default_device("cpu")
+    assert all(y.device == "cuda" for y in run(case, tensors(make_inputs(case.inputs), case.dtypes[0])))
+
+
 def test_out_of_memory_leaves_everything_usable() -> None:
     x = ts.ones(1000)
     with pytest.raises(MemoryError, match=r"no memory for .* MiB are live in \d+ blocks"):
@@ -280,6 +294,12 @@ OPTIMIZERS = [
     lambda p: ts.optim.Adagrad(p, lr=0.1),
     lambda p: ts.optim.Adadelta(p, lr=1.0),
     lambda p: ts.optim.Lion(p, lr=0.001, weight_decay=0.1),
+    lambda p: ts.optim.Adamax(p, lr=0.01, weight_decay=0.1),
+    lambda p: ts.optim.NAdam(p, lr=0.01),
+    lambda p: ts.optim.RAdam(p, lr=0.01, weight_decay=0.1),
+    lambda p: ts.optim.LAMB(p, lr=0.01, weight_decay=0.1),
+    lambda p: ts.optim.Rprop(p, lr=0.01),
+    lambda p: ts.optim.ASGD(p, lr=0.01),
 ]
 
 
@@ -316,3 +336,20 @@ def test_training_steps_follow_the_cpus(make: Any) -> None:
         assert all(p.device == device for p in net.parameters())
         found.append(losses)
     np.testing.assert_allclose(found[1], found[0], rtol=2e-3)
+
+
+@pytest.mark.parametrize("make", [ts.optim.SGD, ts.optim.Adagrad, ts.optim.SparseAdam])
+def test_row_sparse_steps_follow_the_cpus(make: Any) -> None:
+    batches = np.random.default_rng(2).integers(0, 20, (4, 7))
+    found = []
+    for device in ("cpu", "cuda"):
+        table = ts.nn.Parameter(ts.arange(60.0, device=device).reshape(20, 3) / 60)
+        optimizer = make([table], lr=0.1)
+        for batch in batches:
+            optimizer.zero_grad()
+            y = ts.nn.functional.embedding(ts.array(batch, device=device), table, sparse=True)
+            (y * y).sum().backward()
+            assert isinstance(table.grad, ts.RowSparse)
+            optimizer.step()
+        found.append(table.detach().cpu().numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)

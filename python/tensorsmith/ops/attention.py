@@ -54,8 +54,10 @@ def _definition(q: Any, k: Any, v: Any, mask: Any, keys: Any, scale: float, left
     k, v = _heads_for(k, heads), _heads_for(v, heads)
     scores = core.matmul(q, core.matrix_transpose(k)) * scale
     t, s = scores.shape[-2:]
-    hidden = core.zeros((t, s), dtype="bool")
-    ahead = core.arange(s) - core.expand_dims(core.arange(t), 1)  # of key j for query i: j - i
+    hidden = core.zeros((t, s), dtype="bool", device=q.device)
+    ahead = core.arange(s, device=q.device) - core.expand_dims(
+        core.arange(t, device=q.device), 1
+    )  # of key j for query i: j - i
     if left >= 0:
         hidden = hidden | (ahead < -left)
     if right >= 0:
@@ -103,7 +105,9 @@ def _second(
 
     values, pull = vjp(backward, gradient, *operands)
     seeds = tuple(
-        core.zeros(x.shape, dtype=x.dtype) if d is None or d.size != x.size else core.reshape(d, x.shape)
+        core.zeros(x.shape, dtype=x.dtype, device=x.device)
+        if d is None or d.size != x.size
+        else core.reshape(d, x.shape)
         for d, x in zip(dys, values)
     )
     return (*pull(seeds), None)[:5]

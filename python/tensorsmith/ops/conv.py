@@ -387,9 +387,11 @@ def conv_transpose3d(
     if taps == s[0] and (taps == 1 or d[0] == 1) and deep == depth * taps:  # each in its place
         y = slices
     else:
-        place = core.arange(depth)[:, None] * s[0] + core.arange(taps) * d[0]
+        place = (
+            core.arange(depth, device=x.device)[:, None] * s[0] + core.arange(taps, device=x.device) * d[0]
+        )
         y = core.index_add(
-            core.zeros((n, deep, *extents[1:], groups * each), dtype=x.dtype),
+            core.zeros((n, deep, *extents[1:], groups * each), dtype=x.dtype, device=x.device),
             1,
             core.reshape(place, (-1,)),
             slices,

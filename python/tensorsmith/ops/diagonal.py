@@ -24,7 +24,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     first = (max(-offset, 0), max(offset, 0))
     n = max(min(rows - first[0], columns - first[1]), 0)
     if n == 0:
-        return core.zeros((*y.shape[:-2], 0), x.dtype)
+        return core.zeros((*y.shape[:-2], 0), x.dtype, device=x.device)
     y = core.getitem(y, (Ellipsis, slice(first[0], first[0] + n), slice(first[1], first[1] + n)))
     if not x.requires_grad:
         strides = [s // x.itemsize for s in y.strides]
@@ -41,9 +41,9 @@ def diag(x: Any, k: int = 0) -> Any:
     if x.ndim != 1:
         raise ValueError(f"diag: x must be a vector or a matrix, got shape {x.shape}")
     n = x.shape[0] + abs(k)
-    rows = core.add(core.arange(x.shape[0]), max(-k, 0))
-    places = core.add(core.multiply(rows, n), core.add(core.arange(x.shape[0]), max(k, 0)))
-    return core.reshape(core.index_add(core.zeros((n * n,), x.dtype), 0, places, x), (n, n))
+    rows = core.add(core.arange(x.shape[0], device=x.device), max(-k, 0))
+    places = core.add(core.multiply(rows, n), core.add(core.arange(x.shape[0], device=x.device), max(k, 0)))
+    return core.reshape(core.index_add(core.zeros((n * n,), x.dtype, device=x.device), 0, places, x), (n, n))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
@@ -77,7 +77,9 @@ def vander(x: Any, n: int | None = None, increasing: bool = False) -> Any:
     """The powers of the vector x as columns, from x^(n-1) down to 1, or upwards."""
     x = asarray(x)
     count = x.shape[0] if n is None else n
-    powers = core.arange(count) if increasing else core.flip(core.arange(count))
+    powers = (
+        core.arange(count, device=x.device) if increasing else core.flip(core.arange(count, device=x.device))
+    )
     return core.power(core.expand_dims(x, 1), core.astype(powers, x.dtype, False) if count else powers)
 
 

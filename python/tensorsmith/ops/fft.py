@@ -14,7 +14,7 @@ def _half_spectrum(x: Any, n: int, axis: int, weight: float) -> Any:
     """x, of n // 2 + 1 frequencies, with those that have a conjugate in the whole spectrum times `weight`."""
     shape = [1] * x.ndim
     shape[axis] = x.shape[axis]
-    k = core.arange(x.shape[axis])
+    k = core.arange(x.shape[axis], device=x.device)
     alone = core.logical_or(core.equal(k, 0), core.equal(core.multiply(k, 2), n))
     return x * core.reshape(core.where(alone, 1.0, weight), shape)
 

@@ -34,8 +34,8 @@ def _value_gradient(dy: Any, key: Any) -> Any:
     if not any(hasattr(item, "shape") and item.ndim for item in items):
         return dvalue
     # Where places are equal the last value stays, and only it has a gradient.
-    order = core.reshape(core.arange(dvalue.size), dvalue.shape)
-    stayed = core.getitem(core.setitem(core.zeros(dy.shape, "int64"), key, order), key)
+    order = core.reshape(core.arange(dvalue.size, device=dy.device), dvalue.shape)
+    stayed = core.getitem(core.setitem(core.zeros(dy.shape, "int64", device=dy.device), key, order), key)
     return core.where(core.equal(stayed, order), dvalue, 0)
 
 

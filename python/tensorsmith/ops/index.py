@@ -131,8 +131,8 @@ def _fitted(dsrc: Any, shape: tuple[int, ...]) -> Any:
 def _scatter_source_rule(dy: Any, dim: int, index: Any, src_shape: tuple[int, ...]) -> Any:
     index = asarray(index)
     # Of the elements that met in one place only the last was kept, and only it has a gradient.
-    place = core.reshape(core.arange(index.size), index.shape)
-    kept = core.scatter(core.zeros(dy.shape, place.dtype), dim, index, place)
+    place = core.reshape(core.arange(index.size, device=dy.device), index.shape)
+    kept = core.scatter(core.zeros(dy.shape, place.dtype, device=dy.device), dim, index, place)
     won = core.equal(core.gather(kept, dim, index), place)
     return _fitted(core.where(won, core.gather(dy, dim, index), 0.0), src_shape)
 
@@ -196,7 +196,12 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
     x, index, src = asarray(x), asarray(index), asarray(src)
     mean = reduce == "mean"
     if mean or not include_self:
-        count = core.scatter_add(core.zeros(x.shape, "int64"), dim, index, core.ones(index.shape, "int64"))
+        count = core.scatter_add(
+            core.zeros(x.shape, "int64", device=x.device),
+            dim,
+            index,
+            core.ones(index.shape, "int64", device=x.device),
+        )
     if not include_self:
         start = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -math.inf, "amin": math.inf}.get(reduce)
         if x.dtype.kind != "floating" and reduce in ("amax", "amin"):
@@ -239,8 +244,8 @@ def index_add_(x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -
 
 def _index_set_source_rule(dy: Any, dim: int, index: Any) -> Any:
     index = core.reshape(asarray(index), (-1,))
-    place = core.arange(index.size)
-    last = core.index_set(core.zeros((dy.shape[dim],), place.dtype), 0, index, place)
+    place = core.arange(index.size, device=dy.device)
+    last = core.index_set(core.zeros((dy.shape[dim],), place.dtype, device=dy.device), 0, index, place)
     won = core.equal(core.index_select(last, 0, index), place)
     shape = [1] * dy.ndim
     shape[dim] = index.size
@@ -250,7 +255,9 @@ def _index_set_source_rule(dy: Any, dim: int, index: Any) -> Any:
 def _index_set_rule(dy: Any, dim: int, index: Any) -> Any:
     shape = list(dy.shape)
     shape[dim] = asarray(index).size
-    return core.index_set(dy, dim, index, core.broadcast_to(core.zeros((1,), dy.dtype), shape))
+    return core.index_set(
+        dy, dim, index, core.broadcast_to(core.zeros((1,), dy.dtype, device=dy.device), shape)
+    )
 
 
 index_copy = define(

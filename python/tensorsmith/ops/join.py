@@ -335,7 +335,7 @@ def delete(x: Any, index: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = core.reshape(x, (-1,)), 0
     axis = _axis("delete", axis, x.ndim)
-    keep = core.ones((x.shape[axis],), "bool")
+    keep = core.ones((x.shape[axis],), "bool", device=x.device)
     keep[index if isinstance(index, slice) else asarray(index)] = False
     return compress(keep, x, axis)
 
@@ -395,7 +395,7 @@ def resize(x: Any, new_shape: int | Sequence[int]) -> Any:
     shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
     size = math.prod(shape)
     if x.shape[0] == 0 or size == 0:
-        return core.zeros(shape, x.dtype)
+        return core.zeros(shape, x.dtype, device=x.device)
     from tensorsmith.ops.manipulate import tile
 
     repeated = tile(x, -(-size // x.shape[0]))

@@ -61,7 +61,7 @@ def _t(x: Any) -> Any:
 
 
 def _eye(a: Any) -> Any:
-    return core.broadcast_to(eye(a.shape[-1], dtype=a.dtype), a.shape)
+    return core.broadcast_to(eye(a.shape[-1], dtype=a.dtype, device=a.device), a.shape)
 
 
 def _diagonal(x: Any) -> Any:
@@ -145,8 +145,8 @@ def _qr_rule(dys: Any, q: Any, r: Any) -> Any:
         raise NotImplementedError(
             f"qr: the gradient is supported for M >= N in reduced mode, not for {m} x {n}"
         )
-    dq = core.zeros(q.shape, dtype=q.dtype) if dys[0] is None else dys[0]
-    dr = core.zeros(r.shape, dtype=r.dtype) if dys[1] is None else triu(dys[1])
+    dq = core.zeros(q.shape, dtype=q.dtype, device=q.device) if dys[0] is None else dys[0]
+    dr = core.zeros(r.shape, dtype=r.dtype, device=r.device) if dys[1] is None else triu(dys[1])
     inner = core.matmul(r, _t(dr)) - core.matmul(_t(dq), q)
     symmetric = tril(inner) + _t(tril(inner, -1))
     g = dq + core.matmul(q, symmetric)
@@ -286,7 +286,7 @@ def inv(a: Any, /) -> Any:
 
 
 def _sign_of_swaps(pivots: Any, dtype: Any) -> Any:
-    swapped = core.astype(pivots != core.arange(pivots.shape[-1]), dtype)
+    swapped = core.astype(pivots != core.arange(pivots.shape[-1], device=pivots.device), dtype)
     return core.prod(1 - 2 * swapped, -1)
 
 
@@ -444,7 +444,7 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
     if a.shape[-2] > a.shape[-1] and bool(core.all(core.equal(rank, a.shape[-1]))):
         residuals = core.sum(core.square(core.absolute(core.matmul(a, x) - column)), -2)
     else:
-        residuals = core.zeros((0,), s.dtype)
+        residuals = core.zeros((0,), s.dtype, device=s.device)
     return LeastSquares(core.squeeze(x, -1) if b.ndim == 1 else x, residuals, rank, s)
 
 

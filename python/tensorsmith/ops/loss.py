@@ -50,7 +50,7 @@ def _second(
     # dx = gradient (a softmax(x) - constants), a the row's weight (1 - s) w_t + s / C sum w.
     axis = 0 if x.ndim == 1 else 1
     options = (target, weight, lse, total, ignore_index, reduction, label_smoothing)
-    unit = core.cross_entropy_backward(core.ones(gradient.shape, dtype=x.dtype), x, *options)
+    unit = core.cross_entropy_backward(core.ones(gradient.shape, dtype=x.dtype, device=x.device), x, *options)
     dgradient = core.sum(dy * unit, axis if reduction == "none" else None)
     counts, classes = _valid(target, ignore_index)
     own = 1.0 if weight is None else core.take(weight, classes, 0)

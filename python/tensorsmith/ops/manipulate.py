@@ -238,7 +238,7 @@ def _repeat_each(x: Any, counts: Any, axis: int) -> Any:
     total = int(ends[-1]) if counts.size else 0
     starts = core.subtract(ends, counts)
     inside = core.less(starts, total)  # an empty slice at the end starts nowhere
-    marks = core.zeros((total,), "int64")
+    marks = core.zeros((total,), "int64", device=x.device)
     core.scatter_add_(marks, 0, _compress(starts, inside), _compress(core.ones_like(starts), inside))
     return core.take(x, core.subtract(core.cumsum(marks, 0), 1), axis)
 

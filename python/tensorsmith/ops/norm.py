@@ -32,7 +32,7 @@ def _second(plain: Callable[..., Any], dys: Any, dy: Tensor, x: Tensor, weight: 
     inputs = (dy, x) if weight is None else (dy, x, weight)
     values, pull = vjp(lambda *inputs: plain(*inputs, *([None] if weight is None else [])), *inputs)
     seeds = tuple(
-        core.zeros(v.shape, dtype=v.dtype) if d is None else core.reshape(d, v.shape)
+        core.zeros(v.shape, dtype=v.dtype, device=v.device) if d is None else core.reshape(d, v.shape)
         for d, v in zip(dys, values)
     )
     return (*pull(seeds), None)[:3]

@@ -242,16 +242,16 @@ def roots(p: Any) -> Any:
         raise ValueError(f"roots: p must be a vector, got shape {p.shape}")
     places = core.nonzero_flat(core.not_equal(p, 0)).tolist()
     if not places:
-        return core.zeros((0,), p.dtype)
+        return core.zeros((0,), p.dtype, device=p.device)
     zeros_at_end = p.shape[0] - 1 - places[-1]
     p = core.getitem(p, slice(places[0], places[-1] + 1))
     n = p.shape[0] - 1
     if n:
         top = core.reshape(core.divide(-core.getitem(p, slice(1, None)), core.getitem(p, 0)), (1, n))
-        found = eigvals(core.concat([top, core.eye(n - 1, n, 0, p.dtype)], 0))
+        found = eigvals(core.concat([top, core.eye(n - 1, n, 0, p.dtype, device=p.device)], 0))
     else:
-        found = core.zeros((0,), p.dtype)
-    return core.concat([found, core.zeros((zeros_at_end,), found.dtype)], 0)
+        found = core.zeros((0,), p.dtype, device=p.device)
+    return core.concat([found, core.zeros((zeros_at_end,), found.dtype, device=found.device)], 0)
 
 
 # --- windows ------------------------------------------------------------------------------------------------

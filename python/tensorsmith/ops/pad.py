@@ -82,7 +82,7 @@ def _pad_constants(x: Any, widths: list[tuple[int, int]], values: Any) -> Any:
         parts = [x]
         for n, value, place in ((before, low, 0), (after, high, 2)):
             shape[axis] = n
-            parts.insert(place, core.full(shape, value, x.dtype))
+            parts.insert(place, core.full(shape, value, x.dtype, device=x.device))
         x = core.concat(parts, axis)
     return x
 
@@ -115,7 +115,7 @@ def _pad_axis(x: Any, axis: int, before: int, after: int, mode: str, options: di
             edge = core.getitem(x, tuple(keys))
             shape = [1] * x.ndim
             shape[axis] = count
-            steps = core.reshape(core.arange(count), shape)
+            steps = core.reshape(core.arange(count, device=x.device), shape)
             weight = core.divide(steps if place == 0 else core.add(steps, 1), builtins.max(count, 1))
             ramp = (
                 edge * weight + value * (1 - weight) if place == 0 else edge * (1 - weight) + value * weight
@@ -158,8 +158,8 @@ def _odd(x: Any, y: Any, axis: int, positions: list[int], n: int, mode: str) -> 
             0 if 0 <= i < n else math.floor(i / period) if i < 0 else (i - 1) // period for i in positions
         ]
     # After an even number of folds the values are shifted by a multiple of twice the span; after an odd one mirrored.
-    even = asarray([f % 2 == 0 for f in folds])
-    shift = core.reshape(asarray([f - f % 2 for f in folds], "int64"), shape)
+    even = asarray([f % 2 == 0 for f in folds], device=x.device)
+    shift = core.reshape(asarray([f - f % 2 for f in folds], "int64", device=x.device), shape)
     span = core.subtract(last, first)
     base = core.where(core.reshape(even, shape), y, core.subtract(core.multiply(last, 2), y))
     return core.astype(core.add(base, core.multiply(span, shift)), x.dtype, False)

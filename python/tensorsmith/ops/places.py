@@ -123,7 +123,7 @@ def _cycled(values: Any, count: int, dtype: Any) -> Any:
     flat = core.reshape(core.astype(asarray(values, dtype), dtype, False), (-1,))
     if flat.size == 0 and count:
         raise ValueError(f"0 values for {count} places")
-    return core.take(flat, core.remainder(core.arange(count), max(flat.size, 1)), 0)
+    return core.take(flat, core.remainder(core.arange(count, device=flat.device), max(flat.size, 1)), 0)
 
 
 def _coordinates(flat: Any, extents: tuple[int, ...]) -> tuple[Any, ...]:
@@ -188,11 +188,11 @@ def fill_diagonal(x: Any, value: Any, wrap: bool = False) -> None:
     if x.ndim < 2 or (x.ndim > 2 and len(set(x.shape)) != 1):
         raise ValueError(f"fill_diagonal: a matrix or a cube of equal extents is needed, got shape {x.shape}")
     if x.ndim == 2 and wrap:
-        flat = core.arange(0, x.size, x.shape[1] + 1)
+        flat = core.arange(0, x.size, x.shape[1] + 1, device=x.device)
         x[_coordinates(flat, x.shape)] = _cycled(value, flat.size, x.dtype)
         return
     n = min(x.shape)
-    x[(core.arange(n),) * x.ndim] = _cycled(value, n, x.dtype)
+    x[(core.arange(n, device=x.device),) * x.ndim] = _cycled(value, n, x.dtype)
 
 
 def diagflat(x: Any, k: int = 0) -> Any:

@@ -43,8 +43,8 @@ def _winners(
     rows, cols = index.shape[-2:]
     tap = core.astype(index, "int64")
     row = core.floor_divide(tap, kernel[1])
-    h = row * step_h + core.reshape(core.arange(rows), (rows, 1)) * stride_h - pad_h
-    w = (tap - row * kernel[1]) * step_w + core.arange(cols) * stride_w - pad_w
+    h = row * step_h + core.reshape(core.arange(rows, device=dy.device), (rows, 1)) * stride_h - pad_h
+    w = (tap - row * kernel[1]) * step_w + core.arange(cols, device=dy.device) * stride_w - pad_w
     lead = tuple(shape[:-2])
     flat = core.reshape(h * width + w, (*lead, rows * cols))
     picked = core.gather(core.reshape(dy, (*lead, height * width)), -1, flat)
@@ -59,7 +59,7 @@ def max_pool2d_indices(
     strides = kernel if stride is None else _pair(stride)
     extents = x.shape[-2:]
     places = core.max_pool2d(x, kernel, strides, pads, steps, ceil_mode).shape[-2:]
-    starts = [core.arange(places[i]) * strides[i] - pads[i] for i in (0, 1)]
+    starts = [core.arange(places[i], device=x.device) * strides[i] - pads[i] for i in (0, 1)]
     # Behind the image as far as the last window reaches.
     behind = [
         max((places[i] - 1) * strides[i] + (kernel[i] - 1) * steps[i] + 1 - extents[i] - pads[i], 0)
@@ -99,7 +99,7 @@ def max_unpool(x: Any, indices: Any, sizes: Any) -> Any:
     sizes = tuple(sizes)
     lead = tuple(x.shape[: x.ndim - len(sizes)])
     flat = core.reshape(x, (*lead, -1)) if x.size else core.reshape(x, (*lead, 0))
-    zeros = core.zeros((*lead, math.prod(sizes)), x.dtype)
+    zeros = core.zeros((*lead, math.prod(sizes)), x.dtype, device=x.device)
     y = core.scatter(zeros, -1, core.reshape(indices, flat.shape), flat)
     return core.reshape(y, (*lead, *sizes))
 

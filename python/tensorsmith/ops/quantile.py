@@ -93,7 +93,7 @@ def quantile(
         parts = [core.reshape(p, shape) for p in parts]
     if choices.ndim == 0:
         return _into(parts[0], out)
-    result = core.stack(parts, 0) if parts else core.zeros((0, *y.shape[:-1]), y.dtype)
+    result = core.stack(parts, 0) if parts else core.zeros((0, *y.shape[:-1]), y.dtype, device=y.device)
     return _into(core.reshape(result, (*choices.shape, *result.shape[1:])), out)
 
 

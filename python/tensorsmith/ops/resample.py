@@ -214,7 +214,7 @@ def interpolate(
         shift = 0.5 if mode == "nearest-exact" else 0.0
         for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
             at = np.floor((np.arange(m) + shift) * s).astype(np.int64)
-            x = core.index_select(x, axis, asarray(np.minimum(at, n - 1)))
+            x = core.index_select(x, axis, asarray(np.minimum(at, n - 1), device=x.device))
         return x
     if mode not in _MODES:
         raise ValueError(
@@ -279,7 +279,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
         else:
             at = np.abs(at)
             at = np.where(at >= n, 2 * (n - 1) - at, at)
-        x = core.index_select(x, axis, asarray(at))
+        x = core.index_select(x, axis, asarray(at, device=x.device))
     return x
 
 
@@ -383,7 +383,7 @@ def grid_sample(
     else:
         offsets, weights = (-1, 0, 1, 2), [_cubic_weights(t) for t in part]
     # Every point is a row of a sparse matrix over the elements of its image; what lies outside reads a zero behind all.
-    images = core.floor_divide(core.arange(n * points), max(points, 1)) * elements
+    images = core.floor_divide(core.arange(n * points, device=x.device), max(points, 1)) * elements
     columns, values = [], []
     for taps in itertools.product(range(len(offsets)), repeat=rank):
         inside, index, value = None, None, None
@@ -403,7 +403,7 @@ def grid_sample(
     count = len(columns)
     starts = asarray(np.arange(0, n * points * count + 1, count), device=x.device)
     rows = core.reshape(core.moveaxis(x, 1, -1), (n * elements, c))
-    rows = core.concat((rows, core.zeros((1, c), x.dtype)), 0)
+    rows = core.concat((rows, core.zeros((1, c), x.dtype, device=x.device)), 0)
     y = core.csr_matmul(
         rows,
         starts,

@@ -22,7 +22,7 @@ def isin(x1: Any, x2: Any, /, assume_unique: bool = False, invert: bool = False)
     )
     b = b.detach()
     if b.size == 0:
-        found = core.zeros(a.shape, "bool")
+        found = core.zeros(a.shape, "bool", device=a.device)
     elif b.size <= 8 or dtype.kind == "complex":
         found = core.equal(a, b[0])
         for i in range(1, b.shape[0]):

@@ -167,17 +167,21 @@ def _starts(s: Tensor, one_nan: bool) -> Tensor:
     new = core.not_equal(s[1:], s[:-1])
     if one_nan and s.dtype.kind == "floating":
         new = core.logical_and(new, core.equal(s[:-1], s[:-1]))
-    return core.concat((core.equal(core.arange(1), 0), new), 0)
+    return core.concat((core.equal(core.arange(1, device=s.device), 0), new), 0)
 
 
 def _counts(starts: Tensor, size: int) -> Tensor:
-    ends = core.concat((starts[1:], core.arange(size, size + 1)), 0) if starts.size else starts
+    ends = (
+        core.concat((starts[1:], core.arange(size, size + 1, device=starts.device)), 0)
+        if starts.size
+        else starts
+    )
     return core.subtract(ends, starts)
 
 
 def _inverse(order: Tensor, starts: Tensor, shape: Sequence[int]) -> Tensor:
     rank = core.subtract(core.cumsum(starts), 1)
-    inverse = core.scatter(core.zeros(order.shape, rank.dtype), 0, order, rank)
+    inverse = core.scatter(core.zeros(order.shape, rank.dtype, device=order.device), 0, order, rank)
     return core.reshape(inverse, shape)
 
 
@@ -260,7 +264,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         )
     if weights.dtype.kind != "floating":
         weights = core.astype(weights, default_dtype())
-    return core.index_add(core.zeros(counts.shape, weights.dtype), 0, x, weights)
+    return core.index_add(core.zeros(counts.shape, weights.dtype, device=x.device), 0, x, weights)
 
 
 def _edges(x: Tensor, bins: int, range: tuple[float, float] | None, dtype: DType) -> Tensor:
@@ -279,7 +283,7 @@ def _edges(x: Tensor, bins: int, range: tuple[float, float] | None, dtype: DType
     if low == high:
         low, high = low - 0.5, high + 0.5
     step = (high - low) / bins
-    return asarray([low + step * i for i in builtins.range(bins)] + [high], dtype=dtype)
+    return asarray([low + step * i for i in builtins.range(bins)] + [high], dtype=dtype, device=x.device)
 
 
 def histogram(
@@ -320,7 +324,9 @@ def histogram(
         inner = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
         above = core.logical_or(core.greater(flat, edges[-1]), core.isnan(flat))
         place = core.where(above, edges.size, inner)
-        counts = core.index_add(core.zeros((edges.size + 1,), weights.dtype), 0, place, weights)[1:-1]
+        counts = core.index_add(
+            core.zeros((edges.size + 1,), weights.dtype, device=weights.device), 0, place, weights
+        )[1:-1]
     if density:
         widths = core.subtract(edges[1:], edges[:-1])
         counts = core.divide(core.divide(counts, core.sum(counts)), widths)

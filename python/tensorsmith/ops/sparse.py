@@ -18,7 +18,7 @@ __all__ = ["RowSparse", "csr_matmul", "csr_transpose", "segment_reduce", "segmen
 
 def _rows_of(starts: Tensor, entries: int) -> Tensor:
     """The row of every entry."""
-    return core.subtract(core.searchsorted(starts, core.arange(entries), True), 1)
+    return core.subtract(core.searchsorted(starts, core.arange(entries, device=starts.device), True), 1)
 
 
 def csr_transpose(
@@ -32,7 +32,7 @@ def csr_transpose(
     order = core.argsort(columns)
     counts = core.bincount(columns, columns_count)
     ends = core.cumsum(counts)
-    first = core.concat((core.zeros((1,), ends.dtype), ends), 0)
+    first = core.concat((core.zeros((1,), ends.dtype, device=ends.device), ends), 0)
     rows = core.take(_rows_of(starts, columns.size), order, 0)
     return first, rows, None if values is None else core.take(asarray(values), order, 0)
 
@@ -83,12 +83,12 @@ def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) 
         rows = core.reshape(_rows_of(offsets, x.shape[axis]), (-1,) + (1,) * (x.ndim - 1))
         index = core.broadcast_to(rows, front.shape)
         if reduce == "prod":
-            start = core.ones((lengths.size, *front.shape[1:]), x.dtype)
+            start = core.ones((lengths.size, *front.shape[1:]), x.dtype, device=x.device)
         else:
             start = core.index_select(front, 0, offsets[:-1])
         how = {"max": "amax", "min": "amin"}.get(reduce, reduce)
         return core.moveaxis(core.scatter_reduce(start, 0, index, front, how), 0, axis)
-    y = core.csr_matmul(x, offsets, core.arange(x.shape[axis]), None, axis)
+    y = core.csr_matmul(x, offsets, core.arange(x.shape[axis], device=x.device), None, axis)
     if reduce == "mean":
         shape = [1] * x.ndim
         shape[axis] = -1
@@ -173,10 +173,14 @@ class RowSparse:
         order = core.argsort(self.rows)
         ascending = core.take(self.rows, order, 0)
         first = core.concat(
-            (core.ones((min(1, ascending.size),), "bool"), core.not_equal(ascending[1:], ascending[:-1])), 0
+            (
+                core.ones((min(1, ascending.size),), "bool", device=ascending.device),
+                core.not_equal(ascending[1:], ascending[:-1]),
+            ),
+            0,
         )
         starts = core.nonzero_flat(first)
-        ends = core.concat((starts, core.full((1,), ascending.size, "int64")), 0)
+        ends = core.concat((starts, core.full((1,), ascending.size, "int64", device=starts.device)), 0)
         flat = core.reshape(self.data, (self.rows.size, -1)) if self.data.size else self.data
         sums = core.csr_matmul(flat, ends, order, None, 0)
         data = core.reshape(sums, (starts.size, *self.shape[1:]))

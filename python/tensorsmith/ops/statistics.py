@@ -233,7 +233,9 @@ def _windows(x: Any, n: int) -> Any:
     count = x.shape[0] - n + 1
     if not x.requires_grad:
         return core.as_strided(x, (count, n), (1, 1))
-    places = core.add(core.reshape(core.arange(count), (-1, 1)), core.arange(n))
+    places = core.add(
+        core.reshape(core.arange(count, device=x.device), (-1, 1)), core.arange(n, device=x.device)
+    )
     return core.take(x, places, 0)
 
 

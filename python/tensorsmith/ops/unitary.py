@@ -32,7 +32,7 @@ def scaled(a: Any) -> tuple[Any, Any]:
     that sums of squares do not overflow."""
     parts = core.maximum(core.absolute(core.real(a).detach()), core.absolute(core.imag(a.detach())))
     if 0 in a.shape:
-        return a, core.ones((*a.shape[:-2], 1), parts.dtype)
+        return a, core.ones((*a.shape[:-2], 1), parts.dtype, device=parts.device)
     size = core.max(parts, (-2, -1), True)
     usual = core.logical_and(core.greater(size, 0), core.isfinite(size))
     scale = core.exp2(core.floor(core.log2(core.where(usual, size, 1))))
@@ -41,7 +41,9 @@ def scaled(a: Any) -> tuple[Any, Any]:
 
 def _identity(n: int, like: Any) -> Any:
     """Identity matrices that can be written, one for each matrix of `like`."""
-    return core.copy(core.broadcast_to(core.eye(n, None, 0, like.dtype), (*like.shape[:-2], n, n)))
+    return core.copy(
+        core.broadcast_to(core.eye(n, None, 0, like.dtype, device=like.device), (*like.shape[:-2], n, n))
+    )
 
 
 def embed(a: Any) -> Any:
@@ -83,7 +85,7 @@ def _from_right(a: Any, v: Any, s: Any) -> Any:
 def cholesky(a: Any) -> Any:
     """The lower triangle l with a = l l^H, column by column; ValueError where a is not positive definite."""
     n = a.shape[-1]
-    l = core.zeros(a.shape, a.dtype)
+    l = core.zeros(a.shape, a.dtype, device=a.device)
     for j in range(n):
         row = l[..., j : j + 1, :j]
         column = core.subtract(a[..., j:, j : j + 1], core.matmul(l[..., j:, :j], _adjoint(row)))
@@ -103,7 +105,7 @@ def qr(a: Any, complete: bool) -> tuple[Any, Any, Any]:
     finite = core.all(core.isfinite(a), (-2, -1), True)
     b, scale = scaled(a)
     r, q = core.where(finite, b, complex("nan+nanj")), _identity(m, a)
-    sign = core.ones(a.shape[:-2], core.real(a).dtype)
+    sign = core.ones(a.shape[:-2], core.real(a).dtype, device=a.device)
     for k in range(min(m - 1, n)):
         v, s = _reflector(r[..., k:, k])
         r[..., k:, k:] = _from_left(r[..., k:, k:], v, s)
@@ -117,7 +119,7 @@ def slogdet(a: Any) -> tuple[Any, Any]:
     """The phase of the determinant and the logarithm of its size."""
     n = a.shape[-1]
     _, r, sign = qr(a, True)
-    d = core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype)), -1)
+    d = core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype, device=r.device)), -1)
     size = core.absolute(d)
     turns = core.where(core.equal(size, 0), 0, phase(d))
     return core.multiply(core.prod(turns, -1), sign), core.sum(core.log(size), -1)
@@ -127,24 +129,26 @@ def det(a: Any) -> Any:
     """The determinant."""
     n = a.shape[-1]
     _, r, sign = qr(a, True)
-    return core.multiply(core.prod(core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype)), -1), -1), sign)
+    return core.multiply(
+        core.prod(core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype, device=r.device)), -1), -1), sign
+    )
 
 
 def eigh(a: Any, solve: Any) -> tuple[Any, Any]:
     """Of Hermitian matrices, by `solve`, which takes real symmetric ones. The lower triangle is read."""
     n = a.shape[-1]
     lower = core.tril(a, -1)
-    diagonal = core.multiply(core.real(a), core.eye(n, None, 0, core.real(a).dtype))
+    diagonal = core.multiply(core.real(a), core.eye(n, None, 0, core.real(a).dtype, device=a.device))
     t, q = core.add(core.add(lower, _adjoint(lower)), diagonal), _identity(n, a)
     for k in range(n - 2):
         v, s = _reflector(t[..., k + 1 :, k])
         t[..., k + 1 :, :] = _from_left(t[..., k + 1 :, :], v, s)
         t[..., :, k + 1 :] = _from_right(t[..., :, k + 1 :], v, s)
         q[..., :, k + 1 :] = _from_right(q[..., :, k + 1 :], v, s)
-    phases = [core.ones(a.shape[:-2], a.dtype)]
+    phases = [core.ones(a.shape[:-2], a.dtype, device=a.device)]
     for k in range(n - 1):
         phases.append(core.multiply(phases[-1], phase(t[..., k + 1, k])))
-    d = core.stack(phases, -1) if n else core.zeros((*a.shape[:-2], 0), a.dtype)
+    d = core.stack(phases, -1) if n else core.zeros((*a.shape[:-2], 0), a.dtype, device=a.device)
     real = core.real(
         core.multiply(core.multiply(core.conj(core.expand_dims(d, -1)), t), core.expand_dims(d, -2))
     )
@@ -168,7 +172,7 @@ def svd(a: Any, full_matrices: bool, solve: Any) -> tuple[Any, Any, Any]:
             h, s = _reflector(core.conj(b[..., k, k + 1 :]))
             b[..., :, k + 1 :] = _from_right(b[..., :, k + 1 :], h, s)
             v[..., :, k + 1 :] = _from_right(v[..., :, k + 1 :], h, s)
-    right = core.ones(a.shape[:-2], a.dtype)
+    right = core.ones(a.shape[:-2], a.dtype, device=a.device)
     lefts, rights = [], []
     for k in range(n):
         lefts.append(core.multiply(phase(b[..., k, k]), right))
@@ -211,7 +215,7 @@ def _schur(a: Any) -> tuple[Any, Any]:
         shift = min((middle + half, middle - half), key=lambda z: abs(z - w))
         if steps % 10 == 0:  # out of a cycle
             shift = w + last
-        mu = core.multiply(core.eye(high, None, 0, a.dtype), shift)
+        mu = core.multiply(core.eye(high, None, 0, a.dtype, device=a.device), shift)
         rotation, rest, _ = qr(core.subtract(t[:high, :high], mu), True)
         t[:high, :high] = core.add(core.matmul(rest, rotation), mu)
         if high < n:
@@ -245,8 +249,8 @@ def eig(a: Any, vectors: bool) -> tuple[Any, Any]:
     if not bool(core.all(core.isfinite(wide))):
         raise ValueError("eig: a holds inf or NaN")
     n, lead = a.shape[-1], a.shape[:-2]
-    w = core.zeros((*lead, n), "complex128")
-    v = core.zeros(a.shape, "complex128")
+    w = core.zeros((*lead, n), "complex128", device=a.device)
+    v = core.zeros(a.shape, "complex128", device=a.device)
     for place in itertools.product(*map(range, lead)):
         t, q = _schur(core.copy(core.getitem(wide, place)))
         if n:

@@ -26,11 +26,11 @@ def _saved(ctx: Context) -> Any:
 
 def _diagonal(x: Any) -> Any:
     """The diagonal as a vector."""
-    return core.sum(x * core.eye(x.shape[-1], None, 0, x.dtype), -1)
+    return core.sum(x * core.eye(x.shape[-1], None, 0, x.dtype, device=x.device), -1)
 
 
 def _diagonal_matrix(d: Any) -> Any:
-    return core.expand_dims(d, -1) * core.eye(d.shape[-1], None, 0, d.dtype)
+    return core.expand_dims(d, -1) * core.eye(d.shape[-1], None, 0, d.dtype, device=d.device)
 
 
 def coupled(coupling: Any, values: Any) -> Any:
@@ -38,7 +38,9 @@ def coupled(coupling: Any, values: Any) -> Any:
     NaN: their vectors have no gradient."""
     differences = core.expand_dims(values, -2) - core.expand_dims(values, -1)
     equal = core.equal(differences, 0)
-    idle = core.logical_or(core.equal(coupling, 0), core.eye(values.shape[-1], None, 0, "bool"))
+    idle = core.logical_or(
+        core.equal(coupling, 0), core.eye(values.shape[-1], None, 0, "bool", device=values.device)
+    )
     return core.where(
         equal, core.where(idle, 0.0, float("nan")), coupling / core.where(equal, 1, differences)
     )

@@ -58,11 +58,15 @@ def pack_padded_sequence(
             raise ValueError(f"{name}: lengths must descend, or pass enforce_sorted=False")
         order = np.argsort(-values, kind="stable")
         values = values[order]
-        x = ops.take(x, ts.asarray(order), 1)
+        x = ops.take(x, ts.asarray(order, device=x.device), 1)
     sizes, places = _places(values)
-    data = ops.take(ops.reshape(x[: values.max()], (-1, *x.shape[2:])), ts.asarray(places), 0)
-    inverse = None if order is None else ts.asarray(np.argsort(order))
-    return PackedSequence(data, ts.asarray(sizes), None if order is None else ts.asarray(order), inverse)
+    data = ops.take(
+        ops.reshape(x[: values.max()], (-1, *x.shape[2:])), ts.asarray(places, device=x.device), 0
+    )
+    if order is None:
+        return PackedSequence(data, ts.asarray(sizes), None, None)
+    sorting, inverse = (ts.asarray(o, device=x.device) for o in (order, np.argsort(order)))
+    return PackedSequence(data, ts.asarray(sizes), sorting, inverse)
 
 
 def pad_packed_sequence(
@@ -84,11 +88,11 @@ def pad_packed_sequence(
     index = np.full((total_length or steps, len(lengths)), rows)
     index.reshape(-1)[_places(lengths)[1]] = np.arange(rows)
     if sequence.unsorted_indices is not None:
-        order = sequence.unsorted_indices.numpy()
+        order = sequence.unsorted_indices.cpu().numpy()
         index, lengths = index[:, order], lengths[order]
     data = sequence.data
-    padding = ops.full((1, *data.shape[1:]), padding_value, dtype=data.dtype)
-    padded = ops.take(ops.concat([data, padding], 0), ts.asarray(index.reshape(-1)), 0)
+    padding = ops.full((1, *data.shape[1:]), padding_value, dtype=data.dtype, device=data.device)
+    padded = ops.take(ops.concat([data, padding], 0), ts.asarray(index.reshape(-1), device=data.device), 0)
     padded = ops.reshape(padded, (*index.shape, *data.shape[1:]))
     return ops.swapaxes(padded, 0, 1) if batch_first else padded, ts.asarray(lengths)
 
@@ -99,7 +103,9 @@ def pad_sequence(
     """Tensors (T_n, *) as one (max T_n, N, *), or (N, max T_n, *) with batch_first."""
     steps = max((len(x) for x in sequences), default=0)
     padded = [
-        ops.concat([x, ops.full((steps - len(x), *x.shape[1:]), padding_value, dtype=x.dtype)], 0)
+        ops.concat(
+            [x, ops.full((steps - len(x), *x.shape[1:]), padding_value, dtype=x.dtype, device=x.device)], 0
+        )
         for x in sequences
     ]
     return ops.stack(padded, 0 if batch_first else 1)

@@ -144,6 +144,35 @@ def test_the_default_device_does_not_matter(case: Case) -> None:
     assert all(y.device == "cuda" for y in run(case, tensors(make_inputs(case.inputs), case.dtypes[0])))
 
 
+def test_layers_of_moved_modules() -> None:
+    """With tensors of the CPU as the default, as after module.to("cuda") alone."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((5, 3, 4)).astype(np.float32)
+    found = []
+    for device in ("cpu", "cuda"):
+        ts.set_default_device("cpu")
+        ts.manual_seed(0)
+        lstm, cell = ts.nn.LSTM(4, 6).to(device), ts.nn.GRUCell(4, 6).to(device)
+        heads = ts.nn.MultiheadAttention(4, 2, add_zero_attn=True, add_bias_kv=True).to(device)
+        bags = [ts.nn.EmbeddingBag(10, 3, mode=mode).to(device) for mode in ("sum", "mean", "max")]
+        steps = ts.array(x, device=device)
+        packed = ts.nn.utils.rnn.pack_padded_sequence(steps, [2, 5, 3], enforce_sorted=False)
+        index = ts.array([1, 2, 2, 9, 0], device=device)
+        starts = ts.array([0, 2, 2], device=device)
+        results = [
+            ts.nn.utils.rnn.pad_packed_sequence(lstm(packed)[0])[0],
+            cell(steps[0]),
+            heads(steps, steps, steps)[0],
+            *(bag(index, starts) for bag in bags),
+            *(bag(ts.stack([index, index])) for bag in bags),
+            ts.nn.functional.fold(ts.nn.functional.unfold(ts.reshape(steps, (1, 3, 5, 4)), 2), (5, 4), 2),
+        ]
+        assert all(y.device == device for y in results)
+        found.append([y.detach().cpu().numpy() for y in results])
+    for mine, cpu in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(mine, cpu, rtol=1e-5, atol=1e-6)
+
+
 def test_out_of_memory_leaves_everything_usable() -> None:
     x = ts.ones(1000)
     with pytest.raises(MemoryError, match=r"no memory for .* MiB are live in \d+ blocks"):

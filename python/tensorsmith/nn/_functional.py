@@ -457,7 +457,7 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     at, full, p = _columns(name, tuple(batch.shape[-2:]), options)
     n, c = batch.shape[:2]
     flat = ops.reshape(pad(batch, (p[1], p[1], p[0], p[0])), (n, c, full[0] * full[1]))
-    y = ops.reshape(ops.index_select(flat, 2, at), (n, c * math.prod(options[0]), -1))
+    y = ops.reshape(ops.index_select(flat, 2, at.to(device=flat.device)), (n, c * math.prod(options[0]), -1))
     return y if input.ndim == 4 else y[0]
 
 
@@ -482,7 +482,12 @@ def fold(
             f"{tuple(input.shape)}"
         )
     columns = ops.reshape(batch, (n, rows // taps, taps * count))
-    y = ops.index_add(ops.zeros((n, rows // taps, full[0] * full[1]), batch.dtype), 2, at, columns)
+    y = ops.index_add(
+        ops.zeros((n, rows // taps, full[0] * full[1]), batch.dtype, device=batch.device),
+        2,
+        at.to(device=batch.device),
+        columns,
+    )
     y = ops.reshape(y, (n, rows // taps, *full))[..., p[0] : p[0] + size[0], p[1] : p[1] + size[1]]
     return y if input.ndim == 3 else y[0]
 
@@ -518,11 +523,11 @@ def embedding_bag(
                 f"{name}: offsets go with an input of one dimension, got shape {tuple(input.shape)}"
             )
         bags, length = input.shape
-        starts = ops.arange(bags + 1) * length
+        starts = ops.arange(bags + 1, device=input.device) * length
     elif input.ndim == 1 and offsets is not None:
         starts = ops.astype(offsets, "int64")
         if not include_last_offset:
-            starts = ops.concat((starts, ops.full((1,), input.size, ts.int64)))
+            starts = ops.concat((starts, ops.full((1,), input.size, ts.int64, device=input.device)))
         bags = starts.size - 1
     else:
         raise ValueError(
@@ -539,7 +544,9 @@ def embedding_bag(
     rows = ops.reshape(input, (-1,))
     if padding_idx is not None:
         kept = rows != padding_idx % weight.shape[0]
-        before = ops.concat((ops.zeros((1,), ts.int64), ops.cumsum(ops.astype(kept, "int64"))))
+        before = ops.concat(
+            (ops.zeros((1,), ts.int64, device=rows.device), ops.cumsum(ops.astype(kept, "int64")))
+        )
         starts, where = ops.take(before, starts, axis=0), ops.flatnonzero(kept)
         rows = ops.take(rows, where, axis=0)
         if per_sample_weights is not None:
@@ -554,7 +561,9 @@ def embedding_bag(
     full = ops.flatnonzero(used)
     kept_starts = ops.concat((ops.take(starts, full, axis=0), starts[-1:]))
     tops = ops.segment_reduce(ops.embedding(rows, weight), kept_starts, "max")
-    return ops.index_copy(ops.zeros((bags, weight.shape[1]), weight.dtype), 0, full, tops)
+    return ops.index_copy(
+        ops.zeros((bags, weight.shape[1]), weight.dtype, device=weight.device), 0, full, tops
+    )
 
 
 # --- distances and losses -------------------------------------------------------------------------

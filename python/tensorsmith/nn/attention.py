@@ -208,7 +208,7 @@ class MultiheadAttention(Module):
         if self.bias_k is not None:
             extra.append([ops.broadcast_to(b, (n, 1, self.embed_dim)) for b in (self.bias_k, self.bias_v)])
         if self.add_zero_attn:
-            extra.append([ops.zeros((n, 1, self.embed_dim), dtype=k.dtype)] * 2)
+            extra.append([ops.zeros((n, 1, self.embed_dim), dtype=k.dtype, device=k.device)] * 2)
         if not extra:
             return k, v, mask, shown
         if causal:
@@ -218,11 +218,11 @@ class MultiheadAttention(Module):
         v = ops.concat([v, *(e[1] for e in extra)], 1)
         if mask is not None:
             ones = (ops.ones if mask.dtype.kind == "bool" else ops.zeros)(
-                (*mask.shape[:-1], count), dtype=mask.dtype
+                (*mask.shape[:-1], count), dtype=mask.dtype, device=mask.device
             )
             mask = ops.concat([mask, ones], -1)
         if shown is not None:
-            shown = ops.concat([shown, ops.ones((n, count), dtype="bool")], 1)
+            shown = ops.concat([shown, ops.ones((n, count), dtype="bool", device=shown.device)], 1)
         return k, v, mask, shown
 
     def _weights(

@@ -96,7 +96,7 @@ class RNNBase(Module):
             raise ValueError(f"{name}: input has {x.shape[2]} features, but input_size is {self.input_size}")
         states = self._states(hx, x, batched, packed)
         y: Any
-        y, ends = self._layers(x, states, lengths)
+        y, ends = self._layers(x, states, None if lengths is None else lengths.to(device=x.device))
         ends = [ops.stack(e, 0) for e in ends]
         if packed is not None:
             if packed.unsorted_indices is not None:
@@ -116,7 +116,7 @@ class RNNBase(Module):
         directions = 2 if self.bidirectional else 1
         shape = (directions * self.num_layers, x.shape[1], self.hidden_size)
         if hx is None:
-            return [ops.zeros(shape, dtype=x.dtype)] * count
+            return [ops.zeros(shape, dtype=x.dtype, device=x.device)] * count
         given = list(hx) if self.mode == "lstm" else [hx]
         if len(given) != count:
             raise ValueError(f"{name}: hx must be a pair (h_0, c_0), got {len(given)} tensors")
@@ -237,7 +237,11 @@ class _Cell(Module):
         _checks.tensor_rank(name, tuple(input.shape), (1, 2), "(I) or (N, I)")
         count = 2 if self.mode == "lstm" else 1
         states = (
-            [ops.zeros(shape, dtype=input.dtype)] * count if hx is None else list(hx) if count == 2 else [hx]
+            [ops.zeros(shape, dtype=input.dtype, device=input.device)] * count
+            if hx is None
+            else list(hx)
+            if count == 2
+            else [hx]
         )
         for state in states:
             if tuple(state.shape) != shape:

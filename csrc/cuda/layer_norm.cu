@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const bool w_aligned = row_aligned(w);
-  const auto fetch = [&](Packs& to, const T* row) {
+  const auto fetch = [&](RowPack<T>* to, const T* row) {
     const bool aligned = row_aligned(row);
 #pragma unroll
     for (int j = 0; j < kBackwardPacks<T>; ++j)

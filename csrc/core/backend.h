@@ -176,12 +176,14 @@ struct Accelerator {
   bool (*pinned)(const void* block);
   void (*upload_later)(void* to, const void* from, std::int64_t bytes);
   void (*download_later)(void* to, const void* from, std::int64_t bytes);
+  void (*copy)(void* to, const void* from, std::int64_t bytes);  // both on the device
 
   // Between begin and end this thread's launches, copies and allocations on its current stream are recorded,
   // not made; a download is an error. Memory allocated between them stays the graph's until it is destroyed.
   void (*capture_begin)();
   void* (*capture_end)();  // the graph
   void (*capture_abandon)() noexcept;
+  bool (*capturing)();                // this thread, between begin and end
   void (*graph_launch)(void* graph);  // on the current stream
   void (*graph_destroy)(void* graph) noexcept;
 

@@ -92,6 +92,7 @@ void Capture::created(const Storage* storage) {
   Slot slot;
   slot.kind = Slot::inside;
   slot.created = true;
+  slot.device = storage->device();
   slot.nbytes = storage->nbytes();
   slot.alive = const_cast<Storage*>(storage);
   live_[storage] = static_cast<int>(slots_.size());
@@ -118,6 +119,7 @@ int Capture::bind(const Array& array) {
   const auto [place, fresh] = live_.try_emplace(storage, static_cast<int>(slots_.size()));
   if (fresh) {
     Slot slot;
+    slot.device = storage->device();
     slot.nbytes = storage->nbytes();
     slot.alive = storage;
     slots_.push_back(std::move(slot));
@@ -137,6 +139,7 @@ int Capture::see(const View& view, bool written) {
   const auto [place, fresh] = live_.try_emplace(storage, static_cast<int>(slots_.size()));
   if (fresh) {
     Slot slot;  // not made within: it was there before
+    slot.device = storage->device();
     slot.nbytes = storage->nbytes();
     slot.alive = storage;
     slots_.push_back(std::move(slot));
@@ -177,11 +180,6 @@ void Capture::record(const Call& call) {
     if (!view.storage && call.writes[i]) {
       refuse(std::string(call.name) +
              ": the shape of its result depends on values, which may differ at the next call");
-      return;
-    }
-    if (view.storage && view.storage->device() != Device::cpu) {
-      refuse(std::string(call.name) + ": only work on the CPU is recorded; this is on " +
-             ts::name(view.storage->device()));
       return;
     }
   }

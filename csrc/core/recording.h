@@ -17,6 +17,7 @@
 
 #include "core/array.h"
 #include "core/fuse.h"
+#include "core/graphs.h"
 #include "core/watch.h"
 
 namespace ts {
@@ -24,6 +25,7 @@ namespace ts {
 struct Slot {
   enum Kind : std::uint8_t { inside, input, outside, constant, result };
   Kind kind = outside;
+  Device device = Device::cpu;
   bool created = false;  // within the capture
   bool read = false, written = false;
   int number = -1;            // of the input or result
@@ -66,6 +68,7 @@ struct Batch {
 
 // A piece of memory for slots that are inside: a block of its own, or that of a result, until it is written.
 struct Bin {
+  Device device;
   std::int64_t nbytes;
   int result;              // number, or -1
   int end;                 // of a result: the step that first uses it
@@ -84,6 +87,8 @@ class Recording {
   // storage lies) and results; the caller holds the GIL or nothing. One replay at a time: see `mutex`.
   void bind(void* const* inputs, Storage* const* results);
   void run(int begin, int end);
+  // Brings the results where they were asked for; after the last step.
+  void deliver();
   void finish_run();
 
   const std::vector<Slot>& slots() const { return slots_; }
@@ -95,6 +100,10 @@ class Recording {
   const Stats& stats() const { return stats_; }
   // For each step: 0, or the number of the batch of steps that may run at once with it.
   std::vector<int> together() const;
+  // On the accelerator: which steps are graphs; null elsewhere.
+  const Graphs* graphs() const { return graphs_.get(); }
+  // Why some of them are not.
+  std::vector<std::string> kernel_by_kernel() const;
   // Where in the steps the call with this number stands, or stood.
   int position(int call) const;
   // A storage that the recording uses has no other owner left: what the function sees now is another one.
@@ -113,6 +122,11 @@ class Recording {
   void find_batches();
   void drop_batches();
   void run_batch(Batch& batch);
+  void hoist_checks();
+  void find_segments();
+  void* settle(Graphs::Place& place, void* base);
+  void bind_graphs(void* const* inputs, Storage* const* results);
+  bool launch_segment(Segment& segment);
   void place();
   bool place_in(int bin, int slot);
   void resolve();
@@ -136,6 +150,7 @@ class Recording {
   Stats stats_{};
   std::vector<Bin> bins_;
   std::vector<Batch> batches_;
+  std::unique_ptr<Graphs> graphs_;  // of a recording with work on the accelerator
 };
 
 // Watches this thread from `begin` to `end`; captures do not nest.

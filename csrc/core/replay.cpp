@@ -28,6 +28,13 @@ void Recording::plan(bool fusible) {
     view.data = nullptr;
   }
   drop_dead();
+  const bool accelerated = std::any_of(slots_.begin(), slots_.end(), [](const Slot& s) {
+    return s.device != Device::cpu && (s.read || s.written);
+  });
+  if (accelerated) {
+    hoist_checks();
+    fusible = false;  // groups are blocks of the host's cache
+  }
   find_lifetimes();
   if (fusible) fuse();
   find_lifetimes();
@@ -43,6 +50,7 @@ void Recording::plan(bool fusible) {
     }
   }
   resolve();
+  if (accelerated) find_segments();
   stats_.steps = static_cast<std::int64_t>(steps_.size());
 }
 
@@ -105,7 +113,8 @@ bool Recording::place_in(int number, int i) {
   Bin& bin = bins_[static_cast<std::size_t>(number)];
   Slot& slot = slots_[static_cast<std::size_t>(i)];
   const std::int64_t size = rounded(slot.nbytes);
-  if (size > bin.nbytes || (bin.result >= 0 && slot.last >= bin.end)) return false;
+  if (slot.device != bin.device || size > bin.nbytes || (bin.result >= 0 && slot.last >= bin.end))
+    return false;
   std::int64_t place = 0;
   auto at = bin.slots.begin();
   for (auto j = bin.slots.begin(); j != bin.slots.end(); ++j) {
@@ -137,33 +146,38 @@ void Recording::place() {
   for (std::size_t k = 0; k < results_.size(); ++k) {
     const Slot& slot = slots_[static_cast<std::size_t>(results_[k])];
     if (slot.nbytes >= kLarge)
-      bins_.push_back({rounded(slot.nbytes), static_cast<int>(k), slot.first, {}, nullptr, {}});
+      bins_.push_back({slot.device, rounded(slot.nbytes), static_cast<int>(k), slot.first, {}, nullptr, {}});
   }
-  const int small = static_cast<int>(bins_.size());
-  bins_.push_back({INT64_MAX / 2, -1, 0, {}, nullptr, {}});
+  const int small = static_cast<int>(bins_.size());  // of the CPU, and of the accelerator behind it
+  for (const Device device : {Device::cpu, Device::cuda})
+    bins_.push_back({device, INT64_MAX / 2, -1, 0, {}, nullptr, {}});
   for (const int i : order) {
     const std::int64_t size = rounded(slots_[static_cast<std::size_t>(i)].nbytes);
     stats_.unshared_bytes += size;
     std::vector<int> candidates;
     for (int b = 0; b < static_cast<int>(bins_.size()); ++b)
-      if (b != small && bins_[static_cast<std::size_t>(b)].nbytes >= size) candidates.push_back(b);
+      if (b != small && b != small + 1 && bins_[static_cast<std::size_t>(b)].nbytes >= size)
+        candidates.push_back(b);
     std::stable_sort(candidates.begin(), candidates.end(), [&](int a, int b) {
       const Bin &x = bins_[static_cast<std::size_t>(a)], &y = bins_[static_cast<std::size_t>(b)];
       return x.nbytes != y.nbytes ? x.nbytes < y.nbytes : x.result > y.result;
     });
     if (std::any_of(candidates.begin(), candidates.end(), [&](int b) { return place_in(b, i); })) continue;
+    const Device device = slots_[static_cast<std::size_t>(i)].device;
     if (size < kLarge) {
-      place_in(small, i);
+      place_in(small + (device == Device::cuda), i);
     } else {
-      bins_.push_back({size, -1, 0, {}, nullptr, {}});
+      bins_.push_back({device, size, -1, 0, {}, nullptr, {}});
       place_in(static_cast<int>(bins_.size()) - 1, i);
     }
   }
-  Bin& shared = bins_[static_cast<std::size_t>(small)];
-  shared.nbytes = 0;
-  for (const int i : shared.slots) {
-    const Slot& slot = slots_[static_cast<std::size_t>(i)];
-    shared.nbytes = std::max(shared.nbytes, slot.place + rounded(slot.nbytes));
+  for (const int b : {small, small + 1}) {
+    Bin& shared = bins_[static_cast<std::size_t>(b)];
+    shared.nbytes = 0;
+    for (const int i : shared.slots) {
+      const Slot& slot = slots_[static_cast<std::size_t>(i)];
+      shared.nbytes = std::max(shared.nbytes, slot.place + rounded(slot.nbytes));
+    }
   }
   bins_.erase(std::remove_if(bins_.begin(), bins_.end(), [](const Bin& b) { return b.slots.empty(); }),
               bins_.end());
@@ -181,6 +195,9 @@ void Recording::resolve() {
     View& view = views_[i];
     const Use& use = operands_[i];
     view.data = use.slot == kPool ? pool_.data() + use.offset : nullptr;
+    if (use.slot >= 0)
+      if (const Device device = slots_[static_cast<std::size_t>(use.slot)].device; device != Device::cpu)
+        view.storage = Storage::stand_in(device);
   }
   std::vector<bool> written(slots_.size());
   for (const Step& step : steps_)
@@ -229,12 +246,27 @@ void Recording::point(int slot, void* base) {
 }
 
 void Recording::bind(void* const* inputs, Storage* const* results) {
-  for (std::size_t i = 0; i < inputs_.size(); ++i) point(inputs_[i], inputs[i]);
-  for (std::size_t i = 0; i < results_.size(); ++i) point(results_[i], results[i]->data());
-  // Blocks come from the caching allocator, which mostly hands out the same ones again.
-  for (Bin& bin : bins_) {
-    if (bin.result < 0) bin.block = StorageRef(Storage::allocate(bin.nbytes));
-    void* base = bin.result < 0 ? bin.block->data() : results[bin.result]->data();
+  if (graphs_) {
+    bind_graphs(inputs, results);
+  } else {
+    for (std::size_t i = 0; i < inputs_.size(); ++i) point(inputs_[i], inputs[i]);
+    for (std::size_t i = 0; i < results_.size(); ++i) point(results_[i], results[i]->data());
+  }
+  // Blocks come from the caching allocator, which mostly hands out the same ones again. Graphs keep theirs.
+  for (std::size_t b = 0; b < bins_.size(); ++b) {
+    Bin& bin = bins_[b];
+    if (bin.result < 0) {
+      const bool kept = graphs_ && !graphs_->aside && bin.device != Device::cpu;
+      if (kept) bin.block = graphs_->arena[b];
+      if (!bin.block) {
+        const DeviceScope scope(bin.device);
+        bin.block = StorageRef(Storage::allocate(bin.nbytes));
+      }
+      if (kept) graphs_->arena[b] = bin.block;
+    }
+    void* base = bin.result < 0
+                     ? bin.block->data()
+                     : bases_[static_cast<std::size_t>(results_[static_cast<std::size_t>(bin.result)])];
     if (base == bin.base) continue;
     bin.base = base;
     for (const int i : bin.slots)
@@ -244,9 +276,18 @@ void Recording::bind(void* const* inputs, Storage* const* results) {
 
 void Recording::run(int begin, int end) {
   int now = begin;
+  auto segment = graphs_ ? graphs_->segments.begin() : std::vector<Segment>::iterator();
   try {
     Unlocked unlocked;
     for (; now < end; ++now) {
+      if (graphs_ && !detail::profiling()) {
+        while (segment != graphs_->segments.end() && segment->begin < now) ++segment;
+        if (segment != graphs_->segments.end() && segment->begin == now && launch_segment(*segment)) {
+          now = segment->end - 1;
+          unlocked.poll();
+          continue;
+        }
+      }
       const Step& step = steps_[static_cast<std::size_t>(now)];
       if (detail::watching()) [[unlikely]] {
         if (detail::profiling()) {

@@ -56,6 +56,13 @@ Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* o
   return s;
 }
 
+const Storage* Storage::stand_in(Device device) {
+  static const Storage* const all[kDevices] = {
+      make(ts::allocate(static_cast<std::size_t>(kHeader)), nullptr, 0, Device::cpu),
+      make(ts::allocate(static_cast<std::size_t>(kHeader)), nullptr, 0, Device::cuda)};
+  return all[static_cast<int>(device)];
+}
+
 void Storage::destroy() {
   if (detail::watching()) [[unlikely]]
     detail::storage_destroyed(this);

@@ -75,6 +75,7 @@ void download(void* to, const void* from, std::int64_t bytes);
 void upload(void* to, const void* from, std::int64_t bytes);
 void download_later(void* to, const void* from, std::int64_t bytes);
 void upload_later(void* to, const void* from, std::int64_t bytes);
+void copy(void* to, const void* from, std::int64_t bytes);
 
 // --- warps and blocks ----------------------------------------------------------------------------------
 

@@ -90,6 +90,10 @@ void download_later(void* to, const void* from, std::int64_t bytes) {
   check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
         "a copy from the GPU");
 }
+void copy(void* to, const void* from, std::int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream()),
+        "a copy on the GPU");
+}
 void upload(void* to, const void* from, std::int64_t bytes) {
   if (capturing()) return upload_later(to, keep_for_replays(from, bytes), bytes);
   upload_later(to, from, bytes);

@@ -1,15 +1,21 @@
 #include "ops/device.h"
 
-#include "core/dispatch.h"
-#include "core/watch.h"
+#include "core/launch.h"
 #include "ops/check.h"
 #include "ops/elementwise.h"
 
 namespace ts::ops {
 
+namespace {
+
+// Both dense and of one order.
+void upload(In x, Out y) { accelerator(Device::cuda).upload(y.data, x.data, x.size() * itemsize(x.dtype)); }
+
+}  // namespace
+
 Array to_device(const Array& x, Device device) {
   if (x.device() == device) return x;
-  host_read("moving a tensor between devices", x.storage());
+  if (device == Device::cpu) host_read("moving a tensor to the CPU", x.storage());
   Array source = x;
   if (!x.is_dense()) {
     const DeviceScope there(x.device());
@@ -21,8 +27,16 @@ Array to_device(const Array& x, Device device) {
   if (device == Device::cpu)
     accelerator(x.device()).download(y.data(), source.data(), y.nbytes());
   else
-    accelerator(device).upload(y.data(), source.data(), y.nbytes());
+    perform("upload", &upload, source, y);
   return y;
+}
+
+OnHost::OnHost(const View& x) : data_(x.data) {
+  if (!x.storage || x.storage->device() == Device::cpu) return;
+  copy_.resize(static_cast<std::size_t>(x.size() * itemsize(x.dtype)));
+  if (!copy_.empty())
+    accelerator(x.storage->device()).download(copy_.data(), x.data, static_cast<std::int64_t>(copy_.size()));
+  data_ = copy_.data();
 }
 
 bool is_pinned(const Array& x) {

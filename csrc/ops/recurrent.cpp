@@ -2,6 +2,7 @@
 #include "ops/recurrent.h"
 
 #include "core/launch.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
 
@@ -27,7 +28,8 @@ Array operand(const char* operation, const char* argument, const Array& x, DType
 }
 
 void require_lengths(In lengths, const char* operation, std::int64_t T) {
-  const auto* length = static_cast<const std::int64_t*>(lengths.data);
+  const OnHost elements(lengths);
+  const auto* const length = elements.as<std::int64_t>();
   for (std::int64_t n = 0; n < lengths.size(); ++n)
     if (length[n] < 0 || length[n] > T)
       value_error(operation, ": lengths must be in [0, ", T, "], got ", length[n], " at ", n);

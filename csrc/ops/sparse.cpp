@@ -2,6 +2,7 @@
 
 #include "core/launch.h"
 #include "ops/creation.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 
 namespace ts::ops {
@@ -16,7 +17,8 @@ Array integers(const char* operation, const char* argument, const Array& x) {
 
 void require_starts(In starts, const char* operation, std::int64_t entries) {
   const std::int64_t n = starts.size();
-  const auto* const at = static_cast<const std::int64_t*>(starts.data);
+  const OnHost elements(starts);
+  const auto* const at = elements.as<std::int64_t>();
   if (at[0] != 0 || at[n - 1] != entries)
     value_error(operation, ": starts must go from 0 to ", entries, ", the number of columns, got ", at[0],
                 " to ", at[n - 1]);

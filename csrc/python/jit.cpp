@@ -118,6 +118,7 @@ struct Session {
   Signature signature;
   std::vector<Touched> touched;
   std::vector<std::pair<int, Ref>> effects;
+  std::vector<Ref> first;  // effects that come before all steps
   std::vector<Input> inputs;
   std::vector<Guard> guards;  // from before the call
 };
@@ -174,8 +175,6 @@ PyObject* session_new(PyTypeObject* type, PyObject* args, PyObject*) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(guards); ++i)
       session->guards.push_back(make_guard(PyList_GET_ITEM(guards, i)));
     for (const Ref& leaf : session->signature.leaves) {
-      if (array_of(leaf.get()).device() != Device::cpu)
-        session->capture.refuse("an argument is on cuda; only work on the CPU is recorded");
       const Autograd* a = as_tensor(leaf.get())->autograd;
       if (a && a->node)
         session->capture.refuse(
@@ -368,6 +367,7 @@ Entry* finish(Session& s, PyObject* result, std::string& why) {
             array_of(PyWeakref_GetObject(g.expected.get())).storage() == array_of(leaf.get()).storage();
     entry->pins.push_back(array_of(leaf.get()).data());
   }
+  for (const Ref& function : s.first) entry->effects.push_back({0, function});
   for (auto& [position, function] : s.effects) entry->effects.push_back({r.position(position), function});
   entry->guards = std::move(s.guards);
   return entry.release();
@@ -396,8 +396,10 @@ Ref tensor_of(const Value& v, const std::vector<Ref>& arguments, const std::vect
       [[fallthrough]];
     case Value::outside:
       return make_tensor(Array(v.storage, v.dtype, v.shape, v.strides, v.offset));
-    case Value::constant:
+    case Value::constant: {
+      const DeviceScope scope(v.storage->device());
       return make_tensor(ops::copy(Array(v.storage, v.dtype, v.shape, v.strides, v.offset)));
+    }
     case Value::input: {
       const Array& x = inputs[static_cast<std::size_t>(v.number)];
       const std::int64_t begin = x.offset() * itemsize(x.dtype()) / itemsize(v.dtype);
@@ -471,7 +473,9 @@ PyObject* replay(Entry& e, const Signature& s) {
   std::vector<Storage*> storages(e.reusable.size());
   std::vector<bool> reused(e.gradients.size());
   for (std::size_t i = 0; i < results.size(); ++i) {
-    const std::int64_t bytes = r.slots()[static_cast<std::size_t>(r.results()[i])].nbytes;
+    const Slot& slot = r.slots()[static_cast<std::size_t>(r.results()[i])];
+    const std::int64_t bytes = slot.nbytes;
+    const Device device = slot.device;
     if (const int k = e.reusable[i]; k >= 0) {
       // A gradient that nobody but its leaf can see may be written over.
       const Gradient& g = e.gradients[static_cast<std::size_t>(k)];
@@ -480,7 +484,7 @@ PyObject* replay(Entry& e, const Signature& s) {
         const Array& x = array_of(now);
         Storage* own = x.storage();
         if (Py_REFCNT(now) == 1 && own->owners() == 1 && !own->adopted() && own->nbytes() == bytes &&
-            own->device() == Device::cpu && x.dtype() == g.value.dtype && x.shape() == g.value.shape &&
+            own->device() == device && x.dtype() == g.value.dtype && x.shape() == g.value.shape &&
             x.strides() == g.value.strides && x.offset() == g.value.offset && !as_tensor(now)->weakrefs &&
             !as_tensor(now)->autograd) {
           own->bump();
@@ -489,7 +493,10 @@ PyObject* replay(Entry& e, const Signature& s) {
         }
       }
     }
-    if (!results[i]) results[i] = StorageRef(Storage::allocate(bytes));
+    if (!results[i]) {
+      const DeviceScope scope(device);
+      results[i] = StorageRef(Storage::allocate(bytes));
+    }
     storages[i] = results[i].get();
   }
 
@@ -519,6 +526,7 @@ PyObject* replay(Entry& e, const Signature& s) {
       checked(into_python([&] { return PyObject_CallNoArgs(effect.function.get()); }));
     }
     if (begin < end) r.run(begin, end);
+    r.deliver();
   }
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (e.inputs[i].written) inputs[i].storage()->bump();
@@ -610,6 +618,16 @@ PyObject* replays_counts(PyObject* self, void*) {
                        static_cast<Py_ssize_t>(r.entries.size()));
 }
 
+PyObject* replays_on_cuda(PyObject* self, void*) {
+  int as_graphs = 0, kernel_by_kernel = 0;
+  for (const auto& e : replays_of(self).entries) {
+    if (!e->recording->graphs()) continue;
+    const bool whole = !e->recording->graphs()->segments.empty() && e->recording->kernel_by_kernel().empty();
+    ++(whole ? as_graphs : kernel_by_kernel);
+  }
+  return Py_BuildValue("ii", as_graphs, kernel_by_kernel);
+}
+
 PyObject* replays_miss(PyObject* self, PyObject*) {
   ++replays_of(self).misses;
   Py_RETURN_NONE;
@@ -659,10 +677,22 @@ PyObject* replays_entries(PyObject* self, PyObject*) {
         if (PyList_Append(steps.get(), one.get()) < 0) throw PythonError{};
       }
       const Recording::Stats& stats = r.stats();
+      Ref graphs = checked(PyList_New(0));
+      Ref apart = checked(PyList_New(0));
+      if (r.graphs())
+        for (const Segment& s : r.graphs()->segments) {
+          const Ref one = checked(Py_BuildValue("iiO", s.begin, s.end, s.graph ? Py_True : Py_False));
+          if (PyList_Append(graphs.get(), one.get()) < 0) throw PythonError{};
+        }
+      for (const std::string& reason : r.kernel_by_kernel()) {
+        const Ref one = checked(PyUnicode_FromString(reason.c_str()));
+        if (PyList_Append(apart.get(), one.get()) < 0) throw PythonError{};
+      }
       const Ref entry = checked(Py_BuildValue(
-          "{sssOsLsLsLsLsLsK}", "signature", e->description.c_str(), "steps", steps.get(), "captured",
+          "{sssOsLsLsLsLsLsKsOsOsO}", "signature", e->description.c_str(), "steps", steps.get(), "captured",
           stats.calls, "kept", stats.steps, "arena_bytes", stats.arena_bytes, "unshared_bytes",
-          stats.unshared_bytes, "result_bytes", stats.result_bytes, "replays", e->replays));
+          stats.unshared_bytes, "result_bytes", stats.result_bytes, "replays", e->replays, "cuda",
+          r.graphs() ? Py_True : Py_False, "graphs", graphs.get(), "kernel_by_kernel", apart.get()));
       if (PyList_Append(list.get(), entry.get()) < 0) throw PythonError{};
     }
     return list.release();
@@ -756,6 +786,27 @@ PyObject* at_replay(PyObject*, PyObject* function) {
   });
 }
 
+// before_replay(function, other): replays call the function first, once. False if `other` is called there,
+// too.
+PyObject* before_replay(PyObject*, PyObject* args) {
+  return guarded([&]() -> PyObject* {
+    PyObject *function, *other;
+    if (!PyArg_ParseTuple(args, "OO", &function, &other)) throw PythonError{};
+    if (!t_session) Py_RETURN_TRUE;
+    const auto known = [](PyObject* f) {
+      for (const Ref& one : t_session->first)
+        if (const int same = PyObject_RichCompareBool(one.get(), f, Py_EQ); same < 0)
+          throw PythonError{};
+        else if (same)
+          return true;
+      return false;
+    };
+    if (known(other)) Py_RETURN_FALSE;
+    if (!known(function)) t_session->first.push_back(Ref::share(function));
+    Py_RETURN_TRUE;
+  });
+}
+
 PyObject* set_package(PyObject*, PyObject* folder) {
   const char* text = PyUnicode_AsUTF8(folder);
   if (!text) return nullptr;
@@ -789,6 +840,7 @@ PyMethodDef g_functions[] = {
     {"put_capture_aside", put_aside, METH_NOARGS, "Stops recording for a while; see take_capture_up."},
     {"take_capture_up", take_up, METH_O, "Goes on with what put_capture_aside returned."},
     {"at_replay", at_replay, METH_O, "While recording: replays call this function at this place."},
+    {"before_replay", before_replay, METH_VARARGS, "While recording: replays call this function first."},
     {"set_package_folder", set_package, METH_O, "Frames of files below it are not the user's."},
     {}};
 
@@ -807,6 +859,7 @@ PyMethodDef g_replays_methods[] = {
     {}};
 PyGetSetDef g_replays_getset[] = {
     {"_counts", replays_counts, nullptr, "(hits, misses, limit, size)", nullptr},
+    {"_on_cuda", replays_on_cuda, nullptr, "(recordings that are graphs, those that are not)", nullptr},
     {"_limit", replays_limit, replays_set_limit, "How many recordings are kept.", nullptr},
     {}};
 }  // namespace

@@ -118,6 +118,7 @@ Signature sign(PyObject* args, PyObject* kwargs) {
   signer.s.key += static_cast<char>(g_grad_enabled | g_autocast << 1);
   signer.s.key += *ops::conv_algorithm_name();
   signer.raw(default_float());
+  signer.raw(g_device);
   const Py_ssize_t count = PyTuple_GET_SIZE(args);
   signer.raw(count);
   for (Py_ssize_t i = 0; i < count; ++i) signer.add(PyTuple_GET_ITEM(args, i), 0);

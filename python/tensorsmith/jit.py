@@ -40,12 +40,16 @@ _SCALARS = (int, float, bool, str, bytes, complex, type(None))
 
 
 class CacheInfo(NamedTuple):
-    """Calls that were replayed, calls that ran, and how many recordings there may be and are."""
+    """Calls that were replayed, calls that ran, how many recordings there may be and are, and how many of them the GPU
+    replays as graphs and how many kernel by kernel (`Jitted.graph` says why).
+    """
 
     hits: int
     misses: int
     maxsize: int
     currsize: int
+    cuda_graphs: int = 0
+    kernel_by_kernel: int = 0
 
 
 # --- what host code does about captures -----------------------------------------------------------
@@ -363,7 +367,7 @@ class Jitted(_core.Replays):
 
     def cache_info(self) -> CacheInfo:
         """How often it was replayed and how often it ran."""
-        return CacheInfo(*self._counts)
+        return CacheInfo(*self._counts, *self._on_cuda)
 
     def why(self) -> list[str]:
         """Why each of the last 32 calls that ran was not replayed, the latest last."""
@@ -390,6 +394,11 @@ def _print(entry: dict[str, Any]) -> str:
         f"arena {entry['arena_bytes']:,} B for {entry['unshared_bytes']:,} B of tensors, "
         f"results {entry['result_bytes']:,} B",
     ]
+    if entry["cuda"]:
+        lines += [f"kernel by kernel: {reason}" for reason in entry["kernel_by_kernel"]]
+        graphs = ", ".join(f"steps {begin} to {end - 1}" for begin, end, made in entry["graphs"] if made)
+        waiting = "" if entry["replays"] else "; the first replay makes graphs"
+        lines.append(f"on cuda, graphs: {graphs or 'none'}{waiting}")
     marks = {"inside": "%", "input": "arg", "outside": "@", "constant": "const", "result": "out"}
     for number, (name, operands, line, batch) in enumerate(entry["steps"]):
         texts: dict[bool, list[str]] = {False: [], True: []}

@@ -44,31 +44,59 @@ class Generator:
     independent.
     """
 
-    __slots__ = ("_device", "_host", "_state")
+    __slots__ = ("_device", "_drawing", "_host", "_state")
 
     def __init__(self, seed: int | None = None, stream: int = 0) -> None:
         number = secrets.randbits(64) if seed is None else _word("Generator", "seed", seed)
         self._host = np.array([number, 0, _word("Generator", "stream", stream)], np.uint64)
         # The kernels' view of the same memory: a draw advances the counter there.
         self._state = asarray(self._host, device="cpu")
-        # While the GPU draws, the state is there instead.
+        # While the GPU draws, the state is there instead. Either memory stays where it is: recordings know it.
         self._device: Any = None
+        self._drawing = False
 
     @property
     def _words(self) -> Any:
-        if self._device is not None:
-            self._host[:] = self._device.cpu().numpy()
-            self._device = None
+        self._to_host()
         return self._host
+
+    def _to_host(self) -> None:
+        if self._drawing:
+            capture = _core.put_capture_aside()
+            try:
+                self._host[:] = self._device.cpu().numpy()
+            finally:
+                _core.take_capture_up(capture)
+            self._drawing = False
+
+    def _to_device(self) -> None:
+        if self._drawing:
+            return
+        capture = _core.put_capture_aside()
+        try:
+            if self._device is None:
+                self._device = self._state.to("cuda")
+                # Recordings that draw on the CPU do not look for the state here: they are made anew.
+                self._host = self._host.copy()
+                self._state = asarray(self._host, device="cpu")
+            else:
+                self._device.copy_(self._host)
+        finally:
+            _core.take_capture_up(capture)
+        self._drawing = True
 
     def on(self, device: str) -> Any:
         """The state where `device` can draw from it: the numbers are the same on every device."""
-        if device == "cpu":
-            _ = self._words
-            return self._state
-        if self._device is None:
-            self._device = self._state.to(device)
-        return self._device
+        there = device != "cpu"
+        if there or self._device is not None:
+            move, back = (self._to_device, self._to_host) if there else (self._to_host, self._to_device)
+            if _core.capturing() and not _core.before_replay(move, back):
+                raise RuntimeError(
+                    "jit: random numbers are drawn on the CPU and on the GPU from one generator, which a recording "
+                    "cannot follow; use two"
+                )
+            move()
+        return self._device if there else self._state
 
     @property
     def state(self) -> Any:

@@ -1,11 +1,15 @@
-// Quicksort of unsigned keys by registers: one comparison and two compressions a register and level.
+// Quicksort by registers: one comparison and two compressions a register and level.
 //
 // A segment is parted into what is below its pivot, which stays in front of its own memory, and the rest,
 // which goes to the front of its twin: nothing is copied back, the twins of a part are what is left of both.
-// Short segments are sorted by the network and handed out with their place. Needs AVX-512's compression; the
+// What fits in 16 registers is sorted there and handed out with its place. Keys are unsigned integers, or
+// floats without NaN, whose minima and maxima have twice the throughput. Needs AVX-512's compression; the
 // result is that of any other sort of the same keys.
 #pragma once
 
+#include <limits>
+
+#include "cpu/column_sort.h"
 #include "cpu/sort.h"
 
 #if defined(__AVX512F__)
@@ -22,11 +26,52 @@ TS_INLINE Vec<K> compress(Vec<K> v, unsigned lanes) {
 // One bit for each lane below the pivot, or not above it.
 template <bool kEqualToo, class K>
 TS_INLINE unsigned below(Vec<K> v, Vec<K> pivot) {
-  const __m512i a = __m512i(v.r), b = __m512i(pivot.r);
-  if constexpr (sizeof(K) == 4)
-    return kEqualToo ? _mm512_cmple_epu32_mask(a, b) : _mm512_cmplt_epu32_mask(a, b);
+  if constexpr (std::is_same_v<K, float>)
+    return _mm512_cmp_ps_mask(v.r, pivot.r, kEqualToo ? _CMP_LE_OQ : _CMP_LT_OQ);
+  else if constexpr (std::is_same_v<K, double>)
+    return _mm512_cmp_pd_mask(v.r, pivot.r, kEqualToo ? _CMP_LE_OQ : _CMP_LT_OQ);
+  else if constexpr (sizeof(K) == 4)
+    return _mm512_cmp_epu32_mask(__m512i(v.r), __m512i(pivot.r), kEqualToo ? _MM_CMPINT_LE : _MM_CMPINT_LT);
   else
-    return kEqualToo ? _mm512_cmple_epu64_mask(a, b) : _mm512_cmplt_epu64_mask(a, b);
+    return _mm512_cmp_epu64_mask(__m512i(v.r), __m512i(pivot.r), kEqualToo ? _MM_CMPINT_LE : _MM_CMPINT_LT);
+}
+
+template <class K>
+constexpr K kLast = std::is_floating_point_v<K> ? std::numeric_limits<K>::infinity() : static_cast<K>(~0ull);
+template <class K>
+constexpr std::int64_t kRegisterSort = 16 * Vec<K>::width;  // keys that are sorted in registers
+
+constexpr std::int64_t kShared = 8192;      // sorts from here on are for all threads,
+constexpr std::int64_t kLeastShare = 2048;  // in segments of about this length or more
+
+template <int R, class K, class Put>
+TS_INLINE void sort_in_registers(const K* keys, std::int64_t n, const Put& put) {
+  using V = Vec<K>;
+  constexpr std::int64_t W = V::width;
+  Columns<K, R> c;
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+    const std::int64_t left = n - i * W;
+    if (left >= W)
+      c.row[i] = V::load(keys + i * W);
+    else if (left > 0)
+      c.row[i] = select(first_lanes<K>(left), V::load_partial(keys + i * W, left), V(kLast<K>));
+    else
+      c.row[i] = V(kLast<K>);
+  }
+  c.sort();
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+    if (n > i * W) put(c.row[i], i * W, n - i * W < W ? n - i * W : W);
+}
+// put(register, at, count) takes n <= kRegisterSort keys in order.
+template <class K, class Put>
+TS_OUTLINE void sort_short(const K* keys, std::int64_t n, const Put& put) {
+  constexpr std::int64_t W = Vec<K>::width;
+  if (n > 8 * W) return sort_in_registers<16>(keys, n, put);
+  if (n > 4 * W) return sort_in_registers<8>(keys, n, put);
+  if (n > W) return sort_in_registers<4>(keys, n, put);
+  if (n > 0) return sort_in_registers<1>(keys, n, put);
 }
 
 template <class K>
@@ -37,54 +82,57 @@ struct Segment {
   int depth;
 };
 
-// Leaf(keys, count, at) takes sorted keys and where they belong.
-template <class K, class Leaf>
+// Put(register, at, count) takes sorted keys and where they belong.
+template <class K, class Put>
 struct Quicksort {
   static constexpr std::int64_t W = Vec<K>::width;
   static constexpr int kDepth = 96;
-  static constexpr std::int64_t kShort =
-      512;  // for the network: padding a longer one costs more than a split
-  const Leaf& leaf;
+  const Put& put;
 
   // Elements below the pivot to the front of keys, the others to the front of twin; how many are below.
   template <bool kEqualToo>
   TS_INLINE static std::int64_t part(K* keys, K* twin, std::int64_t n, K pivot) {
     const Vec<K> p(pivot);
     std::int64_t low = 0, high = 0, i = 0;
-    const auto take = [&](Vec<K> v, unsigned lanes) {
-      const unsigned less = below<kEqualToo>(v, p) & lanes, more = ~less & lanes;
-      const int down = __builtin_popcount(less), up = __builtin_popcount(more);
-      compress(v, less).store_partial(keys + low, down);
-      compress(v, more).store_partial(twin + high, up);
-      low += down, high += up;
+    // Whole registers: what follows the compressed lanes is not yet written, and in keys already read.
+    const auto take = [&](Vec<K> v) {
+      const unsigned less = below<kEqualToo>(v, p);
+      const int down = __builtin_popcount(less);
+      compress(v, less).store(keys + low);
+      compress(v, less ^ ((1u << W) - 1)).store(twin + high);
+      low += down, high += W - down;
     };
-    for (; i + 2 * W <= n; i += 2 * W) {
-      const Vec<K> v = Vec<K>::load(keys + i), w = Vec<K>::load(keys + i + W);
-      take(v, (1u << W) - 1), take(w, (1u << W) - 1);
-    }
-    for (; i < n; i += W) {
-      const std::int64_t m = n - i < W ? n - i : W;
-      take(Vec<K>::load_partial(keys + i, m), (1u << m) - 1);
-    }
+    for (; i + W <= n; i += W) take(Vec<K>::load(keys + i));
+    const unsigned lanes = (1u << (n - i)) - 1;
+    const Vec<K> v = Vec<K>::load_partial(keys + i, n - i);
+    const unsigned less = below<kEqualToo>(v, p) & lanes, more = ~less & lanes;
+    compress(v, less).store_partial(keys + low, __builtin_popcount(less));
+    compress(v, more).store_partial(twin + high, __builtin_popcount(more));
+    low += __builtin_popcount(less);
     return low;
   }
 
-  // The median of 4 registers' worth of elements, evenly spread.
-  static K median(const K* keys, std::int64_t n) {
-    constexpr std::int64_t kSample = 4 * W;
-    K sample[kSample];
-    for (std::int64_t i = 0; i < kSample; ++i) sample[i] = keys[(2 * i + 1) * (n / (2 * kSample))];
-    Network<K>::sort(sample, kSample);
-    return sample[kSample / 2];
+  // The median of R medians of W columns or, below, of R registers' worth of elements, evenly spread.
+  template <int R>
+  TS_INLINE static K median(const K* keys, std::int64_t n) {
+    Columns<K, R> sample;
+    const std::int64_t step = (n - W) / (R - 1);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) sample.row[i] = Vec<K>::load(keys + i * step);
+    sample.sort_columns();
+    Columns<K, 1> medians;
+    medians.row[0] = sample.row[R / 2];
+    medians.sort();
+    return medians.row[0][W / 2];
   }
 
   // Two segments in place of a long one, either possibly empty.
   void split(const Segment<K>& s, Segment<K>* parts) const {
-    const K pivot = median(s.keys, s.n);
+    const K pivot = s.n > 32 * W ? median<8>(s.keys, s.n) : median<4>(s.keys, s.n);
     std::int64_t low = part<false>(s.keys, s.twin, s.n, pivot);
     if (low == 0) {  // the pivot is the least: all equal to it are done
       low = part<true>(s.twin, s.keys, s.n, pivot);
-      leaf(s.twin, low, s.at);
+      for (std::int64_t i = 0; i < low; i += W) put(Vec<K>(pivot), s.at + i, low - i < W ? low - i : W);
       parts[0] = {s.keys, s.twin, 0, s.at, 0};
       parts[1] = {s.keys, s.twin + low, s.n - low, s.at + low, s.depth + 1};
       return;
@@ -94,36 +142,51 @@ struct Quicksort {
   }
 
   void run(const Segment<K>& s) const {
-    if (s.n == 0) return;
-    if (s.n <= kShort) {
-      alignas(64) K keys[kShort];
-      std::memcpy(keys, s.keys, static_cast<std::size_t>(s.n) * sizeof(K));
-      network_sort(keys, s.n);
-      return leaf(keys, s.n, s.at);
-    }
-    if (s.depth > kDepth)  // pivots that keep failing
-      return leaf(radix_sort(s.keys, s.twin, s.n, 0, sizeof(K)), s.n, s.at);
+    if (s.n <= kRegisterSort<K>)
+      return sort_short(
+          s.keys, s.n, [&](Vec<K> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+            put(v, s.at + at, count);
+          });
+    if (s.depth > kDepth) return run_radix(s);  // pivots that keep failing
     Segment<K> parts[2];
     split(s, parts);
     run(parts[0]), run(parts[1]);
   }
+  void run_radix(const Segment<K>& s) const {
+    using Key = KeyOf<K>;
+    const Order<K, false> order(false, false);
+    Key* const keys = reinterpret_cast<Key*>(s.keys);
+    for (std::int64_t i = 0; i < s.n; ++i) {
+      K x;
+      std::memcpy(&x, keys + i, sizeof(K));
+      const Key k = order.key(x);
+      std::memcpy(keys + i, &k, sizeof(K));
+    }
+    const Key* const sorted = radix_sort(keys, reinterpret_cast<Key*>(s.twin), s.n, 0, sizeof(K));
+    for (std::int64_t i = 0; i < s.n; i += W) {
+      K x[W];
+      const std::int64_t count = s.n - i < W ? s.n - i : W;
+      for (std::int64_t j = 0; j < count; ++j) x[j] = order.value(sorted[i + j]);
+      put(Vec<K>::load_partial(x, count), s.at + i, count);
+    }
+  }
 };
 
 // a[0..n) and b[0..n) are the twins.
-template <class K, class Leaf>
-void quicksort(K* a, K* b, std::int64_t n, const Leaf& leaf) {
-  const Quicksort<K, Leaf> sort{leaf};
-  constexpr int kSegments = 64;
+template <class K, class Put>
+void quicksort(K* a, K* b, std::int64_t n, const Put& put) {
+  const Quicksort<K, Put> sort{put};
+  constexpr int kSegments = 16;
   Segment<K> list[2][kSegments];
   list[0][0] = {a, b, n, 0, 0};
   int count = 1, now = 0;
   // Level by level until there are enough segments to share; then each to its end.
-  if (n >= kSortGrain / 2)
-    for (; 2 * count <= kSegments; count *= 2, now ^= 1)
+  if (n >= kShared)
+    for (; 2 * count <= kSegments && 2 * count * kLeastShare <= n; count *= 2, now ^= 1)
       parallel_for(count, [&](std::int64_t i) {
         const Segment<K>& s = list[now][i];
         Segment<K>* const parts = list[now ^ 1] + 2 * i;
-        if (s.n > sort.kShort)
+        if (s.n > kRegisterSort<K>)
           sort.split(s, parts);
         else
           parts[0] = s, parts[1] = {s.keys, s.twin, 0, s.at, 0};

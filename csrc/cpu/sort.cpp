@@ -47,8 +47,118 @@ void sort_bytes(const T* x, T* y, std::int64_t n, const Order<T, false>& order) 
   }
 }
 
-// Sorts a[0..n) with b as room, and writes values to y: quicksort by registers where the level has
-// compression.
+#if defined(__AVX512F__)
+
+template <class K>
+TS_INLINE void store_some(Vec<K> v, K* y, std::int64_t count) {
+  if (count == Vec<K>::width)
+    v.store(y);
+  else
+    v.store_partial(y, count);
+}
+
+// Floats are sorted as they are: NaN as infinity, put in its place afterwards, as are the zeros, which
+// compare equal. Descending is the order of the negatives.
+template <class T>
+void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, T* a, T* b)
+  requires std::is_floating_point_v<T>
+{
+  using Key = KeyOf<T>;
+  constexpr Key kTop = Order<T, false>::kTop;
+  const Key sign = order.flip & kTop;
+  const std::int64_t chunk = sort_chunk(n);
+  IntOf<T> nans[130], zeros[130];
+  parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
+    IntOf<T> unordered = 0, negative = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+      Key bits;
+      std::memcpy(&bits, x + i, sizeof(T));
+      bits ^= sign;
+      const bool nan = x[i] != x[i];
+      unordered += nan, negative += bits == kTop;
+      T value;
+      std::memcpy(&value, &bits, sizeof(T));
+      a[i] = nan ? kLast<T> : value;
+    }
+    nans[begin / chunk] = unordered, zeros[begin / chunk] = negative;
+  });
+  const Vec<Key> signs(sign);
+  const auto put = [&](Vec<T> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+    store_some(Vec<T>(typename Vec<T>::Reg(typename Vec<Key>::Reg(v.r) ^ signs.r)), y + at, count);
+  };
+  if (n <= kRegisterSort<T>)
+    sort_short(a, n, put);
+  else
+    quicksort(a, b, n, put);
+  std::int64_t last = n, negative = 0;
+  for (std::int64_t c = 0; c * chunk < n; ++c) last -= nans[c], negative += zeros[c];
+  for (std::int64_t i = last; i < n; ++i) y[i] = order.value(static_cast<Key>(~Key(0)));
+  if (negative) {
+    const bool up = sign == 0;
+    std::int64_t zero = 0;  // of the first, by halving
+    for (std::int64_t end = last; zero < end;) {
+      const std::int64_t middle = zero + (end - zero) / 2;
+      if (up ? y[middle] < 0 : y[middle] > 0)
+        zero = middle + 1;
+      else
+        end = middle;
+    }
+    for (std::int64_t i = zero; i < last && y[i] == 0; ++i)
+      y[i] = up == (i < zero + negative) ? T(-0.0) : T(0);
+  }
+}
+
+// Integers as unsigned keys; those of 8 bytes whose range fits 4, as most do, as keys of 4.
+template <class T>
+void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, KeyOf<T>* a, KeyOf<T>* b) {
+  using Key = KeyOf<T>;
+  const std::int64_t chunk = sort_chunk(n);
+  Key least[130], most[130];
+  parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
+    Key low = static_cast<Key>(~Key(0)), high = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Key key = order.key(x[i]);
+      a[i] = key;
+      low = key < low ? key : low, high = key > high ? key : high;
+    }
+    least[begin / chunk] = low, most[begin / chunk] = high;
+  });
+  const Vec<Key> flips(
+      static_cast<Key>(order.key(T(0)) ^ Key(0)));  // a key is the value's bits, some flipped
+  const auto put = [&](Vec<Key> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+    store_some(v ^ flips, reinterpret_cast<Key*>(y) + at, count);
+  };
+  if (n <= kRegisterSort<Key>) return sort_short(a, n, put);
+  if constexpr (sizeof(Key) == 8) {
+    Key low = least[0], high = most[0];
+    for (std::int64_t c = 1; c * chunk < n; ++c)
+      low = least[c] < low ? least[c] : low, high = most[c] > high ? most[c] : high;
+    if (high - low <= 0xffffffffu) {
+      using Half = std::uint32_t;
+      Half* const half = reinterpret_cast<Half*>(b);
+      parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) half[i] = static_cast<Half>(a[i] - low);
+      });
+      const Vec<Key> lows(low);
+      const auto widen = [&](Vec<Half> v, std::int64_t at, std::int64_t count)
+          __attribute__((always_inline)) {
+        constexpr std::int64_t W = Vec<Key>::width;
+        const __m512i halves = __m512i(v.r);
+        const Vec<Key> first(typename Vec<Key>::Reg(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(halves))));
+        const Vec<Key> second(
+            typename Vec<Key>::Reg(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(halves, 1))));
+        put(first + lows, at, count < W ? count : W);
+        if (count > W) put(second + lows, at + W, count - W);
+      };
+      return quicksort(half, half + n, n, widen);
+    }
+  }
+  quicksort(a, b, n, put);
+}
+
+#endif
+
+// Sorts a[0..n) with b as room, and writes values to y.
 template <class T>
 void sort_keys(KeyOf<T>* a, KeyOf<T>* b, T* y, std::int64_t n, const Order<T, false>& order) {
   using Key = KeyOf<T>;
@@ -59,12 +169,6 @@ void sort_keys(KeyOf<T>* a, KeyOf<T>* b, T* y, std::int64_t n, const Order<T, fa
     network_sort(a, n);
     return put(a, n, y);
   }
-#if defined(__AVX512F__)
-  if constexpr (sizeof(Key) >= 4) {
-    const auto leaf = [&](const Key* keys, std::int64_t count, std::int64_t at) { put(keys, count, y + at); };
-    return quicksort(a, b, n, leaf);
-  }
-#endif
   Key* sorted = a;
   if constexpr (sizeof(T) == 8) {
     sorted = radix_sort(a, b, n, 4, 8);
@@ -79,12 +183,17 @@ void sort_keys(KeyOf<T>* a, KeyOf<T>* b, T* y, std::int64_t n, const Order<T, fa
 
 template <class T>
 void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, char* workspace) {
-  if constexpr (sizeof(T) == 1) {
-    sort_bytes(x, y, n, order);
-  } else {
-    using Key = KeyOf<T>;
-    Key* const a = reinterpret_cast<Key*>(workspace);
-    Key* const b = a + (n < kNetworkLength<Key> ? kNetworkLength<Key> : n);
+  using Key = KeyOf<T>;
+  Key* const a = reinterpret_cast<Key*>(workspace);
+  Key* const b = a + (n < kNetworkLength<Key> ? kNetworkLength<Key> : n);
+  if constexpr (sizeof(T) == 1) return sort_bytes(x, y, n, order);
+#if defined(__AVX512F__)
+  if constexpr (std::is_floating_point_v<T>)
+    return sort_values(x, y, n, order, reinterpret_cast<T*>(a), reinterpret_cast<T*>(b));
+  else if constexpr (sizeof(T) >= 4)
+    return sort_values(x, y, n, order, a, b);
+#endif
+  if constexpr (sizeof(T) > 1) {
     parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) a[i] = order.key(x[i]);
     });

@@ -2,10 +2,12 @@
 //
 // Simple and slow, for tests. Blocks run one after another; the threads of a block are fibers on one stack
 // each that take turns at __syncthreads and at the warp's exchanges, so every schedule is the same. Device
-// memory is host memory, filled with NaNs where it is fresh; a launch that is given another address is
-// refused, as a GPU would fault. Streams do their work at once, except that a stream that is captured
-// makes a list of it, which a graph's launch goes through.
+// memory is host memory that only kernels and copies can touch (others fault), filled with NaNs where it is
+// fresh; a launch that is given another address is refused, as a GPU would fault. Streams do their work at
+// once, except that a stream that is captured makes a list of it, which a graph's launch goes through.
 #pragma once
+
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <chrono>
@@ -243,11 +245,25 @@ struct Event {
   bool timing = true, recorded = false;
   std::chrono::steady_clock::time_point time;
 };
-// The device's memory; CUDA_HOST_MEMORY bytes of it.
+// The device's memory, CUDA_HOST_MEMORY bytes of it, somewhere in twice as many addresses.
 struct Memory {
   std::mutex mutex;
   std::map<std::uintptr_t, std::size_t> blocks;
   std::size_t used = 0, size = 0;
+  void* arena = nullptr;
+  int users = 0;  // that may touch it now
+
+  void* take(std::size_t bytes) {
+    std::uintptr_t at = reinterpret_cast<std::uintptr_t>(arena);
+    for (const auto& [start, extent] : blocks) {
+      if (start - at >= bytes) break;
+      at = start + extent;
+    }
+    if (at + bytes > reinterpret_cast<std::uintptr_t>(arena) + 2 * size) return nullptr;
+    blocks[at] = bytes;
+    used += bytes;
+    return reinterpret_cast<void*>(at);
+  }
 };
 inline thread_local cudaError_t last_error = cudaSuccess;
 inline cudaError_t failed(cudaError_t e) { return last_error = e; }
@@ -256,10 +272,30 @@ inline Memory& memory() {
     auto* fresh = new Memory;
     const char* wanted = std::getenv("CUDA_HOST_MEMORY");
     fresh->size = wanted ? std::strtoull(wanted, nullptr, 10) : std::size_t{1} << 30;
+    fresh->arena =
+        mmap(nullptr, 2 * fresh->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (fresh->arena == MAP_FAILED) std::abort();
     return fresh;
   }();
   return *m;
 }
+// While one lives the device's memory can be touched.
+class Access {
+ public:
+  Access() { change(1); }
+  ~Access() { change(-1); }
+  Access(const Access&) = delete;
+
+ private:
+  static void change(int by) {
+    Memory& m = memory();
+    const std::lock_guard lock(m.mutex);
+    const bool before = m.users > 0;
+    m.users += by;
+    if (before != (m.users > 0))
+      mprotect(m.arena, 2 * m.size, m.users > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+};
 // Whether a kernel's argument is the address of memory that is not the device's. (What structs hold is not
 // known.)
 template <class T>
@@ -278,10 +314,12 @@ bool points_to_host(const T& argument) {
 // Does it now, or when the graph that the stream is captured into is launched.
 template <class F>
 void submit(Stream* stream, F f) {
-  if (stream && stream->captured)
+  if (stream && stream->captured) {
     stream->captured->calls.emplace_back(std::move(f));
-  else
+  } else {
+    const Access access;
     f();
+  }
 }
 }  // namespace cuda_host
 
@@ -338,12 +376,13 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
 }
 inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   cuda_host::Memory& m = cuda_host::memory();
-  const std::lock_guard lock(m.mutex);
-  if (bytes > m.size || m.used + bytes > m.size) return cuda_host::failed(cudaErrorMemoryAllocation);
-  *p = std::aligned_alloc(512, (bytes + 511) / 512 * 512);
-  if (!*p) return cudaErrorMemoryAllocation;
-  m.blocks[reinterpret_cast<std::uintptr_t>(*p)] = bytes;
-  m.used += bytes;
+  {
+    const std::lock_guard lock(m.mutex);
+    bytes = (bytes + 4095) / 4096 * 4096;
+    if (bytes > m.size || m.used + bytes > m.size || !(*p = m.take(bytes)))
+      return cuda_host::failed(cudaErrorMemoryAllocation);
+  }
+  const cuda_host::Access access;
   std::memset(*p, 0xff, bytes);
   return cudaSuccess;
 }
@@ -352,9 +391,9 @@ inline cudaError_t cudaFree(void* p) {
   const std::lock_guard lock(m.mutex);
   const auto it = m.blocks.find(reinterpret_cast<std::uintptr_t>(p));
   if (it == m.blocks.end()) return cudaErrorInvalidValue;
+  madvise(p, it->second, MADV_DONTNEED);
   m.used -= it->second;
   m.blocks.erase(it);
-  std::free(p);
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,

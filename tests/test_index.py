@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
+import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -225,3 +229,208 @@ def test_array_keys_that_do_not_fit(key: Any, message: str) -> None:
     with pytest.raises(IndexError, match=message):
         x[key] = 1
     assert not x.any()
+
+
+# --- basic keys, which are read straight into the view ----------------------------------------------------
+
+ITEMS = (
+    0,
+    -1,
+    2,
+    3,
+    slice(None),
+    slice(1, None),
+    slice(-1, None, -2),
+    slice(5, 1),
+    slice(None, 10**30),
+    None,
+    ...,
+)
+
+
+def test_basic_keys_are_numpys() -> None:
+    whole = np.arange(3 * 4 * 3).reshape(3, 4, 3)
+    for x in (
+        whole,
+        whole.transpose(2, 0, 1)[:, ::-1],
+        whole[1],
+        whole[1, ::2],
+        np.array(5),
+        np.zeros((0, 3)),
+    ):
+        t = ts.asarray(x)
+        for count in (0, 1, 2, 3, 4):
+            for key in (
+                itertools.product(ITEMS, repeat=count)
+                if count < 4
+                else [(0, 1, 2, 0), (None,) * 4, (..., ...)]
+            ):
+                for k in (key, key[0]) if count == 1 else (key,):
+                    try:
+                        expected = x[k]
+                    except IndexError:
+                        with pytest.raises(IndexError, match="getitem"):
+                            t[k]
+                        continue
+                    y = t[k]
+                    assert y.shape == expected.shape and (y.numpy() == expected).all(), (x.shape, k)
+                    assert expected.base is None or y.size == 0 or y.strides == expected.strides, (x.shape, k)
+
+
+def test_basic_keys_that_are_left_to_the_general_way() -> None:
+    x = np.arange(12).reshape(3, 4)
+    t = ts.asarray(x)
+
+    class Two:
+        def __index__(self) -> int:
+            return 2
+
+    for key in (
+        np.int64(1),
+        Two(),
+        (Two(), slice(np.int64(1), Two())),
+        (np.int8(-1), None),
+        True,
+        (0, False),
+    ):
+        assert t[key].numpy().tolist() == x[key].tolist(), key  # type: ignore[index]
+    for key, message in (
+        (10**30, "index"),
+        (3, "axis 0 of extent 3"),
+        ((0, -5), "axis 1"),
+        ((0, 0, 0), "3 indices"),
+    ):
+        with pytest.raises(IndexError, match=message):
+            t[key]
+        with pytest.raises(IndexError, match=message):
+            t[key] = 1
+    with pytest.raises(ValueError, match="step"):
+        t[::0]
+    assert (t.numpy() == np.arange(12).reshape(3, 4)).all()
+    deep = ts.zeros((1,) * 6)
+    assert deep[None].ndim == 7 and deep[..., None, None].ndim == 8 and deep[None, 0, 0].shape == (1,) * 5
+    assert ts.zeros((1,) * 9)[0, ..., 0].ndim == 7
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["bool", "uint8", "int16", "int64", "uint64", "float16", "float32", "float64", "complex64"],
+)
+def test_writing_one_element(dtype: str) -> None:
+    for value in (True, 3, 2.5, -0.0):
+        x = np.zeros((2, 3), dtype)
+        t = ts.asarray(x.copy())
+        view, version = t.T[::-1], t._version
+        t[1, -2] = value
+        x[1, -2] = value
+        assert t._version == version + 1
+        view[0, 0] = value
+        x.T[::-1][0, 0] = value
+        assert (t.numpy() == x).all(), value
+    if dtype in ("uint8", "int16"):
+        with pytest.raises(OverflowError, match=r"setitem.*100000"):
+            t[0, 0] = 100000
+    if dtype != "complex64" and dtype != "bool":
+        with pytest.raises(TypeError, match="setitem: a complex number"):
+            t[0, 0] = 1j
+    assert (t.numpy() == x).all()
+
+
+def test_one_element_that_cannot_be_written() -> None:
+    fixed = np.zeros(3)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="setitem: the destination is read-only"):
+        ts.from_numpy(fixed)[0] = 1
+    wide = ts.broadcast_to(ts.zeros(1), (3,))
+    with pytest.raises(RuntimeError, match="overlaps itself"):
+        wide[0] = 1.0
+    leaf = ts.zeros(3, dtype="float64").requires_grad_()
+    with pytest.raises(RuntimeError, match="leaf"):
+        leaf[0] = 1.0
+    with ts.no_grad():
+        leaf[0] = 1.0
+    y = leaf * 2
+    y[1] = 5.0
+    y.sum().backward()
+    assert leaf.grad.numpy().tolist() == [2, 0, 2]  # type: ignore[union-attr]
+    z = leaf * leaf
+    with ts.no_grad():
+        leaf[2] = 7.0
+    with pytest.raises(RuntimeError, match=r"changed|version|written"):
+        z.sum().backward()
+
+
+def test_a_recording_sees_single_elements() -> None:
+    @ts.jit
+    def f(x: Any) -> Any:
+        y = x * 1
+        y[1] = 5.0
+        return y[1:] + y[0]
+
+    for start in (0.0, 10.0, 20.0):
+        assert f(ts.asarray([start, 1.0, 2.0])).numpy().tolist() == [start + 5, start + 2]
+
+
+def test_tensors_come_and_go() -> None:
+    """Memory of tensors is used again: no reference to a class, a storage or an old weak reference stays behind."""
+    x = ts.asarray(np.arange(100.0).reshape(10, 10))
+
+    class Named(ts.Tensor):
+        pass
+
+    def calls() -> None:
+        for i in range(200):
+            views = [
+                x[0],
+                x[i % 10, 3],
+                x[1:3],
+                x[..., None],
+                x.T,
+                x.reshape(100),
+                x.reshape((5, -1)),
+                x @ x[0],
+            ]
+            x[0, i % 10] = 1.0
+            x[1:3] = 2.0
+            named = Named([1.0, 2.0])
+            assert type(named[0]) is ts.Tensor and type(named) is Named
+            tracked = (views[0] * 1).requires_grad_()
+            (tracked * 2).sum().backward()
+            del views, named, tracked
+
+    calls()
+    gc.collect()
+    types, owners = sys.getrefcount(ts.Tensor), sys.getrefcount(x)
+    live = ts.allocator_stats()["live_bytes"]
+    calls()
+    gc.collect()
+    assert abs(sys.getrefcount(ts.Tensor) - types) <= 64 and sys.getrefcount(x) == owners
+    assert ts.allocator_stats()["live_bytes"] == live
+    first = x[0]
+    gone = weakref.ref(first)
+    del first
+    again = [x[0] for _ in range(100)]
+    assert gone() is None and len({id(t) for t in again}) == 100
+    assert all(not t.requires_grad and t.grad is None for t in again)
+
+
+def test_reshape_takes_extents_or_a_tuple() -> None:
+    x = ts.asarray(np.arange(12.0))
+    for shape in ((3, 4), (-1, 2), (12,), (2, 1, 6)):
+        for y in (
+            x.reshape(*shape),
+            x.reshape(shape),
+            x.reshape(list(shape)),
+            x.reshape(*map(np.int64, shape)),
+        ):
+            assert (y.numpy() == np.arange(12.0).reshape(shape)).all()
+    assert x[:1].reshape().shape == () and x.reshape(12).shape == (12,)
+    assert (x.reshape(3, 4).T.reshape(2, 6).numpy() == np.arange(12.0).reshape(3, 4).T.reshape(2, 6)).all()
+    for bad in ((5, 5), (-1, -1), (-2, 3)):
+        with pytest.raises(ValueError, match="reshape"):
+            x.reshape(*bad)
+    with pytest.raises(TypeError):
+        x.reshape(1.5, 2)  # type: ignore[arg-type]
+    y = x.requires_grad_().reshape(3, 4)
+    y.sum().backward()
+    assert x.grad.shape == (12,)  # type: ignore[union-attr]

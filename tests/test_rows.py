@@ -64,3 +64,73 @@ def test_a_row_alone_has_the_bits_of_the_batch(name: str, dtype: str, columns: i
             with_gradient(FUNCTIONS[name], x[first:last], t[first:last]), whole, strict=True
         ):
             np.testing.assert_array_equal(part, full[first:last], err_msg=f"{name}: rows {first} to {last}")
+
+
+# Around registers, blocks of 64 and the lengths where the way through a row changes.
+LENGTHS = (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 320, 1000, 2049, 5000)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_first_place_of_the_extreme(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    for n in LENGTHS:
+        few = rng.integers(0, 3, (9, n)).astype(dtype)  # many equals
+        many = (
+            rng.permuted(np.tile(np.arange(n), (9, 1)), axis=1) % 251 - (0 if dtype == "uint8" else 90)
+        ).astype(dtype)
+        arrays = [few, many]
+        if dtype.startswith("float"):
+            holes = many.copy()
+            for row in range(9):
+                holes[row, rng.integers(0, n)] = (np.nan, np.inf, -np.inf, -0.0)[row % 4]
+            arrays += [holes, np.full((9, n), np.nan, dtype), np.full((9, n), -np.inf, dtype), few * -0.0]
+        for x in arrays:
+            expected = getattr(x, name)(axis=1)
+            wide = np.repeat(x, 2, axis=1)[:, ::2]
+            for y in (x, np.asfortranarray(x), wide):
+                assert (getattr(ts.asarray(y), name)(axis=1).numpy() == expected).all(), n
+            assert getattr(ts.asarray(x), name)().item() == getattr(x, name)(), n
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64", "float32", "float64"])
+def test_one_element_decides(dtype: str) -> None:
+    """any and all, with the deciding element everywhere; NaN is true, -0 is not."""
+    for n in (0, 1, 5, 63, 64, 65, 300, 4095, 4096, 4097, 9000):
+        for at in sorted({0, n // 2, n - 1} & set(range(n))):
+            x = np.zeros(n, dtype)
+            x[at] = np.nan if dtype == "float32" else 1
+            nots = np.ones(n, dtype)
+            nots[at] = -0.0 if dtype.startswith("float") else 0
+            for y in (x, np.repeat(x, 2)[::2], x[::-1]):
+                assert ts.any(ts.asarray(y)).item() is True
+            assert ts.all(ts.asarray(nots)).item() is False and ts.all(ts.asarray(x == 0)).item() is False
+        assert (
+            ts.any(ts.zeros(n, dtype=dtype)).item() is False
+            and ts.all(ts.ones(n, dtype=dtype)).item() is True
+        )
+    m = np.zeros((40, 70), dtype)
+    m[3, 5] = m[39, 69] = 1
+    for axis in (0, 1):
+        assert (ts.any(ts.asarray(m), axis=axis).numpy() == m.any(axis=axis)).all()
+        assert (
+            ts.all(ts.asarray(1 - m if dtype != "bool" else ~m), axis=axis).numpy() == (m == 0).all(axis=axis)
+        ).all()
+
+
+def test_one_element_of_many_decides() -> None:
+    n = 3_000_000
+    x = np.zeros(n, "bool")
+    before = ts.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            ts.set_num_threads(threads)
+            for at in (0, 65_535, 65_536, 70_000, 2_000_000, n - 1):
+                x[at] = True
+                t = ts.asarray(x)
+                assert ts.any(t).item() is True and ts.all(t).item() is False and ts.all(~t).item() is False
+                x[at] = False
+            assert ts.any(ts.asarray(x)).item() is False and ts.all(ts.asarray(~x)).item() is True
+            assert ts.any(ts.stack([ts.asarray(x), ts.asarray(~x)]), axis=1).numpy().tolist() == [False, True]
+    finally:
+        ts.set_num_threads(before)

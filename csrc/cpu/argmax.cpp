@@ -38,24 +38,41 @@ TS_INLINE std::uint64_t nan_bits(Vec<T> a, Vec<T> b) {
   return lane_bits((a != a) | (b != b));
 }
 
-// The first i < n for which bits(register of elements from i) has a bit; there is one. 64 elements between
-// two branches, which nothing could foretell.
+// One bit for each of the first n <= 64 elements, from bits(register of elements).
+template <class T, class Bits>
+TS_INLINE std::uint64_t bits_of_block(const T* p, std::int64_t n, const Bits& bits) {
+  constexpr std::int64_t W = Vec<T>::width;
+  std::uint64_t found = 0;
+  if (n == 64) {
+#pragma GCC unroll 32
+    for (std::int64_t k = 0; k < 64; k += W) found |= bits(Vec<T>::load(p + k)) << k;
+    return found;
+  }
+  for (std::int64_t k = 0; k < n; k += W)
+    found |= bits(n - k >= W ? Vec<T>::load(p + k) : Vec<T>::load_partial(p + k, n - k)) << k;
+  return found;  // beyond n nobody looks: there is one before
+}
+// The first i < n that has its bit; there is one.
 template <class T, class Bits>
 TS_INLINE std::int64_t first_place(const T* p, std::int64_t n, const Bits& bits) {
-  constexpr std::int64_t W = Vec<T>::width;
   std::int64_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    std::uint64_t found = 0;
-#pragma GCC unroll 32
-    for (std::int64_t k = 0; k < 64; k += W) found |= bits(Vec<T>::load(p + i + k)) << k;
-    if (found) return i + __builtin_ctzll(found);
+  for (; i + 64 <= n; i += 64)
+    if (const std::uint64_t found = bits_of_block(p + i, 64, bits)) return i + __builtin_ctzll(found);
+  return i + __builtin_ctzll(bits_of_block(p + i, n - i, bits));
+}
+// The same for short rows: where the place is nothing can foretell, so they do without a branch on it, at the
+// price of looking at all elements.
+template <class T, class Bits>
+TS_INLINE std::int64_t first_place_of_few(const T* p, std::int64_t n, const Bits& bits) {
+  constexpr std::uint64_t kTop = std::uint64_t{1} << 63;
+  if (n < 64) return __builtin_ctzll(bits_of_block(p, n, bits) | kTop);
+  // The last block ends with the row and may overlap the one before it.
+  std::int64_t where = n - 64 + __builtin_ctzll(bits_of_block(p + n - 64, 64, bits) | kTop);
+  for (std::int64_t i = (n - 1) / 64 * 64 - 64; i >= 0; i -= 64) {
+    const std::uint64_t found = bits_of_block(p + i, 64, bits);
+    where += (i + __builtin_ctzll(found | kTop) - where) & -static_cast<std::int64_t>(found != 0);
   }
-  std::uint64_t found = 0;
-  for (std::int64_t k = 0; i + k < n; k += W) {
-    const std::int64_t left = n - i - k;
-    found |= bits(left >= W ? Vec<T>::load(p + i + k) : Vec<T>::load_partial(p + i + k, left)) << k;
-  }
-  return i + __builtin_ctzll(found);
+  return where;
 }
 
 // Max and Min that pass over NaN in their second operand.
@@ -79,23 +96,38 @@ TS_INLINE T extreme_of(const T* p, std::int64_t n) {
   const Vec<T> none{Lane<T>(Op::template identity<T>)};
   Vec<T> best[4] = {none, none, none, none};
   std::uint64_t nans = 0;
-  std::int64_t i = 0;
-  for (; i + 4 * W <= n; i += 4 * W) {
+  const auto four = [&](std::int64_t i) {
     Vec<T> x[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) x[k] = Vec<T>::load(p + i + k * W), best[k] = Plain<Op>::apply(best[k], x[k]);
     if constexpr (kNaN) nans |= nan_bits(x[0], x[1]) | nan_bits(x[2], x[3]);
-  }
-  for (; i < n; i += W) {
-    const std::int64_t left = n - i;
-    const Vec<T> x =
-        left >= W ? Vec<T>::load(p + i) : only(Vec<T>::load_partial(p + i, left), none, First{left});
-    best[0] = Plain<Op>::apply(best[0], x);
-    if constexpr (kNaN) nans |= nan_bits(x, x);
+  };
+  if (n >= 4 * W) {
+    std::int64_t i = 0;
+    for (; i + 4 * W <= n; i += 4 * W) four(i);
+    if (i < n) four(n - 4 * W);  // some of them twice
+  } else {
+    for (std::int64_t i = 0; i < n; i += W) {
+      const std::int64_t left = n - i;
+      const Vec<T> x =
+          left >= W ? Vec<T>::load(p + i) : only(Vec<T>::load_partial(p + i, left), none, First{left});
+      best[0] = Plain<Op>::apply(best[0], x);
+      if constexpr (kNaN) nans |= nan_bits(x, x);
+    }
   }
   if (nans) return std::numeric_limits<T>::quiet_NaN();
   return fold<Plain<Op>, T>(
       Plain<Op>::apply(Plain<Op>::apply(best[0], best[1]), Plain<Op>::apply(best[2], best[3])));
+}
+
+constexpr std::int64_t kFew = 256;
+template <class Op, class T>
+TS_INLINE std::int64_t first_extreme_of_few(const T* p, std::int64_t n) {
+  const T best = extreme_of<Op>(p, n);
+  if constexpr (std::is_floating_point_v<T>)
+    if (best != best) return first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
+  const Vec<T> wanted{Lane<T>(best)};
+  return first_place_of_few(p, n, [&](Vec<T> v) { return equal_bits(v, wanted); });
 }
 
 // The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
@@ -201,9 +233,14 @@ void argextreme(const View& x, const View& y, int reduced) {
   if (a.kept > 0 && a.kept_x[a.kept - 1] == 1 && a.inner_x() != 1) return extreme_columns<Op>(a, data, index);
   if (a.length < 2 * kChunk<T>) {
     const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
+    const bool few = a.length <= kFew && a.reduced == 1 && a.x[0] == 1;
     parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const Offsets at = output_offsets(a, i, a.kept);
+        if (few) {
+          index[at.y] = first_extreme_of_few<Op>(data + at.x, a.length);
+          continue;
+        }
         T value;
         index[at.y] = first_extreme<Op, T>(a, data + at.x, 0, a.length, &value);
       }

@@ -462,6 +462,37 @@ def test_a_tensor_nobody_else_holds_any_more() -> None:
     assert f(x).tolist() == [6, 6]
 
 
+def test_attributes_that_a_later_function_names() -> None:
+    class Box:
+        factor = 0.0
+
+    box = Box()
+    box.factor = 2.0
+
+    def use(b: Any, x: Any) -> Any:
+        return x * b.factor
+
+    f = ts.jit(lambda x: use(box, x))  # `box` is seen before `use`
+    assert f(ts.ones((2,))).tolist() == [2, 2]
+    box.factor = 3.0
+    assert f(ts.ones((2,))).tolist() == [3, 3] and f.why()[-1] == "box.factor has changed"
+
+
+def test_a_hook_is_a_change() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    f = ts.jit(lambda x: model(x).detach())
+    x = tensor(2, 3)
+    plain = f(x).tolist()
+    handle = model[0].register_forward_hook(lambda module, args, y: y * 2)
+    assert f(x).tolist() == [[2 * v for v in row] for row in plain]
+    second = model[0].register_forward_hook(lambda module, args, y: y * 2)
+    assert f(x).tolist() == [[4 * v for v in row] for row in plain]
+    second.remove()
+    handle.remove()
+    assert f(x).tolist() == plain
+    assert f.cache_info().misses == 3
+
+
 def test_optimizer_options() -> None:
     p = nn.Parameter(ts.ones((2,)))
     opt = optim.SGD([p], lr=1.0)

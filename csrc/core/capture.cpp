@@ -14,6 +14,7 @@ constinit thread_local Capture* t_capture [[gnu::tls_model("initial-exec")]] = n
 std::mutex g_mutex;
 std::vector<Capture*> g_captures;  // of all threads
 std::string (*g_line)() = nullptr;
+LineKey (*g_line_key)() = nullptr;
 
 }  // namespace
 
@@ -55,7 +56,10 @@ void read_on_host(const char* operation, const Storage*) {
 
 Capture* current_capture() { return t_capture; }
 Capture* exchange_capture(Capture* capture) { return std::exchange(t_capture, capture); }
-void set_line_hook(std::string (*line)()) { g_line = line; }
+void set_line_hooks(std::string (*line)(), LineKey (*key)()) {
+  g_line = line;
+  g_line_key = key;
+}
 
 void Capture::begin() {
   if (t_capture) runtime_error("jit: a capture is already running on this thread");
@@ -63,6 +67,14 @@ void Capture::begin() {
     const std::lock_guard lock(g_mutex);
     g_captures.push_back(this);
   }
+  // Enough for a small step, which is recorded in microseconds.
+  slots_.reserve(128);
+  live_.reserve(256);
+  recording_->steps_.reserve(32);
+  recording_->operands_.reserve(128);
+  recording_->views_.reserve(128);
+  recording_->extents_.reserve(512);
+  recording_->attributes_.reserve(1024);
   detail::g_watchers.fetch_add(1);
   active_ = true;
   t_capture = this;
@@ -222,8 +234,8 @@ void Capture::record(const Call& call) {
   }
   r.attributes_.insert(r.attributes_.end(), call.attributes.begin(), call.attributes.end());
   if (g_line) {
-    const auto [place, fresh] = line_numbers_.try_emplace(g_line(), static_cast<int>(r.lines_.size()));
-    if (fresh) r.lines_.push_back(place->first);
+    const auto [place, fresh] = line_numbers_.try_emplace(g_line_key(), static_cast<int>(r.lines_.size()));
+    if (fresh) r.lines_.push_back(g_line());
     step.line = place->second;
   }
   r.steps_.push_back(step);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -153,6 +154,11 @@ class Recording {
   std::unique_ptr<Graphs> graphs_;  // of a recording with work on the accelerator
 };
 
+// Installed by the language binding: the line that is being run, as a user would name it, and the same as two
+// numbers, which come sooner.
+using LineKey = std::pair<const void*, int>;
+void set_line_hooks(std::string (*line)(), LineKey (*key)());
+
 // Watches this thread from `begin` to `end`; captures do not nest.
 class Capture {
  public:
@@ -191,7 +197,7 @@ class Capture {
   mutable std::mutex mutex_;  // other threads free storages
   std::unordered_map<const Storage*, int> live_;
   std::vector<Slot> slots_;
-  std::unordered_map<std::string, int> line_numbers_;
+  std::map<LineKey, int> line_numbers_;
   std::unique_ptr<Recording> recording_ = std::make_unique<Recording>();
   bool active_ = false;
 };
@@ -199,8 +205,5 @@ class Capture {
 // The capture that watches this thread, or null; and putting it aside for work that is not part of it.
 Capture* current_capture();
 Capture* exchange_capture(Capture* capture);
-
-// Installed by the language binding: the line that is being run, as a user would name it.
-void set_line_hook(std::string (*line)());
 
 }  // namespace ts

@@ -59,16 +59,13 @@ bool Guard::holds() const {
 }
 
 Guard make_guard(PyObject* description) {
-  const char *kind, *path;
+  int kind;
+  const char* path;
   PyObject *container, *key, *expected;
-  if (!PyArg_ParseTuple(description, "sOOOs", &kind, &container, &key, &expected, &path)) throw PythonError{};
-  constexpr const char* kinds[] = {"item",      "equal_item", "truth_item", "dict_size", "list_item",
-                                   "list_size", "cell",       "equal_cell", "memory"};
+  if (!PyArg_ParseTuple(description, "iOOOs", &kind, &container, &key, &expected, &path)) throw PythonError{};
+  if (kind < Guard::item || kind > Guard::memory) value_error("jit: no guard of kind ", kind);
   Guard g;
-  int i = 0;
-  while (i < 9 && std::strcmp(kinds[i], kind) != 0) ++i;
-  if (i == 9) value_error("jit: no guard of kind ", kind);
-  g.kind = static_cast<Guard::Kind>(i);
+  g.kind = static_cast<Guard::Kind>(kind);
   g.container = Ref::share(container);
   g.key = Ref::share(key);
   g.path = path;

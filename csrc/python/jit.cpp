@@ -130,30 +130,34 @@ Session& session_of(PyObject* o) { return *reinterpret_cast<SessionObject*>(o)->
 
 thread_local Session* t_session = nullptr;
 
-std::string user_line() {
-  std::string line = "?";
+// The innermost frame that is not ours: its code, and the line. Null where there is none.
+std::pair<Ref, int> user_frame() {
+  if (!Py_IsInitialized() || !PyGILState_Check()) return {};
   PyFrameObject* frame = PyEval_GetFrame();
   Ref held = Ref::share(reinterpret_cast<PyObject*>(frame));
   while (frame) {
-    const Ref code(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-    const Ref file(PyObject_GetAttrString(code.get(), "co_filename"));
-    const char* path = file ? PyUnicode_AsUTF8(file.get()) : nullptr;
-    if (path && std::strncmp(path, g_package.c_str(), g_package.size()) != 0) {
-      const Ref function(PyObject_GetAttrString(code.get(), "co_name"));
-      line = std::string(path) + ":" + std::to_string(PyFrame_GetLineNumber(frame)) + " in " +
-             (function ? PyUnicode_AsUTF8(function.get()) : "?");
-      break;
-    }
+    Ref code(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+    const char* path = PyUnicode_AsUTF8(reinterpret_cast<PyCodeObject*>(code.get())->co_filename);
+    if (!path) PyErr_Clear();
+    if (path && std::strncmp(path, g_package.c_str(), g_package.size()) != 0)
+      return {std::move(code), PyFrame_GetLineNumber(frame)};
     held = Ref(reinterpret_cast<PyObject*>(PyFrame_GetBack(frame)));
     frame = reinterpret_cast<PyFrameObject*>(held.get());
   }
-  if (PyErr_Occurred()) PyErr_Clear();
-  return line;
+  return {};
+}
+
+LineKey line_key() {
+  const auto [code, line] = user_frame();
+  return {code.get(), line};
 }
 
 std::string line_hook() {
-  if (!Py_IsInitialized() || !PyGILState_Check()) return "?";
-  return user_line();
+  const auto [code, line] = user_frame();
+  if (!code) return "?";
+  const auto* c = reinterpret_cast<const PyCodeObject*>(code.get());
+  return std::string(PyUnicode_AsUTF8(c->co_filename)) + ":" + std::to_string(line) + " in " +
+         PyUnicode_AsUTF8(c->co_name);
 }
 
 bool node_alive(PyObject* tensor) {
@@ -920,7 +924,7 @@ bool init_jit(PyObject* module) {
   g_session_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&session_spec));
   g_replays_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&replays_spec));
   if (!g_session_type || !g_replays_type) return false;
-  set_line_hook(line_hook);
+  set_line_hooks(line_hook, line_key);
   return PyModule_AddObjectRef(module, "Session", reinterpret_cast<PyObject*>(g_session_type)) == 0 &&
          PyModule_AddObjectRef(module, "Replays", reinterpret_cast<PyObject*>(g_replays_type)) == 0 &&
          PyModule_AddFunctions(module, g_functions) == 0;

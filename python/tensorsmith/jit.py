@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ __all__ = ["CacheInfo", "Jitted", "aside", "jit", "replayed"]
 _core.set_package_folder(str(Path(__file__).parent) + "/")
 
 _WARM_UPS = 2  # calls that may run without leaving a recording (they fill caches), before that is an error
+_Result = TypeVar("_Result")
 _SCALARS = (int, float, bool, str, bytes, complex, type(None))
 
 
@@ -83,23 +84,86 @@ def replayed(method: Callable[..., Any]) -> Callable[..., Any]:
 
 # --- what a recording takes for granted -----------------------------------------------------------
 
+# Kinds of guards, in the order of csrc/python/guard.h.
+_ITEM, _EQUAL_ITEM, _TRUTH_ITEM, _DICT_SIZE, _LIST_ITEM, _LIST_SIZE, _CELL, _EQUAL_CELL, _MEMORY = range(9)
+
+
+def _remembered(f: Callable[[Any], _Result]) -> Callable[[Any], _Result]:
+    return functools.lru_cache(1024)(f)
+
+
 _FOREIGN = ("tensorsmith", "numpy", "builtins", "torch", "jax", "scipy")
+
+
+@_remembered
+def _foreign_name(module: str) -> bool:
+    return module.split(".", 1)[0] in _FOREIGN
 
 
 def _foreign(module: Any) -> bool:
     # A C type may have a descriptor there.
-    return not isinstance(module, str) or module.split(".")[0] in _FOREIGN
+    return not isinstance(module, str) or _foreign_name(module)
+
+
+# What the walk does with an object is decided by its class, once.
+(
+    _SCALAR,
+    _NOTHING,
+    _MODULE_OF_PYTHON,
+    _TENSOR,
+    _CALLABLE,
+    _CONTAINER,
+    _LAYER,
+    _OPTIMIZER,
+    _PARTIAL,
+    _INSTANCE,
+) = range(10)
+
+
+@_remembered
+def _kind(of: type) -> int:
+    from tensorsmith.nn.module import Module
+    from tensorsmith.optim.lr_scheduler import LRScheduler
+    from tensorsmith.optim.optimizer import Optimizer
+
+    kinds: tuple[tuple[Any, int], ...] = (
+        (_SCALARS, _SCALAR),
+        (types.ModuleType, _MODULE_OF_PYTHON),
+        (Tensor, _TENSOR),
+        ((types.FunctionType, types.MethodType, Jitted), _CALLABLE),
+        ((list, tuple, dict), _CONTAINER),
+        (Module, _LAYER),
+        (Optimizer, _OPTIMIZER),
+        (LRScheduler, _NOTHING),  # its step runs at every replay
+        (functools.partial, _PARTIAL),
+        ((type, np.ndarray, np.generic), _NOTHING),
+    )
+    found = next((kind for classes, kind in kinds if issubclass(of, classes)), _INSTANCE)
+    return _NOTHING if found == _INSTANCE and _foreign(of.__module__) else found
+
+
+@_remembered
+def _own_classes(of: type) -> tuple[type, ...]:
+    """The class and its bases, without those whose code is known."""
+    return tuple(base for base in of.__mro__ if not _foreign(base.__module__))
+
+
+# Of a layer's attributes: walked by themselves, or of no consequence to a call.
+_GROUPS = ("_parameters", "_buffers", "_modules")
+_APART = frozenset((*_GROUPS, "_non_persistent_buffers_set"))
+_HOOKS = frozenset(("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"))
 
 
 class _Walk:
     """Collects guards over everything that the function can reach: closures, the globals that its code names,
-    attributes of modules and other objects, containers. Kinds of guards are those of csrc/python/guard.h.
+    attributes of modules and other objects, containers.
     """
 
     def __init__(self) -> None:
-        self.guards: list[tuple[str, Any, Any, Any, str]] = []
+        self.guards: list[tuple[int, Any, Any, Any, str]] = []
         self._seen: dict[int, Any] = {}
         self._names: set[str] = set()  # that the code seen so far asks for
+        self._instances: list[tuple[dict[Any, Any], str, set[str]]] = []  # with the names that were looked at
 
     def _first(self, value: Any) -> bool:
         if id(value) in self._seen:
@@ -112,17 +176,18 @@ class _Walk:
         f = getattr(f, "__wrapped__", f) if isinstance(f, Jitted) else f
         if not isinstance(f, types.FunctionType) or not self._first(f):
             return
-        names = set(_names(f.__code__))
+        code = f.__code__
+        names = _names(code)
         self._names |= names
-        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+        for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
             try:
                 value = cell.cell_contents
             except ValueError:  # not bound yet
                 continue
-            if isinstance(value, _SCALARS):
-                self.guards.append(("equal_cell", cell, None, value, name))
+            if _kind(type(value)) == _SCALAR:
+                self.guards.append((_EQUAL_CELL, cell, None, value, name))
             else:
-                self.guards.append(("cell", cell, None, value, name))
+                self.guards.append((_CELL, cell, None, value, name))
                 self.value(value, name)
         for name in names & f.__globals__.keys():
             self.entry(f.__globals__, name, name, names)
@@ -132,75 +197,74 @@ class _Walk:
         if wrapped is not None:
             self.function(wrapped, path)
 
-    def entry(self, table: dict[Any, Any], key: Any, path: str, names: set[str] | None = None) -> None:
+    def entry(self, table: dict[Any, Any], key: Any, path: str, names: frozenset[str] | None = None) -> None:
         """One item of a dict."""
         value = table[key]
-        if isinstance(value, _SCALARS):
-            self.guards.append(("equal_item", table, key, value, path))
-            return
-        if isinstance(value, types.ModuleType):
+        kind = _kind(type(value))
+        if kind == _SCALAR:
+            self.guards.append((_EQUAL_ITEM, table, key, value, path))
+        elif kind == _MODULE_OF_PYTHON:
             if names and not _foreign(value.__name__) and self._first(value):
                 for name in names & value.__dict__.keys():
                     self.entry(value.__dict__, name, f"{path}.{name}")
-            return
-        self.guards.append(("item", table, key, value, path))
-        self.value(value, path)
+        else:
+            self.guards.append((_ITEM, table, key, value, path))
+            if kind != _NOTHING and id(value) not in self._seen:
+                self.value(value, path)
 
     def value(self, value: Any, path: str) -> None:
-        from tensorsmith.nn.module import Module
-        from tensorsmith.optim.lr_scheduler import LRScheduler
-        from tensorsmith.optim.optimizer import Optimizer
-
-        if isinstance(value, Tensor):
+        kind = _kind(type(value))
+        if kind == _TENSOR:
             if self._first(value):
-                self.guards.append(("memory", None, None, value, path))
-        elif isinstance(value, (types.FunctionType, types.MethodType, Jitted)):
+                self.guards.append((_MEMORY, None, None, value, path))
+        elif kind == _CALLABLE:
             if isinstance(value, types.MethodType):
                 self.value(value.__self__, path)
             if not _foreign(getattr(value, "__module__", None)):
                 self.function(value, path)
-        elif isinstance(value, (list, tuple, dict)):
+        elif kind == _CONTAINER:
             if self._first(value):
                 self.container(value, path)
-        elif isinstance(value, Module):
+        elif kind == _LAYER:
             if self._first(value):
                 self.module(value, path)
-        elif isinstance(value, Optimizer):
+        elif kind == _OPTIMIZER:
             if self._first(value):
                 self.optimizer(value, path)
-        elif isinstance(value, LRScheduler):
-            pass  # its step runs at every replay
-        elif isinstance(value, functools.partial):
+        elif kind == _PARTIAL:
             self.value(value.func, path)
             self.container(list(value.args), path)
             self.container(value.keywords, path)
-        elif not isinstance(value, (type, types.ModuleType, np.ndarray, np.generic)):
+        elif kind == _INSTANCE and self._first(value):
             self.instance(value, path)
 
     def container(self, value: Any, path: str) -> None:
         if isinstance(value, dict):
-            self.guards.append(("dict_size", value, len(value), None, path))
+            self.guards.append((_DICT_SIZE, value, len(value), None, path))
             for key in value:
                 self.entry(value, key, f"{path}[{key!r}]")
             return
         if isinstance(value, list):
-            self.guards.append(("list_size", value, len(value), None, path))
+            self.guards.append((_LIST_SIZE, value, len(value), None, path))
         for number, item in enumerate(value):
             if isinstance(value, list):
-                self.guards.append(("list_item", value, number, item, f"{path}[{number}]"))
-            if not isinstance(item, _SCALARS):
+                self.guards.append((_LIST_ITEM, value, number, item, f"{path}[{number}]"))
+            if _kind(type(item)) != _SCALAR:
                 self.value(item, f"{path}[{number}]")
 
     def module(self, module: Any, path: str) -> None:
         table = vars(module)
-        self.guards.append(("dict_size", table, len(table), None, path))
+        guards = self.guards
+        guards.append((_DICT_SIZE, table, len(table), None, path))
+        # Where no hook is in place, which `_hooked` tells, nobody looks at the tables of hooks.
+        skip = _APART if table.get("_hooked", True) else _APART | _HOOKS
         for name in table:
-            if name not in ("_parameters", "_buffers", "_modules"):
+            if name not in skip:
                 self.entry(table, name, f"{path}.{name}")
-        for group in ("_parameters", "_buffers", "_modules"):
+        for group in _GROUPS:
             items = table[group]
-            self.guards.append(("item", table, group, items, path))
-            self.guards.append(("dict_size", items, len(items), None, path))
+            guards.append((_ITEM, table, group, items, path))
+            guards.append((_DICT_SIZE, items, len(items), None, path))
             for name in items:
                 self.entry(items, name, f"{path}.{name}")
         self.methods(module, path)
@@ -208,15 +272,15 @@ class _Walk:
     def optimizer(self, optimizer: Any, path: str) -> None:
         """Numbers that its kernels read from memory may change; what chooses the kernel's work may not."""
         groups = optimizer.param_groups
-        self.guards.append(("list_size", groups, len(groups), None, f"{path}.param_groups"))
+        self.guards.append((_LIST_SIZE, groups, len(groups), None, f"{path}.param_groups"))
         for number, group in enumerate(groups):
             where = f"{path}.param_groups[{number}]"
-            self.guards.append(("list_item", groups, number, group, where))
+            self.guards.append((_LIST_ITEM, groups, number, group, where))
             for key, value in group.items():
                 if key == "params" or isinstance(value, bool):
                     self.entry(group, key, f"{where}[{key!r}]")
                 elif key == "momentum":
-                    self.guards.append(("truth_item", group, key, bool(value), f"{where}[{key!r}]"))
+                    self.guards.append((_TRUTH_ITEM, group, key, bool(value), f"{where}[{key!r}]"))
         buckets = optimizer._buckets
         for bucket in buckets:
             self.value(bucket.hyper, path)
@@ -224,30 +288,37 @@ class _Walk:
 
     def instance(self, value: Any, path: str) -> None:
         """Any other object with attributes of its own."""
-        if _foreign(type(value).__module__) or not self._first(value):
-            return
         self.methods(value, path)
         table = getattr(value, "__dict__", None)
         if isinstance(table, dict):
-            for name in self._names & table.keys():
-                self.entry(table, name, f"{path}.{name}")
+            self._instances.append((table, path, set()))
+
+    def finish(self) -> list[tuple[int, Any, Any, Any, str]]:
+        """The guards; attributes last, for only now it is known which of them the code names."""
+        fresh = True
+        while fresh:
+            fresh = False
+            for table, path, known in self._instances:
+                for name in (self._names & table.keys()) - known:
+                    fresh = True
+                    known.add(name)
+                    self.entry(table, name, f"{path}.{name}")
+        return self.guards
 
     def methods(self, value: Any, path: str) -> None:
         """The functions of a user's class, whose code names globals."""
-        for base in type(value).__mro__:
-            if _foreign(base.__module__):
-                continue
+        for base in _own_classes(type(value)):
             for name, member in vars(base).items():
                 member = getattr(member, "fget", member)  # of a property
                 if isinstance(member, types.FunctionType):
                     self.function(member, f"{path}.{name}")
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+@_remembered
+def _names(code: types.CodeType) -> frozenset[str]:
+    """What the code and the functions within ask for."""
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return frozenset(code.co_names).union(*inner)
 
 
 def _assumptions(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -266,14 +337,14 @@ def _assumptions(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
         elif isinstance(value, dict):
             for key, item in value.items():
                 look(item, f"{path}[{key!r}]")
-        elif not isinstance(value, (Tensor, *_SCALARS)):
+        elif _kind(type(value)) not in (_TENSOR, _SCALAR):
             walk.value(value, path)
 
     for number, value in enumerate(args):
         look(value, f"argument {number}")
     for name, value in kwargs.items():
         look(value, f"argument {name}")
-    return walk.guards
+    return walk.finish()
 
 
 # --- the callable ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 # One command for a machine with a GPU: builds the core and the CUDA library, runs the GPU tests, then the bench
 # against PyTorch, and writes $OUT/<gpu>-<date>.json, a Markdown table beside it, and the registers of every kernel.
 #
-#   bench/gpu.sh [build] [test] [bench] [sanitize]      parts, in this order; all but sanitize without arguments
+#   bench/gpu.sh [build] [test] [bench] [models] [sanitize]   parts, in this order; the first three without arguments
 #
 # Without a build nothing goes on; of the other parts, one that fails does not stop the next: every group of tests is a
 # process, every case of the bench is on its own. The exit status is 1 where anything failed. Planned for 15 minutes
@@ -46,7 +46,7 @@ for part in $parts; do
         tail -3 "$out/registers-sm_$arch.txt" | tee -a "$log"
       fi
       ;;
-    test | bench | sanitize)
+    test | bench | models | sanitize)
       export PYTHONPATH="$PWD/python" TENSORSMITH_CUDA_LIBRARY="$(realpath "$build")/libtensorsmith_cuda.so"
       "$python" -c 'import tensorsmith as ts; print(ts.config()["cuda"])' | tee -a "$log"
       ;;&
@@ -73,6 +73,11 @@ for part in $parts; do
     bench)
       say "bench against PyTorch"
       timeout $((${BENCH_SECONDS:-220} + 30)) "$python" bench/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-220}" 2>&1 | tee -a "$log" || fail=1
+      ;;
+    models)
+      say "training steps beside PyTorch"
+      timeout "${MODELS_SECONDS:-150}" "$python" bench/gpu_models.py --json "$out/models.json" ${MODELS:-} 2>&1 |
+        tee "$out/models.txt" || fail=1
       ;;
     sanitize)
       if ! command -v compute-sanitizer > /dev/null; then

@@ -11,6 +11,8 @@ import numpy as np
 
 from tensorsmith.bench.libraries import Thunk
 
+BYTES = 256
+
 
 @dataclass(frozen=True)
 class Step:
@@ -87,8 +89,8 @@ def _resnet(blocks: int) -> Callable[[Any], Any]:
     return model
 
 
-def _gpt(layers: int, heads: int, width: int, length: int) -> Callable[[Any], Any]:
-    """A causal transformer over bytes, as Radford et al. 2019: norm first, GELU, the attention fused."""
+def gpt(layers: int, heads: int, width: int, length: int, vocabulary: int = BYTES) -> Callable[[Any], Any]:
+    """A causal transformer, as Radford et al. 2019: norm first, GELU, the attention fused."""
 
     def model(nn: Any) -> Any:
         attend = nn.functional.scaled_dot_product_attention
@@ -115,13 +117,13 @@ def _gpt(layers: int, heads: int, width: int, length: int) -> Callable[[Any], An
         class Gpt(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
-                self.token, self.position = nn.Embedding(BYTES, width), nn.Embedding(length, width)
+                self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
                 self.blocks = nn.Sequential(*(Block() for _ in range(layers)))
-                self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, BYTES)
+                self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary)
 
             def forward(self, x: Any) -> Any:
                 x = self.blocks(self.token(x) + self.position.weight)
-                return self.head(self.norm(x)).reshape(-1, BYTES)
+                return self.head(self.norm(x)).reshape(-1, vocabulary)
 
         return Gpt()
 
@@ -142,9 +144,6 @@ def _lstm(inputs: int, units: int) -> Callable[[Any], Any]:
         return Lstm()
 
     return model
-
-
-BYTES = 256
 
 
 def _gpt_flops(batch: int, layers: int, width: int, length: int) -> float:
@@ -186,7 +185,7 @@ STEPS = (
     Step(
         "GPT 4 layers, 4 heads, width 128, 12x64",
         (12, 64),
-        _gpt(4, 4, 128, 64),
+        gpt(4, 4, 128, 64),
         _gpt_flops(12, 4, 128, 64),
         BYTES,
         True,
@@ -195,7 +194,7 @@ STEPS = (
     Step(
         "GPT 6 layers, 6 heads, width 384, 8x256",
         (8, 256),
-        _gpt(6, 6, 384, 256),
+        gpt(6, 6, 384, 256),
         _gpt_flops(8, 6, 384, 256),
         BYTES,
         True,
@@ -221,15 +220,15 @@ def data(step: Step) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal(step.batch, np.float32), rng.integers(0, step.classes, step.batch[0])
 
 
-def ours(step: Step, autocast: bool = False) -> Thunk:
+def ours(step: Step, autocast: bool = False, device: str = "cpu") -> Thunk:
     import tensorsmith as ts
     from tensorsmith import nn, optim
     from tensorsmith.nn import functional as F
 
     ts.manual_seed(0)
-    model = step.model(nn)
+    model = step.model(nn).to(device)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
-    x, t = (ts.asarray(a) for a in data(step))
+    x, t = (ts.asarray(a, device=device) for a in data(step))
 
     def forward() -> Any:
         return F.cross_entropy(model(x), t)
@@ -244,13 +243,13 @@ def ours(step: Step, autocast: bool = False) -> Thunk:
     return run
 
 
-def torch_step(step: Step, compiled: bool = False, autocast: bool = False) -> Thunk:
+def torch_step(step: Step, compiled: bool = False, autocast: bool = False, device: str = "cpu") -> Thunk:
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    model: Any = step.model(nn)
-    x, t = (torch.from_numpy(a) for a in data(step))
+    model: Any = step.model(nn).to(device)
+    x, t = (torch.from_numpy(a).to(device) for a in data(step))
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)
         x = x.to(memory_format=torch.channels_last)
@@ -260,7 +259,7 @@ def torch_step(step: Step, compiled: bool = False, autocast: bool = False) -> Th
 
     def run() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
             loss: Any = nn.functional.cross_entropy(model(x), t)
         loss.backward()
         optimizer.step()

@@ -280,6 +280,43 @@ def test_rows_of_every_length(dtype: str) -> None:
                     )
 
 
+def test_copies_across() -> None:
+    """Tiles through shared memory: every item size, edges, rows that are not 16-byte aligned, axes between."""
+    rng = np.random.default_rng(9)
+    for dtype in ("uint8", "bfloat16", "float32", "float64"):
+        for shape, axes in (
+            ((16, 16), (1, 0)),
+            ((70, 130), (1, 0)),
+            ((128, 192), (1, 0)),
+            ((3, 65, 33), (0, 2, 1)),
+            ((2, 24, 3, 40), (0, 3, 2, 1)),
+            ((17, 2, 64, 2), (3, 2, 1, 0)),
+            ((2, 20, 7, 5), (0, 2, 3, 1)),
+        ):
+            a = rng.integers(0, 100, shape)
+            x = ts.array(a).astype(dtype)
+            for y, e in ((x, a), (x[..., 1:], a[..., 1:])):
+                got = ts.contiguous(ts.permute_dims(y, axes)).astype("int64")
+                np.testing.assert_array_equal(
+                    got.cpu().numpy(), e.transpose(axes), err_msg=f"{dtype} {shape}"
+                )
+    wide = ts.empty(50, 200)
+    wide[:, 1:66] = ts.array(np.arange(65 * 50.0)).reshape(65, 50).T
+    np.testing.assert_array_equal(wide[:, 1:66].cpu().numpy(), np.arange(65 * 50.0).reshape(65, 50).T)
+
+
+def test_packs_of_broadcast_rows() -> None:
+    """Pointwise operations whose innermost axis is contiguous or one element, with rows on and off 16 bytes."""
+    rng = np.random.default_rng(10)
+    for columns in (4, 7, 64, 1001):
+        a, b = (rng.integers(-9, 10, (300, columns)).astype(np.float32) for _ in range(2))
+        x, y = ts.array(a), ts.array(b)
+        for p, q, e, f in ((x, y[0], a, b[0]), (x, y[:, :1], a, b[:, :1]), (x[::2], y[::2], a[::2], b[::2])):
+            np.testing.assert_array_equal((p + q).cpu().numpy(), e + f)
+            np.testing.assert_array_equal((p * 2 + q).cpu().numpy(), e * 2 + f)
+        np.testing.assert_array_equal(ts.fma(x, y, x[3]).cpu().numpy(), a * b + a[3])
+
+
 def test_random_numbers_are_the_cpus() -> None:
     for draw in (
         lambda g: ts.random.normal(size=(1001,), generator=g),

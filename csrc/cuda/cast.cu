@@ -74,6 +74,7 @@ __global__ void arange_kernel(Wide start, Wide step, T* y, std::int64_t stride, 
 }  // namespace
 
 void cast(In x, Out y) {
+  if (x.dtype == y.dtype && transpose(y, x)) return;
   if (x.dtype == y.dtype) return with_size(y.dtype, [&]<class T>(Type<T>) { map<Same, T, T>(y, x); });
   with_stored(x.dtype, [&]<class From>(Type<From>) {
     with_stored(y.dtype, [&]<class To>(Type<To>) {

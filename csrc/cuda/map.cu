@@ -74,13 +74,16 @@ bool make_plan(Plan& plan, const View& y, const View* const* x) {
 void run(LaunchPlaces go, int items, Plan& plan) {
   std::int64_t count = 1;
   for (int d = 0; d < plan.ndim; ++d) count *= plan.size[d];
-  bool flat = plan.ndim == 1, aligned = true;
+  const bool flat = plan.ndim == 1;
+  // A pack is within a row of the innermost axis, and every row begins where a pack may.
+  bool packed = flat || plan.size[0] % items == 0;
   for (int k = 0; k < plan.operands; ++k) {
-    flat &= plan.stride[k][0] == 1 || (k > 0 && plan.stride[k][0] == 0);
-    if (plan.stride[k][0] != 0 && !plan.constant[k]) {
-      const std::int64_t pack = plan.item[k] * items < 16 ? plan.item[k] * items : 16;
-      aligned &= reinterpret_cast<std::uintptr_t>(plan.data[k]) % static_cast<std::uintptr_t>(pack) == 0;
-    }
+    if (plan.constant[k]) continue;
+    packed &= plan.stride[k][0] == 1 || (k > 0 && plan.stride[k][0] == 0);
+    if (plan.stride[k][0] == 0) continue;
+    const std::int64_t pack = plan.item[k] * items < 16 ? plan.item[k] * items : 16;
+    packed &= reinterpret_cast<std::uintptr_t>(plan.data[k]) % static_cast<std::uintptr_t>(pack) == 0;
+    for (int d = 1; d < plan.ndim; ++d) packed &= plan.stride[k][d] * plan.item[k] % pack == 0;
   }
   if (!flat && (count >= kMost || plan.ndim > kMapDims)) {  // halve the outermost axis, or step along it
     const int outer = plan.ndim - 1;
@@ -104,7 +107,7 @@ void run(LaunchPlaces go, int items, Plan& plan) {
   Places p;
   p.count = count;
   p.ndim = plan.ndim;
-  p.path = flat ? aligned ? Path::vector : Path::flat : Path::strided;
+  p.packed = packed;
   for (int d = 0; d < plan.ndim; ++d) p.size[d] = Divider(flat ? 1 : plan.size[d]);
   for (int k = 0; k < plan.operands; ++k) {
     p.data[k] = plan.data[k];
@@ -116,6 +119,44 @@ void run(LaunchPlaces go, int items, Plan& plan) {
 }
 
 }  // namespace
+
+bool plan_transposition(const View& y, const View& x, Transposition& t) {
+  constexpr std::int64_t kNarrow = 16;
+  const View* const in[] = {&x};
+  Plan plan;
+  plan.operands = 2;
+  if (on_host(x) || !make_plan(plan, y, in) || plan.ndim < 2 || plan.ndim > kMapDims) return false;
+  int across = 0;  // x's contiguous axis
+  for (int d = 1; d < plan.ndim; ++d)
+    if (plan.stride[1][d] == 1) across = d;
+  if (across == 0 || plan.stride[0][0] != 1) return false;
+  t = {plan.data[1],
+       plan.data[0],
+       plan.size[0],
+       plan.size[across],
+       plan.stride[1][0],
+       plan.stride[0][across],
+       {},
+       {},
+       {},
+       1,
+       0,
+       false,
+       false};
+  if (t.rows < kNarrow || t.columns < kNarrow) return false;
+  const std::int64_t item = plan.item[0];
+  t.x_aligned = reinterpret_cast<std::uintptr_t>(t.x) % 16 == 0 && t.x_row * item % 16 == 0;
+  t.y_aligned = reinterpret_cast<std::uintptr_t>(t.y) % 16 == 0 && t.y_column * item % 16 == 0;
+  for (int d = 1; d < plan.ndim; ++d) {
+    if (d == across) continue;
+    t.size[t.ndim] = plan.size[d], t.x_stride[t.ndim] = plan.stride[1][d];
+    t.y_stride[t.ndim++] = plan.stride[0][d];
+    t.batches *= plan.size[d];
+    t.x_aligned &= plan.stride[1][d] * item % 16 == 0;
+    t.y_aligned &= plan.stride[0][d] * item % 16 == 0;
+  }
+  return true;
+}
 
 void map_places(LaunchPlaces go, int items, const View& y, const View* const* x, int inputs) {
   Plan plan;

@@ -229,8 +229,13 @@ TS_INLINE Vec<T> pow2(Vec<T> n) {
 // x * 2^n, rounded once, for integral n with |n| < 1.9 * the largest exponent.
 template <class T>
 TS_INLINE Vec<T> scale(Vec<T> x, Vec<T> n) {
-  const Vec<T> half = round(n * Vec<T>(T(0.5)));
-  return x * pow2(half) * pow2(n - half);
+  // round(n / 2), and its power of two from the same sum.
+  constexpr bool f32 = sizeof(T) == 4;
+  const Vec<T> magic(f32 ? T(12582912) : T(6755399441055744));
+  const Vec<T> shifted = n * Vec<T>(T(0.5)) + magic, rest = n - (shifted - magic);
+  const Vec<IntOf<T>> power =
+      (bit_cast<IntOf<T>>(shifted) << (f32 ? 23 : 52)) + bit_cast<IntOf<T>>(Vec<T>(T(1)));
+  return x * bit_cast<T>(power) * pow2(rest);
 }
 
 // What a register of floats becomes in double: two registers on the CPU, twice the same one here.

@@ -97,6 +97,9 @@ def kernels(scale: int) -> list[Case]:
             3 * size,
         ),
         Case("cross_entropy", lambda: core.cross_entropy(x, t), peer(lambda: F.cross_entropy(tx, tt)), size),
+        Case("softmax backward", lambda: core.softmax_backward(dy, x), peer(lambda: torch._softmax_backward_data(
+            tdy, tx, -1, torch.float32)), 3 * size),
+        Case("add of a row", lambda: x + w, peer(lambda: tx + tw), 2 * size),
     ]  # fmt: skip
     batch = max(1, 64 // scale)
     for channels, size_, out, kernel in ((64, 56, 64, 3), (256, 14, 256, 3), (256, 56, 64, 1)):

@@ -100,16 +100,24 @@ def with_tf32(call: Callable[[], Any], allowed: bool) -> Callable[[], Any]:
 
 
 def attention(scale: int) -> Iterator[Case]:
-    """Forward, and forward with backward, in float32 (the only dtype so far): heads of 64 and 128."""
+    """Forward, and forward with backward: heads of 64 and 128, bfloat16 also at 8k; float32 last, for it is slow."""
     rng = np.random.default_rng(2)
-    for batch, heads, length, size in ((8, 12, 1024, 64), (2, 16, 4096, 128)):
+    short, long, longest = (8, 12, 1024, 64), (2, 16, 4096, 128), (2, 16, 8192, 128)
+    kinds = [
+        ("bfloat16", longest),
+        ("bfloat16", long),
+        ("bfloat16", short),
+        ("float32", short),
+        ("float32", long),
+    ]
+    for dtype, (batch, heads, length, size) in kinds:
         length = max(64, length // scale)
         batch = max(1, batch // scale)
-        inputs = [pair(rng, batch, heads, length, size) for _ in range(3)]
+        inputs = [pair(rng, batch, heads, length, size, dtype=dtype) for _ in range(3)]
         ours, theirs = [p[0] for p in inputs], [p[1] for p in inputs]
         for causal in (False, True):
             flops = 4.0 * batch * heads * length * length * size * (0.5 if causal else 1.0)
-            name = f"{'causal ' if causal else ''}{batch}x{heads}x{length}x{size}"
+            name = f"{dtype} {'causal ' if causal else ''}{batch}x{heads}x{length}x{size}"
             sdpa = torch.nn.functional.scaled_dot_product_attention if has_torch() else None
             yield Case(
                 f"attention {name}",

@@ -272,3 +272,66 @@ def test_a_transformer_learns() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss) < 0.35  # the first position of each row cannot be known: log(6) / 12
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not ts.cuda.is_available(), reason="no GPU"))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [
+        ((1, 1, 1, 1, 1, 8, 8), {}),
+        ((2, 2, 2, 65, 129, 32, 32), {}),
+        ((1, 4, 2, 130, 200, 64, 64), {"causal": True}),
+        ((1, 2, 1, 129, 190, 96, 80), {"window": (40, 9)}),
+        ((1, 2, 2, 70, 70, 128, 128), {"causal": True}),
+        ((1, 1, 1, 40, 66, 20, 33), {}),  # rows off 16 bytes
+        ((1, 2, 1, 70, 90, 16, 16), {"mask": "float"}),
+        ((2, 2, 1, 70, 90, 16, 24), {"mask": "bool", "keys": True}),
+        ((1, 1, 1, 5, 6, 130, 10), {}),  # more features than tiles have
+    ],
+)
+def test_low_precision(sizes: tuple[int, ...], options: dict[str, Any], dtype: str, device: str) -> None:
+    """float16 and bfloat16 against float64 on the same numbers; gradients too, and the same bits again."""
+    b, h, g, t, s, d, e = sizes
+    rng = np.random.default_rng(3)
+    options = dict(options)
+    kinds = {"mask": options.pop("mask", None), "keys": options.pop("keys", None)}
+    shapes = [(b, h, t, d), (b, g, s, d), (b, g, s, e), (b, h, t, e)]
+    arrays = [ts.array(rng.standard_normal(n), dtype="float32").astype(dtype) for n in shapes]
+    mask = keys = None
+    if kinds["mask"]:
+        values = rng.standard_normal((h, t, s))
+        mask = (
+            ts.array(values > 1.5)
+            if kinds["mask"] == "bool"
+            else ts.array(values, dtype="float32").astype(dtype)
+        )
+    if kinds["keys"]:
+        keys = ts.array(rng.random((b, s)) < 0.7)
+    found = []
+    for wide in (True, False, False):
+        where = "cpu" if wide else device
+        to = [x.astype("float64") if wide else x.to(where) for x in arrays]
+        bias = (
+            None
+            if mask is None
+            else mask.astype("float64")
+            if wide and kinds["mask"] == "float"
+            else mask.to(where)
+        )
+        inputs = [x.requires_grad_() for x in to[:3]]
+        if kinds["mask"] == "float":
+            inputs.append(bias.requires_grad_())
+        y = ts.attention(*inputs[:3], bias, None if keys is None else keys.to(where), **options)
+        assert y.dtype == inputs[0].dtype
+        (y * to[3]).sum().backward()
+        found.append([x.detach().cpu().astype("float64").numpy() for x in (y, *(x.grad for x in inputs))])
+    eps = 2.0**-8 if dtype == "bfloat16" else 2.0**-11
+    for i, (exact, mine, again) in enumerate(zip(*found, strict=True)):
+        np.testing.assert_array_equal(mine, again)
+        np.testing.assert_allclose(
+            mine, exact, rtol=2 * eps, atol=3 * eps * max(1.0, np.abs(exact).max()), err_msg=str(i)
+        )

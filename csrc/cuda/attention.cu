@@ -1,5 +1,6 @@
 // Attention, y_i = sum_j p_ij v_j / sum_j p_ij, p_ij = exp(scale q_i . k_j + mask_ij), and its gradients,
-// without the T x S matrix, in float32 and float64 on multiply-adds.
+// without the T x S matrix, in float32 and float64 on multiply-adds; float16 and bfloat16 are in
+// attention_mma.cu.
 //
 // Forward: one pass over the keys for each query's maximum and sum of exponentials, a second one for the
 // values, a tile of features at a time. Backward: the keys' gradients by blocks of keys that go through the
@@ -245,6 +246,7 @@ void attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out logsume
                Attention options) {
   if (y.size() == 0) return;
   check_grid("attention", q);
+  if (is_half(q.dtype)) return low_attention(q, k, v, mask, keys, state, y, logsumexp, seed, options);
   if (options.dropout > 0)
     check(cudaMemcpyAsync(seed.data, state.data, 24, cudaMemcpyDeviceToDevice, stream()), "a copy");
   with_floating(q.dtype, [&]<class T>(Type<T>) {
@@ -262,8 +264,11 @@ void attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out logsume
 }
 
 void attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In logsumexp, In seed, Out dq,
-                        Out dk, Out dv, Out dmask, Out delta, Out, Attention options) {
+                        Out dk, Out dv, Out dmask, Out delta, Out partial, Attention options) {
   check_grid("attention_backward", q);
+  if (is_half(q.dtype))
+    return low_attention_backward(dy, q, k, v, y, mask, keys, logsumexp, seed, dq, dk, dv, dmask, delta,
+                                  partial, options);
   with_floating(q.dtype, [&]<class T>(Type<T>) {
     constexpr std::int64_t kTile = AttentionTile<T>::kTile;
     const Attending<T> a(q, k, v, mask, keys, seed.as<std::uint64_t>(), options);

@@ -181,4 +181,10 @@ TS_INLINE T exp2_of(T x) {
   return vmath::exp2(Vec<T>(x)).r;
 }
 
+// attention and attention_backward in float16 and bfloat16 (attention_mma.cu).
+void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out logsumexp, Out seed,
+                   Attention options);
+void low_attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In logsumexp, In seed, Out dq,
+                            Out dk, Out dv, Out dmask, Out delta, Out partial, Attention options);
+
 }  // namespace ts::cuda

@@ -102,6 +102,13 @@ __device__ __forceinline__ std::uint32_t pack_float16(float low, float high) {
   return y;
 }
 
+// 2^x to 2 ULP, subnormal results as 0.
+__device__ __forceinline__ float exp2_near(float x) {
+  float y = 0;
+  TS_PTX("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
 #undef TS_PTX
 
 }  // namespace ts::cuda

@@ -11,6 +11,12 @@ namespace {
 
 constexpr std::int64_t kMaxFeatures = 4096;
 
+// Of logsumexp and of sums: float16 and bfloat16 are computed in float32.
+DType sum_dtype(const Array& q) { return is_half(q.dtype()) ? DType::float32 : q.dtype(); }
+// On the CPU by a float32 copy of the operands, rounding the results once.
+bool widened(const Array& q) { return is_half(q.dtype()) && q.device() == Device::cpu; }
+Array wide(const Array& x) { return x && is_half(x.dtype()) ? astype(x, DType::float32, false) : x; }
+
 // What both passes check, and the operands as the kernel takes them.
 struct Problem {
   Array q, k, v, mask, keys;
@@ -32,7 +38,7 @@ struct Problem {
   Problem(const char* operation, const Array& query, const Array& key, const Array& value, const Array& m,
           const Array& shown, double scale, std::int64_t left, std::int64_t right, double dropout) {
     const int n = query.ndim();
-    check_domain(operation, "q", query.dtype(), Domain::floating);
+    check_domain(operation, "q", sum_dtype(query), Domain::floating);
     const char* const names[] = {"q", "k", "v"};
     const Array* const operands[] = {&query, &key, &value};
     for (int i = 0; i < 3; ++i) {
@@ -101,6 +107,11 @@ std::tuple<Array, Array, Array> attention(const Array& query, const Array& key, 
                                           double dropout) {
   const char* operation = "attention";
   const Problem p(operation, query, key, value, mask, keys, scale, left, right, dropout);
+  if (widened(query)) {
+    const auto [y, logsumexp, seed] =
+        attention(wide(query), wide(key), wide(value), wide(mask), keys, state, scale, left, right, dropout);
+    return {astype(y, query.dtype(), false), logsumexp, seed};
+  }
   Array generator = state, seed;
   if (dropout > 0) {
     if (!state) type_error(operation, ": dropout=", dropout, " needs state, that of a generator");
@@ -110,7 +121,7 @@ std::tuple<Array, Array, Array> attention(const Array& query, const Array& key, 
     generator = Array();
   }
   Array y = p.result(operation, p.H, p.T, p.E);
-  Array logsumexp = empty(operation, query.dtype(), Shape{p.B, p.H, p.T});
+  Array logsumexp = empty(operation, sum_dtype(query), Shape{p.B, p.H, p.T});
   launch<&Kernels::attention>(p.q, p.k, p.v, p.mask, p.keys, generator, y, logsumexp, seed, p.options);
   Shape shape = p.leading;
   shape.push_back(p.T), shape.push_back(p.E);
@@ -130,13 +141,20 @@ std::tuple<Array, Array, Array, Array> attention_backward(
   check_shape(operation, "gradient", gradient, shape);
   check_same_dtype(operation, "y", result, query.dtype());
   check_shape(operation, "y", result, shape);
-  check_same_dtype(operation, "logsumexp", logsumexp, query.dtype());
+  check_same_dtype(operation, "logsumexp", logsumexp, sum_dtype(query));
   check_shape(operation, "logsumexp", logsumexp, Shape{p.B, p.H, p.T});
   if (dropout > 0) {
     check_same_dtype(operation, "seed", seed, DType::uint64);
     check_shape(operation, "seed", seed, Shape{3});
   }
-  const DType dtype = query.dtype();
+  const DType dtype = query.dtype(), sums = sum_dtype(query);
+  if (widened(query)) {
+    const auto [dq, dk, dv, dmask] =
+        attention_backward(wide(gradient), wide(query), wide(key), wide(value), wide(result), logsumexp, seed,
+                           wide(mask), keys, scale, left, right, dropout, mask_gradient);
+    return {astype(dq, dtype, false), astype(dk, dtype, false), astype(dv, dtype, false),
+            astype(dmask, dtype, false)};
+  }
   Array dq = p.result(operation, p.H, p.T, p.D), dk = p.result(operation, p.k.shape(1), p.S, p.D);
   Array dv = p.result(operation, p.k.shape(1), p.S, p.E), dmask;
   if (mask_gradient) {
@@ -148,9 +166,9 @@ std::tuple<Array, Array, Array, Array> attention_backward(
     for (Array* x : {&dq, &dk, &dv}) copy_into(operation, Operand(Scalar::of(0.0)), *x);
     if (dmask) copy_into(operation, Operand(Scalar::of(0.0)), dmask);
   } else {
-    Array delta = empty(operation, dtype, Shape{p.B, p.H, p.T}), partial;
+    Array delta = empty(operation, sums, Shape{p.B, p.H, p.T}), partial;
     const std::int64_t chunks = attention_chunks(p.S);
-    if (chunks > 1) partial = empty(operation, dtype, Shape{chunks, p.B, p.H, p.T, p.D});
+    if (chunks > 1) partial = empty(operation, sums, Shape{chunks, p.B, p.H, p.T, p.D});
     launch<&Kernels::attention_backward>(Problem::as_four(gradient), p.q, p.k, p.v, Problem::as_four(result),
                                          p.mask, p.keys, contiguous(logsumexp), seed, dq, dk, dv, dmask,
                                          delta, partial, p.options);

@@ -54,6 +54,37 @@ def case(
     )
 
 
+def low(
+    name: str, dtype: str, inputs: list[Make], causal: bool = False, large: list[Make] | None = None
+) -> Case:
+    """Computed in `dtype`, from numbers rounded to it; what is left is the result's own rounding and that of weights."""
+
+    def rounded(a: np.ndarray) -> np.ndarray:
+        return ts.array(a, dtype="float32", device="cpu").astype(dtype).astype("float64").numpy()
+
+    def op(*arrays: Any) -> Any:
+        y = ts.attention(*(x.astype(dtype) for x in arrays), causal=causal)
+        assert str(y.dtype) == dtype
+        return y.astype("float32")
+
+    def of_rounded(*arrays: np.ndarray) -> np.ndarray:
+        return reference(causal)(*map(rounded, arrays))
+
+    digits = 2.0**16 if dtype == "bfloat16" else 2.0**13  # of float32 that are lost
+    return Case(
+        f"attention {name} in {dtype}",
+        op,
+        of_rounded,
+        inputs,
+        ("float32",),
+        digits,
+        1.0,
+        False,
+        False,
+        large=large,
+    )
+
+
 def qkv(b: int, h: int, g: int, t: int, s: int, d: int, e: int) -> list[Make]:
     return [normal(b, h, t, d), normal(b, g, s, d), normal(b, g, s, e)]
 
@@ -70,4 +101,6 @@ CASES = [
     case("a query that sees nothing", [*qkv(1, 1, 1, 2, 3, 2, 2), lambda rng: np.array([[True] * 3, [False] * 3])]),
     case("padding", [*qkv(2, 1, 1, 3, 4, 2, 2), normal(3, 4), lambda rng: np.array([[1, 1, 0, 1], [1, 0, 0, 0]]) > 0]),
     case("no keys", qkv(1, 1, 1, 2, 0, 2, 2)),
+    low("plain", "bfloat16", qkv(2, 2, 1, 5, 7, 8, 6), large=qkv(2, 3, 3, 130, 190, 33, 17)),
+    low("causal", "float16", qkv(1, 2, 2, 70, 70, 16, 16), causal=True),
 ]  # fmt: skip

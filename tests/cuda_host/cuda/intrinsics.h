@@ -139,4 +139,9 @@ inline std::uint32_t pack_float16(float low, float high) {
   return float16_from_float(low) | static_cast<std::uint32_t>(float16_from_float(high)) << 16;
 }
 
+inline float exp2_near(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
+
 }  // namespace ts::cuda

@@ -179,3 +179,15 @@ def test_training_reaches_the_accuracy_of_float32() -> None:
 
     exact, low = accuracy(False), accuracy(True)
     assert exact > 0.9 and low > exact - 0.015, (exact, low)
+
+
+@pytest.mark.skipif(not ts.cuda.is_available(), reason="no GPU")
+def test_gpus_attend_in_bfloat16() -> None:
+    q, k, v = (normal(i, 1, 2, 9, 8).cuda().requires_grad_() for i in range(3))
+    mask = ts.zeros(9, 9, device="cuda")
+    with ts.autocast():
+        y = ts.attention(q.astype("bfloat16"), k, v, mask, causal=True)
+        assert ts.is_autocast_enabled()
+    assert str(y.dtype) == "bfloat16"
+    y.astype("float32").sum().backward()
+    assert str(q.grad.dtype) == "float32" and float(ts.abs(v.grad).max()) > 0

@@ -48,7 +48,7 @@ class autocast(ContextDecorator):
     - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`, projections of attention) round float32
       operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
     - softmax, norms, losses, reductions, exponentials, attention, convolution, pooling and recurrent layers take
-      bfloat16 as float32 and return float32.
+      bfloat16 as float32 and return float32; but on GPUs attention takes float32 as bfloat16 and returns bfloat16.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
     - float64, complex and integer tensors are left alone, and so are operations in place.
 

@@ -68,6 +68,26 @@ bool take_lines(In x, In index, Out y) {
   return true;
 }
 
+// y[m] = x[at[m]]. The strides are values here: behind a reference, a store of T might change them.
+template <class T>
+TS_INLINE void take_elements(const T* x, std::int64_t xs, const std::int64_t* at, std::int64_t is, T* y,
+                             std::int64_t ys, std::int64_t n) {
+  std::int64_t m = 0;
+  if (xs == 1 && is == 1 && ys == 1) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 8)
+      for (; m + 8 <= n; m += 8)
+        _mm512_storeu_si512(y + m, _mm512_i64gather_epi64(_mm512_loadu_si512(at + m), x, 8));
+    if constexpr (sizeof(T) == 4)
+      for (; m + 8 <= n; m += 8)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + m),
+                            _mm512_i64gather_epi32(_mm512_loadu_si512(at + m), x, 4));
+#endif
+    for (; m < n; ++m) y[m] = x[at[m]];
+  }
+  for (; m < n; ++m) y[m * ys] = x[at[m * is] * xs];
+}
+
 template <class T>
 void take_typed(In x, In index, Out y) {
   const std::int64_t M = y.shape[1], B = y.shape[2];
@@ -88,7 +108,7 @@ void take_typed(In x, In index, Out y) {
       const T* const source = x.as<T>() + a * x.strides[0];
       T* const target = y.as<T>() + a * y.strides[0];
       if (B == 1) {
-        for (std::int64_t m = m0; m < m1; ++m) target[m * ys] = source[at[m * is] * xs];
+        take_elements(source, xs, at + m0 * is, is, target + m0 * ys, ys, m1 - m0);
       } else if (dense) {
         for (std::int64_t m = m0; m < m1; ++m) {
           if (m + kAhead < m1) prefetch(source + at[(m + kAhead) * is] * xs, row_bytes, false);
@@ -122,6 +142,23 @@ TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, s
   }
 }
 
+// y[at[m]] = op(y[at[m]], x[m]), m ascending; see take_elements.
+template <class T, class Op>
+TS_INLINE void combine_elements(T* y, std::int64_t ys, const std::int64_t* at, std::int64_t is, const T* x,
+                                std::int64_t xs, std::int64_t n, const Op& op) {
+  if (ys == 1 && is == 1) {
+    for (std::int64_t m = 0; m < n; ++m) {
+      T& element = y[at[m]];
+      element = op(element, x[m * xs]);
+    }
+    return;
+  }
+  for (std::int64_t m = 0; m < n; ++m) {
+    T& element = y[at[m * is] * ys];
+    element = op(element, x[m * xs]);
+  }
+}
+
 // y[:, index[m]] = op(y[:, index[m]], x[:, m]), m ascending. Reads x once, reads and writes M rows of y.
 template <class T, class Op>
 void combine(In index, In x, Out y, const Op& op) {
@@ -148,10 +185,7 @@ void combine(In index, In x, Out y, const Op& op) {
         T* const target = y.as<T>() + a * y.strides[0] + b * y.strides[2];
         const std::int64_t xs = x.strides[1], ys = y.strides[1];
         if (count == 1) {
-          for (std::int64_t m = first; m < last; ++m) {
-            T& element = target[at[m * is] * ys];
-            element = op(element, source[m * xs]);
-          }
+          combine_elements(target, ys, at + first * is, is, source + first * xs, xs, last - first, op);
           continue;
         }
         for (std::int64_t m = first; m < last; ++m) {
@@ -181,11 +215,14 @@ void index_range(In index, Out range) {
       const I* const p = index.as<I>() + walk.offset(0);
       I i = 0;
       if (stride == 1) {
-        Vec<I> lows(INT64_MAX), highs(INT64_MIN);
-        for (; i + Vec<I>::width <= run; i += Vec<I>::width) {
-          const Vec<I> v = Vec<I>::load(p + i);
+        constexpr int W = Vec<I>::width;
+        Vec<I> lows(INT64_MAX), highs(INT64_MIN), lows2 = lows, highs2 = highs;  // two: a minimum takes time
+        for (; i + 2 * W <= run; i += 2 * W) {
+          const Vec<I> v = Vec<I>::load(p + i), w = Vec<I>::load(p + i + W);
           lows = min(v, lows), highs = max(v, highs);
+          lows2 = min(w, lows2), highs2 = max(w, highs2);
         }
+        lows = min(lows, lows2), highs = max(highs, highs2);
         for (int lane = 0; lane < Vec<I>::width; ++lane) {
           if (lows[lane] < low) low = lows[lane];
           if (highs[lane] > high) high = highs[lane];

@@ -23,6 +23,15 @@ struct Square {
     return __builtin_shuffle(a, b, Index{static_cast<IntOf<T> >(I % 2 * N + first + I / 2)...});
 #endif
   }
+  template <int... I>
+  TS_INLINE static Row evens(Row a, Row b, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (2 * I)...);
+#else
+    typedef IntOf<T> Index __attribute__((vector_size(N * sizeof(T))));
+    return __builtin_shuffle(a, b, Index{static_cast<IntOf<T> >(2 * I)...});
+#endif
+  }
   // to[r * to_stride + c] = from[c, r], columns of `from` contiguous and `from_stride` bytes apart
   TS_INLINE static void transpose(T* to, std::int64_t to_stride, const char* from, std::int64_t from_stride) {
     Row a[N], b[N];
@@ -43,11 +52,61 @@ struct Bytes16 {
   std::uint64_t low, high;
 };
 
+// to[c] = from[2 * c]: the even ones of two registers at a time.
+template <class T>
+TS_INLINE void gather_pairs(T* to, const char* from, std::int64_t columns) {
+  std::int64_t c = 0;
+  if constexpr (sizeof(T) == 4 || sizeof(T) == 8) {
+    constexpr std::int64_t N = Square<T>::N;
+    using Row = typename Square<T>::Row;
+    for (; c + N < columns; c += N) {  // the last element's neighbour is not read
+      Row a, b;
+      std::memcpy(&a, from + 2 * c * sizeof(T), sizeof(Row));
+      std::memcpy(&b, from + (2 * c + N) * sizeof(T), sizeof(Row));
+      const Row even = Square<T>::evens(a, b, std::make_integer_sequence<int, static_cast<int>(N)>{});
+      std::memcpy(to + c, &even, sizeof(Row));
+    }
+  }
+  for (; c < columns; ++c) std::memcpy(to + c, from + 2 * c * sizeof(T), sizeof(T));
+}
+
+template <class T>
+TS_INLINE void fill_row(T* to, const char* from, std::int64_t columns) {
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  for (std::int64_t c = 0; c < columns; ++c) to[c] = value;
+}
+
+// Every element twice: to[2 * r] = to[2 * r + 1] = from[r].
+template <class T>
+TS_INLINE void repeat_pairs(T* to, const char* from, std::int64_t rows) {
+  std::int64_t r = 0;
+  if constexpr (sizeof(T) <= 8) {
+    constexpr int N = Square<T>::N;
+    using Row = typename Square<T>::Row;
+    constexpr auto lanes = std::make_integer_sequence<int, N>{};
+    for (; r + N <= rows; r += N) {
+      Row a;
+      std::memcpy(&a, from + r * sizeof(T), sizeof(Row));
+      const Row low = Square<T>::template interleave<0>(a, a, lanes);
+      const Row high = Square<T>::template interleave<N / 2>(a, a, lanes);
+      std::memcpy(to + 2 * r, &low, sizeof(Row));
+      std::memcpy(to + 2 * r + N, &high, sizeof(Row));
+    }
+  }
+  for (; r < rows; ++r) {
+    T value;
+    std::memcpy(&value, from + r * sizeof(T), sizeof(T));
+    to[2 * r] = to[2 * r + 1] = value;
+  }
+}
+
 template <class T>
 void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1, std::int64_t columns,
                std::int64_t rows) {
   constexpr std::int64_t item = sizeof(T);
   T* to = reinterpret_cast<T*>(buffer);
+  if (s0 == 0 && s1 == item && columns == 2) return repeat_pairs(to, from, rows);
   std::int64_t r = 0;
   if constexpr (sizeof(T) <= 8) {
     constexpr std::int64_t N = Square<T>::N;
@@ -73,6 +132,10 @@ void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1,
     const char* p = from + r * s1;
     if (s0 == item)
       std::memcpy(row, p, static_cast<std::size_t>(columns) * sizeof(T));
+    else if (s0 == 2 * item)
+      gather_pairs(row, p, columns);
+    else if (s0 == 0)
+      fill_row(row, p, columns);
     else
       for (std::int64_t c = 0; c < columns; ++c) std::memcpy(row + c, p + c * s0, item);
   }

@@ -2,6 +2,7 @@
 #include "ops/linalg.h"
 
 #include "core/launch.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 
 namespace ts::ops {
@@ -52,14 +53,16 @@ std::int64_t failed(const std::int64_t* info, std::int64_t count) {
 // What a kernel's info says, and whether pivots are rows, is looked at on the host: through the door, so that
 // a replay looks as well.
 void require_positive(In info) {
-  const auto* values = static_cast<const std::int64_t*>(info.data);
+  const OnHost elements(info);
+  const auto* const values = elements.as<std::int64_t>();
   if (const std::int64_t i = failed(values, info.size()); i >= 0)
     value_error("cholesky: matrix ", i, " of the batch is not positive definite: its leading minor of order ",
                 values[i], " is not positive");
 }
 
 void require_converged(In info, const char* operation) {
-  const auto* values = static_cast<const std::int64_t*>(info.data);
+  const OnHost elements(info);
+  const auto* const values = elements.as<std::int64_t>();
   const std::int64_t i = failed(values, info.size());
   if (i < 0) return;
   if (values[i] == 2) value_error(operation, ": matrix ", i, " of the batch holds inf or NaN");
@@ -67,7 +70,8 @@ void require_converged(In info, const char* operation) {
 }
 
 void require_pivots(In pivots, std::int64_t rows) {
-  const auto* values = static_cast<const std::int64_t*>(pivots.data);
+  const OnHost elements(pivots);
+  const auto* const values = elements.as<std::int64_t>();
   for (std::int64_t i = 0; i < pivots.size(); ++i)
     if (values[i] < 0 || values[i] >= rows)
       index_error("swap_rows: pivots must be in [0, ", rows, "), got ", values[i]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import gc
+import math
 import signal
 import threading
 import time
@@ -960,7 +961,7 @@ def shared_and_in_place(x: Any, b: Any, t: Any, n: Any) -> Any:
 
 
 def summed(x: Any, b: Any, t: Any, n: Any) -> Any:
-    return ((x * 2 + 1).relu() * t).sum(), (x * x).mean(), (x - t).sum(axis=0)
+    return ((x * 2 + 1).relu() * t).sum(), (x * x).mean(), (x - t).sum(axis=0), ((x - t) ** 2).mean()
 
 
 def integers(x: Any, b: Any, t: Any, n: Any) -> Any:
@@ -984,6 +985,58 @@ def test_fused_steps_have_the_bits_of_single_ones(f: Any, shape: tuple[int, ...]
             assert a.numpy().tobytes() == b.numpy().tobytes()
     if shape != (3, 70_000) or f is summed:  # a row that no cache holds, beside one that is repeated
         assert "+" in g.graph().split("arena")[1]
+
+
+REDUCTIONS: dict[str, Any] = {
+    "sum": lambda y: ts.sum(y, axis=-1),
+    "mean": lambda y: ts.mean(y, axis=-1, keepdims=True),
+    "max": lambda y: ts.max(y, axis=-1),
+    "min": lambda y: ts.min(y, axis=-1),
+    "prod": lambda y: ts.prod(y, axis=-1),
+    "logsumexp": lambda y: ts.logsumexp(y, axis=-1),
+    "any": lambda y: ts.any(y > 1, axis=-1),
+    "all": lambda y: ts.all(y > -3, axis=-1),
+    "argmax": lambda y: ts.argmax(y, axis=-1),
+    "sum of two axes": lambda y: ts.sum(y, axis=(-2, -1)),
+    "mean of all": lambda y: ts.mean(y),
+    "integers": lambda y: ts.sum((y * 10).astype(ts.int64), axis=-1),
+    "with the values": lambda y: (y, ts.max(y, axis=-1)),
+    "columns": lambda y: ts.sum(y, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize(
+    "shape", [(300, 100), (4, 30, 111), (2, 9000), (5000, 3), (3, 70_000), (2, 3, 5, 7, 64)]
+)
+@pytest.mark.parametrize("dtype", [ts.float32, ts.float64])
+def test_rows_that_end_a_group(name: str, shape: tuple[int, ...], dtype: Any, threads: int) -> None:
+    x, b = tensor(*shape).astype(dtype), tensor(shape[-1], seed=1).astype(dtype)
+    n = tensor(*shape[:-1], 1, seed=3).astype(dtype)
+
+    def f(x: Any) -> Any:
+        return REDUCTIONS[name]((x * 2 + b) * n)
+
+    g = ts.jit(f)
+    g(x)
+    for k in range(2):
+        expected, got = f(x + k), g(x + k)
+        for u, v in zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]:
+            assert u.dtype == v.dtype and u.shape == v.shape and u.numpy().tobytes() == v.numpy().tobytes()
+    kinds = {"integers": "sum", "with the values": "max"}
+    if shape == (300, 100) and name not in ("columns", "sum of two axes", "mean of all"):
+        assert f"+{kinds.get(name, name)}" in g.graph()
+
+
+def test_special_values_in_fused_rows() -> None:
+    x = tensor(100, 100)
+    x[3, 5], x[4, 6], x[5, :], x[6, :], x[7, 0], x[8, 2] = math.nan, math.inf, -0.0, 0.0, -math.inf, -math.nan
+    for name, reduce in REDUCTIONS.items():
+        f = ts.jit(lambda x, reduce=reduce: reduce(ts.abs(x) * ts.sign(x) + x * 0))
+        f(x)
+        expected, got = reduce(ts.abs(x) * ts.sign(x) + x * 0), f(x)
+        for u, v in zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]:
+            assert u.numpy().tobytes() == v.numpy().tobytes(), name
 
 
 @pytest.mark.parametrize("n", [8192, 8193, 10_241, 12_300, 100_001, 262_145])

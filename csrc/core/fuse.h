@@ -3,16 +3,25 @@
 //
 // The kernels themselves do the work, on views of the block: what a fused step computes has the bits of the
 // single ones, for an element's bits do not depend on its neighbours. What is read only within the group
-// lives in a few buffers that stay in the first-level cache. A sum over all elements may end a group: a block
-// is 2^k leaves of its tree, so the block's sum is a part of the whole one.
+// lives in a few buffers that stay in the first-level cache. A reduction may end a group. Of rows that blocks
+// hold whole it is the kernel's own work; of a sum or mean of all elements a block is 2^k leaves of the tree,
+// so that the block's sum is a part of the whole one.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "core/threads.h"
 #include "core/watch.h"
 
 namespace ts {
+
+// Elements: a few buffers of them fill a first-level cache, and they are 2^k leaves of the tree of sums (8
+// KiB each: docs/kernels/reduce.md).
+constexpr std::int64_t kFusedBlock = 4096;
+constexpr std::int64_t kFusedPiece = 32768;  // of a piece of work
+constexpr int kFusedOperands = 4, kFusedAxes = 8;
+constexpr std::size_t kFusedBuffers = kScratchBytes / 2;  // kernels use the scratch from its beginning
 
 struct FusedOperand {
   int view;          // of the group's step
@@ -35,10 +44,14 @@ struct Group {
   std::vector<FusedCall> calls;
   std::vector<std::int64_t> shape;  // axes joined; blocks are of the outer one
   std::int64_t block, piece;        // indices of the outer axis in each
-  // A sum of the last call's result, which is in a buffer.
-  Function sum = nullptr;
-  int sum_view = -1;
-  FusedOperand summed;
+  // What ends it: nothing; a sum (divided by `count`, if that is not 0) of the last call's result, which is
+  // in a buffer; or a reduction of its rows, `rows_each` of them for an index of the outer axis.
+  enum Tail : std::uint8_t { none, sum, rows } tail = none;
+  void (*reduce)(In x, Out y, int reduced) = nullptr;
+  int tail_view = -1;
+  DType tail_dtype = DType::float32;
+  FusedOperand reduced;
+  std::int64_t count = 0, rows_each = 1, row_length = 1;
 };
 
 // The steps may be fused at all.

@@ -119,7 +119,8 @@ class Recording {
   void fuse();
   std::size_t group_end(std::size_t begin) const;
   bool barrier_between(std::size_t a, std::size_t b) const;
-  bool fuse_group(std::size_t begin, std::size_t& end, std::vector<Step>& out, bool with_sum);
+  bool fuse_group(std::size_t begin, std::size_t& end, std::vector<Step>& out, bool with_tail);
+  Group::Tail tail_of(std::size_t last, std::int64_t& row) const;
   void find_batches();
   void drop_batches();
   void run_batch(Batch& batch);

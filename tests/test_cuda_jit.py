@@ -37,7 +37,7 @@ def cnn(nn: Any) -> Any:
 MODELS: dict[str, Any] = {
     "mlp": (models._mlp(12, 8, 5), (6, 12), False, 5),
     "cnn": (cnn, (3, 1, 8, 8), False, 5),
-    "gpt": (models._gpt(1, 2, 16, 8), (2, 8), True, 256),
+    "gpt": (models.gpt(1, 2, 16, 8), (2, 8), True, 256),
     "lstm": (models._lstm(6, 5), (2, 4), True, 256),
 }
 

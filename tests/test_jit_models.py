@@ -41,9 +41,9 @@ SMALL: dict[str, Model] = {
     "tiny mlp": (models._mlp(64, 32, 10), (32, 64), False, 10),
     "cnn": (models._cnn, (1, 1, 28, 28), False, 10),
     "resnet": (models._resnet(1), (2, 3, 16, 16), False, 10),
-    "gpt": (models._gpt(2, 2, 64, 32), (4, 32), True, 256),
+    "gpt": (models.gpt(2, 2, 64, 32), (4, 32), True, 256),
     # As wide as the bench's: its products are run side by side.
-    "gpt 1x128": (models._gpt(1, 4, 128, 64), (6, 64), True, 256),
+    "gpt 1x128": (models.gpt(1, 4, 128, 64), (6, 64), True, 256),
     "lstm": (models._lstm(32, 48), (4, 12), True, 256),
     "digits": (digits, (8, 1, 8, 8), False, 10),
     "command line mlp": (lambda nn: MODELS["mlp"]((8, 8), 10, 0.2), (16, 1, 8, 8), False, 10),

@@ -163,3 +163,33 @@ def test_einsum_of_one_product(subscripts: str) -> None:
         np.testing.assert_allclose(
             ts.einsum(subscripts, ts.asarray(narrow), ts.asarray(b)).numpy(), np.einsum(subscripts, narrow, b)
         )
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "empty"])
+def test_spellings_of_new_tensors(name: str) -> None:
+    new = getattr(ts, name)
+    assert new.__name__ == name and name in new.__doc__
+    for made, shape, dtype in (
+        (new(2, 3), (2, 3), "float32"),
+        (new((2, 3)), (2, 3), "float32"),
+        (new([2, 3], "int64"), (2, 3), "int64"),
+        (new(4, dtype=np.float64), (4,), "float64"),
+        (new(shape=(2,), dtype="".join(["in", "t8"]), device="cpu"), (2,), "int8"),
+        (new(()), (), "float32"),
+        (new((3, 0)), (3, 0), "float32"),
+        (new(300, 301, dtype="bool"), (300, 301), "bool"),
+        (new(300, 301, dtype="complex128"), (300, 301), "complex128"),
+    ):
+        assert made.shape == shape and made.dtype == dtype
+        if name != "empty":
+            assert (made.numpy() == getattr(np, name)(shape)).all()
+    for arguments, keywords, error, message in (
+        ((), {}, TypeError, "shape is missing"),
+        ((3,), {"order": "C"}, TypeError, "no parameter 'order'"),
+        ((3,), {"shape": 3}, TypeError, "no parameter 'shape'"),
+        ((-1,), {}, ValueError, "extents must be >= 0"),
+        ((3, "x"), {}, TypeError, "'x' is not a dtype"),
+        (("ab",), {}, TypeError, "shape must be"),
+    ):
+        with pytest.raises(error, match=f"{name}.*{message}"):
+            new(*arguments, **keywords)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/launch.h"
 #include "ops/elementwise.h"
@@ -26,7 +27,15 @@ Array empty(const Shape& shape, std::optional<DType> dtype, std::optional<Device
 }
 Array zeros(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
   const DeviceScope scope(device.value_or(g_device));
-  return filled("zeros", shape, number(0), dtype.value_or(default_float()));
+  constexpr std::int64_t kLittle = 128 << 10;  // what a second thread would not help with
+  Array y = ts::empty("zeros", dtype.value_or(default_float()), shape);
+  if (y.device() == Device::cpu && y.nbytes() <= kLittle && !detail::watching()) {
+    if (y.nbytes() > 0) std::memset(y.data(), 0, static_cast<std::size_t>(y.nbytes()));
+    y.storage()->bump();
+  } else {
+    copy_into("zeros", number(0), y);
+  }
+  return y;
 }
 Array ones(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
   const DeviceScope scope(device.value_or(g_device));

@@ -35,4 +35,7 @@ namespace ts::python {
 TS_BINDINGS(TS_DECLARE)
 #undef TS_DECLARE
 
+// zeros, ones and empty with their several spellings, which end in the operations of these names.
+void add_creators(PyObject* core);
+
 }  // namespace ts::python

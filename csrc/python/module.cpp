@@ -140,13 +140,17 @@ Ref dtype_object(DType dtype) { return Ref::share(g_dtypes[static_cast<int>(dtyp
 DType dtype_from(const char* operation, PyObject* object) {
   for (int i = 0; i < kDTypes; ++i)
     if (g_dtypes[i] == object) return static_cast<DType>(i);
-  static PyObject* const* const names = [] {  // as source code spells them: interned
-    static PyObject* strings[kDTypes];
-    for (int i = 0; i < kDTypes; ++i) strings[i] = PyUnicode_InternFromString(name(static_cast<DType>(i)));
-    return strings;
-  }();
-  for (int i = 0; i < kDTypes; ++i)
-    if (names[i] == object) return static_cast<DType>(i);
+  if (PyUnicode_CheckExact(object)) {
+    static PyObject* const by_name = [] {
+      PyObject* names = PyDict_New();
+      for (int i = 0; names && i < kDTypes; ++i)
+        PyDict_SetItemString(names, name(static_cast<DType>(i)), g_dtypes[i]);
+      return names;
+    }();
+    PyObject* const found = by_name ? PyDict_GetItemWithError(by_name, object) : nullptr;
+    for (int i = 0; found && i < kDTypes; ++i)
+      if (g_dtypes[i] == found) return static_cast<DType>(i);
+  }
   const Ref dtype(PyObject_CallOneArg(g_as_dtype, object));
   if (dtype)
     for (int i = 0; i < kDTypes; ++i)
@@ -181,6 +185,7 @@ PYBIND11_MODULE(_core, m) {
 #define TS_BIND(noun) bind_##noun(operations.ptr());
   TS_BINDINGS(TS_BIND)
 #undef TS_BIND
+  add_creators(module);
 
   set_thread_hooks({release_gil, restore_gil, poll_signals});
 

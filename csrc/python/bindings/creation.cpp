@@ -5,6 +5,57 @@
 
 namespace ts::python {
 
+namespace {
+
+// zeros(2, 3), zeros((2, 3)) and NumPy's zeros((2, 3), "int64"), with dtype= and device=: what the operation
+// of the arguments (shape, dtype, device) is called with.
+template <const char* name>
+PyObject* create(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  return guarded([&]() -> PyObject* {
+    static Op& op = find_op(name);
+    PyObject *shape = count > 0 ? args[0] : nullptr, *dtype = Py_None, *device = Py_None;
+    const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
+    for (Py_ssize_t k = 0; k < named; ++k) {
+      PyObject* const keyword = PyTuple_GET_ITEM(keywords, k);
+      const auto is = [&](const char* text) { return PyUnicode_CompareWithASCIIString(keyword, text) == 0; };
+      if (is("dtype"))
+        dtype = args[count + k];
+      else if (is("device"))
+        device = args[count + k];
+      else if (is("shape") && !shape)
+        shape = args[count + k];
+      else
+        type_error(name, "(shape, *more, dtype=None, device=None) has no parameter '",
+                   PyUnicode_AsUTF8(keyword), "' beside those given");
+    }
+    if (!shape) type_error(name, "(shape, *more, dtype=None, device=None): shape is missing");
+    Ref extents;
+    if (count == 2 && !PyObject_HasAttrString(args[1], "__index__")) {
+      if (dtype == Py_None) dtype = args[1];
+    } else if (count > 1) {
+      extents = checked(PyTuple_New(count));
+      for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(extents.get(), i, Py_NewRef(args[i]));
+      shape = extents.get();
+    }
+    PyObject* arguments[] = {shape, dtype, device};
+    return apply(op, arguments);
+  });
+}
+
+template <const char* name>
+void add_creator(PyObject* core, const char* doc) {
+  static PyMethodDef method = {name,
+                               reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(create<name>)),
+                               METH_FASTCALL | METH_KEYWORDS, doc};
+  static PyObject* const package = PyUnicode_InternFromString("tensorsmith");
+  const Ref function = checked(PyCFunction_NewEx(&method, nullptr, package));
+  if (PyModule_AddObjectRef(core, name, function.get()) < 0) throw PythonError{};
+}
+
+constexpr char kEmpty[] = "empty", kZeros[] = "zeros", kOnes[] = "ones";
+
+}  // namespace
+
 void bind_creation(PyObject* m) {
   // The conversion from Python is the whole operation.
   add_op(m, "asarray(x, /)", +[](const Array& x) { return Array(x); }).differentiable = false;
@@ -25,6 +76,22 @@ void bind_creation(PyObject* m) {
   add_op(m, "eye(rows, columns=None, k=0, dtype=None, device=None)", &ops::eye).differentiable = false;
   add_op(m, "tril(x, k=0)", &ops::tril);
   add_op(m, "triu(x, k=0)", &ops::triu);
+}
+
+void add_creators(PyObject* core) {
+  add_creator<kEmpty>(
+      core,
+      "empty(shape, *more, dtype=None, device=None)\n--\n\n"
+      "A tensor whose contents are undefined: empty(2, 3) or empty((2, 3)); dtype defaults to "
+      "float32.\n\nValueError for a negative extent, MemoryError for more memory than there is.");
+  add_creator<kZeros>(core,
+                      "zeros(shape, *more, dtype=None, device=None)\n--\n\n"
+                      "A tensor of zeros: zeros(2, 3) or zeros((2, 3)); dtype defaults to float32.\n\n"
+                      "ValueError for a negative extent, MemoryError for more memory than there is.");
+  add_creator<kOnes>(core,
+                     "ones(shape, *more, dtype=None, device=None)\n--\n\n"
+                     "A tensor of ones: ones(2, 3) or ones((2, 3)); dtype defaults to float32.\n\n"
+                     "ValueError for a negative extent, MemoryError for more memory than there is.");
 }
 
 }  // namespace ts::python

@@ -18,36 +18,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _extents(shape: Any, more: tuple[Any, ...], dtype: Any) -> tuple[Any, Any]:
-    """(extents, dtype): zeros(2, 3), zeros((2, 3)) and NumPy's zeros((2, 3), "int64") are all welcome."""
-    if len(more) == 1 and not hasattr(more[0], "__index__"):
-        return shape, more[0] if dtype is None else dtype
-    return (shape, *more), dtype
-
-
-def empty(shape: Any, *more: Any, dtype: Any = None, device: Any = None) -> Any:
-    """A tensor whose contents are undefined: empty(2, 3) or empty((2, 3)); dtype defaults to float32."""
-    if more:
-        shape, dtype = _extents(shape, more, dtype)
-    return core.empty(shape, dtype, device)
-
-
-def zeros(shape: Any, *more: Any, dtype: Any = None, device: Any = None) -> Any:
-    """A tensor of zeros: zeros(2, 3) or zeros((2, 3)); dtype defaults to float32.
-
-    ValueError for a negative extent, MemoryError for more memory than there is."""
-    if more:
-        shape, dtype = _extents(shape, more, dtype)
-    return core.zeros(shape, dtype, device)
-
-
-def ones(shape: Any, *more: Any, dtype: Any = None, device: Any = None) -> Any:
-    """A tensor of ones: ones(2, 3) or ones((2, 3)); dtype defaults to float32."""
-    if more:
-        shape, dtype = _extents(shape, more, dtype)
-    return core.ones(shape, dtype, device)
-
-
+# zeros(2, 3), zeros((2, 3)) and NumPy's zeros((2, 3), "int64") are all welcome.
+empty, zeros, ones = _core.empty, _core.zeros, _core.ones
 full = define(
     core.full, "A tensor of `shape` with every element `value`, whose dtype it takes unless one is given."
 )

@@ -6,20 +6,24 @@ import builtins
 import math
 from typing import Any
 
+from tensorsmith._core import default_dtype
 from tensorsmith._core import ops as core
+from tensorsmith.dtypes import float32, float64
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.diagonal import diagonal as _diagonal
 from tensorsmith.ops.linalg import svdvals
 from tensorsmith.ops.manipulate import _axis
+from tensorsmith.tensor import Tensor
 
 __all__: list[str] = []  # of tensorsmith.linalg; the namespace has NumPy's functions of these names
 
 
 def _floating(x: Any) -> Any:
-    from tensorsmith import get_default_dtype
-
-    x = asarray(x)
-    return x if x.dtype.kind in ("floating", "complex") else core.astype(x, get_default_dtype())
+    if not isinstance(x, Tensor):
+        x = asarray(x)
+    if x.dtype.kind in ("floating", "complex"):
+        return x
+    return core.astype(x, default_dtype())
 
 
 def _matrices(operation: str, x: Any) -> Any:
@@ -98,9 +102,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     x = _floating(x)
     if (
         axis is None
-        and ord in (None, 2)
-        and x.dtype in ("float32", "float64")
-        and (ord is None or x.ndim == 1)
+        and (ord is None or (ord == 2 and x.ndim == 1))
+        and (x.dtype is float32 or x.dtype is float64)
     ):
         return core.vector_norm(x, None, 2.0, keepdims)
     if axis is None and (ord is None or x.ndim == 1):

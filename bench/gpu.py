@@ -144,6 +144,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="start no case later than this")
     parser.add_argument("--only", default="", help="a regular expression of case names")
     parser.add_argument(
+        "--families", default="kernels,products,attention", help="those whose data is made at all"
+    )
+    parser.add_argument(
         "--verified", type=Path, help="name this list of kernels that passed the tests, and stop"
     )
     options = parser.parse_args()
@@ -164,7 +167,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     copy = 0.0
     begin = time.monotonic()
-    for case in cases(64 if on_host else 1, 4096 if on_host else 1):
+    for case in cases(options.families.split(","), 64 if on_host else 1, 4096 if on_host else 1):
         if not re.search(options.only, case.name):
             continue
         if time.monotonic() - begin > options.seconds:
@@ -200,11 +203,14 @@ def main() -> None:
     print(stem.with_suffix(".md"))
 
 
-def cases(products_scale: int, scale: int) -> Iterator[Case]:
+def cases(families: list[str], products_scale: int, scale: int) -> Iterator[Case]:
     """What decides first: the copy's bandwidth and the kernels that are held to it, then products, then attention."""
-    yield from kernels(scale)
-    yield from products(products_scale)
-    yield from attention(products_scale)
+    if "kernels" in families:
+        yield from kernels(scale)
+    if "products" in families:
+        yield from products(products_scale)
+    if "attention" in families:
+        yield from attention(products_scale)
 
 
 def commit() -> str | None:

@@ -2,11 +2,13 @@
 # One command for a machine with a GPU: builds the core and the CUDA library, runs the GPU tests, then the bench
 # against PyTorch, and writes $OUT/<gpu>-<date>.json, a Markdown table beside it, and the registers of every kernel.
 #
-#   bench/gpu.sh [build] [test] [bench] [models] [sanitize]   parts, in this order; the first three without arguments
+#   bench/gpu.sh [build] [test] [bench] [wgmma] [models] [sanitize]   parts, in this order; the first three without
+#   arguments
 #
 # Without a build nothing goes on; of the other parts, one that fails does not stop the next: every group of tests is a
 # process, every case of the bench is on its own. The exit status is 1 where anything failed. Planned for 15 minutes
-# on 16 cores: build 4, test 4, bench 4; sanitize in a run of its own.
+# on 16 cores: build 4, test 4, bench 4; sanitize in a run of its own. wgmma, a minute: the products that only compute
+# capability 9.0 has, their tests and their speed beside the other kernels' and cuBLAS's.
 #
 # Needs Python >= 3.10 with NumPy, pytest and PyTorch, CMake, Ninja or make, pybind11 (or PYBIND11_DIR), nvcc >= 12.4.
 # No network. OUT (default bench/results), BUILD (build/gpu), ARCH (that of the GPU), JOBS (cores), PYTHON.
@@ -46,7 +48,7 @@ for part in $parts; do
         tail -3 "$out/registers-sm_$arch.txt" | tee -a "$log"
       fi
       ;;
-    test | bench | models | sanitize)
+    test | bench | wgmma | models | sanitize)
       export PYTHONPATH="$PWD/python" TENSORSMITH_CUDA_LIBRARY="$(realpath "$build")/libtensorsmith_cuda.so"
       "$python" -c 'import tensorsmith as ts; print(ts.config()["cuda"])' | tee -a "$log"
       ;;&
@@ -64,6 +66,7 @@ for part in $parts; do
       done <<- 'END'
 		forward 90 tests/test_cuda.py -k test_forward
 		gemm 60 tests/test_cuda_gemm.py
+		wgmma 60 tests/test_cuda_wgmma.py
 		runtime 40 tests/test_cuda_runtime.py
 		rest 90 tests/test_cuda.py -k "not test_forward"
 	END
@@ -73,6 +76,16 @@ for part in $parts; do
     bench)
       say "bench against PyTorch"
       timeout $((${BENCH_SECONDS:-220} + 30)) "$python" bench/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-220}" 2>&1 | tee -a "$log" || fail=1
+      ;;
+    wgmma)
+      say "tests: wgmma"
+      timeout 60 "$python" -m pytest -q -n0 -p no:cacheprovider tests/test_cuda_wgmma.py > "$out/test_wgmma.txt" 2>&1 || fail=1
+      grep -E "^(FAILED|ERROR)" "$out/test_wgmma.txt" | head -20 | tee -a "$log"
+      tail -1 "$out/test_wgmma.txt" | tee -a "$log"
+      say "bench: products"
+      mkdir -p "$out/wgmma"
+      timeout 75 "$python" bench/gpu.py --out "$out/wgmma" --families products --only "gemm (bfloat16|ieee|split)" \
+        --seconds 45 2>&1 | tee -a "$log" || fail=1
       ;;
     models)
       say "training steps beside PyTorch"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 import tensorsmith as ts
 
@@ -29,15 +28,12 @@ def has_torch() -> bool:
     return torch is not None and torch.cuda.is_available()
 
 
-def pair(rng: np.random.Generator, *shape: int, dtype: str = "float32") -> tuple[Any, Any]:
-    """Standard normal numbers for both: the same, rounded alike, where they are few enough to make on the host."""
-    if np.prod(shape) > 2**24:
-        theirs = torch.randn(shape, device="cuda", dtype=getattr(torch, dtype)) if has_torch() else None
-        return ts.nn.init.normal_(ts.empty(shape, device="cuda")).astype(dtype), theirs
-    values = rng.standard_normal(shape, dtype=np.float32)
-    ours = ts.array(values, device="cuda").astype(dtype)
-    theirs = torch.from_numpy(values).cuda().to(getattr(torch, dtype)) if has_torch() else None
-    return ours, theirs
+def pair(*shape: int, dtype: str = "float32") -> tuple[Any, Any]:
+    """Normal numbers, each library's own: drawn where they are used, for copies would take longer than the products."""
+    ts.set_default_device("cuda")
+    ours = ts.random.standard_normal(shape, dtype="float32").astype(dtype)
+    ts.set_default_device("cpu")
+    return ours, torch.randn(*shape, device="cuda").to(getattr(torch, dtype)) if has_torch() else None
 
 
 # (M, N, K) of GPT-2 124M at 65,536 tokens, and square ones.
@@ -47,9 +43,18 @@ SHAPES = [
 ]  # fmt: skip
 
 
+def engines(kind: str) -> list[tuple[str, str]]:
+    """What there is for a number format on this GPU: a case's name has the first, TENSORSMITH_CUDA_WGMMA the second."""
+    hopper = ts.cuda.get_device_properties()["capability"] == (9, 0)
+    return (
+        [("", "0"), (" wgmma", "only")]
+        if hopper and kind in ("bfloat16", "float16", "split")
+        else [("", "0")]
+    )
+
+
 def products(scale: int) -> Iterator[Case]:
-    """Forward (NT), the input's gradient (NN) and the weight's (TN), in each number format."""
-    rng = np.random.default_rng(1)
+    """Forward (NT), the input's gradient (NN) and the weight's (TN), in each number format and by each kernel."""
     for kind in ("bfloat16", "ieee", "split", "tf32", "float16"):
         half = kind in ("bfloat16", "float16")
         dtype = kind if half else "float32"
@@ -57,33 +62,36 @@ def products(scale: int) -> Iterator[Case]:
             SHAPES if kind == "bfloat16" else SHAPES[-2:] if kind != "split" else (SHAPES[0], *SHAPES[-2:])
         ):
             m, n, k = (max(64, v // scale) for v in shape)
-            x, tx = pair(rng, m, k, dtype=dtype)
-            w, tw = pair(rng, n, k, dtype=dtype)
-            dy, tdy = pair(rng, m, n, dtype=dtype)
+            x, tx = pair(m, k, dtype=dtype)
+            w, tw = pair(n, k, dtype=dtype)
+            dy, tdy = pair(m, n, dtype=dtype)
             for name, ours, theirs in (
                 ("NT", lambda x=x, w=w: x @ w.T, lambda x=tx, w=tw: x @ w.T),
                 ("NN", lambda d=dy, w=w: d @ w, lambda d=tdy, w=tw: d @ w),
                 ("TN", lambda d=dy, x=x: d.T @ x, lambda d=tdy, x=tx: d.T @ x),
             ):
-                yield Case(
-                    f"gemm {kind} {name} {m}x{n}x{k}",
-                    with_mode(ours, "ieee" if half else kind),
-                    with_tf32(theirs, kind == "tf32") if has_torch() else None,
-                    flops=2.0 * m * n * k,
-                )
+                for engine, wgmma in engines(kind):
+                    yield Case(
+                        f"gemm {kind} {name} {m}x{n}x{k}{engine}",
+                        with_mode(ours, "ieee" if half else kind, wgmma),
+                        with_tf32(theirs, kind == "tf32") if has_torch() else None,
+                        flops=2.0 * m * n * k,
+                    )
             del x, tx, w, tw, dy, tdy
             ts.cuda.empty_cache()
             if has_torch():
                 torch.cuda.empty_cache()
 
 
-def with_mode(call: Callable[[], Any], mode: Any) -> Callable[[], Any]:
+def with_mode(call: Callable[[], Any], mode: Any, wgmma: str) -> Callable[[], Any]:
     def run() -> Any:
         ts.cuda.set_matmul_precision(mode)
+        os.environ["TENSORSMITH_CUDA_WGMMA"] = wgmma
         try:
             return call()
         finally:
             ts.cuda.set_matmul_precision("ieee")
+            del os.environ["TENSORSMITH_CUDA_WGMMA"]
 
     return run
 
@@ -101,7 +109,6 @@ def with_tf32(call: Callable[[], Any], allowed: bool) -> Callable[[], Any]:
 
 def attention(scale: int) -> Iterator[Case]:
     """Forward, and forward with backward: heads of 64 and 128, bfloat16 also at 8k; float32 last, for it is slow."""
-    rng = np.random.default_rng(2)
     short, long, longest = (8, 12, 1024, 64), (2, 16, 4096, 128), (2, 16, 8192, 128)
     kinds = [
         ("bfloat16", longest),
@@ -113,7 +120,7 @@ def attention(scale: int) -> Iterator[Case]:
     for dtype, (batch, heads, length, size) in kinds:
         length = max(64, length // scale)
         batch = max(1, batch // scale)
-        inputs = [pair(rng, batch, heads, length, size, dtype=dtype) for _ in range(3)]
+        inputs = [pair(batch, heads, length, size, dtype=dtype) for _ in range(3)]
         ours, theirs = [p[0] for p in inputs], [p[1] for p in inputs]
         for causal in (False, True):
             flops = 4.0 * batch * heads * length * length * size * (0.5 if causal else 1.0)

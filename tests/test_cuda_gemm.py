@@ -177,6 +177,30 @@ def test_results_in_any_layout(kind: str, layout: str) -> None:
         np.testing.assert_array_equal(room.astype("float32").cpu().numpy(), expected, err_msg=f"{m} {n}")
 
 
+@pytest.mark.parametrize("right", ["rows", "columns"])
+@pytest.mark.parametrize("left", ["rows", "columns"])
+@pytest.mark.parametrize("k", [6, 160, 1100, 4200])
+def test_large_float32_products(left: str, right: str, k: int) -> None:
+    """Tiles of 128 x 128 read 16 bytes at a time; rows at odd addresses are read one by one: the same bits."""
+    m, n = (257, 262) if k < 1000 else (140, 260)
+    rng = np.random.default_rng(k)
+    a, b = integers(rng, m, k), integers(rng, k, n)
+    bias = ts.array(integers(rng, n))
+    y = ts.matmul(laid_out(a, "float32", left), laid_out(b, "float32", right)).cpu().numpy()
+    np.testing.assert_array_equal(y, a @ b)
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+    x, w = laid_out(a, "float32", left), laid_out(b, "float32", right)
+    y = ts.nn.functional.linear(x, w.T, bias).cpu().numpy()
+    plain = ts.nn.functional.linear(laid_out(a, "float32", "odd"), w.T, bias).cpu().numpy()
+    np.testing.assert_array_equal(y, plain)
+    part = ts.nn.functional.linear(x[:5], w.T, bias).cpu().numpy()
+    np.testing.assert_array_equal(y[:5], part)
+
+
+def integers(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.integers(-3, 4, shape).astype(np.float32)
+
+
 def test_gradients_of_a_16_bit_layer() -> None:
     """All three products of training in bfloat16."""
     rng = np.random.default_rng(1)

@@ -2,6 +2,7 @@
 // gemm_tile.h, and on tensor cores (gemm_mma.cu) for 16-bit dtypes and, where asked for, for float32.
 #include "cuda/gemm.h"
 #include "cuda/gemm_tile.h"
+#include "cuda/gemm_vector.h"
 #include "cuda/kernels.h"
 #include "cuda/runtime.h"
 #include "cuda/types.h"
@@ -23,7 +24,7 @@ struct Result {
   T* data;
   const T* bias;
   std::int64_t batch, m, n, bias_batch, bias_m, bias_n;
-  bool relu;
+  bool relu, fours = false;  // fours: rows of C can be written 16 bytes at a time
   TS_INLINE void shift(std::int64_t b, std::int64_t) {
     data += b * batch;
     if (bias) bias += b * bias_batch;
@@ -33,6 +34,15 @@ struct Result {
     if (bias) y = y + Vec<T>(bias[i * bias_m + j * bias_n]);
     if (relu) y = ts::cuda::max(Vec<T>(T(0)), y);
     data[i * m + j * n] = y.r;
+  }
+  TS_INLINE void store_four(std::int64_t i, std::int64_t j, float4 x) const {
+    float y[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (bias) y[e] = y[e] + bias[i * bias_m + (j + e) * bias_n];
+      if (relu) y[e] = ts::cuda::max(Vec<float>(0.0f), Vec<float>(y[e])).r;
+    }
+    *reinterpret_cast<float4*>(data + i * m + j) = float4{y[0], y[1], y[2], y[3]};
   }
 };
 
@@ -125,11 +135,20 @@ void gemm(In a, In b, In bias, Out c, Activation activation) {
     return gemm_low(c.dtype, a, b, bias, c, activation, precision);
   with_gemm(c.dtype, [&]<class T>(Type<T>) {
     const BiasStrides s(bias);
-    const Result<T> result{c.as<T>(),    bias.as<T>(), c.strides[0],
-                           c.strides[1], c.strides[2], s.batch,
-                           s.m,          s.n,          activation == Activation::relu};
-    product<T>(matrix<T>(a, 1, 2), matrix<T>(b, 2, 1), result, c.shape[1], c.shape[2], a.shape[2],
-               c.shape[0]);
+    Result<T> result{c.as<T>(),    bias.as<T>(), c.strides[0],
+                     c.strides[1], c.strides[2], s.batch,
+                     s.m,          s.n,          activation == Activation::relu};
+    const Matrix<T> left = matrix<T>(a, 1, 2), right = matrix<T>(b, 2, 1);
+    const std::int64_t M = c.shape[1], N = c.shape[2], K = a.shape[2], batches = c.shape[0];
+    if constexpr (std::is_same_v<T, float>) {
+      const bool aligned = reinterpret_cast<std::uintptr_t>(result.data) % 16 == 0;
+      result.fours = aligned && result.n == 1 && (M == 1 || result.m % 4 == 0) &&
+                     (batches == 1 || result.batch % 4 == 0);
+      product<T>(left, right, result, M, N, K, batches,
+                 [](const auto&... args) { return gemm_vectors(args...); });
+    } else {
+      product<T>(left, right, result, M, N, K, batches);
+    }
   });
 }
 

@@ -65,13 +65,17 @@ struct LowResult {
 TS_INLINE void store_pack(float* p, const float (&y)[4]) {
   *reinterpret_cast<float4*>(p) = float4{y[0], y[1], y[2], y[3]};
 }
-TS_INLINE void store_pack(BFloat16* p, const float (&y)[8]) {
-  *reinterpret_cast<uint4*>(p) = uint4{pack_bfloat16(y[0], y[1]), pack_bfloat16(y[2], y[3]),
-                                       pack_bfloat16(y[4], y[5]), pack_bfloat16(y[6], y[7])};
+template <class T>
+TS_INLINE std::uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, BFloat16>)
+    return pack_bfloat16(low, high);
+  else
+    return pack_float16(low, high);
 }
-TS_INLINE void store_pack(Float16* p, const float (&y)[8]) {
-  *reinterpret_cast<uint4*>(p) = uint4{pack_float16(y[0], y[1]), pack_float16(y[2], y[3]),
-                                       pack_float16(y[4], y[5]), pack_float16(y[6], y[7])};
+template <class T>
+TS_INLINE void store_pack(T* p, const float (&y)[8]) {
+  *reinterpret_cast<uint4*>(p) = uint4{pack_pair<T>(y[0], y[1]), pack_pair<T>(y[2], y[3]),
+                                       pack_pair<T>(y[4], y[5]), pack_pair<T>(y[6], y[7])};
 }
 
 // A tile of results on its way from shared memory (float32, kRow numbers from row to row) to C: each thread
@@ -159,9 +163,29 @@ TS_INLINE void write_tile(const float* staged, const LowResult& c, float* sums, 
   }
 }
 
+// An operand with one unit stride, 16-byte aligned rows and planes: `rows` of M or N.
+struct MmaOperand {
+  const unsigned char* data;
+  std::int64_t batch, plane, pitch;  // bytes
+  std::int64_t rows;
+};
+
+// The planes whose products make a float32 product, the smallest first: a digit a pair.
+constexpr int kPairs = 6;
+TS_INLINE int plane_of_a(int pair) { return 0x012010 >> 4 * (kPairs - 1 - pair) & 15; }
+TS_INLINE int plane_of_b(int pair) { return 0x210100 >> 4 * (kPairs - 1 - pair) & 15; }
+
 // On tensor cores, in `number`: bfloat16 (float32 operands are rounded to it) or float16; float32 as `split`
 // or `tf32`. Compute capability 8.0 and newer.
 void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std::int64_t M, std::int64_t N,
                 MatmulPrecision precision);
+
+// The same with wgmma, on compute capability 9.0; false where that is not to be had. What the environment's
+// TENSORSMITH_CUDA_WGMMA says about it: 0 (and nothing), 1, or for tests `only`.
+enum class Wgmma { never, where_possible, only };
+Wgmma wgmma_wanted();
+bool gemm_wgmma(DType number, bool split, const MmaOperand& a, const MmaOperand& b, bool a_along_k,
+                bool b_along_k, const LowResult& c, std::int64_t M, std::int64_t N, std::int64_t K,
+                std::int64_t chunk, std::int64_t chunks);
 
 }  // namespace ts::cuda

@@ -157,6 +157,15 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
                              : K <= kChunk * kMostChunks ? kChunk
                                                          : ceil_div(ceil_div(K, kMostChunks), 64) * 64;
   const std::int64_t chunks = K > 0 ? ceil_div(K, chunk) : 1;
+  if (const Wgmma wanted = K > 0 && (split || number != DType::float32) ? wgmma_wanted() : Wgmma::never;
+      wanted != Wgmma::never) {
+    if (gemm_wgmma(number, split, left.operand, right.operand, left.along_k, right.along_k, result, M, N, K,
+                   chunk, chunks))
+      return;
+    if (wanted == Wgmma::only)
+      runtime_error("gemm: TENSORSMITH_CUDA_WGMMA is 'only', and this product or GPU (%d) is not for it",
+                    capability());
+  }
   const auto blocks = [&](std::int64_t size) { return ceil_div(M, size) * ceil_div(N, size) * batches; };
   const bool wide = M > 64 && N > 64 && blocks(128) * chunks >= multiprocessors();
   std::optional<Workspace> partial;

@@ -28,13 +28,6 @@ struct Tf32 {
   std::uint32_t bits;
 };
 
-// An operand with one unit stride, 16-byte aligned rows and planes: `rows` of M or N.
-struct MmaOperand {
-  const unsigned char* data;
-  std::int64_t batch, plane, pitch;  // bytes
-  std::int64_t rows;
-};
-
 // A tile's way to shared memory.
 template <int kItem, bool kAlongK, int BR, int kThreads>
 struct TileCopy {
@@ -142,11 +135,6 @@ TS_INLINE void multiply_fragments(float (&d)[4], const std::uint32_t (&a)[4], st
   else
     multiply_tf32(d, a, b0, b1);
 }
-
-// The planes whose products make a float32 product, the smallest first: a digit a pair.
-constexpr int kPairs = 6;
-TS_INLINE int plane_of_a(int pair) { return 0x012010 >> 4 * (kPairs - 1 - pair) & 15; }
-TS_INLINE int plane_of_b(int pair) { return 0x210100 >> 4 * (kPairs - 1 - pair) & 15; }
 
 // The distance of rows of results in shared memory: fragments of 8 rows meet no bank twice.
 template <int BN>

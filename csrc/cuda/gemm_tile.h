@@ -154,7 +154,11 @@ struct Partial {
   T* data;
   std::int64_t batches, M, N;
   TS_INLINE void shift(std::int64_t batch, std::int64_t chunk) { data += (chunk * batches + batch) * M * N; }
+  bool fours;  // rows of whole fours
   TS_INLINE void store(std::int64_t m, std::int64_t n, T value) const { data[m * N + n] = value; }
+  TS_INLINE void store_four(std::int64_t m, std::int64_t n, float4 x) const {
+    *reinterpret_cast<float4*>(data + m * N + n) = x;
+  }
 };
 template <class T, class C>
 __global__ void add_chunks(const T* partial, std::int64_t chunks, std::int64_t stride, C c, std::int64_t M,
@@ -190,9 +194,16 @@ void gemm_tiles(const A& a, const B& b, const C& c, std::int64_t M, std::int64_t
   }
 }
 
-template <class T, class A, class B, class C>
+// other(a, b, result, M, N, K, batches, chunk, chunks) may take the tiles' place, with the same additions.
+struct NoOther {
+  template <class... Args>
+  bool operator()(const Args&...) const {
+    return false;
+  }
+};
+template <class T, class A, class B, class C, class Other = NoOther>
 void product(const A& a, const B& b, const C& c, std::int64_t M, std::int64_t N, std::int64_t K,
-             std::int64_t batches) {
+             std::int64_t batches, const Other& other = {}) {
   if (M == 0 || N == 0 || batches == 0) return;
   constexpr std::int64_t kChunk = 4096, kMostChunks = 64;
   const std::int64_t chunk = K <= kChunk                 ? (K > 0 ? K : 1)
@@ -200,6 +211,7 @@ void product(const A& a, const B& b, const C& c, std::int64_t M, std::int64_t N,
                                                          : ceil_div(ceil_div(K, kMostChunks), 16) * 16;
   const std::int64_t chunks = K > 0 ? ceil_div(K, chunk) : 1;
   const auto run = [&](const auto& out) {
+    if (other(a, b, out, M, N, K, batches, chunk, chunks)) return;
     // Large tiles where they fill the machine.
     if constexpr (sizeof(T) == 4) {
       if (M > 64 && ceil_div(M, 128) * ceil_div(N, 64) * batches * chunks >= multiprocessors())
@@ -209,7 +221,7 @@ void product(const A& a, const B& b, const C& c, std::int64_t M, std::int64_t N,
   };
   if (chunks == 1) return run(c);
   const Workspace room(chunks * batches * M * N * static_cast<std::int64_t>(sizeof(T)));
-  run(Partial<T>{room.as<T>(), batches, M, N});
+  run(Partial<T>{room.as<T>(), batches, M, N, N % 4 == 0});
   for (std::int64_t first = 0; first < batches; first += 65535) {
     const dim3 grid(blocks_of(ceil_div(M * N, 256)), 1,
                     static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));

@@ -68,6 +68,7 @@ struct Fiber {
   void* stack_pointer = nullptr;
   char* stack = nullptr;
   bool done = false;
+  bool spinning = false;                      // found nothing to do, and will look again
   int block_barriers = 0, warp_barriers = 0;  // how often it has arrived at each
   std::vector<Copy> copies;         // asynchronous ones of this block, in order; the first `copied` are done
   std::vector<std::size_t> groups;  // where each group of them ends
@@ -80,6 +81,7 @@ struct Block {
   int block_passed = 0;                       // barriers that all have reached
   int warp_passed[kMaxThreads / kWarp] = {};  // likewise, for each warp
   std::uint64_t slot[kMaxThreads][4];         // what a lane offers in an exchange
+  std::uint64_t events = 0;                   // what spinning threads wait for
   void* scheduler = nullptr;
   void (*body)(void*) = nullptr;
   void* arguments = nullptr;
@@ -91,6 +93,12 @@ alignas(1024) inline unsigned char dynamic_memory[232448];
 extern "C" void cuda_host_switch(void** from, void* to);
 
 inline void yield() { cuda_host_switch(&block.fibers[block.current].stack_pointer, block.scheduler); }
+
+// For a thread that waits for something other than the block's or its warp's barrier.
+inline void spin() {
+  block.fibers[block.current].spinning = true;
+  yield();
+}
 
 inline void set_index(int thread) {
   threadIdx.x = static_cast<unsigned>(thread) % blockDim.x;
@@ -368,8 +376,8 @@ inline cudaError_t cudaRuntimeGetVersion(int* v) {
   return cudaSuccess;
 }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
-  const char* wanted = std::getenv("CUDA_HOST_CAPABILITY");  // 80
-  const int capability = wanted ? std::atoi(wanted) : 80;
+  const char* wanted = std::getenv("CUDA_HOST_CAPABILITY");  // 90
+  const int capability = wanted ? std::atoi(wanted) : 90;
   *p = {"the host, as a CUDA device", capability / 10, capability % 10, 4, 1 << 20,
         cuda_host::memory().size,     232448};
   return cudaSuccess;

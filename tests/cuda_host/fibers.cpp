@@ -31,7 +31,7 @@ namespace {
 // A stack that, when switched to, calls fiber_main.
 void prepare(Fiber& fiber) {
   if (!fiber.stack) fiber.stack = static_cast<char*>(std::aligned_alloc(64, kStack));
-  fiber.done = false;
+  fiber.done = fiber.spinning = false;
   fiber.block_barriers = fiber.warp_barriers = 0;
   fiber.copies.clear(), fiber.groups.clear();
   fiber.copied = 0;
@@ -62,6 +62,8 @@ void run_block() {
   };
   for (bool alive = true; alive;) {
     alive = false;
+    const std::uint64_t events = block.events;
+    for (int i = 0; i < block.threads; ++i) block.fibers[i].spinning = false;
     for (int begin = 0; begin < block.threads; begin += kWarp) {
       const int end = std::min(begin + kWarp, block.threads), warp = begin / kWarp;
       // A warp goes on until its lanes wait for other warps or are done.
@@ -69,10 +71,12 @@ void run_block() {
         bool some = false;
         for (int i = begin; i < end; ++i) {
           Fiber& f = block.fibers[i];
-          if (f.done || f.block_barriers > block.block_passed || f.warp_barriers > block.warp_passed[warp])
+          if (f.done || f.spinning || f.block_barriers > block.block_passed ||
+              f.warp_barriers > block.warp_passed[warp])
             continue;
           turn(i);
           some = true;
+          if (f.done) ++block.events;
         }
         const int reached = fewest(begin, end, &Fiber::warp_barriers);
         if (reached != INT32_MAX && reached > block.warp_passed[warp]) {
@@ -84,7 +88,7 @@ void run_block() {
       for (int i = begin; i < end; ++i) alive |= !block.fibers[i].done;
     }
     const int reached = fewest(0, block.threads, &Fiber::block_barriers);
-    if (reached != INT32_MAX) {
+    if (reached != INT32_MAX && (reached > block.block_passed || block.events == events)) {
       if (reached == block.block_passed) {
         std::fprintf(stderr, "cuda_host: a block's threads wait for one another\n");
         std::abort();

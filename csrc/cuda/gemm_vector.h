@@ -1,9 +1,9 @@
 // The product of float32 matrices whose rows are read 16 bytes at a time: gemm_tile.h's additions, bit for
 // bit, on larger tiles.
 //
-// M N K; a tile is 128 x 128 of C, 16 of K at a time, two deep in shared memory; 256 threads have 8 x 8 of C
+// M N K; a tile is 128 x 128 of C, 8 of K at a time, two deep in shared memory; 256 threads have 8 x 8 of C
 // each, as four squares of 4 x 4, a warp 32 x 64. In shared memory a row of 128 numbers belongs to one k;
-// what lies along K in memory is turned on the way, and groups of 8 are swapped by k / 4 so that this meets
+// what lies along K in memory is turned on the way, and groups of 16 are swapped by k / 4 so that this meets
 // in no bank. Two blocks share a multiprocessor: to leave them registers, totals of earlier blocks of K wait
 // in shared memory.
 #pragma once
@@ -12,7 +12,7 @@
 
 namespace ts::cuda {
 
-constexpr int kVectorTile = 128, kVectorDeep = 16;
+constexpr int kVectorTile = 128, kVectorDeep = 8;
 constexpr int kVectorTiles = 4 * kVectorDeep * kVectorTile * 4;  // bytes: two stages of two operands
 constexpr int kVectorTotals = kVectorTile * kVectorTile * 4;
 
@@ -25,46 +25,35 @@ TS_INLINE float4 load_four(const float* p, int count) {
   return x;
 }
 
-// One operand's way to shared memory: thread t carries two groups of four numbers of a 128 x 16 tile.
+// One operand's way to shared memory: thread t carries four numbers of a 128 x 8 tile.
 template <bool kAlongK>
 struct FourCarrier {
-  const float* from;    // the first group
-  int second, advance;  // to the other one, and to those of the next tile
-  int rows;             // groups along K: which of the two rows there are; else how many of the four numbers
-  float4 held[2];
+  const float* from;
+  int advance;  // to those of the next tile
+  int count;    // 0 to 4: how many numbers the operand has there; along K 4 or none
+  float4 held;
+
+  TS_INLINE static int row() { return static_cast<int>(kAlongK ? threadIdx.x / 2 : threadIdx.x % 32 * 4); }
+  TS_INLINE static int deep() { return static_cast<int>(kAlongK ? threadIdx.x % 2 * 4 : threadIdx.x / 32); }
 
   TS_INLINE FourCarrier(const Matrix<float>& x, std::int64_t first_row, std::int64_t begin) {
-    const int t = static_cast<int>(threadIdx.x);
-    const std::int64_t left = x.rows - first_row;
-    const int row = kAlongK ? t / 4 : 4 * (t % 32), k = kAlongK ? 4 * (t % 4) : t / 32;
-    from = x.data + (first_row + row) * x.row_stride + (begin + k) * x.k_stride;
-    second = static_cast<int>(kAlongK ? 64 * x.row_stride : 8 * x.k_stride);
+    const std::int64_t left = x.rows - first_row - row();
+    from = x.data + (first_row + row()) * x.row_stride + (begin + deep()) * x.k_stride;
     advance = static_cast<int>(kVectorDeep * x.k_stride);
-    rows = kAlongK ? (row < left) + (row + 64 < left) : left - row < 4 ? static_cast<int>(left - row) : 4;
+    count = left <= 0 ? 0 : kAlongK || left > 4 ? 4 : static_cast<int>(left);
   }
   // left: of K.
   TS_INLINE void fetch(int left) {
-    const int t = static_cast<int>(threadIdx.x);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int count = kAlongK ? (i < rows ? left - 4 * (t % 4) : 0) : t / 32 + 8 * i < left ? rows : 0;
-      held[i] = load_four(from + i * second, count);
-    }
+    const int deeper = left - deep();
+    held = load_four(from, kAlongK ? (count < deeper ? count : deeper) : deeper > 0 ? count : 0);
     from += advance;
   }
   TS_INLINE void put(float* tile) const {
-    const int t = static_cast<int>(threadIdx.x);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if constexpr (kAlongK) {
-        const int q = t % 4;
-        float* const to = tile + 4 * q * kVectorTile + ((t / 4) ^ 8 * q) + 64 * i;
-        to[0] = held[i].x, to[kVectorTile] = held[i].y;
-        to[2 * kVectorTile] = held[i].z, to[3 * kVectorTile] = held[i].w;
-      } else {
-        const int k = t / 32 + 8 * i;
-        *reinterpret_cast<float4*>(tile + k * kVectorTile + ((4 * (t % 32)) ^ 8 * (k / 4))) = held[i];
-      }
+    if constexpr (kAlongK) {
+      float* const to = tile + deep() * kVectorTile + (row() ^ 4 * deep());
+      to[0] = held.x, to[kVectorTile] = held.y, to[2 * kVectorTile] = held.z, to[3 * kVectorTile] = held.w;
+    } else {
+      *reinterpret_cast<float4*>(tile + deep() * kVectorTile + (row() ^ 16 * (deep() / 4))) = held;
     }
   }
 };
@@ -119,9 +108,9 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         *reinterpret_cast<Four<float>*>(x + 4 * h) =
-            *reinterpret_cast<const Four<float>*>(at_a + p * kVectorTile + ((m + 16 * h) ^ 8 * (p / 4)));
+            *reinterpret_cast<const Four<float>*>(at_a + p * kVectorTile + ((m + 16 * h) ^ 16 * (p / 4)));
         *reinterpret_cast<Four<float>*>(y + 4 * h) =
-            *reinterpret_cast<const Four<float>*>(at_b + p * kVectorTile + (n ^ 8 * (p / 4)) + 32 * h);
+            *reinterpret_cast<const Four<float>*>(at_b + p * kVectorTile + (n ^ 16 * (p / 4)) + 32 * h);
       }
 #pragma unroll
       for (int i = 0; i < 8; ++i)

@@ -116,6 +116,17 @@ void copy_loop(const void* const* in, const std::int64_t* step, void* out, std::
   }
 }
 
+// One short line into one whose elements lie apart, as in m[:, j] = x: no plan, no tiles.
+template <class T>
+TS_INLINE bool copy_line(In x, Out y) {
+  const std::int64_t n = y.shape[0], xs = x.strides[0], ys = y.strides[0];
+  if (ys == 1 || n > kLightGrain) return false;
+  const T* const from = x.as<T>();
+  T* const to = y.as<T>();
+  for (std::int64_t i = 0; i < n; ++i) to[i * ys] = from[i * xs];
+  return true;
+}
+
 template <class T>
 void arange_of(const T* start_step, Out y) {
   // In double for float32, so that distant elements do not lose the start.
@@ -135,7 +146,10 @@ void cast(In x, Out y) {
   const bool same_bits = x.dtype == y.dtype || (is_integer(x.dtype) && is_integer(y.dtype) &&
                                                 itemsize(x.dtype) == itemsize(y.dtype));
   if (same_bits)
-    return with_size(x.dtype, [&]<class T>(Type<T>) { map({copy_loop<T>, kLightGrain, false}, y, x); });
+    return with_size(x.dtype, [&]<class T>(Type<T>) {
+      if (y.ndim == 1 && copy_line<T>(x, y)) return;
+      map({copy_loop<T>, kLightGrain, false}, y, x);
+    });
   with_stored(x.dtype, [&]<class From>(Type<From>) {
     with_stored(y.dtype, [&]<class To>(Type<To>) {
       if constexpr (!std::is_same_v<To, From> &&

@@ -301,8 +301,8 @@ bool fill_masked(Array& x, const Key& key, const Operand& value) {
   return true;
 }
 
-// x[index] and x[mask] alone, where the strides of x let its axes join: what the kernels take, put together
-// without the steps above.
+// x[index], x[mask] and x[index, index, ...] of one shape, where the strides of x let its axes join: what the
+// kernels take, put together without the steps above.
 struct Direct {
   Array index;
   int count;                // axes that the index stands for
@@ -319,7 +319,50 @@ struct Direct {
   }
 };
 
+// Several arrays of integers, all of one shape, for the first axes, whose strides are positive.
+std::optional<Direct> direct_many(const Array& x, const Key& key) {
+  static const std::int64_t zeros[kMaxRank] = {};
+  const int count = static_cast<int>(key.arrays.size());
+  if (key.end() - key.begin() != count || count > x.ndim()) return std::nullopt;
+  const Shape& shape = key.arrays[0].shape();
+  std::int64_t step = 0, span = 1;
+  for (int i = 0; i < count; ++i) {
+    const Array& given = key.arrays[i];
+    if (!is_integer(given.dtype()) || given.shape() != shape || given.device() != x.device() ||
+        x.stride(i) <= 0 || x.shape(i) == 0)
+      return std::nullopt;
+    step = std::gcd(step, x.stride(i));
+    span += (x.shape(i) - 1) * x.stride(i);
+  }
+  const auto inner = joined_stride(x, count, x.ndim());
+  if (!inner) return std::nullopt;
+  Array index;
+  for (int i = 0; i < count; ++i) {
+    Array part = checked_positions(key.arrays[i], i, x.shape(i));
+    std::int64_t factor = x.stride(i) / step;
+    if (factor != 1) {
+      Array scaled = empty("getitem", DType::int64, shape);
+      launch<&Kernels::multiply>(
+          part, In{{&factor, shape.data(), zeros, nullptr, shape.rank(), DType::int64}}, scaled);
+      part = std::move(scaled);
+    }
+    if (!index) {
+      index = std::move(part);
+      continue;
+    }
+    Array sum = empty("getitem", DType::int64, shape);
+    launch<&Kernels::add>(index, part, sum);
+    index = std::move(sum);
+  }
+  const std::int64_t N = (span - 1) / step + 1, B = product(x.shape(), count, x.ndim());
+  Direct d{std::move(index), count, {1, N, B}, {0, step, *inner}, 0};
+  if (!d.index.is_contiguous()) d.index = contiguous(d.index);
+  d.size = d.index.size();
+  return d;
+}
+
 std::optional<Direct> direct(const Array& x, const Key& key) {
+  if (key.arrays.size() > 1) return direct_many(x, key);
   if (key.end() - key.begin() != 1) return std::nullopt;
   const Array& given = key.arrays[0];
   const bool mask = is_mask(given);

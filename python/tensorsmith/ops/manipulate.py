@@ -210,7 +210,7 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
 
     x = asarray(x)
     if axis is None:
-        x, axis = core.reshape(x, (-1,)), 0
+        x, axis = x if x.ndim == 1 else core.reshape(x, (-1,)), 0
     axis = _axis("repeat", axis, x.ndim)
     if not isinstance(repeats, int):
         counts = asarray(repeats)
@@ -227,7 +227,8 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
     shape = list(x.shape)
     wide = [*shape[: axis + 1], repeats, *shape[axis + 1 :]]
     shape[axis] *= repeats
-    return core.reshape(core.broadcast_to(core.expand_dims(x, axis + 1), wide), shape)
+    apart = x[(slice(None),) * (axis + 1) + (None,)]
+    return core.reshape(core.broadcast_to(apart, wide), shape)
 
 
 def _repeat_each(x: Any, counts: Any, axis: int) -> Any:

@@ -28,7 +28,7 @@ def _floating(x: Any) -> Any:
 
 
 def _part(x: Any, axis: int, part: slice) -> Any:
-    return core.getitem(x, (slice(None),) * axis + (part,))
+    return x[(slice(None),) * axis + (part,)] if axis else x[part]
 
 
 def _into(y: Any, out: Any) -> Any:

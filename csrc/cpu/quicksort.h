@@ -37,6 +37,13 @@ TS_INLINE unsigned below(Vec<K> v, Vec<K> pivot) {
 }
 
 template <class K>
+TS_INLINE Vec<K> operator^(Vec<K> v, Vec<KeyOf<K>> flip)
+  requires std::is_floating_point_v<K>
+{
+  return typename Vec<K>::Reg(typename Vec<KeyOf<K>>::Reg(v.r) ^ flip.r);
+}
+
+template <class K>
 constexpr K kLast = std::is_floating_point_v<K> ? std::numeric_limits<K>::infinity() : static_cast<K>(~0ull);
 template <class K>
 constexpr std::int64_t kRegisterSort = 16 * Vec<K>::width;  // keys that are sorted in registers
@@ -45,17 +52,18 @@ constexpr std::int64_t kShared = 8192;      // sorts from here on are for all th
 constexpr std::int64_t kLeastShare = 2048;  // in segments of about this length or more
 
 template <int R, class K, class Put>
-TS_INLINE void sort_in_registers(const K* keys, std::int64_t n, const Put& put) {
+TS_INLINE void sort_in_registers(const K* keys, KeyOf<K> flip, std::int64_t n, const Put& put) {
   using V = Vec<K>;
   constexpr std::int64_t W = V::width;
+  const Vec<KeyOf<K>> flips(flip);
   Columns<K, R> c;
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
     const std::int64_t left = n - i * W;
     if (left >= W)
-      c.row[i] = V::load(keys + i * W);
+      c.row[i] = V::load(keys + i * W) ^ flips;
     else if (left > 0)
-      c.row[i] = select(first_lanes<K>(left), V::load_partial(keys + i * W, left), V(kLast<K>));
+      c.row[i] = select(first_lanes<K>(left), V::load_partial(keys + i * W, left) ^ flips, V(kLast<K>));
     else
       c.row[i] = V(kLast<K>);
   }
@@ -64,14 +72,14 @@ TS_INLINE void sort_in_registers(const K* keys, std::int64_t n, const Put& put) 
   for (int i = 0; i < R; ++i)
     if (n > i * W) put(c.row[i], i * W, n - i * W < W ? n - i * W : W);
 }
-// put(register, at, count) takes n <= kRegisterSort keys in order.
+// put(register, at, count) takes n <= kRegisterSort keys, which are keys[i] ^ flip, in order.
 template <class K, class Put>
-TS_OUTLINE void sort_short(const K* keys, std::int64_t n, const Put& put) {
+TS_OUTLINE void sort_short(const K* keys, KeyOf<K> flip, std::int64_t n, const Put& put) {
   constexpr std::int64_t W = Vec<K>::width;
-  if (n > 8 * W) return sort_in_registers<16>(keys, n, put);
-  if (n > 4 * W) return sort_in_registers<8>(keys, n, put);
-  if (n > W) return sort_in_registers<4>(keys, n, put);
-  if (n > 0) return sort_in_registers<1>(keys, n, put);
+  if (n > 8 * W) return sort_in_registers<16>(keys, flip, n, put);
+  if (n > 4 * W) return sort_in_registers<8>(keys, flip, n, put);
+  if (n > W) return sort_in_registers<4>(keys, flip, n, put);
+  if (n > 0) return sort_in_registers<1>(keys, flip, n, put);
 }
 
 template <class K>
@@ -89,10 +97,13 @@ struct Quicksort {
   static constexpr int kDepth = 96;
   const Put& put;
 
-  // Elements below the pivot to the front of keys, the others to the front of twin; how many are below.
+  // Of from[i] ^ flip, the elements below the pivot to the front of keys, the others to the front of twin;
+  // how many are below. `from` may be keys.
   template <bool kEqualToo>
-  TS_INLINE static std::int64_t part(K* keys, K* twin, std::int64_t n, K pivot) {
+  TS_INLINE static std::int64_t part(const K* from, KeyOf<K> flip, K* keys, K* twin, std::int64_t n,
+                                     K pivot) {
     const Vec<K> p(pivot);
+    const Vec<KeyOf<K>> flips(flip);
     std::int64_t low = 0, high = 0, i = 0;
     // Whole registers: what follows the compressed lanes is not yet written, and in keys already read.
     const auto take = [&](Vec<K> v) {
@@ -102,9 +113,9 @@ struct Quicksort {
       compress(v, less ^ ((1u << W) - 1)).store(twin + high);
       low += down, high += W - down;
     };
-    for (; i + W <= n; i += W) take(Vec<K>::load(keys + i));
+    for (; i + W <= n; i += W) take(Vec<K>::load(from + i) ^ flips);
     const unsigned lanes = (1u << (n - i)) - 1;
-    const Vec<K> v = Vec<K>::load_partial(keys + i, n - i);
+    const Vec<K> v = Vec<K>::load_partial(from + i, n - i) ^ flips;
     const unsigned less = below<kEqualToo>(v, p) & lanes, more = ~less & lanes;
     compress(v, less).store_partial(keys + low, __builtin_popcount(less));
     compress(v, more).store_partial(twin + high, __builtin_popcount(more));
@@ -114,11 +125,11 @@ struct Quicksort {
 
   // The median of R medians of W columns or, below, of R registers' worth of elements, evenly spread.
   template <int R>
-  TS_INLINE static K median(const K* keys, std::int64_t n) {
+  TS_INLINE static K median(const K* from, KeyOf<K> flip, std::int64_t n) {
     Columns<K, R> sample;
     const std::int64_t step = (n - W) / (R - 1);
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) sample.row[i] = Vec<K>::load(keys + i * step);
+    for (int i = 0; i < R; ++i) sample.row[i] = Vec<K>::load(from + i * step) ^ Vec<KeyOf<K>>(flip);
     sample.sort_columns();
     Columns<K, 1> medians;
     medians.row[0] = sample.row[R / 2];
@@ -127,11 +138,13 @@ struct Quicksort {
   }
 
   // Two segments in place of a long one, either possibly empty.
-  void split(const Segment<K>& s, Segment<K>* parts) const {
-    const K pivot = s.n > 32 * W ? median<8>(s.keys, s.n) : median<4>(s.keys, s.n);
-    std::int64_t low = part<false>(s.keys, s.twin, s.n, pivot);
+  void split(const Segment<K>& s, Segment<K>* parts) const { split(s.keys, KeyOf<K>(0), s, parts); }
+  // The same, where the elements are from[i] ^ flip.
+  void split(const K* from, KeyOf<K> flip, const Segment<K>& s, Segment<K>* parts) const {
+    const K pivot = s.n > 32 * W ? median<8>(from, flip, s.n) : median<4>(from, flip, s.n);
+    std::int64_t low = part<false>(from, flip, s.keys, s.twin, s.n, pivot);
     if (low == 0) {  // the pivot is the least: all equal to it are done
-      low = part<true>(s.twin, s.keys, s.n, pivot);
+      low = part<true>(s.twin, KeyOf<K>(0), s.twin, s.keys, s.n, pivot);
       for (std::int64_t i = 0; i < low; i += W) put(Vec<K>(pivot), s.at + i, low - i < W ? low - i : W);
       parts[0] = {s.keys, s.twin, 0, s.at, 0};
       parts[1] = {s.keys, s.twin + low, s.n - low, s.at + low, s.depth + 1};
@@ -144,7 +157,8 @@ struct Quicksort {
   void run(const Segment<K>& s) const {
     if (s.n <= kRegisterSort<K>)
       return sort_short(
-          s.keys, s.n, [&](Vec<K> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+          s.keys, KeyOf<K>(0),
+          s.n, [&](Vec<K> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
             put(v, s.at + at, count);
           });
     if (s.depth > kDepth) return run_radix(s);  // pivots that keep failing
@@ -172,26 +186,29 @@ struct Quicksort {
   }
 };
 
-// a[0..n) and b[0..n) are the twins.
+// Sorts from[i] ^ flip, 0 <= i < n; a[0..n) and b[0..n) are the twins, and `from` may be a.
 template <class K, class Put>
-void quicksort(K* a, K* b, std::int64_t n, const Put& put) {
+void quicksort(const K* from, KeyOf<K> flip, K* a, K* b, std::int64_t n, const Put& put) {
+  if (n <= kRegisterSort<K>) return sort_short(from, flip, n, put);
   const Quicksort<K, Put> sort{put};
   constexpr int kSegments = 16;
   Segment<K> list[2][kSegments];
-  list[0][0] = {a, b, n, 0, 0};
-  int count = 1, now = 0;
+  sort.split(from, flip, {a, b, n, 0, 0}, list[0]);
+  int count = 2, now = 0;
   // Level by level until there are enough segments to share; then each to its end.
-  if (n >= kShared)
-    for (; 2 * count <= kSegments && 2 * count * kLeastShare <= n; count *= 2, now ^= 1)
-      parallel_for(count, [&](std::int64_t i) {
-        const Segment<K>& s = list[now][i];
-        Segment<K>* const parts = list[now ^ 1] + 2 * i;
-        if (s.n > kRegisterSort<K>)
-          sort.split(s, parts);
-        else
-          parts[0] = s, parts[1] = {s.keys, s.twin, 0, s.at, 0};
-      });
-  parallel_for(count, [&](std::int64_t i) { sort.run(list[now][i]); });
+  for (; 2 * count <= kSegments && 2 * count * kLeastShare <= n; count *= 2, now ^= 1)
+    parallel_for(count, [&](std::int64_t i) {
+      const Segment<K>& s = list[now][i];
+      Segment<K>* const parts = list[now ^ 1] + 2 * i;
+      if (s.n > kRegisterSort<K>)
+        sort.split(s, parts);
+      else
+        parts[0] = s, parts[1] = {s.keys, s.twin, 0, s.at, 0};
+    });
+  if (n < kShared)
+    for (int i = 0; i < count; ++i) sort.run(list[now][i]);
+  else
+    parallel_for(count, [&](std::int64_t i) { sort.run(list[now][i]); });
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -57,8 +57,33 @@ TS_INLINE void store_some(Vec<K> v, K* y, std::int64_t count) {
     v.store_partial(y, count);
 }
 
-// Floats are sorted as they are: NaN as infinity, put in its place afterwards, as are the zeros, which
-// compare equal. Descending is the order of the negatives.
+// Whether x holds what does not sort as it is: NaN, or a zero that the flip makes -0.
+template <class T>
+bool holds_special(const T* x, std::int64_t n, bool flips) {
+  constexpr int kNan = 0x81, kZero = 0x02, kMinusZero = 0x04;
+  const auto special = [&](Vec<T> v) -> unsigned {
+    if constexpr (sizeof(T) == 4)
+      return flips ? _mm512_fpclass_ps_mask(v.r, kNan | kZero)
+                   : _mm512_fpclass_ps_mask(v.r, kNan | kMinusZero);
+    else
+      return flips ? _mm512_fpclass_pd_mask(v.r, kNan | kZero)
+                   : _mm512_fpclass_pd_mask(v.r, kNan | kMinusZero);
+  };
+  constexpr std::int64_t W = Vec<T>::width;
+  std::int64_t i = 0;
+  unsigned any = 0;
+  for (; i + 4 * W <= n && !any; i += 4 * W)
+    any = special(Vec<T>::load(x + i)) | special(Vec<T>::load(x + i + W)) |
+          special(Vec<T>::load(x + i + 2 * W)) | special(Vec<T>::load(x + i + 3 * W));
+  for (; i < n && !any; i += W) {
+    const std::int64_t left = n - i < W ? n - i : W;
+    any = special(Vec<T>::load_partial(x + i, left)) & ((1u << left) - 1);
+  }
+  return any != 0;
+}
+
+// Floats are sorted as they are. Where that is not their order, NaN is infinity on the way and put in its
+// place afterwards, as are the zeros, which compare equal. Descending is the order of the negatives.
 template <class T>
 void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, T* a, T* b)
   requires std::is_floating_point_v<T>
@@ -66,7 +91,18 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
   using Key = KeyOf<T>;
   constexpr Key kTop = Order<T, false>::kTop;
   const Key sign = order.flip & kTop;
+  const Vec<Key> signs(sign);
+  const auto put = [&](Vec<T> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+    store_some(v ^ signs, y + at, count);
+  };
   const std::int64_t chunk = sort_chunk(n);
+  bool plain[130];
+  parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
+    plain[begin / chunk] = !holds_special(x + begin, end - begin, sign != 0);
+  });
+  bool all = true;
+  for (std::int64_t c = 0; c * chunk < n; ++c) all = all && plain[c];
+  if (all) return quicksort(x, sign, a, b, n, put);
   IntOf<T> nans[130], zeros[130];
   parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
     IntOf<T> unordered = 0, negative = 0;
@@ -82,14 +118,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
     }
     nans[begin / chunk] = unordered, zeros[begin / chunk] = negative;
   });
-  const Vec<Key> signs(sign);
-  const auto put = [&](Vec<T> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
-    store_some(Vec<T>(typename Vec<T>::Reg(typename Vec<Key>::Reg(v.r) ^ signs.r)), y + at, count);
-  };
-  if (n <= kRegisterSort<T>)
-    sort_short(a, n, put);
-  else
-    quicksort(a, b, n, put);
+  quicksort(a, Key(0), a, b, n, put);
   std::int64_t last = n, negative = 0;
   for (std::int64_t c = 0; c * chunk < n; ++c) last -= nans[c], negative += zeros[c];
   for (std::int64_t i = last; i < n; ++i) y[i] = order.value(static_cast<Key>(~Key(0)));
@@ -112,24 +141,23 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
 template <class T>
 void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, KeyOf<T>* a, KeyOf<T>* b) {
   using Key = KeyOf<T>;
-  const std::int64_t chunk = sort_chunk(n);
-  Key least[130], most[130];
-  parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
-    Key low = static_cast<Key>(~Key(0)), high = 0;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Key key = order.key(x[i]);
-      a[i] = key;
-      low = key < low ? key : low, high = key > high ? key : high;
-    }
-    least[begin / chunk] = low, most[begin / chunk] = high;
-  });
-  const Vec<Key> flips(
-      static_cast<Key>(order.key(T(0)) ^ Key(0)));  // a key is the value's bits, some flipped
+  const Key* const from = reinterpret_cast<const Key*>(x);
+  const Key flip = order.key(T(0));  // a key is the value's bits, some flipped
+  const Vec<Key> flips(flip);
   const auto put = [&](Vec<Key> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
     store_some(v ^ flips, reinterpret_cast<Key*>(y) + at, count);
   };
-  if (n <= kRegisterSort<Key>) return sort_short(a, n, put);
   if constexpr (sizeof(Key) == 8) {
+    const std::int64_t chunk = sort_chunk(n);
+    Key least[130], most[130];
+    parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
+      Key low = static_cast<Key>(~Key(0)), high = 0;
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Key key = order.key(x[i]);
+        low = key < low ? key : low, high = key > high ? key : high;
+      }
+      least[begin / chunk] = low, most[begin / chunk] = high;
+    });
     Key low = least[0], high = most[0];
     for (std::int64_t c = 1; c * chunk < n; ++c)
       low = least[c] < low ? least[c] : low, high = most[c] > high ? most[c] : high;
@@ -137,7 +165,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
       using Half = std::uint32_t;
       Half* const half = reinterpret_cast<Half*>(b);
       parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) half[i] = static_cast<Half>(a[i] - low);
+        for (std::int64_t i = begin; i < end; ++i) half[i] = static_cast<Half>(order.key(x[i]) - low);
       });
       const Vec<Key> lows(low);
       const auto widen = [&](Vec<Half> v, std::int64_t at, std::int64_t count)
@@ -150,10 +178,10 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
         put(first + lows, at, count < W ? count : W);
         if (count > W) put(second + lows, at + W, count - W);
       };
-      return quicksort(half, half + n, n, widen);
+      return quicksort(half, Half(0), half, half + n, n, widen);
     }
   }
-  quicksort(a, b, n, put);
+  quicksort(from, flip, a, b, n, put);
 }
 
 #endif

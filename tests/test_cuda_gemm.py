@@ -14,7 +14,8 @@ TYPES = ["bfloat16", "float16", "split", "tf32"]
 
 
 @pytest.fixture(autouse=True)
-def on_the_gpu() -> Any:
+def on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TENSORSMITH_CUDA_WGMMA", "0")  # tests/test_cuda_wgmma.py has that one
     ts.set_default_device("cuda")
     yield
     ts.cuda.set_matmul_precision("ieee")

@@ -181,7 +181,7 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
                 MatmulPrecision precision);
 
 // The same with wgmma, on compute capability 9.0; false where that is not to be had. What the environment's
-// TENSORSMITH_CUDA_WGMMA says about it: 0 (and nothing), 1, or for tests `only`.
+// TENSORSMITH_CUDA_WGMMA says about it: 1 (and nothing), 0, or for tests `only`.
 enum class Wgmma { never, where_possible, only };
 Wgmma wgmma_wanted();
 bool gemm_wgmma(DType number, bool split, const MmaOperand& a, const MmaOperand& b, bool a_along_k,

@@ -78,9 +78,9 @@ bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_
 
 Wgmma wgmma_wanted() {
   const char* text = std::getenv("TENSORSMITH_CUDA_WGMMA");
-  if (!text || !*text || std::strcmp(text, "0") == 0) return Wgmma::never;
+  if (!text || !*text || std::strcmp(text, "1") == 0) return Wgmma::where_possible;
+  if (std::strcmp(text, "0") == 0) return Wgmma::never;
   if (std::strcmp(text, "only") == 0) return Wgmma::only;
-  if (std::strcmp(text, "1") == 0) return Wgmma::where_possible;
   runtime_error("TENSORSMITH_CUDA_WGMMA is '%s'; 0, 1 and only are known", text);
 }
 

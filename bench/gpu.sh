@@ -65,6 +65,7 @@ for part in $parts; do
         tail -1 "$out/test_$name.txt" | tee -a "$log"
       done <<- 'END'
 		forward 90 tests/test_cuda.py -k test_forward
+		attention 40 tests/test_attention.py -k low_precision
 		gemm 60 tests/test_cuda_gemm.py
 		wgmma 60 tests/test_cuda_wgmma.py
 		runtime 40 tests/test_cuda_runtime.py

@@ -229,13 +229,17 @@ __global__ void __launch_bounds__(kColumns* kDeep)
   if (db) db[at] = sums[1][0][column];
 }
 
-// The blocks' sums of a column: 32 columns a block, pieces dealt to 32 threads, folded by halves.
+// The blocks' sums of a column, of dw (blockIdx.y = 0) or db: 32 columns a block, pieces dealt to 32 threads,
+// folded by halves.
 template <class T>
 __global__ void __launch_bounds__(1024)
-    add_pieces(const T* from, T* to, std::int64_t pieces, std::int64_t C) {
+    add_pieces(const T* dw_pieces, const T* db_pieces, T* dw, T* db, std::int64_t pieces, std::int64_t C) {
   __shared__ T sums[32][33];
   const int column = static_cast<int>(threadIdx.x), deep = static_cast<int>(threadIdx.y);
   const std::int64_t c = std::int64_t{blockIdx.x} * 32 + column;
+  const T* const from = blockIdx.y == 0 ? dw_pieces : db_pieces;
+  T* const to = blockIdx.y == 0 ? dw : db;
+  if (!from) return;
   T sum = 0;
   if (c < C)
 #pragma unroll 8
@@ -287,10 +291,9 @@ void backward(const View& dy, const View& x, const T* weight, const LineView<con
            dim3(kColumns, kDeep), 0, dys, xs, means, rstds, w_sums, b_sums, R, C);
   }
   if (pieces == 1) return;
-  const dim3 grid(blocks_of(ceil_div(C, 32)));
-  if (w_sums)
-    launch(&add_pieces<T>, grid, dim3(32, 32), 0, static_cast<const T*>(w_sums), dweight, pieces, C);
-  if (b_sums) launch(&add_pieces<T>, grid, dim3(32, 32), 0, static_cast<const T*>(b_sums), dbias, pieces, C);
+  if (!w_sums && !b_sums) return;
+  launch(&add_pieces<T>, dim3(blocks_of(ceil_div(C, 32)), 2), dim3(32, 32), 0, static_cast<const T*>(w_sums),
+         static_cast<const T*>(b_sums), dweight, dbias, pieces, C);
 }
 
 }  // namespace

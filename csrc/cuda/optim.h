@@ -2,7 +2,7 @@
 //
 // A launch takes up to 48 parameters (their addresses are its arguments); a block 4096 elements of one of
 // them. A gradient may be row-sparse: rows r[0] < r[1] < ... of the parameter, and the values of these rows
-// alone. The scalars of a step are computed in float64 by each block and rounded once.
+// alone. The scalars of a step are computed in float64, once a parameter, and rounded once.
 #pragma once
 
 #include <cmath>
@@ -56,13 +56,17 @@ struct Batch {
   }
 };
 
-// Once a parameter: rule.begin(hyper, t, number) before a step, rule.end after it.
+// Once a parameter: rule.begin(hyper, t, number) before a step, and the step's numbers where they are wanted;
+// rule.end after it.
 template <class Rule>
-__global__ void begin_step_kernel(const Batch batch, const double* hyper, double* step, const Rule rule) {
+__global__ void begin_step_kernel(const Batch batch, const double* hyper, double* step, const Rule rule,
+                                  typename Rule::Numbers* numbers) {
   const int k = static_cast<int>(threadIdx.x);
   if (k >= batch.count) return;
   if (step) step[batch.number[k]] += 1;
-  rule.begin(hyper, step ? step[batch.number[k]] : 0, batch.number[k]);
+  const double t = step ? step[batch.number[k]] : 0;
+  rule.begin(hyper, t, batch.number[k]);
+  if (numbers) numbers[k] = rule.prepare(hyper, t, batch.number[k]);
 }
 template <class Rule>
 __global__ void end_step_kernel(const Batch batch, const double* hyper, const double* step, const Rule rule) {
@@ -91,22 +95,23 @@ struct Rule {
   TS_INLINE void begin(const double*, double, int) const {}
 };
 
-template <class T, class Rule>
+// kDense: no gradient of the batch is row-sparse.
+template <class T, class Rule, bool kDense>
 __global__ void __launch_bounds__(kStepThreads)
-    step_kernel(const Batch batch, const double* hyper, const double* step, const Rule rule, bool maximize) {
-  __shared__ typename Rule::Numbers shared;
+    step_kernel(const Batch batch, const double* hyper, const typename Rule::Numbers* all, const Rule rule,
+                bool maximize) {
   const int k = batch.parameter();
-  if (threadIdx.x == 0) shared = rule.prepare(hyper, step ? step[batch.number[k]] : 0, batch.number[k]);
-  __syncthreads();
-  const typename Rule::Numbers numbers = shared;
+  const typename Rule::Numbers numbers = all[k];
   const Gradient<T> gradient(hyper, rule.coupled(), maximize);
-  T* const p = static_cast<T*>(batch.param[k]);
-  const T* const g = static_cast<const T*>(batch.grad[k]);
-  T* const zeroed = static_cast<T*>(batch.zeroed[k]);
-  for (std::int64_t i = batch.begin(k) + threadIdx.x; i < batch.end(k); i += kStepThreads) {
-    const std::int64_t at = batch.place(k, i);
+  const std::int64_t begin = batch.begin(k), offset = batch.offset[k] + (kDense ? begin : 0);
+  const int n = static_cast<int>(batch.end(k) - begin);
+  T* const p = static_cast<T*>(batch.param[k]) + (kDense ? begin : 0);
+  const T* const g = static_cast<const T*>(batch.grad[k]) + begin;
+  T* const zeroed = batch.zeroed[k] ? static_cast<T*>(batch.zeroed[k]) + begin : nullptr;
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += kStepThreads) {
+    const std::int64_t at = kDense ? i : batch.place(k, begin + i);
     const Vec<T> x(p[at]);
-    p[at] = rule.apply(numbers, batch.offset[k] + at, x, gradient(Vec<T>(g[i]), x)).r;
+    p[at] = rule.apply(numbers, offset + at, x, gradient(Vec<T>(g[i]), x)).r;
     if (zeroed) zeroed[i] = T(0);
   }
 }
@@ -147,10 +152,15 @@ void run(const Outs& params, const Ins& grads, const Ins& rows, const Outs& zero
   const double* const h = static_cast<const double*>(hyper.data);
   double* const steps = static_cast<double*>(step.data);
   for_each_batch(params, grads, rows, zeroed, [&](const Batch& batch) {
-    launch(&begin_step_kernel<Rule>, dim3(1), dim3(kParameters), 0, batch, h, steps, rule);
+    const Workspace room(kParameters * static_cast<std::int64_t>(sizeof(typename Rule::Numbers)));
+    auto* const numbers = room.as<typename Rule::Numbers>();
+    launch(&begin_step_kernel<Rule>, dim3(1), dim3(kParameters), 0, batch, h, steps, rule, numbers);
+    bool dense = true;
+    for (int k = 0; k < batch.count; ++k) dense &= !batch.rows[k];
     if (const auto blocks = static_cast<unsigned>(batch.first_block[batch.count]); blocks > 0)
-      launch(&step_kernel<T, Rule>, dim3(blocks), dim3(kStepThreads), 0, batch, h,
-             static_cast<const double*>(steps), rule, maximize);
+      launch(dense ? &step_kernel<T, Rule, true> : &step_kernel<T, Rule, false>, dim3(blocks),
+             dim3(kStepThreads), 0, batch, h, static_cast<const typename Rule::Numbers*>(numbers), rule,
+             maximize);
     if constexpr (Rule::kEnds)
       launch(&end_step_kernel<Rule>, dim3(1), dim3(kParameters), 0, batch, h,
              static_cast<const double*>(steps), rule);

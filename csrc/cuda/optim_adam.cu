@@ -261,7 +261,8 @@ void lamb(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper,
       const LambRule<T> rule{{}, m.as<T>(), v.as<T>(), room.as<double>(), room.as<double>() + 2 * blocks};
       const dim3 grid(blocks_of(blocks)), threads(kStepThreads);
       double* const steps = step.as<double>();
-      launch(&begin_step_kernel<LambRule<T>>, dim3(1), dim3(kParameters), 0, batch, h, steps, rule);
+      launch(&begin_step_kernel<LambRule<T>>, dim3(1), dim3(kParameters), 0, batch, h, steps, rule,
+             static_cast<typename LambRule<T>::Numbers*>(nullptr));
       if (blocks == 0) return;
       launch(&lamb_moments_kernel<T>, grid, threads, 0, batch, h, steps, rule, options.maximize);
       launch(&lamb_rates_kernel<T>, dim3(static_cast<unsigned>(batch.count)), threads, 0, batch, h, rule);

@@ -291,6 +291,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not ts.cuda.is_a
         ((1, 2, 1, 70, 90, 16, 16), {"mask": "float"}),
         ((2, 2, 1, 70, 90, 16, 24), {"mask": "bool", "keys": True}),
         ((1, 1, 1, 5, 6, 130, 10), {}),  # more features than tiles have
+        ((1, 2, 1, 66, 130, 24, 24), {"scale": -0.3}),
     ],
 )
 def test_low_precision(sizes: tuple[int, ...], options: dict[str, Any], dtype: str, device: str) -> None:

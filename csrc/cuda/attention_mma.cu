@@ -43,6 +43,7 @@ __global__ void __launch_bounds__(kMmaThreads)
   };
   Tile::template start<kForwardQueries>(queries, a.q, a.q.at(b, h, t0), a.T_ - t0);
   begin < end ? fetch(begin, 0) : commit_copies();
+  const float unit = a.unit<kMasked>();
   float out[2][kD / 8][4] = {}, high[2][2], total[2][2];
 #pragma unroll
   for (int i = 0; i < 4; ++i) high[i / 2][i % 2] = -kInfinity, total[i / 2][i % 2] = 0;
@@ -74,30 +75,39 @@ __global__ void __launch_bounds__(kMmaThreads)
       a.scores<Number, kMasked>(
           s[i], plain, b, h, [&](int, int e) { return own + 16 * i + 8 * (e / 2) + lane / 4; },
           [&](int j, int e) { return j0 + 8 * j + lane % 4 * 2 + e % 2; });
+    float factor[2][2];
+    bool same = true;
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        float most = high[i][r];
+        float most = s[i][0][2 * r];
 #pragma unroll
         for (int j = 0; j < kKeys / 8; ++j) most = ::fmaxf(most, ::fmaxf(s[i][j][2 * r], s[i][j][2 * r + 1]));
         most = ::fmaxf(most, __shfl_xor_sync(kAllLanes, most, 1));
-        most = ::fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
-        const float shift = most > -kInfinity ? most : 0.0f, factor = exp2_near(high[i][r] - shift);
+        most = ::fmaxf(high[i][r], ::fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2)) * unit);
+        const float shift = most > -kInfinity ? most : 0.0f;
+        factor[i][r] = exp2_near(high[i][r] - shift);
+        same &= factor[i][r] == 1.0f;
         high[i][r] = most;
         float sum = 0;
 #pragma unroll
         for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            const float p = exp2_near(s[i][j][2 * r + e] - shift);
+            const float p = exp2_near(::fmaf(s[i][j][2 * r + e], unit, -shift));
             s[i][j][2 * r + e] = p;
             sum += p;
           }
-        total[i][r] = ::fmaf(total[i][r], factor, sum);
-#pragma unroll
-        for (int j = 0; j < kD / 8; ++j) out[i][j][2 * r] *= factor, out[i][j][2 * r + 1] *= factor;
+        total[i][r] = ::fmaf(total[i][r], factor[i][r], sum);
       }
+    if (__any_sync(kAllLanes, !same))  // late tiles seldom raise a maximum
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int j = 0; j < kD / 8; ++j)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) out[i][j][e] *= factor[i][e / 2];
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step) {
       std::uint32_t fa[2][4];
@@ -183,6 +193,7 @@ __global__ void __launch_bounds__(kMmaThreads)
     stats[thread] = fetch(0, 0);
   else
     commit_copies();
+  const float unit = a.unit<kMasked>();
   float to_k[kD / 8][4] = {}, to_v[kD / 8][4] = {};
   for (int n = 0, stage = 0; n < count; ++n, stage ^= 1) {
     wait_copies<0>();
@@ -201,7 +212,8 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
     for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) p[j][e] = exp2_near(p[j][e] - lse[8 * j + lane % 4 * 2 + e % 2]);
+      for (int e = 0; e < 4; ++e)
+        p[j][e] = exp2_near(::fmaf(p[j][e], unit, -lse[8 * j + lane % 4 * 2 + e % 2]));
     Tile::template accumulate<Number, kTile>(to_v, p, d, lane);
     Tile::template products<Number, kTile>(ds, values, 16 * warp, d, lane);
 #pragma unroll
@@ -250,6 +262,7 @@ __global__ void __launch_bounds__(kMmaThreads)
     const std::int64_t at = (std::int64_t{b} * a.H + h) * a.T_ + t;
     lse[r] = t < a.T_ ? logsumexp[at] : kInfinity, del[r] = t < a.T_ ? delta[at] : 0.0f;
   }
+  const float unit = a.unit<kMasked>();
   float to_q[kD / 8][4] = {};
   for (int j0 = begin, stage = 0; j0 < end; j0 += kTile, stage ^= 1) {
     wait_copies<0>();
@@ -266,7 +279,8 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
     for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) ds[j][e] = exp2_near(p[j][e] - lse[e / 2]) * (ds[j][e] - del[e / 2]);
+      for (int e = 0; e < 4; ++e)
+        ds[j][e] = exp2_near(::fmaf(p[j][e], unit, -lse[e / 2])) * (ds[j][e] - del[e / 2]);
     Tile::template accumulate<Number, kTile>(to_q, ds, k, lane);
   }
   wait_copies<0>();
@@ -341,7 +355,8 @@ LowAttending attending(const In& q, const In& k, const View& mask, const View& k
   return a;
 }
 
-// f<Number, kD, kMasked>() for the widest head; with masks, which take registers, kD is 128.
+// f<Number, kD, kMasked>() for the widest head; with masks (or a scale that is not positive, so that the
+// largest product is not the largest score), which take registers, kD is 128.
 template <class F>
 void with_head(DType dtype, std::int64_t features, bool masked, F&& f) {
   const auto go = [&]<class Number>() {
@@ -393,7 +408,7 @@ void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out log
   const LowOperand qs(q), ks(k), vs(v);
   const LowAttending a = attending(q, k, mask, keys, qs.heads, ks.heads, vs.heads, options);
   const std::int64_t features = q.shape[3] > v.shape[3] ? q.shape[3] : v.shape[3];
-  with_head(q.dtype, features, mask || keys, [&]<class Number, int kD, bool kMasked>() {
+  with_head(q.dtype, features, mask || keys || !(a.scale > 0), [&]<class Number, int kD, bool kMasked>() {
     launch(&forward_kernel<Number, kD, kMasked>,
            dim3(blocks_of(ceil_div(a.T_, kForwardQueries)), static_cast<unsigned>(a.H),
                 static_cast<unsigned>(a.B)),
@@ -422,7 +437,7 @@ void low_attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In 
   const unsigned H = static_cast<unsigned>(a.H), G = static_cast<unsigned>(a.G),
                  B = static_cast<unsigned>(a.B);
   const float *const lse = logsumexp.as<float>(), *const deltas = delta.as<float>();
-  with_head(q.dtype, features, mask || keys, [&]<class Number, int kD, bool kMasked>() {
+  with_head(q.dtype, features, mask || keys || !(a.scale > 0), [&]<class Number, int kD, bool kMasked>() {
     constexpr std::size_t kShared = HeadTile<kD>::bytes(6 * kTile);
     launch(&low_delta_kernel<Number>, dim3(blocks_of(ceil_div(rows, 8))), dim3(256), 0, dys.heads, ys.heads,
            delta.as<float>(), a.H, a.T_, rows);

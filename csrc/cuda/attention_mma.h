@@ -98,25 +98,27 @@ struct LowAttending {
     if (mask_is_bool) return static_cast<const bool*>(mask)[at] ? s : hidden;
     return ::fmaf(to_float(static_cast<const Number*>(mask)[at]), 1.4426950408889634f, s);
   }
-  // Scores of a tile's products in place; query(j, e) and key(j, e) of s[j][e].
+  // What products are in units of scores: with masks scores() has scaled them.
+  template <bool kMasked>
+  TS_INLINE float unit() const {
+    return kMasked ? 1.0f : scale;
+  }
+  // Hides a tile's products, in place, from the queries that must not see them; with masks they become
+  // scores. query(j, e) and key(j, e) of s[j][e].
   template <class Number, bool kMasked, int kColumns, class Query, class Key>
   TS_INLINE void scores(float (&s)[kColumns][4], bool plain, int b, int h, Query query, Key key) const {
     constexpr float infinity = std::numeric_limits<float>::infinity();
+    if constexpr (kMasked)
 #pragma unroll
-    for (int j = 0; j < kColumns; ++j)
+      for (int j = 0; j < kColumns; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) s[j][e] *= scale;
+        for (int e = 0; e < 4; ++e) s[j][e] = masked<Number>(s[j][e] * scale, b, h, query(j, e), key(j, e));
     if (plain) return;
 #pragma unroll
     for (int j = 0; j < kColumns; ++j)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
         if (hidden(query(j, e), key(j, e))) s[j][e] = -infinity;
-    if constexpr (!kMasked) return;
-#pragma unroll
-    for (int j = 0; j < kColumns; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[j][e] = masked<Number>(s[j][e], b, h, query(j, e), key(j, e));
   }
   TS_INLINE int first_key(int t0) const { return t0 - left > 0 ? t0 - left : 0; }
   TS_INLINE int end_key(int t1) const { return t1 + right < S ? t1 + right : S; }

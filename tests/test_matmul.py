@@ -233,3 +233,12 @@ def test_special_values_stay_in_their_row() -> None:
     others = [i for i in range(20) if i not in (7, 13)]
     assert np.isnan(c[7]).all() and np.isinf(c[13]).all()
     assert c[others].tobytes() == clean[others].tobytes()
+
+
+def test_a_vector_of_one_element_of_another() -> None:
+    """A view of one element is contiguous whatever its stride: its offset counts."""
+    x = ts.asarray(np.arange(10.0))
+    m = ts.asarray(np.arange(4.0)[:, None])
+    for v in (x[7:8], x[7::5], x[7:2:-9]):
+        assert (m @ v).numpy().tolist() == [0, 7, 14, 21] and (v @ m.T).numpy().tolist() == [0, 7, 14, 21]
+        assert (v @ x[3:4]).item() == 21

@@ -120,14 +120,32 @@ TS_INLINE T extreme_of(const T* p, std::int64_t n) {
       Plain<Op>::apply(Plain<Op>::apply(best[0], best[1]), Plain<Op>::apply(best[2], best[3])));
 }
 
-constexpr std::int64_t kFew = 256;
+// Rows of up to kFew elements, several at a time: the places are looked for when the extremes have long been
+// known.
+constexpr std::int64_t kFew = 256, kRowsOnce = 8;
 template <class Op, class T>
-TS_INLINE std::int64_t first_extreme_of_few(const T* p, std::int64_t n) {
-  const T best = extreme_of<Op>(p, n);
-  if constexpr (std::is_floating_point_v<T>)
-    if (best != best) return first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
-  const Vec<T> wanted{Lane<T>(best)};
-  return first_place_of_few(p, n, [&](Vec<T> v) { return equal_bits(v, wanted); });
+TS_INLINE void first_extremes_of_few(const Axes& a, const T* x, std::int64_t begin, std::int64_t end,
+                                     std::int64_t* index) {
+  const std::int64_t n = a.length;
+  for (std::int64_t i = begin; i < end; i += kRowsOnce) {
+    const std::int64_t rows = end - i < kRowsOnce ? end - i : kRowsOnce;
+    Offsets at[kRowsOnce];
+    T best[kRowsOnce];
+    for (std::int64_t r = 0; r < rows; ++r) {
+      at[r] = output_offsets(a, i + r, a.kept);
+      best[r] = extreme_of<Op>(x + at[r].x, n);
+    }
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const T* const p = x + at[r].x;
+      if constexpr (std::is_floating_point_v<T>)
+        if (best[r] != best[r]) {
+          index[at[r].y] = first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
+          continue;
+        }
+      const Vec<T> wanted{Lane<T>(best[r])};
+      index[at[r].y] = first_place_of_few(p, n, [&](Vec<T> v) { return equal_bits(v, wanted); });
+    }
+  }
 }
 
 // The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
@@ -233,14 +251,13 @@ void argextreme(const View& x, const View& y, int reduced) {
   if (a.kept > 0 && a.kept_x[a.kept - 1] == 1 && a.inner_x() != 1) return extreme_columns<Op>(a, data, index);
   if (a.length < 2 * kChunk<T>) {
     const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
-    const bool few = a.length <= kFew && a.reduced == 1 && a.x[0] == 1;
+    if (a.length <= kFew && a.reduced == 1 && a.x[0] == 1)
+      return parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
+        first_extremes_of_few<Op>(a, data, begin, end, index);
+      });
     parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const Offsets at = output_offsets(a, i, a.kept);
-        if (few) {
-          index[at.y] = first_extreme_of_few<Op>(data + at.x, a.length);
-          continue;
-        }
         T value;
         index[at.y] = first_extreme<Op, T>(a, data + at.x, 0, a.length, &value);
       }

@@ -107,6 +107,17 @@ Array sum_of_products(const char* operation, const Array& a, const Array& b, int
   return y;
 }
 
+// A product with a 1-D operand, both of one such dtype.
+Array vector_product(const char* operation, const Array& a, const Array& b) {
+  if (a.ndim() == 1 && b.ndim() == 1) return sum_of_products(operation, a, b, 1);
+  const Array matrix = b.ndim() == 1 ? a : b.transpose(b.ndim() - 2, b.ndim() - 1);  // (..., rows, K)
+  const Array vector = contiguous(b.ndim() == 1 ? b : a);
+  Shape strides(matrix.ndim());
+  strides[matrix.ndim() - 1] = 1;
+  const Array wide = vector.as_strided(matrix.shape(), std::move(strides), vector.offset());
+  return sum_of_products(operation, matrix, wide, 1);
+}
+
 bool takes_bf16(const Array& x) { return x.dtype() == DType::bfloat16 || x.dtype() == DType::float32; }
 
 void check_takes_bf16(const char* operation, const char* argument, const Array& x) {
@@ -185,6 +196,10 @@ Array affine(const char* operation, const Array& x, const Array& weight, const A
 // matmul for one dtype; `result` other than that only for products of bfloat16, whose operands may be
 // float32.
 Array product(const char* operation, const Array& a, const Array& b, DType result, bool bf16) {
+  const int vectors = (a.ndim() == 1) + (b.ndim() == 1);
+  if (vectors > 0 && a.ndim() > 0 && b.ndim() > 0 && !bf16 && sums_by_tree(result, a.device()) &&
+      a.shape(a.ndim() - 1) == b.shape(b.ndim() > 1 ? b.ndim() - 2 : 0))
+    return vector_product(operation, a, b);
   for (const Array* x : {&a, &b})
     if (x->ndim() == 0)
       value_error(operation, ": ", x == &a ? "a" : "b",
@@ -196,12 +211,6 @@ Array product(const char* operation, const Array& a, const Array& b, DType resul
     value_error(operation, ": a of shape ", a.shape(), " has ", k, " columns, but b of shape ", b.shape(),
                 " has ", right.shape(right.ndim() - 2), " rows");
   const std::int64_t m = left.shape(left.ndim() - 2), n = right.shape(right.ndim() - 1);
-  if ((row || column) && !bf16 && sums_by_tree(result, a.device())) {
-    const Array matrix = column ? a : b.transpose(b.ndim() - 2, b.ndim() - 1);  // (..., rows, K), or a vector
-    const Array& vector = column ? b : a;
-    if (matrix.ndim() == 1) return sum_of_products(operation, matrix, vector, 1);
-    return sum_of_products(operation, matrix, contiguous(vector).broadcast_to(operation, matrix.shape()), 1);
-  }
   if (left.ndim() > 2 || right.ndim() > 2) {
     Shape leading = broadcast_shapes(operation, Shape(left.shape().data(), left.ndim() - 2),
                                      Shape(right.shape().data(), right.ndim() - 2));
@@ -254,6 +263,8 @@ void check_weight_gradient(const char* operation, const Array& gradient, const A
 Array matmul(const Array& a, const Array& b) {
   const char* operation = "matmul";
   const DType dtype = a.dtype() == b.dtype() ? a.dtype() : promote(a.dtype(), b.dtype());
+  if (a.dtype() == b.dtype() && (dtype == DType::float32 || dtype == DType::float64))
+    return product(operation, a, b, dtype, false);
   if (dtype == DType::boolean) return astype(matmul(astype(a, DType::int32, false), b), dtype, false);
   if (is_complex(dtype)) return complex_matmul(astype(a, dtype, false), astype(b, dtype, false));
   const bool bf16 = dtype == DType::bfloat16;

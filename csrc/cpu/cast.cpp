@@ -123,6 +123,7 @@ TS_INLINE bool copy_line(In x, Out y) {
   if (ys == 1 || n > kLightGrain) return false;
   const T* const from = x.as<T>();
   T* const to = y.as<T>();
+#pragma GCC unroll 4
   for (std::int64_t i = 0; i < n; ++i) to[i * ys] = from[i * xs];
   return true;
 }

@@ -5,24 +5,29 @@
 
 namespace ts::cpu::TS_ISA {
 
-template <class F>
-constexpr std::int64_t kGrain = F::heavy ? kHeavyGrain : kLightGrain;
+// What keeps the divider busy, two cycles or more for every double, is as slow as a polynomial.
+template <class F, class T>
+constexpr bool kDivides =
+    std::is_same_v<T, double> && (std::is_same_v<F, formula::divide> || std::is_same_v<F, formula::sqrt>);
+template <class F, class T>
+constexpr std::int64_t kGrain = F::heavy || kDivides<F, T> ? kHeavyGrain : kLightGrain;
 
 #define KERNEL(...)
-#define UNARY(name, domain)                                                                         \
-  void name(In x, Out y) {                                                                          \
-    using F = formula::name;                                                                        \
-    with_##domain(x.dtype, [&]<class T>(Type<T>) { map({unary_loop<F, T, T>, kGrain<F>}, y, x); }); \
+#define UNARY(name, domain)                                                                            \
+  void name(In x, Out y) {                                                                             \
+    using F = formula::name;                                                                           \
+    with_##domain(x.dtype, [&]<class T>(Type<T>) { map({unary_loop<F, T, T>, kGrain<F, T>}, y, x); }); \
   }
-#define BINARY(name, domain)                                                                            \
-  void name(In a, In b, Out y) {                                                                        \
-    using F = formula::name;                                                                            \
-    with_##domain(a.dtype, [&]<class T>(Type<T>) { map({binary_loop<F, T, T>, kGrain<F>}, y, a, b); }); \
+#define BINARY(name, domain)                                                                               \
+  void name(In a, In b, Out y) {                                                                           \
+    using F = formula::name;                                                                               \
+    with_##domain(a.dtype, [&]<class T>(Type<T>) { map({binary_loop<F, T, T>, kGrain<F, T>}, y, a, b); }); \
   }
-#define TERNARY(name, domain)                                                                               \
-  void name(In a, In b, In c, Out y) {                                                                      \
-    using F = formula::name;                                                                                \
-    with_##domain(a.dtype, [&]<class T>(Type<T>) { map({ternary_loop<F, T, T>, kGrain<F>}, y, a, b, c); }); \
+#define TERNARY(name, domain)                                                                         \
+  void name(In a, In b, In c, Out y) {                                                                \
+    using F = formula::name;                                                                          \
+    with_##domain(a.dtype,                                                                            \
+                  [&]<class T>(Type<T>) { map({ternary_loop<F, T, T>, kGrain<F, T>}, y, a, b, c); }); \
   }
 #define PREDICATE(name, domain)
 #define COMPARE(name, domain)

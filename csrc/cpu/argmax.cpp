@@ -120,32 +120,43 @@ TS_INLINE T extreme_of(const T* p, std::int64_t n) {
       Plain<Op>::apply(Plain<Op>::apply(best[0], best[1]), Plain<Op>::apply(best[2], best[3])));
 }
 
-// Rows of up to kFew elements, several at a time: the places are looked for when the extremes have long been
-// known.
-constexpr std::int64_t kFew = 256, kRowsOnce = 8;
+// Rows of up to kFew elements: the extremes of groups of four registers are kept, so that the place is looked
+// for among these and then in one group, without a branch on where it is.
+constexpr std::int64_t kFew = 256;
 template <class Op, class T>
-TS_INLINE void first_extremes_of_few(const Axes& a, const T* x, std::int64_t begin, std::int64_t end,
-                                     std::int64_t* index) {
-  const std::int64_t n = a.length;
-  for (std::int64_t i = begin; i < end; i += kRowsOnce) {
-    const std::int64_t rows = end - i < kRowsOnce ? end - i : kRowsOnce;
-    Offsets at[kRowsOnce];
-    T best[kRowsOnce];
-    for (std::int64_t r = 0; r < rows; ++r) {
-      at[r] = output_offsets(a, i + r, a.kept);
-      best[r] = extreme_of<Op>(x + at[r].x, n);
-    }
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const T* const p = x + at[r].x;
-      if constexpr (std::is_floating_point_v<T>)
-        if (best[r] != best[r]) {
-          index[at[r].y] = first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
-          continue;
-        }
-      const Vec<T> wanted{Lane<T>(best[r])};
-      index[at[r].y] = first_place_of_few(p, n, [&](Vec<T> v) { return equal_bits(v, wanted); });
-    }
+TS_INLINE std::int64_t first_extreme_of_few(const T* p, std::int64_t n) {
+  constexpr std::int64_t W = Vec<T>::width, kGroup = 4 * W;
+  if (kGroup > 64 || n < kGroup) {
+    const T best = extreme_of<Op>(p, n);
+    if constexpr (std::is_floating_point_v<T>)
+      if (best != best) return first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
+    const Vec<T> wanted{Lane<T>(best)};
+    return first_place_of_few(p, n, [&](Vec<T> v) { return equal_bits(v, wanted); });
   }
+  Vec<T> group[kFew / kGroup + 1];
+  const std::int64_t groups = (n + kGroup - 1) / kGroup;
+  const auto begin_of = [&](std::int64_t g) { return g * kGroup + kGroup <= n ? g * kGroup : n - kGroup; };
+  std::uint64_t nans = 0;
+  Vec<T> best{Lane<T>(Op::template identity<T>)};
+  for (std::int64_t g = 0; g < groups;
+       ++g) {  // the last one ends with the row and may overlap the one before it
+    Vec<T> x[4];
+    const T* const q = p + begin_of(g);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) x[k] = Vec<T>::load(q + k * W);
+    if constexpr (std::is_floating_point_v<T>) nans |= nan_bits(x[0], x[1]) | nan_bits(x[2], x[3]);
+    group[g] = Plain<Op>::apply(Plain<Op>::apply(x[0], x[1]), Plain<Op>::apply(x[2], x[3]));
+    best = Plain<Op>::apply(best, group[g]);
+  }
+  if (nans) return first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
+  const Vec<T> wanted{Lane<T>(fold<Plain<Op>, T>(best))};
+  std::uint64_t where = 0;
+  for (std::int64_t g = 0; g < groups; ++g) where |= std::uint64_t{equal_bits(group[g], wanted) != 0} << g;
+  const std::int64_t at = begin_of(__builtin_ctzll(where));
+  std::uint64_t found = 0;
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) found |= equal_bits(Vec<T>::load(p + at + k * W), wanted) << (k * W % 64);
+  return at + __builtin_ctzll(found);
 }
 
 // The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
@@ -253,7 +264,10 @@ void argextreme(const View& x, const View& y, int reduced) {
     const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
     if (a.length <= kFew && a.reduced == 1 && a.x[0] == 1)
       return parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
-        first_extremes_of_few<Op>(a, data, begin, end, index);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const Offsets at = output_offsets(a, i, a.kept);
+          index[at.y] = first_extreme_of_few<Op>(data + at.x, a.length);
+        }
       });
     parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {

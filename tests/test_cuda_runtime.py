@@ -154,6 +154,35 @@ def test_pinned_memory() -> None:
         ts.cuda.copy_async(ts.zeros(6, 4).T, pinned)
 
 
+def test_dlpack() -> None:
+    """The same memory, without a copy; the producer is told which stream will read it."""
+    x = ts.arange(12.0).reshape(3, 4)
+    live = ts.cuda.memory_stats()["live_blocks"]
+    y = ts.from_dlpack(x.T.__dlpack__(max_version=(1, 0)))
+    assert y.device == "cuda" and tuple(y.shape) == (4, 3)
+    y[1] = -1.0
+    assert x[:, 1].tolist() == [-1.0] * 3
+
+    class Producer:
+        tensor = x
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.tensor.__dlpack_device__()
+
+        def __dlpack__(self, **asked: Any) -> Any:
+            self.asked = asked
+            return self.tensor.__dlpack__(**asked)
+
+    producer = Producer()
+    z = ts.from_dlpack(producer)
+    assert producer.asked["stream"] == ts.cuda.current_stream().cuda_stream
+    del x, producer, Producer
+    assert z[2].tolist() == [8.0, -1.0, 10.0, 11.0]
+    assert ts.from_dlpack(z.__dlpack__(dl_device=(1, 0))).device == "cpu"
+    del y, z
+    assert ts.cuda.memory_stats()["live_blocks"] == live - 1
+
+
 def test_running_out_of_memory() -> None:
     """All that there is, then an error that says what is live; what is freed can be used again."""
     ts.cuda.empty_cache()

@@ -47,9 +47,9 @@ Storage* Storage::allocate(std::int64_t nbytes) {
   return make(block, static_cast<char*>(block) + kHeader, nbytes, Device::cpu);
 }
 
-Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* owner,
-                        void (*release)(void*)) {
-  Storage* s = make(ts::allocate(static_cast<std::size_t>(kHeader)), data, nbytes, Device::cpu);
+Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* owner, void (*release)(void*),
+                        Device device) {
+  Storage* s = make(ts::allocate(static_cast<std::size_t>(kHeader)), data, nbytes, device);
   s->read_only_ = read_only;
   s->owner_ = owner;
   s->release_ = release;

@@ -34,7 +34,8 @@ class Storage {
   // Fresh memory from this thread's device, contents undefined. MemoryError when there is none.
   static Storage* allocate(std::int64_t nbytes);
   // Memory that someone else owns; `release(owner)` is called once, when the last view of it is gone.
-  static Storage* adopt(void* data, std::int64_t nbytes, bool read_only, void* owner, void (*release)(void*));
+  static Storage* adopt(void* data, std::int64_t nbytes, bool read_only, void* owner, void (*release)(void*),
+                        Device device = Device::cpu);
   // Names the device in views whose memory is given by address alone, as in a replay; it holds nothing.
   static const Storage* stand_in(Device device);
 

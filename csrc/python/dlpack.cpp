@@ -5,6 +5,7 @@
 // specification.
 #include "python/dlpack.h"
 
+#include "core/dispatch.h"
 #include "core/watch.h"
 #include "python/autograd.h"
 #include "python/convert.h"
@@ -80,6 +81,16 @@ DType dtype_of(DLDataType t) {
                t.lanes, " lanes have no dtype here");
 }
 
+// Before memory of the GPU goes back to whom it belongs: what either library has given any stream may still
+// use it.
+void wait_for(std::int32_t device_type) noexcept {
+  if (device_type != kCuda) return;
+  try {
+    accelerator(Device::cuda).synchronize();
+  } catch (...) {  // while a graph is captured nothing runs
+  }
+}
+
 // An exported tensor: what the capsule points to, and what keeps it alive.
 template <class Managed>
 struct Export {
@@ -100,7 +111,10 @@ Managed* make_export(const Array& x) {
   t.strides = e->strides.data();
   t.byte_offset = 0;
   e->managed.context = e;
-  e->managed.deleter = [](Managed* m) { delete static_cast<Export<Managed>*>(m->context); };
+  e->managed.deleter = [](Managed* m) {
+    wait_for(m->tensor.device.type);
+    delete static_cast<Export<Managed>*>(m->context);
+  };
   return &e->managed;
 }
 
@@ -116,8 +130,9 @@ void destroy_capsule(PyObject* capsule, const char* name) {
 template <class Managed>
 void release_managed(void* owner) {
   if (!Py_IsInitialized()) return;
-  const PyGILState_STATE state = PyGILState_Ensure();
   auto* m = static_cast<Managed*>(owner);
+  wait_for(m->tensor.device.type);
+  const PyGILState_STATE state = PyGILState_Ensure();
   if (m->deleter) m->deleter(m);
   PyGILState_Release(state);
 }
@@ -125,9 +140,11 @@ void release_managed(void* owner) {
 template <class Managed>
 Array adopt(Managed* m, bool read_only) {
   const DLTensor& t = m->tensor;
-  if (t.device.type != kCpu)
-    buffer_error("from_dlpack: the memory is on a device of DLPack type ", t.device.type,
-                 "; only memory of the CPU (1) is taken over");
+  if ((t.device.type != kCpu && t.device.type != kCuda) || t.device.id != 0)
+    buffer_error("from_dlpack: the memory is on device ", t.device.id, " of DLPack type ", t.device.type,
+                 "; memory of the CPU (type 1) and of the first GPU (type 2) is taken over");
+  const Device device = t.device.type == kCpu ? Device::cpu : Device::cuda;
+  if (device == Device::cuda) accelerator(device);  // an error where there is none
   const DType dtype = dtype_of(t.dtype);
   if (t.ndim < 0 || t.ndim > kMaxRank)
     buffer_error("from_dlpack: ", t.ndim, " dimensions; at most ", kMaxRank, " are allowed");
@@ -148,7 +165,7 @@ Array adopt(Managed* m, bool read_only) {
   if (size > 0 && reinterpret_cast<std::uintptr_t>(first) % static_cast<std::uintptr_t>(alignment) != 0)
     buffer_error("from_dlpack: the memory is not aligned to the ", alignment, " bytes of ", name(dtype));
   Storage* storage = Storage::adopt(first + low * item, size > 0 ? (high - low + 1) * item : 0, read_only, m,
-                                    release_managed<Managed>);
+                                    release_managed<Managed>, device);
   return Array(StorageRef(storage), dtype, shape, strides, -low);
 }
 

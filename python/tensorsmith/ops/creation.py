@@ -197,12 +197,16 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
         asked["dl_device"] = target
     if copy is not None:
         asked["copy"] = copy
+    if x.__dlpack_device__()[0] == 2 and (target is None or target[0] == 2):
+        from tensorsmith import cuda
+
+        asked["stream"] = cuda.current_stream().cuda_stream  # waits for what the producer has given its own
     try:
         capsule = x.__dlpack__(**asked)
     except TypeError:  # a producer of before DLPack 1.0
         if copy is False and "dl_device" in asked:
             raise BufferError(f"from_dlpack: a {type(x).__name__} gets to {device} only by a copy") from None
-        capsule = x.__dlpack__()
+        capsule = x.__dlpack__(**{k: v for k, v in asked.items() if k == "stream"})
     y, copied = _core.from_dlpack(capsule)
     if device is not None:
         y = core.to_device(y, device)

@@ -164,7 +164,8 @@ def test_dlpack() -> None:
     assert x[:, 1].tolist() == [-1.0] * 3
 
     class Producer:
-        tensor = x
+        def __init__(self, tensor: Any) -> None:
+            self.tensor = tensor
 
         def __dlpack_device__(self) -> tuple[int, int]:
             return self.tensor.__dlpack_device__()
@@ -173,10 +174,10 @@ def test_dlpack() -> None:
             self.asked = asked
             return self.tensor.__dlpack__(**asked)
 
-    producer = Producer()
+    producer = Producer(x)
     z = ts.from_dlpack(producer)
     assert producer.asked["stream"] == ts.cuda.current_stream().cuda_stream
-    del x, producer, Producer
+    del x, producer
     assert z[2].tolist() == [8.0, -1.0, 10.0, 11.0]
     assert ts.from_dlpack(z.__dlpack__(dl_device=(1, 0))).device == "cpu"
     del y, z

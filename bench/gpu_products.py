@@ -46,11 +46,7 @@ SHAPES = [
 def engines(kind: str) -> list[tuple[str, str]]:
     """What there is for a number format on this GPU: a case's name has the first, TENSORSMITH_CUDA_WGMMA the second."""
     hopper = ts.cuda.get_device_properties()["capability"] == (9, 0)
-    return (
-        [("", "0"), (" wgmma", "only")]
-        if hopper and kind in ("bfloat16", "float16", "split")
-        else [("", "0")]
-    )
+    return [("", "0"), (" wgmma", "only")] if hopper and kind != "ieee" else [("", "0")]
 
 
 def products(scale: int) -> Iterator[Case]:

@@ -15,7 +15,7 @@ DEVICE = ts.cuda.get_device_properties()
 CAPABILITY = tuple(DEVICE["capability"])
 pytestmark = pytest.mark.skipif(CAPABILITY != (9, 0), reason=f"compute capability 9.0, not {CAPABILITY}")
 ON_HOST = DEVICE["name"].startswith("the host")
-TYPES = ["bfloat16", "float16", "split"]
+TYPES = ["bfloat16", "float16", "split", "tf32"]
 LAYOUTS = [(left, right) for left in ("rows", "columns") for right in ("rows", "columns")]
 
 
@@ -32,7 +32,7 @@ def only_wgmma(monkeypatch: pytest.MonkeyPatch) -> Any:
 def mode(kind: str) -> str:
     if kind in ("bfloat16", "float16"):
         return kind
-    ts.cuda.set_matmul_precision("split")
+    ts.cuda.set_matmul_precision(kind)  # type: ignore[arg-type]
     return "float32"
 
 
@@ -211,7 +211,7 @@ def test_beside_the_other_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("TENSORSMITH_CUDA_WGMMA", wanted)
         z = ts.matmul(x, y).astype("float64").cpu().numpy()
         found[wanted] = float((np.abs(z - a @ b) / bound).max())
-    least = {"bfloat16": 2.0**-9, "float16": 2.0**-12, "split": 2.0**-25}[kind]
+    least = {"bfloat16": 2.0**-9, "float16": 2.0**-12, "split": 2.0**-25, "tf32": 2.0**-12}[kind]
     assert found["only"] <= max(1.25 * found["0"], least), found
 
 

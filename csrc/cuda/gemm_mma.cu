@@ -31,24 +31,65 @@ __global__ void arrange_kernel(const T* x, std::int64_t batch, std::int64_t row,
 }
 
 // x = x0 + x1 + x2, each the bfloat16 nearest to what is left; the largest numbers are cut off, for they
-// would round to infinity. Infinity and NaN are x0.
+// would round to infinity. Infinity and NaN are x0. Four neighbours a thread, with kFours from aligned rows.
+template <bool kFours>
 __global__ void split_kernel(const float* x, std::int64_t batch, std::int64_t row, std::int64_t column,
                              std::uint16_t* y, std::int64_t R, std::int64_t C, std::int64_t pitch,
                              std::int64_t plane) {
-  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t c = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * 4;
   const std::int64_t b = blockIdx.z;
   for (std::int64_t r = blockIdx.y; r < R; r += gridDim.y) {
     if (c >= C) continue;
-    float left = x[b * batch + r * row + c * column];
-    std::uint16_t* to = y + (b * R + r) * pitch + c;
+    const float* const from = x + b * batch + r * row + c * column;
+    float left[4] = {};
+    if (kFours && c + 4 <= C) {
+      const float4 four = *reinterpret_cast<const float4*>(from);
+      left[0] = four.x, left[1] = four.y, left[2] = four.z, left[3] = four.w;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (c + e < C) left[e] = from[e * column];
+    }
+    std::uint16_t* to = y + (b * R + r) * pitch + c;  // the pitch is of whole fours
 #pragma unroll
     for (int i = 0; i < 3; ++i, to += plane) {
-      std::uint16_t part = bfloat16_from_float(left);
-      const bool finite = (ts::detail::bits_of(left) & 0x7f800000u) != 0x7f800000u;
-      if (finite && (part & 0x7f80) == 0x7f80)
-        part = static_cast<std::uint16_t>(ts::detail::bits_of(left) >> 16);
-      *to = part;
-      left = finite ? left - float_from_bfloat16(part) : 0.0f;
+      std::uint32_t parts[4];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        std::uint16_t part = bfloat16_from_float(left[e]);
+        const bool finite = (ts::detail::bits_of(left[e]) & 0x7f800000u) != 0x7f800000u;
+        if (finite && (part & 0x7f80) == 0x7f80)
+          part = static_cast<std::uint16_t>(ts::detail::bits_of(left[e]) >> 16);
+        parts[e] = part;
+        left[e] = finite ? left[e] - float_from_bfloat16(part) : 0.0f;
+      }
+      *reinterpret_cast<uint2*>(to) = uint2{parts[0] | parts[1] << 16, parts[2] | parts[3] << 16};
+    }
+  }
+}
+
+// x (B, R, C), any strides, -> (B, R, pitch), C contiguous, rounded to tf32: by tiles of 32 x 32, read along
+// the axis that is contiguous, R with kTurned.
+template <bool kTurned>
+__global__ void round_tf32_kernel(const float* x, std::int64_t batch, std::int64_t row, std::int64_t column,
+                                  std::uint32_t* y, std::int64_t R, std::int64_t C, std::int64_t pitch) {
+  __shared__ float tile[32][33];
+  const int lane = static_cast<int>(threadIdx.x), turn = static_cast<int>(threadIdx.y);
+  const std::int64_t c0 = std::int64_t{blockIdx.x} * 32, b = blockIdx.z;
+  for (std::int64_t r0 = std::int64_t{blockIdx.y} * 32; r0 < R; r0 += std::int64_t{gridDim.y} * 32) {
+    if constexpr (kTurned) {
+      __syncthreads();  // the last tile's readers are done
+#pragma unroll
+      for (int i = turn; i < 32; i += 8)
+        if (r0 + lane < R && c0 + i < C) tile[i][lane] = x[b * batch + (r0 + lane) * row + (c0 + i) * column];
+      __syncthreads();
+    }
+#pragma unroll
+    for (int i = turn; i < 32; i += 8) {
+      const std::int64_t r = r0 + i, c = c0 + lane;
+      if (r >= R || c >= C) continue;
+      const float value = kTurned ? tile[lane][i] : x[b * batch + r * row + c * column];
+      y[(b * R + r) * pitch + c] = round_tf32(ts::detail::bits_of(value));
     }
   }
 }
@@ -60,18 +101,20 @@ struct Prepared {
   std::optional<Workspace> copy;
 };
 
-// rounded: float32 numbers become bfloat16.
-void prepare(Prepared& p, const View& x, int rows, int k, bool split, bool rounded) {
+// What becomes of float32 numbers: bfloat16, its three planes, or tf32, then along K.
+enum class Become { same, bfloat16, planes, tf32 };
+void prepare(Prepared& p, const View& x, int rows, int k, Become become) {
+  const bool split = become == Become::planes, rounded = become == Become::bfloat16;
   const std::int64_t item = itemsize(x.dtype);
   const bool unit_k = x.strides[k] == 1 || x.shape[k] == 1,
              unit_rows = x.strides[rows] == 1 || x.shape[rows] == 1;
-  p.along_k = unit_k || !unit_rows;
+  p.along_k = unit_k || !unit_rows || become == Become::tf32;
   const int inner = p.along_k ? k : rows, outer = p.along_k ? rows : k;
   const auto aligned = [&](std::int64_t stride, std::int64_t extent) {
     return extent <= 1 || (stride >= 0 && stride * item % 16 == 0);
   };
   const std::int64_t R = x.shape[outer], C = x.shape[inner];
-  if (!split && !rounded && (unit_k || unit_rows) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+  if (become == Become::same && (unit_k || unit_rows) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
       aligned(x.strides[outer], R) && aligned(x.strides[0], x.shape[0])) {
     p.operand = {static_cast<const unsigned char*>(x.data), x.strides[0] * item, 0, x.strides[outer] * item,
                  x.shape[rows]};
@@ -81,14 +124,24 @@ void prepare(Prepared& p, const View& x, int rows, int k, bool split, bool round
   const std::int64_t width = split || rounded ? 2 : item, pitch = ceil_div(C, 16 / width) * (16 / width);
   const std::int64_t plane = batches * R * pitch;
   p.copy.emplace(plane * width * (split ? 3 : 1));
-  const dim3 block(C >= 256 ? 256 : 32);
+  const dim3 block(C >= 1024 ? 256 : 32);
+  const bool fours = x.strides[inner] == 1 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+                     aligned(x.strides[outer], R) && aligned(x.strides[0], x.shape[0]);
   for (std::int64_t first = 0; first < batches; first += 65535) {
-    const dim3 grid(blocks_of(ceil_div(C, block.x)), static_cast<unsigned>(R < 65535 ? R : 65535),
+    const std::int64_t columns = split ? ceil_div(C, 4) : C;
+    const dim3 grid(blocks_of(ceil_div(columns, block.x)), static_cast<unsigned>(R < 65535 ? R : 65535),
                     static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));
     const std::int64_t at = first * x.strides[0], to = first * R * pitch;
     if (split)
-      launch(&split_kernel, grid, block, 0, static_cast<const float*>(x.data) + at, x.strides[0],
-             x.strides[outer], x.strides[inner], p.copy->as<std::uint16_t>() + to, R, C, pitch, plane);
+      launch(fours ? &split_kernel<true> : &split_kernel<false>, grid, block, 0,
+             static_cast<const float*>(x.data) + at, x.strides[0], x.strides[outer], x.strides[inner],
+             p.copy->as<std::uint16_t>() + to, R, C, pitch, plane);
+    else if (become == Become::tf32)
+      launch(unit_k ? &round_tf32_kernel<false> : &round_tf32_kernel<true>,
+             dim3(blocks_of(ceil_div(C, 32)), static_cast<unsigned>(R < 65535 * 32 ? ceil_div(R, 32) : 65535),
+                  grid.z),
+             dim3(32, 8), 0, static_cast<const float*>(x.data) + at, x.strides[0], x.strides[outer],
+             x.strides[inner], p.copy->as<std::uint32_t>() + to, R, C, pitch);
     else if (rounded)
       launch(&arrange_kernel<float, BFloat16>, grid, block, 0, static_cast<const float*>(x.data) + at,
              x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<BFloat16>() + to, R, C, pitch);
@@ -144,10 +197,19 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
   }
   result.pack(M);
   const bool split = number == DType::float32 && precision == MatmulPrecision::split;
+  const bool tf32 = number == DType::float32 && !split;
+  const Wgmma asked = wgmma_wanted();
+  const Wgmma wanted = K == 0 || (tf32 && asked == Wgmma::where_verified) ? Wgmma::never : asked;
+  const auto becomes = [&](const View& x) {
+    return split                                                  ? Become::planes
+           : x.dtype != number                                    ? Become::bfloat16
+           : tf32 && wanted != Wgmma::never && capability() == 90 ? Become::tf32
+                                                                  : Become::same;
+  };
   Prepared left, right;
   if (K > 0) {
-    prepare(turned ? right : left, a, 1, 2, split, a.dtype != number);
-    prepare(turned ? left : right, b, 2, 1, split, b.dtype != number);
+    prepare(turned ? right : left, a, 1, 2, becomes(a));
+    prepare(turned ? left : right, b, 2, 1, becomes(b));
   } else {
     left.operand = right.operand = {};
     left.operand.rows = M, right.operand.rows = N;
@@ -157,8 +219,7 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
                              : K <= kChunk * kMostChunks ? kChunk
                                                          : ceil_div(ceil_div(K, kMostChunks), 64) * 64;
   const std::int64_t chunks = K > 0 ? ceil_div(K, chunk) : 1;
-  if (const Wgmma wanted = K > 0 && (split || number != DType::float32) ? wgmma_wanted() : Wgmma::never;
-      wanted != Wgmma::never) {
+  if (wanted != Wgmma::never) {
     if (gemm_wgmma(number, split, left.operand, right.operand, left.along_k, right.along_k, result, M, N, K,
                    chunk, chunks))
       return;

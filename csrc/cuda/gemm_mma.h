@@ -24,10 +24,6 @@ namespace ts::cuda {
 constexpr int kTileBytes = 128;  // of K
 constexpr int kGemmStages = 3;
 
-struct Tf32 {
-  std::uint32_t bits;
-};
-
 // A tile's way to shared memory.
 template <int kItem, bool kAlongK, int BR, int kThreads>
 struct TileCopy {

@@ -13,10 +13,10 @@ bool encode(TensorMap& map, const MmaOperand& x, bool along_k, DType number, int
             std::int64_t batches, bool split) {
   const std::int64_t inner = along_k ? K : x.rows, outer = along_k ? x.rows : K;
   const std::int64_t shared = x.batch == 0 ? 1 : batches;
-  const std::int64_t row = ceil_div(2 * inner, 16) * 16;
+  const std::int64_t row = ceil_div(itemsize(number) * inner, 16) * 16;
   if (outer > 1 && x.pitch < 16) return false;  // one row for all
   // Where there is one row, batch or plane its stride is not looked at, but must be valid.
-  return encode_tensor_map(map, x.data, number == DType::bfloat16, {inner, outer, shared, split ? 3 : 1},
+  return encode_tensor_map(map, x.data, number, {inner, outer, shared, split ? 3 : 1},
                            {outer > 1 ? x.pitch : row, shared > 1 ? x.batch : row, split ? x.plane : row},
                            along_k ? rows : 64);
 }
@@ -24,7 +24,9 @@ bool encode(TensorMap& map, const MmaOperand& x, bool along_k, DType number, int
 template <class Number, int kBN, bool kSplit>
 bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_k, LowResult c,
          WgmmaShape s) {
-  constexpr DType number = std::is_same_v<Number, BFloat16> ? DType::bfloat16 : DType::float16;
+  constexpr DType number = std::is_same_v<Number, BFloat16>  ? DType::bfloat16
+                           : std::is_same_v<Number, Float16> ? DType::float16
+                                                             : DType::float32;
   const std::int64_t tiles_m = ceil_div(s.M, kWgmmaM), tiles_n = ceil_div(s.N, kBN);
   const std::int64_t tiles = tiles_m * tiles_n * c.batches;
   const bool apart = s.chunks > 1 && tiles < 2 * multiprocessors();
@@ -59,17 +61,20 @@ bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_
   bool done = false;
   const auto go = [&](auto kernel) {
     if (!compiled_for_hopper(kernel)) return;
-    launch(kernel, dim3(blocks), dim3(kWgmmaThreads), WgmmaRoom<kBN, kSplit>::kBytes, map_a, map_b, out, s);
+    launch(kernel, dim3(blocks), dim3(kWgmmaThreads), WgmmaRoom<Number, kBN, kSplit>::kBytes, map_a, map_b,
+           out, s);
     done = true;
   };
-  if (a_along_k && b_along_k)
+  if (a_along_k && b_along_k) {
     go(&gemm_wgmma_kernel<Number, kBN, true, true, kSplit>);
-  else if (a_along_k)
-    go(&gemm_wgmma_kernel<Number, kBN, true, false, kSplit>);
-  else if (b_along_k)
-    go(&gemm_wgmma_kernel<Number, kBN, false, true, kSplit>);
-  else
-    go(&gemm_wgmma_kernel<Number, kBN, false, false, kSplit>);
+  } else if constexpr (!std::is_same_v<Number, Tf32>) {
+    if (a_along_k)
+      go(&gemm_wgmma_kernel<Number, kBN, true, false, kSplit>);
+    else if (b_along_k)
+      go(&gemm_wgmma_kernel<Number, kBN, false, true, kSplit>);
+    else
+      go(&gemm_wgmma_kernel<Number, kBN, false, false, kSplit>);
+  }
   if (done && apart) add_chunks_of(c, s.chunks, s.M, s.N);
   return done;
 }
@@ -78,7 +83,8 @@ bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_
 
 Wgmma wgmma_wanted() {
   const char* text = std::getenv("TENSORSMITH_CUDA_WGMMA");
-  if (!text || !*text || std::strcmp(text, "1") == 0) return Wgmma::where_possible;
+  if (!text || !*text) return Wgmma::where_verified;
+  if (std::strcmp(text, "1") == 0) return Wgmma::where_possible;
   if (std::strcmp(text, "0") == 0) return Wgmma::never;
   if (std::strcmp(text, "only") == 0) return Wgmma::only;
   runtime_error("TENSORSMITH_CUDA_WGMMA is '%s'; 0, 1 and only are known", text);
@@ -98,7 +104,9 @@ bool gemm_wgmma(DType number, bool split, const MmaOperand& a, const MmaOperand&
     return wide ? run<Number, 256, false>(a, b, a_along_k, b_along_k, c, s)
                 : run<Number, 128, false>(a, b, a_along_k, b_along_k, c, s);
   };
-  return number == DType::bfloat16 ? choose(BFloat16{}) : choose(Float16{});
+  return number == DType::bfloat16  ? choose(BFloat16{})
+         : number == DType::float16 ? choose(Float16{})
+                                    : choose(Tf32{});
 }
 
 }  // namespace ts::cuda

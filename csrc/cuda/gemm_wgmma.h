@@ -1,9 +1,10 @@
 // The product on Hopper's tensor cores: C = A B by wgmma on tiles that the copy engine brings.
 //
 // M N K; a block has 128 x kBN of C at a time, and goes from tile to tile. One warpgroup asks for the copies,
-// kStages ahead; two multiply, each 64 rows. A stage is 64 deep in K, in its operand's own order: rows of 128
-// bytes along K, or slabs of 64 rows of A (columns of B) with a row of 128 bytes for each k; wgmma reads
-// both, so no layout needs a transposed copy. The 16-byte pieces of a row are swapped by its number modulo 8.
+// kStages ahead; two multiply, each 64 rows. A stage is 128 bytes deep in K, in its operand's own order: rows
+// of 128 bytes along K, or slabs of 64 rows of A (columns of B) with a row of 128 bytes for each k; wgmma
+// reads both, so no layout needs a transposed copy. The 16-byte pieces of a row are swapped by its number
+// modulo 8.
 //
 // Bits: as in gemm_mma.h an element is one chain over k, 16 at a time, and K beyond 4096 is cut by K alone
 // into chunks whose sums are added in order. The instruction's own additions need not be those of mma.sync.
@@ -19,9 +20,10 @@ namespace ts::cuda {
 
 constexpr int kWgmmaM = 128, kWgmmaThreads = 384, kWgmmaConsumers = 256;
 
-template <int kBN, bool kSplit>
+template <class Number, int kBN, bool kSplit>
 struct WgmmaRoom {
-  static constexpr int kDeep = 64, kPlanes = kSplit ? 3 : 1, kBytesA = kWgmmaM * 128, kBytesB = kBN * 128;
+  static constexpr int kDeep = 128 / sizeof(Number), kPlanes = kSplit ? 3 : 1, kBytesA = kWgmmaM * 128,
+                       kBytesB = kBN * 128;
   static constexpr int kStage = kPlanes * (kBytesA + kBytesB), kStages = 196608 / kStage;
   static constexpr int kStaged = 4096;  // of results, a warp
   static constexpr int kBytes = kStages * kStage + kWgmmaConsumers / kWarp * kStaged + 16 * kStages;
@@ -71,8 +73,10 @@ template <class Number, int kTurnA, int kTurnB, int kCount>
 TS_INLINE void warpgroup_multiply(float (&d)[kCount], std::uint64_t a, std::uint64_t b, int add) {
   if constexpr (std::is_same_v<Number, BFloat16>)
     warpgroup_multiply_bfloat16<kTurnA, kTurnB>(d, a, b, add);
-  else
+  else if constexpr (std::is_same_v<Number, Float16>)
     warpgroup_multiply_float16<kTurnA, kTurnB>(d, a, b, add);
+  else
+    warpgroup_multiply_tf32<kTurnA, kTurnB>(d, a, b, add);
 }
 
 // A warp's 16 rows of results from m, kBN columns from n0: bias and activation in registers, then through
@@ -166,7 +170,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     gemm_wgmma_kernel(const __grid_constant__ TensorMap map_a, const __grid_constant__ TensorMap map_b,
                       const LowResult c, const WgmmaShape s) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  using Room = WgmmaRoom<kBN, kSplit>;
+  using Room = WgmmaRoom<Number, kBN, kSplit>;
   constexpr int kStages = Room::kStages, kDeep = Room::kDeep, kPlanes = Room::kPlanes;
   constexpr int kBytesA = Room::kBytesA, kBytesB = Room::kBytesB, kPlanesA = kPlanes * kBytesA;
   unsigned char* const shared = dynamic_shared();
@@ -211,7 +215,8 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     }
   } else {
     more_registers<232>();
-    constexpr int kCount = kBN / 2, kStepA = kAlongA ? 2 : 128, kStepB = kAlongB ? 2 : 128;  // 16 bytes each
+    constexpr int kSteps = 4, kCount = kBN / 2, kStepA = kAlongA ? 2 : 128,
+                  kStepB = kAlongB ? 2 : 128;  // 16 bytes each
     const int consumer = group - 1;
     float sums[kCount] = {};
     [[maybe_unused]] float large[kSplit ? kCount : 1] = {}, totals[kSplit ? kCount : 1];
@@ -247,7 +252,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
               const std::uint64_t in_a = a + plane_of_a(pair) * (kBytesA >> 4);
               const std::uint64_t in_b = b + plane_of_b(pair) * (kBytesB >> 4);
 #pragma unroll
-              for (int step = 0; step < kDeep / 16; ++step) {
+              for (int step = 0; step < kSteps; ++step) {
                 if (pair < kPairs - 1)
                   warpgroup_multiply<Number, !kAlongA, !kAlongB>(sums, in_a + step * kStepA,
                                                                  in_b + step * kStepB, pair > 0 || step > 0);
@@ -276,7 +281,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
             hold(sums);
             products_begin();
 #pragma unroll
-            for (int step = 0; step < kDeep / 16; ++step)
+            for (int step = 0; step < kSteps; ++step)
               warpgroup_multiply<Number, !kAlongA, !kAlongB>(sums, a + step * kStepA, b + step * kStepB,
                                                              block > 0 || step > 0);
             products_commit();
@@ -312,9 +317,9 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
           const std::int64_t offset = u.first_chunk * s.chunk_results;
           unsigned char* const mine = staged + (warp - 4) * Room::kStaged;
           const int m = u.m0 + (warp - 4) * 16;
-          if (c.dtype == DType::float32)
+          if (std::is_same_v<Number, Tf32> || c.dtype == DType::float32)
             store_fragments<float>(y, c, offset, mine, u.batch, m, u.n0, s.M, s.N);
-          else
+          else if constexpr (!std::is_same_v<Number, Tf32>)
             store_fragments<Number>(y, c, offset, mine, u.batch, m, u.n0, s.M, s.N);
         };
         if constexpr (kSplit)

@@ -78,26 +78,30 @@ inline decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
   return found;
 }
 
-// Of 16-bit numbers, in boxes of 64 x `rows` with the 128-byte swap: the 16-byte pieces of a row of 128 bytes
+// In boxes of 128 bytes x `rows` with the 128-byte swap: the 16-byte pieces of a row of 128 bytes
 // are swapped by the row's number modulo 8. Elements outside are zeros. Strides (of axes 1 to 3, in bytes)
 // and the address are multiples of 16. False where the driver does not take it.
-inline bool encode_tensor_map(TensorMap& map, const void* data, bool bfloat16, const std::int64_t (&shape)[4],
+inline bool encode_tensor_map(TensorMap& map, const void* data, DType number, const std::int64_t (&shape)[4],
                               const std::int64_t (&strides)[3], int rows) {
   const auto encode = tensor_map_encoder();
   if (!encode) return false;
   cuuint64_t extents[4], pitches[3];
-  std::int64_t bytes = shape[0] * 2;
+  std::int64_t bytes = shape[0] * itemsize(number);
   for (int i = 0; i < 4; ++i) extents[i] = static_cast<cuuint64_t>(shape[i]);
   for (int i = 0; i < 3; ++i) {
     pitches[i] = static_cast<cuuint64_t>(strides[i]);
     bytes += (shape[i + 1] - 1) * strides[i];
   }
-  const cuuint32_t box[4] = {64, static_cast<cuuint32_t>(rows), 1, 1}, steps[4] = {1, 1, 1, 1};
+  const cuuint32_t box[4] = {static_cast<cuuint32_t>(128 / itemsize(number)), static_cast<cuuint32_t>(rows),
+                             1, 1},
+                   steps[4] = {1, 1, 1, 1};
+  const CUtensorMapDataType type = number == DType::bfloat16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                   : number == DType::float16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                              : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
   CUtensorMap made;
   static_assert(sizeof made == sizeof map);
-  if (encode(&made, bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4,
-             const_cast<void*>(data), extents, pitches, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+  if (encode(&made, type, 4, const_cast<void*>(data), extents, pitches, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
     return false;
   memcpy(&map, &made, sizeof map);
@@ -164,33 +168,33 @@ __device__ __forceinline__ void hold(float (&d)[kCount]) {
 // Keeps the compiler from computing ahead what depends on x.
 __device__ __forceinline__ void computed_here(int& x) { TS_HOPPER_PTX("" : "+r"(x)); }
 
-// d = a b, or d + a b where `add` is not 0, on 64 x N numbers, 16 deep, by the four warps of a group: warp w
-// has the rows 16 w on, laid out as the 16 x 8 fragments of mma.sync, d[4 j ...] the columns 8 j on. kTurn:
-// the operand lies along M (N).
+// d = a b, or d + a b where `add` is not 0, on 64 x N numbers, 32 bytes deep, by the four warps of a group:
+// warp w has the rows 16 w on, laid out as the 16 x 8 fragments of mma.sync, d[4 j ...] the columns 8 j on.
+// kTurn: the operand lies along M (N), as tf32 cannot.
 #define TS_D8(i)                                                                              \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
-#define TS_WGMMA_128(name, types)                                                                     \
+#define TS_WGMMA_128(name, types, turns)                                                              \
   template <int kTurnA, int kTurnB>                                                                   \
   __device__ __forceinline__ void name(float(&d)[64], std::uint64_t a, std::uint64_t b, int add) {    \
     TS_HOPPER_PTX(                                                                                    \
         "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                                                  \
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32." types                                          \
+        "wgmma.mma_async.sync.aligned.m64n128" types                                                  \
         " "                                                                                           \
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
         "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "  \
         "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "  \
         "%56, %57, %58, %59, %60, %61, %62, %63}, "                                                   \
-        "%64, %65, p, 1, 1, %67, %68;\n}\n"                                                           \
+        "%64, %65, p, 1, 1" turns ";\n}\n"                                                            \
         : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24), TS_D8(32), TS_D8(40), TS_D8(48), TS_D8(56)        \
         : "l"(a), "l"(b), "r"(add), "n"(kTurnA), "n"(kTurnB));                                        \
   }
-#define TS_WGMMA_256(name, types)                                                                          \
+#define TS_WGMMA_256(name, types, turns)                                                                   \
   template <int kTurnA, int kTurnB>                                                                        \
   __device__ __forceinline__ void name(float(&d)[128], std::uint64_t a, std::uint64_t b, int add) {        \
     TS_HOPPER_PTX(                                                                                         \
         "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                                                      \
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32." types                                               \
+        "wgmma.mma_async.sync.aligned.m64n256" types                                                       \
         " "                                                                                                \
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "      \
         "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "       \
@@ -200,15 +204,17 @@ __device__ __forceinline__ void computed_here(int& x) { TS_HOPPER_PTX("" : "+r"(
         "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, "         \
         "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, "       \
         "%123, %124, %125, %126, %127}, "                                                                  \
-        "%128, %129, p, 1, 1, %131, %132;\n}\n"                                                            \
+        "%128, %129, p, 1, 1" turns ";\n}\n"                                                               \
         : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24), TS_D8(32), TS_D8(40), TS_D8(48), TS_D8(56), TS_D8(64), \
           TS_D8(72), TS_D8(80), TS_D8(88), TS_D8(96), TS_D8(104), TS_D8(112), TS_D8(120)                   \
         : "l"(a), "l"(b), "r"(add), "n"(kTurnA), "n"(kTurnB));                                             \
   }
-TS_WGMMA_128(warpgroup_multiply_bfloat16, "bf16.bf16")
-TS_WGMMA_128(warpgroup_multiply_float16, "f16.f16")
-TS_WGMMA_256(warpgroup_multiply_bfloat16, "bf16.bf16")
-TS_WGMMA_256(warpgroup_multiply_float16, "f16.f16")
+TS_WGMMA_128(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %67, %68")
+TS_WGMMA_128(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %67, %68")
+TS_WGMMA_128(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
+TS_WGMMA_256(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %131, %132")
+TS_WGMMA_256(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %131, %132")
+TS_WGMMA_256(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
 #undef TS_WGMMA_128
 #undef TS_WGMMA_256
 #undef TS_D8

@@ -78,12 +78,12 @@ inline void barrier_wait(Barrier* b, int parity) {
 
 struct TensorMap {
   const unsigned char* data;
-  std::int64_t shape[4], strides[3], rows;
+  std::int64_t shape[4], strides[3], rows, item;
 };
-inline bool encode_tensor_map(TensorMap& map, const void* data, bool, const std::int64_t (&shape)[4],
+inline bool encode_tensor_map(TensorMap& map, const void* data, DType number, const std::int64_t (&shape)[4],
                               const std::int64_t (&strides)[3], int rows) {
   map.data = static_cast<const unsigned char*>(data);
-  map.rows = rows;
+  map.rows = rows, map.item = itemsize(number);
   std::memcpy(map.shape, shape, sizeof shape);
   std::memcpy(map.strides, strides, sizeof strides);
   bool valid = reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && rows >= 1 && rows <= 256;
@@ -98,19 +98,20 @@ inline void copy_box(void* shared, const TensorMap* map, Barrier* b, int x, int 
   if (to % 1024) hopper_host::fail("a box that is not on 1024 bytes");
   hopper_host::copies.push_back({b, [=] {
                                    for (int r = 0; r < map->rows; ++r)
-                                     for (int e = 0; e < 64; ++e) {
+                                     for (int e = 0; e < 128 / map->item; ++e) {
                                        const std::int64_t at[4] = {x + e, y + r, z, w};
-                                       const unsigned char* from = map->data + 2 * at[0];
+                                       const unsigned char* from = map->data + map->item * at[0];
                                        bool inside = true;
                                        for (int i = 0; i < 4; ++i) {
                                          inside = inside && at[i] >= 0 && at[i] < map->shape[i];
                                          if (i > 0) from += at[i] * map->strides[i - 1];
                                        }
-                                       std::uint16_t number = 0;
-                                       if (inside) std::memcpy(&number, from, 2);
+                                       const auto item = static_cast<std::size_t>(map->item);
+                                       std::uint32_t number = 0;
+                                       if (inside) std::memcpy(&number, from, item);
                                        const std::uint32_t place = hopper_host::swapped(
-                                           to + static_cast<std::uint32_t>(128 * r + 2 * e));
-                                       std::memcpy(cuda_host::dynamic_memory + place, &number, 2);
+                                           to + static_cast<std::uint32_t>(128 * r + map->item * e));
+                                       std::memcpy(cuda_host::dynamic_memory + place, &number, item);
                                      }
                                    b->bytes -= static_cast<std::int32_t>(map->rows * 128);
                                    barrier_check(b);
@@ -136,43 +137,56 @@ inline void computed_here(int&) {}
 
 // Number k of row r of the matrix that a descriptor speaks of: PTX's canonical layouts with the 128-byte
 // swap.
-inline std::uint16_t number_at(std::uint64_t descriptor, bool turned, int r, int k) {
+template <class Bits>
+Bits number_at(std::uint64_t descriptor, bool turned, int r, int k) {
   const auto field = [&](int bit) { return static_cast<std::uint32_t>(descriptor >> bit & 0x3fff) << 4; };
   const auto row = static_cast<std::uint32_t>(r), deep = static_cast<std::uint32_t>(k);
-  const std::uint32_t start = field(0), leading = field(16), stride = field(32);
+  const std::uint32_t start = field(0), leading = field(16), stride = field(32), item = sizeof(Bits);
   const std::uint32_t at =
-      start + (turned ? row / 64 * leading + row % 64 * 2 + deep / 8 * stride + deep % 8 * 128
-                      : row / 8 * stride + row % 8 * 128 + deep * 2);
-  std::uint16_t number;
-  std::memcpy(&number, cuda_host::dynamic_memory + hopper_host::swapped(at), 2);
+      start + (turned ? row / 64 * leading + row % 64 * item + deep / 8 * stride + deep % 8 * 128
+                      : row / 8 * stride + row % 8 * 128 + deep * item);
+  Bits number;
+  std::memcpy(&number, cuda_host::dynamic_memory + hopper_host::swapped(at), sizeof number);
   return number;
 }
-template <bool kTurnA, bool kTurnB, int kCount, class Number>
+template <bool kTurnA, bool kTurnB, class Bits, int kCount, class Number>
 void warpgroup_products(float (&d)[kCount], std::uint64_t a, std::uint64_t b, int add, Number number) {
+  constexpr int kDeep = 32 / sizeof(Bits);
   const int lane = cuda_host::lane(), first = cuda_host::block.current / 32 % 4 * 16 + lane / 4;
-  double left[2][16], products[16];
+  double left[2][kDeep], products[kDeep];
   for (int h = 0; h < 2; ++h)
-    for (int k = 0; k < 16; ++k) left[h][k] = number(number_at(a, kTurnA, first + 8 * h, k));
+    for (int k = 0; k < kDeep; ++k) left[h][k] = number(number_at<Bits>(a, kTurnA, first + 8 * h, k));
   for (int j = 0; j < kCount / 4; ++j)
     for (int e = 0; e < 2; ++e) {
-      double right[16];
-      for (int k = 0; k < 16; ++k) right[k] = number(number_at(b, kTurnB, 8 * j + lane % 4 * 2 + e, k));
+      double right[kDeep];
+      for (int k = 0; k < kDeep; ++k)
+        right[k] = number(number_at<Bits>(b, kTurnB, 8 * j + lane % 4 * 2 + e, k));
       for (int h = 0; h < 2; ++h) {
         float& sum = d[4 * j + 2 * h + e];
-        for (int k = 0; k < 16; ++k) products[k] = left[h][k] * right[k];
-        sum = sum_cut(add ? sum : 0.0f, products, 16);
+        for (int k = 0; k < kDeep; ++k) products[k] = left[h][k] * right[k];
+        sum = sum_cut(add ? sum : 0.0f, products, kDeep);
       }
     }
 }
 template <int kTurnA, int kTurnB, int kCount>
 void warpgroup_multiply_bfloat16(float (&d)[kCount], std::uint64_t a, std::uint64_t b, int add) {
-  warpgroup_products<kTurnA != 0, kTurnB != 0>(
+  warpgroup_products<kTurnA != 0, kTurnB != 0, std::uint16_t>(
       d, a, b, add, [](std::uint16_t x) { return static_cast<double>(float_from_bfloat16(x)); });
 }
 template <int kTurnA, int kTurnB, int kCount>
 void warpgroup_multiply_float16(float (&d)[kCount], std::uint64_t a, std::uint64_t b, int add) {
-  warpgroup_products<kTurnA != 0, kTurnB != 0>(
+  warpgroup_products<kTurnA != 0, kTurnB != 0, std::uint16_t>(
       d, a, b, add, [](std::uint16_t x) { return static_cast<double>(float_from_float16(x)); });
+}
+template <int kTurnA, int kTurnB, int kCount>
+void warpgroup_multiply_tf32(float (&d)[kCount], std::uint64_t a, std::uint64_t b, int add) {
+  static_assert(!kTurnA && !kTurnB);
+  warpgroup_products<false, false, std::uint32_t>(d, a, b, add, [](std::uint32_t x) {
+    const std::uint32_t seen = x & 0xffffe000u;
+    float y;
+    std::memcpy(&y, &seen, 4);
+    return static_cast<double>(y);
+  });
 }
 template <int kCount>
 void fewer_registers() {}

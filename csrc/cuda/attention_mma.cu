@@ -28,15 +28,15 @@ __global__ void __launch_bounds__(kMmaThreads)
     forward_kernel(const LowAttending a, const LowResults<Number> y, float* logsumexp) {
   using Tile = HeadTile<kD>;
   constexpr int kKeys = kMmaKeys, kPair = 2 * Tile::bytes(kKeys);
-  unsigned char* const queries = dynamic_shared();
-  unsigned char* const pairs = queries + Tile::bytes(kForwardQueries);  // two stages of keys and values
+  constexpr int queries = 0, pairs = Tile::bytes(kForwardQueries);  // two stages of keys and values
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const typename Tile::Lane at(lane);
   const int h = static_cast<int>(blockIdx.y), b = static_cast<int>(blockIdx.z), g = h / (a.H / a.G);
   // The last queries first: they see the most keys if causal.
   const int t0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kForwardQueries, own = t0 + 32 * warp;
   const int begin = a.first_key(t0) / kKeys * kKeys, end = a.end_key(t0 + kForwardQueries);
   const auto fetch = [&](int j0, int stage) {
-    unsigned char* const to = pairs + stage * kPair;
+    const int to = pairs + stage * kPair;
     Tile::template start<kKeys>(to, a.k, a.k.at(b, g, j0), a.S - j0);
     Tile::template start<kKeys>(to + kPair / 2, a.v, a.v.at(b, g, j0), a.S - j0);
     commit_copies();
@@ -51,17 +51,17 @@ __global__ void __launch_bounds__(kMmaThreads)
     wait_copies<0>();
     __syncthreads();  // all copies are there, and the other stage's readers are done
     if (j0 + kKeys < end) fetch(j0 + kKeys, stage ^ 1);
-    const unsigned char *const k = pairs + stage * kPair, *const v = k + kPair / 2;
+    const int k = pairs + stage * kPair, v = k + kPair / 2;
     float s[2][kKeys / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < Tile::kSteps; ++step) {
       std::uint32_t fa[2][4];
-      Tile::rows16(fa[0], queries, step, 32 * warp, lane);
-      Tile::rows16(fa[1], queries, step, 32 * warp + 16, lane);
+      Tile::rows16(fa[0], queries, step, 32 * warp, at);
+      Tile::rows16(fa[1], queries, step, 32 * warp + 16, at);
 #pragma unroll
       for (int j = 0; j < kKeys / 16; ++j) {
         std::uint32_t fb[4];
-        Tile::columns16(fb, k, step, 16 * j, lane);
+        Tile::columns16(fb, k, step, 16 * j, at);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           multiply_low<Number>(s[i][2 * j], fa[i], fb[0], fb[1]);
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
       for (int j = 0; j < kD / 16; ++j) {
         std::uint32_t fb[4];
-        Tile::across16(fb, v, step, 16 * j, lane);
+        Tile::across16(fb, v, step, 16 * j, at);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           multiply_low<Number>(out[i][2 * j], fa[i], fb[0], fb[1]);
@@ -169,10 +169,11 @@ __global__ void __launch_bounds__(kMmaThreads)
                 const LowResults<Number> dk, const LowResults<Number> dv, float natural) {
   using Tile = HeadTile<kD>;
   constexpr int kBytes = Tile::bytes(kTile);
-  unsigned char* const keys = dynamic_shared();
-  unsigned char *const values = keys + kBytes, *const pairs = values + kBytes;  // two stages of q and dy
-  float* const stats = reinterpret_cast<float*>(pairs + 4 * kBytes);            // of both: logsumexp, delta
+  constexpr int keys = 0, values = kBytes, pairs = 2 * kBytes;  // two stages of q and dy
+  float* const stats =
+      reinterpret_cast<float*>(dynamic_shared() + pairs + 4 * kBytes);  // of both: logsumexp, delta
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
+  const typename Tile::Lane at(lane);
   const int g = static_cast<int>(blockIdx.y), b = static_cast<int>(blockIdx.z), group = a.H / a.G;
   const int j0 = static_cast<int>(blockIdx.x) * kTile, own = j0 + 16 * warp;
   const int begin = a.first_query(j0) / kTile * kTile, end = a.end_query(j0 + kTile);
@@ -201,10 +202,10 @@ __global__ void __launch_bounds__(kMmaThreads)
     float next = 0;
     if (n + 1 < count) next = fetch(n + 1, stage ^ 1);
     const int h = g * group + n / tiles, t0 = begin + n % tiles * kTile;
-    const unsigned char *const q = pairs + 2 * stage * kBytes, *const d = q + kBytes;
+    const int q = pairs + 2 * stage * kBytes, d = q + kBytes;
     const float *const lse = stats + stage * 2 * kTile, *const del = lse + kTile;
     float p[kTile / 8][4], ds[kTile / 8][4];
-    Tile::template products<Number, kTile>(p, keys, 16 * warp, q, lane);
+    Tile::template products<Number, kTile>(p, keys, 16 * warp, q, at);
     a.scores<Number, kMasked>(
         p, a.plain(t0, t0 + kTile, own, own + 16), b, h,
         [&](int j, int e) { return t0 + 8 * j + lane % 4 * 2 + e % 2; },
@@ -214,13 +215,13 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
         p[j][e] = exp2_near(::fmaf(p[j][e], unit, -lse[8 * j + lane % 4 * 2 + e % 2]));
-    Tile::template accumulate<Number, kTile>(to_v, p, d, lane);
-    Tile::template products<Number, kTile>(ds, values, 16 * warp, d, lane);
+    Tile::template accumulate<Number, kTile>(to_v, p, d, at);
+    Tile::template products<Number, kTile>(ds, values, 16 * warp, d, at);
 #pragma unroll
     for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
       for (int e = 0; e < 4; ++e) ds[j][e] = p[j][e] * (ds[j][e] - del[8 * j + lane % 4 * 2 + e % 2]);
-    Tile::template accumulate<Number, kTile>(to_k, ds, q, lane);
+    Tile::template accumulate<Number, kTile>(to_k, ds, q, at);
     if (n + 1 < count) stats[(stage ^ 1) * 2 * kTile + thread] = next;
   }
   wait_copies<0>();
@@ -241,9 +242,9 @@ __global__ void __launch_bounds__(kMmaThreads)
                    const LowResults<Number> dq, float natural) {
   using Tile = HeadTile<kD>;
   constexpr int kBytes = Tile::bytes(kTile);
-  unsigned char* const queries = dynamic_shared();
-  unsigned char *const gradients = queries + kBytes, *const pairs = gradients + kBytes;  // stages of k and v
+  constexpr int queries = 0, gradients = kBytes, pairs = 2 * kBytes;  // two stages of k and v
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const typename Tile::Lane at(lane);
   const int h = static_cast<int>(blockIdx.y), b = static_cast<int>(blockIdx.z), g = h / (a.H / a.G);
   const int t0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kTile, own = t0 + 16 * warp;
   const int begin = a.first_key(t0) / kTile * kTile, end = a.end_key(t0 + kTile);
@@ -259,8 +260,8 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int t = own + 8 * r + lane / 4;
-    const std::int64_t at = (std::int64_t{b} * a.H + h) * a.T_ + t;
-    lse[r] = t < a.T_ ? logsumexp[at] : kInfinity, del[r] = t < a.T_ ? delta[at] : 0.0f;
+    const std::int64_t row = (std::int64_t{b} * a.H + h) * a.T_ + t;
+    lse[r] = t < a.T_ ? logsumexp[row] : kInfinity, del[r] = t < a.T_ ? delta[row] : 0.0f;
   }
   const float unit = a.unit<kMasked>();
   float to_q[kD / 8][4] = {};
@@ -268,10 +269,10 @@ __global__ void __launch_bounds__(kMmaThreads)
     wait_copies<0>();
     __syncthreads();
     if (j0 + kTile < end) fetch(j0 + kTile, stage ^ 1);
-    const unsigned char *const k = pairs + 2 * stage * kBytes, *const v = k + kBytes;
+    const int k = pairs + 2 * stage * kBytes, v = k + kBytes;
     float p[kTile / 8][4], ds[kTile / 8][4];
-    Tile::template products<Number, kTile>(p, queries, 16 * warp, k, lane);
-    Tile::template products<Number, kTile>(ds, gradients, 16 * warp, v, lane);
+    Tile::template products<Number, kTile>(p, queries, 16 * warp, k, at);
+    Tile::template products<Number, kTile>(ds, gradients, 16 * warp, v, at);
     a.scores<Number, kMasked>(
         p, a.plain(own, own + 16, j0, j0 + kTile), b, h,
         [&](int, int e) { return own + 8 * (e / 2) + lane / 4; },
@@ -281,7 +282,7 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
         ds[j][e] = exp2_near(::fmaf(p[j][e], unit, -lse[e / 2])) * (ds[j][e] - del[e / 2]);
-    Tile::template accumulate<Number, kTile>(to_q, ds, k, lane);
+    Tile::template accumulate<Number, kTile>(to_q, ds, k, at);
   }
   wait_copies<0>();
 #pragma unroll

@@ -126,51 +126,56 @@ struct LowAttending {
   TS_INLINE int end_query(int j1) const { return j1 + left < T_ ? j1 + left : T_; }
 };
 
+// Tiles are named by their offset in shared memory, a multiple of a row's bytes.
 template <int kD>
 struct HeadTile {
   static constexpr int kPieces = kD / 8, kPitch = kD <= 32 ? 4 : kD <= 64 ? 8 : 16;  // of 16 bytes
-  static constexpr int kSteps = kD / 16;
-  static constexpr int bytes(int rows) { return rows * kPitch * 16; }
+  static constexpr int kSteps = kD / 16, kRow = kPitch * 16;
+  static constexpr int bytes(int rows) { return rows * kRow; }
 
   TS_INLINE static int place(int row, int piece) {
     const int swap = kPitch == 4 ? row >> 1 & 3 : row & 7;
-    return (row * kPitch + (piece ^ swap)) * 16;
+    return row * kRow + (piece ^ swap) * 16;
   }
   // kRows rows on their way, `rows` of which exist. A thread has one piece of every kStep-th row.
   template <int kRows>
-  TS_INLINE static void start(unsigned char* tile, const LowHeads& x, const unsigned char* from, int rows) {
+  TS_INLINE static void start(int tile, const LowHeads& x, const unsigned char* from, int rows) {
     constexpr int kStep = kMmaThreads / kPitch;
     static_assert(kRows % kStep == 0 && kStep % 8 == 0);  // the swap is the same in all of a thread's rows
     const int piece = static_cast<int>(threadIdx.x) % kPitch, row = static_cast<int>(threadIdx.x) / kPitch;
     if (kPieces < kPitch && piece >= kPieces) return;
     const int left = x.width - 16 * piece, whole = left < 0 ? 0 : left < 16 ? left : 16;
-    unsigned char* to = tile + place(row, piece);
+    unsigned char* const to = dynamic_shared() + tile + place(row, piece);
     from += row * x.row + 16 * piece;
 #pragma unroll
-    for (int r = 0; r < kRows; r += kStep, to += kStep * kPitch * 16, from += kStep * x.row) {
-      const int bytes = r + row < rows ? whole : 0;
-      copy_async(to, bytes > 0 ? from : x.data, bytes);
+    for (int r = 0; r < kRows; r += kStep, from += kStep * x.row) {
+      copy_async(to + r * kRow, from, r + row < rows ? whole : 0);  // none are read beyond the last row
     }
   }
+
+  // The rows that this lane names for ldmatrix, at the first step: of A, and of B whose columns are rows of
+  // the tile. A step further is an exclusive or with its pieces, eight rows further an addition.
+  struct Lane {
+    int a, b;
+    TS_INLINE explicit Lane(int lane)
+        : a(place((lane & 7) + 8 * (lane >> 3 & 1), lane >> 4)),
+          b(place((lane & 7) + 8 * (lane >> 4), lane >> 3 & 1)) {}
+  };
   // Of A, 16 rows from r on, at a step of 16 features.
-  TS_INLINE static void rows16(std::uint32_t (&f)[4], const unsigned char* tile, int step, int r, int lane) {
-    load_matrices(f, tile + place(r + (lane & 7) + 8 * (lane >> 3 & 1), 2 * step + (lane >> 4)));
+  TS_INLINE static void rows16(std::uint32_t (&f)[4], int tile, int step, int r, Lane lane) {
+    load_matrices(f, dynamic_shared() + (((tile + lane.a) ^ 32 * step) + r * kRow));
   }
   // Of B, whose columns are rows of the tile: b0, b1 of eight from r on, then of the next eight.
-  TS_INLINE static void columns16(std::uint32_t (&f)[4], const unsigned char* tile, int step, int r,
-                                  int lane) {
-    load_matrices(f, tile + place(r + (lane & 7) + 8 * (lane >> 4), 2 * step + (lane >> 3 & 1)));
+  TS_INLINE static void columns16(std::uint32_t (&f)[4], int tile, int step, int r, Lane lane) {
+    load_matrices(f, dynamic_shared() + (((tile + lane.b) ^ 32 * step) + r * kRow));
   }
   // Of B, whose columns are features from c on, at a step of 16 rows of the tile.
-  TS_INLINE static void across16(std::uint32_t (&f)[4], const unsigned char* tile, int step, int c,
-                                 int lane) {
-    load_matrices_transposed(f,
-                             tile + place(16 * step + (lane & 7) + 8 * (lane >> 3 & 1), c / 8 + (lane >> 4)));
+  TS_INLINE static void across16(std::uint32_t (&f)[4], int tile, int step, int c, Lane lane) {
+    load_matrices_transposed(f, dynamic_shared() + (((tile + lane.a) ^ 2 * c) + 16 * step * kRow));
   }
   // s (16 rows of a from ra on times kColumns rows of b) = a b'.
   template <class Number, int kColumns>
-  TS_INLINE static void products(float (&s)[kColumns / 8][4], const unsigned char* a, int ra,
-                                 const unsigned char* b, int lane) {
+  TS_INLINE static void products(float (&s)[kColumns / 8][4], int a, int ra, int b, Lane lane) {
 #pragma unroll
     for (auto& tile : s)
 #pragma unroll
@@ -190,8 +195,8 @@ struct HeadTile {
   }
   // out (16 rows of kD features) += p b, p 16 x kRows in fragments of results, b kRows rows of the tile.
   template <class Number, int kRows>
-  TS_INLINE static void accumulate(float (&out)[kD / 8][4], const float (&p)[kRows / 8][4],
-                                   const unsigned char* b, int lane) {
+  TS_INLINE static void accumulate(float (&out)[kD / 8][4], const float (&p)[kRows / 8][4], int b,
+                                   Lane lane) {
 #pragma unroll
     for (int step = 0; step < kRows / 16; ++step) {
       std::uint32_t fa[4];

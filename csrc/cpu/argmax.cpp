@@ -75,6 +75,15 @@ TS_INLINE std::int64_t first_place_of_few(const T* p, std::int64_t n, const Bits
   return where;
 }
 
+// A load whose value two instructions use: GCC would rather load it twice, which is slow where it crosses
+// lines.
+template <class T>
+TS_INLINE Vec<T> load_once(const T* p) {
+  Vec<T> v = Vec<T>::load(p);
+  asm("" : "+x"(v.r));
+  return v;
+}
+
 // Max and Min that pass over NaN in their second operand.
 template <class Op>
 struct Plain {
@@ -99,7 +108,7 @@ TS_INLINE T extreme_of(const T* p, std::int64_t n) {
   const auto four = [&](std::int64_t i) {
     Vec<T> x[4];
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) x[k] = Vec<T>::load(p + i + k * W), best[k] = Plain<Op>::apply(best[k], x[k]);
+    for (int k = 0; k < 4; ++k) x[k] = load_once(p + i + k * W), best[k] = Plain<Op>::apply(best[k], x[k]);
     if constexpr (kNaN) nans |= nan_bits(x[0], x[1]) | nan_bits(x[2], x[3]);
   };
   if (n >= 4 * W) {
@@ -143,7 +152,7 @@ TS_INLINE std::int64_t first_extreme_of_few(const T* p, std::int64_t n) {
     Vec<T> x[4];
     const T* const q = p + begin_of(g);
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) x[k] = Vec<T>::load(q + k * W);
+    for (int k = 0; k < 4; ++k) x[k] = load_once(q + k * W);
     if constexpr (std::is_floating_point_v<T>) nans |= nan_bits(x[0], x[1]) | nan_bits(x[2], x[3]);
     group[g] = Plain<Op>::apply(Plain<Op>::apply(x[0], x[1]), Plain<Op>::apply(x[2], x[3]));
     best = Plain<Op>::apply(best, group[g]);

@@ -237,3 +237,44 @@ def test_narrow_layouts_agree() -> None:
             )
         for other in results[1:]:
             assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups", "kernel", "stride", "padding"),
+    [
+        (35, 20, 1, 1, 1, 0),
+        (35, 20, 1, 1, 2, 0),
+        (16, 33, 1, 1, 3, 0),
+        (5, 17, 1, 1, 5, 0),
+        (32, 9, 1, 1, 2, 1),
+        (19, 12, 1, 3, 2, 1),
+        (3, 12, 1, 3, 1, 1),
+        (32, 32, 8, 3, 1, 1),
+        (20, 30, 10, 3, 2, 1),
+        (7, 7, 7, 3, 1, 1),
+    ],
+)
+def test_layouts_agree(
+    dtype: str, channels: int, outputs: int, groups: int, kernel: int, stride: int, padding: int
+) -> None:
+    """Images whose rows, whose channels or neither of them are contiguous: the same bits, and the definition's."""
+    rng = np.random.default_rng(5)
+    x = rng.integers(-4, 5, (2, channels, 11, 38)).astype(dtype)
+    w = rng.integers(-4, 5, (outputs, channels // groups, kernel, kernel)).astype(dtype)
+    options = (stride, padding, 1, groups)
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
+    windows = windows[:, :, ::stride, ::stride].reshape(2, groups, channels // groups, -1, kernel, kernel)
+    want = np.einsum("ngcqij,gocij->ngoq", windows, w.reshape(groups, -1, *w.shape[1:]))
+    dy = rng.standard_normal(ts.conv2d(ts.asarray(x), ts.asarray(w), None, *options).shape).astype(dtype)
+    results = []
+    for order in ((0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0)):
+        back = tuple(np.argsort(order))
+        a, d = (ts.permute_dims(ts.asarray(np.ascontiguousarray(v.transpose(order))), back) for v in (x, dy))
+        y = ts.conv2d(a, ts.asarray(w), None, *options).numpy()
+        np.testing.assert_array_equal(y.reshape(want.shape), want)
+        dw, db = ts._core.ops.conv2d_weight_backward(d, a, w.shape, *options)
+        results.append((y, dw.numpy(), db.numpy()))
+    for other in results[1:]:
+        assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))

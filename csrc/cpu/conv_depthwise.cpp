@@ -123,14 +123,20 @@ void copy_strip(const T* image, const Strides4& s, std::int64_t H, std::int64_t 
     } else if (straight) {
       for (std::int64_t i = left; i < right; ++i, from += s.w, to += V::width)
         V::load_partial(from, lanes.lanes).store(to);
-    } else if (lanes.span == lanes.lanes && C == 1 && s.w == 1) {
+    } else if (lanes.span <= V::width && s.w == 1) {
+      const bool as_it_is = lanes.span == lanes.lanes && C == 1;
       for (std::int64_t i = left; i < right; i += V::width, from += V::width) {
         const std::int64_t count = least(V::width, right - i);
         V square[V::width];
         for (int l = 0; l < V::width; ++l)
-          square[l] = l < lanes.lanes ? V::load_partial(from + l * s.c, count) : V(T(0));
+          square[l] = l < lanes.span ? V::load_partial(from + l * s.c, count) : V(T(0));
         transpose<T>(square);
-        for (std::int64_t l = 0; l < count; ++l, to += V::width) square[l].store(to);
+        for (std::int64_t l = 0; l < count; ++l)
+          if (as_it_is)
+            square[l].store(to), to += V::width;
+          else
+            for (std::int64_t c = 0; c < C; ++c, to += V::width)
+              permute(square[l], lanes.index + Vec<IntOf<T>>(static_cast<IntOf<T>>(c))).store(to);
       }
     } else if (permuted) {
       for (std::int64_t i = left; i < right; ++i, from += s.w) {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "cpu/pack.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 
@@ -55,6 +56,14 @@ struct Correlation {
   }
   std::int64_t band_cols() const { return (Q - 1) * step.w + (taps.w - 1) * spread.w + 1; }
 };
+
+// Taps 1 x 1 see only the pixels that they step on: an image of those, where no tap falls outside.
+template <class T>
+void leave_out_pixels(Correlation<T>& k) {
+  if (k.taps.h != 1 || k.taps.w != 1 || k.first.h != 0 || k.first.w != 0 || !k.inside()) return;
+  k.xs.h *= k.step.h, k.xs.w *= k.step.w;
+  k.H = k.P, k.W = k.Q, k.step = {1, 1};
+}
 
 template <class T>
 void correlate(const Correlation<T>& c);
@@ -107,12 +116,53 @@ struct Band {
   std::int64_t row, pixel, image = 0;  // strides
 };
 
+// `channels` rows, `row` apart, of `width` elements, `step` apart (at most a vector's width), to
+// dst[column][pitch]: squares of them are transposed in registers. The rows are more streams than the
+// hardware follows, so they are fetched ahead.
+template <class T>
+void interleave(const T* src, std::int64_t row, std::int64_t step, std::int64_t channels, std::int64_t width,
+                std::int64_t pitch, T* dst) {
+  using V = Vec<T>;
+  constexpr int W = V::width;
+  constexpr std::int64_t kAhead = 128 / static_cast<std::int64_t>(sizeof(T));
+  const bool apart = !rows_collide<T>(row);
+  const std::int64_t columns = W / step, span = columns * step;  // of a square; those between are dropped
+  for (std::int64_t i = 0; i < width; i += columns, src += span, dst += columns * pitch) {
+    const std::int64_t count = least(columns, width - i), elements = (count - 1) * step + 1;
+    for (std::int64_t c = 0; c < channels; c += W) {
+      const std::int64_t lanes = least(W, channels - c);
+      const T* const from = src + c * row;
+      T* const to = dst + c;
+      V r[W];
+      for (std::int64_t l = 0; l < lanes; ++l) __builtin_prefetch(from + l * row + kAhead);
+      if (elements == W && lanes == W) {
+        if (apart) {
+          load_transposed<T>([&](int l) TS_LAMBDA { return from + l * row; }, r);
+        } else {
+          unroll<W>([&]<int l>() TS_LAMBDA { r[l] = V::load(from + l * row); });
+          transpose<T>(r);
+        }
+        unroll<W>([&]<int l>() TS_LAMBDA { r[l].store(to + l * pitch); });
+        continue;
+      }
+      for (int l = 0; l < W; ++l) r[l] = l < lanes ? V::load_partial(from + l * row, elements) : V(T(0));
+      transpose<T>(r);
+      for (std::int64_t l = 0; l < count; ++l) r[l * step].store_partial(to + l * pitch, lanes);
+    }
+  }
+}
+
 // Copies rows [h0, h0 + rows) and columns [w0, w0 + cols) of an H x W image of `channels` channels to
 // dst[row][column][pitch], zeros outside the image and in channels past the last.
 template <class T>
 void copy_band(const T* src, const Strides4& s, std::int64_t H, std::int64_t W, std::int64_t channels,
                std::int64_t h0, std::int64_t rows, std::int64_t w0, std::int64_t cols, std::int64_t pitch,
                T* dst) {
+  if (w0 == 0 && cols == W && s.h == W * s.w && h0 >= 0 && h0 + rows <= H && rows > 1) {  // one long row
+    src += h0 * s.h;
+    cols = W = rows * cols;
+    h0 = 0, H = rows = 1;
+  }
   const std::int64_t left = least(cols, most(0, -w0)), right = most(left, least(cols, W - w0));
   const std::int64_t width = right - left;
   const auto zero = [](T* p, std::int64_t n) { std::memset(p, 0, static_cast<std::size_t>(n) * sizeof(T)); };
@@ -135,6 +185,8 @@ void copy_band(const T* src, const Strides4& s, std::int64_t H, std::int64_t W, 
     if (s.c == 1 && channels > 1) {
       for (std::int64_t i = 0; i < width; ++i)
         std::memcpy(to + i * pitch, from + i * s.w, static_cast<std::size_t>(channels) * sizeof(T));
+    } else if (s.w >= 1 && s.w <= least(4, Vec<T>::width) && channels >= 4) {
+      interleave(from, s.c, s.w, channels, width, pitch, to);
     } else {
       // Eight channels at a time: their lines of dst stay in the cache between passes over the row.
       for (std::int64_t c0 = 0; c0 < channels; c0 += 8) {

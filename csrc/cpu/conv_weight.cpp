@@ -314,6 +314,7 @@ void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
     k.bias = nullptr, k.bias_stride = 0, k.relu = false;
     T* const db = dbias ? dbias.as<T>() : nullptr;
     const std::int64_t db_stride = dbias ? dbias.strides[0] : 0;
+    leave_out_pixels(k);
     if (!(k.narrow() && depthwise_weight(k, dweight.as<T>(), db, db_stride)))
       weight_gradient(k, dweight.as<T>(), db, db_stride);
   });

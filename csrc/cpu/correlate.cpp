@@ -351,6 +351,7 @@ template <class T>
 void correlate(const Correlation<T>& given) {
   Correlation<T> k = given;
   if (k.N == 0 || k.G == 0 || k.O == 0 || k.P <= 0 || k.Q <= 0) return;
+  leave_out_pixels(k);
   join_pixels(k);
   const std::int64_t K = k.depth(), width = Vec<T>::width;
   if (K == 0 && !k.bias) return clear(k);

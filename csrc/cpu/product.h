@@ -126,8 +126,7 @@ constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed a
 constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
-constexpr std::int64_t kBeyondL2 = std::int64_t{3}
-                                   << 20;  // operands of more bytes than this are fetched ahead
+constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;   // operands of more bytes are fetched ahead
 
 // The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
 // k0 * m.
@@ -189,12 +188,22 @@ struct PackedColumns {
   }
 };
 
+// The height of tiles over an A that is read where it lies. 9 x 3, but 14 x 2 where panels of C would be two
+// vectors wide at most (9 x 2 loads more for every FMA), unless rows of A share one set of L1.
+template <class T>
+int rows_in_place(const Product<T>& p) {
+  constexpr std::int64_t W = Vec<T>::width;
+  const bool one_set = p.a.row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 && p.a.row != 0;
+  return !one_set && Panels(p.n, tile_vectors(kRowsInPlace) * W, W).width <= 2 * W ? kMaxRows : kRowsInPlace;
+}
+
 template <class T>
 void multiply(const Product<T>& p) {
   constexpr std::int64_t W = Vec<T>::width;
   constexpr std::int64_t size = sizeof(T);
-  const Panels rows(p.m, p.a_packed ? kMaxRows : kRowsInPlace, 1);
-  const std::int64_t rows_once = kRowsOnce / (p.a_packed ? kMaxRows : kRowsInPlace);  // panels
+  const int in_place = rows_in_place(p);
+  const Panels rows(p.m, p.a_packed ? kMaxRows : in_place, 1);
+  const std::int64_t rows_once = kRowsOnce / (p.a_packed ? kMaxRows : in_place);  // panels
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
   const Blocks blocks(p.k, kBlock<T>);
   std::int64_t columns_once = columns.count;

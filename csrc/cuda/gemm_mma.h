@@ -81,9 +81,8 @@ struct TileFragments {
   using Copy = TileCopy<kItem, kAlongK, BR, kThreads>;
 
   TS_INLINE static std::uint32_t number(const unsigned char* tile, int k, int r) {
-    std::uint32_t x;
-    memcpy(&x, tile + Copy::place(k, r / 4) + 4 * (r % 4), 4);
-    return x;
+    // Not memcpy: that loads a byte or two at a time.
+    return *reinterpret_cast<const std::uint32_t*>(tile + Copy::place(k, r / 4) + 4 * (r % 4));
   }
   TS_INLINE static void ready(std::uint32_t (&f)[4]) {
     if constexpr (std::is_same_v<Number, Tf32>)

@@ -58,11 +58,11 @@ bool Guard::holds() const {
   return false;
 }
 
-Guard make_guard(PyObject* description) {
-  int kind;
-  const char* path;
-  PyObject *container, *key, *expected;
-  if (!PyArg_ParseTuple(description, "iOOOs", &kind, &container, &key, &expected, &path)) throw PythonError{};
+Guard make_guard(PyObject* const* description) {
+  PyObject *container = description[1], *key = description[2], *expected = description[3];
+  const long kind = PyLong_AsLong(description[0]);
+  const char* path = PyUnicode_AsUTF8(description[4]);
+  if (!path || (kind == -1 && PyErr_Occurred())) throw PythonError{};
   if (kind < Guard::item || kind > Guard::memory) value_error("jit: no guard of kind ", kind);
   Guard g;
   g.kind = static_cast<Guard::Kind>(kind);

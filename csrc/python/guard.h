@@ -36,7 +36,7 @@ struct Guard {
   bool holds() const;
 };
 
-// From (kind, container, key, expected, path).
-Guard make_guard(PyObject* description);
+// From five objects: kind, container, key, expected, path.
+Guard make_guard(PyObject* const* description);
 
 }  // namespace ts::python

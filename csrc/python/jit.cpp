@@ -176,8 +176,9 @@ PyObject* session_new(PyTypeObject* type, PyObject* args, PyObject*) {
     auto session = std::make_unique<Session>();
     session->signature = sign(call_args, call_kwargs);
     session->capture.lenient = lenient;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(guards); ++i)
-      session->guards.push_back(make_guard(PyList_GET_ITEM(guards, i)));
+    session->guards.reserve(static_cast<std::size_t>(PyList_GET_SIZE(guards)) / 5);
+    for (Py_ssize_t i = 0; i + 5 <= PyList_GET_SIZE(guards); i += 5)
+      session->guards.push_back(make_guard(PySequence_Fast_ITEMS(guards) + i));
     for (const Ref& leaf : session->signature.leaves) {
       const Autograd* a = as_tensor(leaf.get())->autograd;
       if (a && a->node)

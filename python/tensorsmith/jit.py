@@ -160,7 +160,8 @@ class _Walk:
     """
 
     def __init__(self) -> None:
-        self.guards: list[tuple[int, Any, Any, Any, str]] = []
+        # Five for each: its kind, container, key, what is expected, and a name for people.
+        self.guards: list[Any] = []
         self._seen: dict[int, Any] = {}
         self._names: set[str] = set()  # that the code seen so far asks for
         self._instances: list[tuple[dict[Any, Any], str, set[str]]] = []  # with the names that were looked at
@@ -185,9 +186,9 @@ class _Walk:
             except ValueError:  # not bound yet
                 continue
             if _kind(type(value)) == _SCALAR:
-                self.guards.append((_EQUAL_CELL, cell, None, value, name))
+                self.guards.extend((_EQUAL_CELL, cell, None, value, name))
             else:
-                self.guards.append((_CELL, cell, None, value, name))
+                self.guards.extend((_CELL, cell, None, value, name))
                 self.value(value, name)
         for name in names & f.__globals__.keys():
             self.entry(f.__globals__, name, name, names)
@@ -202,13 +203,13 @@ class _Walk:
         value = table[key]
         kind = _kind(type(value))
         if kind == _SCALAR:
-            self.guards.append((_EQUAL_ITEM, table, key, value, path))
+            self.guards.extend((_EQUAL_ITEM, table, key, value, path))
         elif kind == _MODULE_OF_PYTHON:
             if names and not _foreign(value.__name__) and self._first(value):
                 for name in names & value.__dict__.keys():
                     self.entry(value.__dict__, name, f"{path}.{name}")
         else:
-            self.guards.append((_ITEM, table, key, value, path))
+            self.guards.extend((_ITEM, table, key, value, path))
             if kind != _NOTHING and id(value) not in self._seen:
                 self.value(value, path)
 
@@ -216,7 +217,7 @@ class _Walk:
         kind = _kind(type(value))
         if kind == _TENSOR:
             if self._first(value):
-                self.guards.append((_MEMORY, None, None, value, path))
+                self.guards.extend((_MEMORY, None, None, value, path))
         elif kind == _CALLABLE:
             if isinstance(value, types.MethodType):
                 self.value(value.__self__, path)
@@ -240,22 +241,22 @@ class _Walk:
 
     def container(self, value: Any, path: str) -> None:
         if isinstance(value, dict):
-            self.guards.append((_DICT_SIZE, value, len(value), None, path))
+            self.guards.extend((_DICT_SIZE, value, len(value), None, path))
             for key in value:
                 self.entry(value, key, f"{path}[{key!r}]")
             return
         if isinstance(value, list):
-            self.guards.append((_LIST_SIZE, value, len(value), None, path))
+            self.guards.extend((_LIST_SIZE, value, len(value), None, path))
         for number, item in enumerate(value):
             if isinstance(value, list):
-                self.guards.append((_LIST_ITEM, value, number, item, f"{path}[{number}]"))
+                self.guards.extend((_LIST_ITEM, value, number, item, f"{path}[{number}]"))
             if _kind(type(item)) != _SCALAR:
                 self.value(item, f"{path}[{number}]")
 
     def module(self, module: Any, path: str) -> None:
         table = vars(module)
         guards = self.guards
-        guards.append((_DICT_SIZE, table, len(table), None, path))
+        guards.extend((_DICT_SIZE, table, len(table), None, path))
         # Where no hook is in place, which `_hooked` tells, nobody looks at the tables of hooks.
         skip = _APART if table.get("_hooked", True) else _APART | _HOOKS
         for name in table:
@@ -263,8 +264,8 @@ class _Walk:
                 self.entry(table, name, f"{path}.{name}")
         for group in _GROUPS:
             items = table[group]
-            guards.append((_ITEM, table, group, items, path))
-            guards.append((_DICT_SIZE, items, len(items), None, path))
+            guards.extend((_ITEM, table, group, items, path))
+            guards.extend((_DICT_SIZE, items, len(items), None, path))
             for name in items:
                 self.entry(items, name, f"{path}.{name}")
         self.methods(module, path)
@@ -272,15 +273,15 @@ class _Walk:
     def optimizer(self, optimizer: Any, path: str) -> None:
         """Numbers that its kernels read from memory may change; what chooses the kernel's work may not."""
         groups = optimizer.param_groups
-        self.guards.append((_LIST_SIZE, groups, len(groups), None, f"{path}.param_groups"))
+        self.guards.extend((_LIST_SIZE, groups, len(groups), None, f"{path}.param_groups"))
         for number, group in enumerate(groups):
             where = f"{path}.param_groups[{number}]"
-            self.guards.append((_LIST_ITEM, groups, number, group, where))
+            self.guards.extend((_LIST_ITEM, groups, number, group, where))
             for key, value in group.items():
                 if key == "params" or isinstance(value, bool):
                     self.entry(group, key, f"{where}[{key!r}]")
                 elif key == "momentum":
-                    self.guards.append((_TRUTH_ITEM, group, key, bool(value), f"{where}[{key!r}]"))
+                    self.guards.extend((_TRUTH_ITEM, group, key, bool(value), f"{where}[{key!r}]"))
         buckets = optimizer._buckets
         for bucket in buckets:
             self.value(bucket.hyper, path)
@@ -293,7 +294,7 @@ class _Walk:
         if isinstance(table, dict):
             self._instances.append((table, path, set()))
 
-    def finish(self) -> list[tuple[int, Any, Any, Any, str]]:
+    def finish(self) -> list[Any]:
         """The guards; attributes last, for only now it is known which of them the code names."""
         fresh = True
         while fresh:

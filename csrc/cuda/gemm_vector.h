@@ -169,6 +169,7 @@ bool gemm_vectors(const Matrix<float>& a, const Matrix<float>& b, const C& c, st
       tiles * batches * chunks < multiprocessors() || !in_fours(a, K, batches) || !in_fours(b, K, batches))
     return false;
   const std::size_t shared = kVectorTiles + (chunk > kGemmBlock ? kVectorTotals : 0);
+  if (shared > (64 << 10) && capability() < 80) return false;  // all that a block has there
   for (std::int64_t first = 0; first < batches; first += 65535) {
     const dim3 grid(blocks_of(tiles), static_cast<unsigned>(chunks),
                     static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));

@@ -49,7 +49,7 @@ template <class K>
 constexpr std::int64_t kRegisterSort = 16 * Vec<K>::width;  // keys that are sorted in registers
 
 constexpr std::int64_t kShared = 8192;      // sorts from here on are for all threads,
-constexpr std::int64_t kLeastShare = 2048;  // in segments of about this length or more
+constexpr std::int64_t kLeastShare = 4096;  // in segments of about this length or more
 
 template <int R, class K, class Put>
 TS_INLINE void sort_in_registers(const K* keys, KeyOf<K> flip, std::int64_t n, const Put& put) {

@@ -1,13 +1,14 @@
 """The table of docs/kernels/gemm.md: matrix products of sixteen shapes in four layouts, ours and every peer's.
 
 python bench/gemm_shapes.py [--threads N] [--shapes M,N,K ...] [--layouts NN NT TN TT] [--peers numpy torch jax]
-                            [--rounds R] [--seconds S] [--json FILE]
+                            [--dtype float32|float64] [--rounds R] [--seconds S] [--json FILE]
 
 Each library has a process of its own, because the idle threads of one disturb another in the same process; a process
 whose turn it is not is stopped (SIGSTOP). In every round each library makes calls for about S seconds, after one that
 is not counted, and ours then measures the peak of FMAs between registers. Printed per shape and layout: the median
 time of one of our calls, GFLOP/s, the share of the median peak, and every peer's median time over ours. Operands are
-the same NumPy memory for all; NumPy and PyTorch write to an existing result.
+the same NumPy memory for all; NumPy and PyTorch write to an existing result. JAX has float64 behind a switch only, and
+is not timed in it.
 
 N threads are N CPUs of this process's affinity mask, for every library.
 """
@@ -21,7 +22,7 @@ import os
 import signal
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ OURS = "tensorsmith"
 PEAK = "peak"  # asked of ours in place of a case
 
 
-def serve(library_name: str, threads: int, pipe: Connection) -> None:
+def serve(library_name: str, threads: int, dtype: str, pipe: Connection) -> None:
     """A library's process: receives (case, calls), answers with the seconds that the calls took together."""
-    from tensorsmith import _core, float32
+    import tensorsmith as ts
+    from tensorsmith import _core
     from tensorsmith.bench.cases.gemm import cases as gemm_cases
     from tensorsmith.bench.libraries import PEERS as PEER_TYPES
     from tensorsmith.bench.libraries import Ours
@@ -42,7 +44,7 @@ def serve(library_name: str, threads: int, pipe: Connection) -> None:
 
     library = Ours() if library_name == OURS else PEER_TYPES[library_name][0]()
     library.set_threads(threads)
-    cases = {case.name: case for case in gemm_cases()}
+    cases = {case.name: replace(case, dtypes=(dtype, dtype)) for case in gemm_cases()}
     name, thunk = "", None
     while True:
         request: tuple[str, int] | None = pipe.recv()
@@ -51,7 +53,7 @@ def serve(library_name: str, threads: int, pipe: Connection) -> None:
         wanted, calls = request
         if wanted == PEAK:
             begin = time.perf_counter()
-            _core.ops.fma_loop(FMA_LOOP_PIECES, float32)
+            _core.ops.fma_loop(FMA_LOOP_PIECES, getattr(ts, dtype))
             pipe.send(FMA_LOOP_PIECES * FMA_LOOP_FLOPS / (time.perf_counter() - begin))
             continue
         if wanted != name:
@@ -67,10 +69,10 @@ def serve(library_name: str, threads: int, pipe: Connection) -> None:
 class Worker:
     """A library's process, running only while it is asked."""
 
-    def __init__(self, library: str, threads: int) -> None:
+    def __init__(self, library: str, threads: int, dtype: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(library, threads, other), daemon=True)
+        self.process = context.Process(target=serve, args=(library, threads, dtype, other), daemon=True)
         self.process.start()
 
     def ask(self, case: str, calls: int = 1) -> float:
@@ -146,19 +148,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--shapes", nargs="+", type=shape, default=list(GEMM_SHAPES), metavar="M,N,K")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="*", choices=PEERS)
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.006, help="of calls per library and round")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
+    peers = options.peers
+    if peers is None:
+        peers = [name for name in PEERS if name != "jax" or options.dtype == "float32"]
+    elif "jax" in peers and options.dtype == "float64":
+        parser.error("--peers: jax is timed in float32 only")
     cpus = sorted(os.sched_getaffinity(0))
     if not 1 <= options.threads <= len(cpus):
         parser.error(f"--threads must be from 1 to {len(cpus)}, got {options.threads}")
     os.sched_setaffinity(0, cpus[-options.threads :])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TENSORSMITH_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
-    workers = {name: Worker(name, options.threads) for name in (OURS, *options.peers)}
+    workers = {name: Worker(name, options.threads, options.dtype) for name in (OURS, *peers)}
     rows: list[Row] = []
     try:
         for each in options.shapes:
@@ -169,7 +177,11 @@ def main() -> None:
         for worker in workers.values():
             worker.end()
     if options.json is not None:
-        data: dict[str, Any] = {"threads": options.threads, "rows": [vars(row) for row in rows]}
+        data: dict[str, Any] = {
+            "threads": options.threads,
+            "dtype": options.dtype,
+            "rows": [vars(row) for row in rows],
+        }
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     peak = statistics.median(row.peak for row in rows) / 1e9
     print(f"{options.threads} threads; FMA peak {peak:.0f} GFLOP/s")

@@ -195,7 +195,7 @@ TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std:
   using I = IntOf<T>;
   constexpr int W = Vec<T>::width;
   constexpr std::int64_t kMost = sizeof(T) == 1 ? 127 : std::int64_t{1} << 30;
-  T best[V * W];
+  T best[V * W] = {};
   std::int64_t where[V * W] = {};
   std::int64_t lanes = V * W;
   if constexpr (std::is_same_v<Part, First>) lanes = part.n;

@@ -31,7 +31,7 @@ struct LineTap {
       low = far[i] < low ? far[i] : low;
       high = far[i] > high ? far[i] : high;
     }
-    for (std::int64_t i = n; i < W; ++i) far[i] = far[0];
+    for (std::int64_t i = n; i < W; ++i) far[i] = at[0];
     // The first register lies wholly in the line where that is long enough.
     base = low + W <= N ? low : N - W;
     if (base < 0) base = 0;

@@ -80,7 +80,7 @@ for part in $parts; do
       ;;
     wgmma)
       say "tests: wgmma"
-      timeout 60 "$python" -m pytest -q -n0 -p no:cacheprovider tests/test_cuda_wgmma.py > "$out/test_wgmma.txt" 2>&1 || fail=1
+      timeout 60 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_wgmma.py > "$out/test_wgmma.txt" 2>&1 || fail=1
       grep -E "^(FAILED|ERROR)" "$out/test_wgmma.txt" | head -20 | tee -a "$log"
       tail -1 "$out/test_wgmma.txt" | tee -a "$log"
       say "bench: products"

@@ -336,3 +336,13 @@ def test_low_precision(sizes: tuple[int, ...], options: dict[str, Any], dtype: s
         np.testing.assert_allclose(
             mine, exact, rtol=2 * eps, atol=3 * eps * max(1.0, np.abs(exact).max()), err_msg=str(i)
         )
+
+
+def test_dtypes_that_cannot_attend() -> None:
+    q, half = ts.ones((1, 2, 4, 8), dtype="int32"), ts.ones((1, 2, 4, 8), dtype="bfloat16")
+    with pytest.raises(
+        TypeError, match="attention: q is int32; float32, float64, bfloat16 or float16 is needed"
+    ):
+        ts.attention(q, q, q)
+    with pytest.raises(TypeError, match="attention: k is float32 where bfloat16 is needed"):
+        ts.attention(half, ts.ones((1, 2, 4, 8)), half)

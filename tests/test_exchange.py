@@ -226,3 +226,11 @@ def test_small_numpy_rules() -> None:
     assert ts.floor(ts.asarray([1, 2], dtype="int16")).dtype == "int16"
     with pytest.raises(OverflowError, match="300 does not fit uint8"):
         ts.add(x, 300)
+
+
+def test_dlpack_of_a_producer_that_names_no_device() -> None:
+    class Producer:
+        def __dlpack__(self, **asked: Any) -> Any:
+            return np.arange(3.0).__dlpack__(**asked)
+
+    assert ts.from_dlpack(Producer()).tolist() == [0.0, 1.0, 2.0]

@@ -56,8 +56,7 @@ struct Batch {
   }
 };
 
-// Once a parameter: rule.begin(hyper, t, number) before a step, and the step's numbers where they are wanted;
-// rule.end after it.
+// Once a parameter: rule.begin(hyper, t, number) before a step, and the step's numbers; rule.end after it.
 template <class Rule>
 __global__ void begin_step_kernel(const Batch batch, const double* hyper, double* step, const Rule rule,
                                   typename Rule::Numbers* numbers) {
@@ -66,7 +65,7 @@ __global__ void begin_step_kernel(const Batch batch, const double* hyper, double
   if (step) step[batch.number[k]] += 1;
   const double t = step ? step[batch.number[k]] : 0;
   rule.begin(hyper, t, batch.number[k]);
-  if (numbers) numbers[k] = rule.prepare(hyper, t, batch.number[k]);
+  numbers[k] = rule.prepare(hyper, t, batch.number[k]);
 }
 template <class Rule>
 __global__ void end_step_kernel(const Batch batch, const double* hyper, const double* step, const Rule rule) {

@@ -159,11 +159,11 @@ struct LambRule : Rule {
 // The moments, and each block's sums of squares.
 template <class T>
 __global__ void __launch_bounds__(kStepThreads)
-    lamb_moments_kernel(const Batch batch, const double* hyper, const double* step, const LambRule<T> rule,
-                        bool maximize) {
+    lamb_moments_kernel(const Batch batch, const double* hyper, const typename LambRule<T>::Numbers* all,
+                        const LambRule<T> rule, bool maximize) {
   __shared__ double room[kWarp];
   const int k = batch.parameter();
-  const auto numbers = rule.prepare(hyper, step[batch.number[k]], 0);
+  const auto numbers = all[k];
   const Gradient<T> gradient(hyper, false, maximize);
   const T *const p = static_cast<const T*>(batch.param[k]), *const g = static_cast<const T*>(batch.grad[k]);
   T* const zeroed = static_cast<T*>(batch.zeroed[k]);
@@ -200,9 +200,9 @@ __global__ void __launch_bounds__(kStepThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kStepThreads)
-    lamb_apply_kernel(const Batch batch, const double* hyper, const double* step, const LambRule<T> rule) {
+    lamb_apply_kernel(const Batch batch, const typename LambRule<T>::Numbers* all, const LambRule<T> rule) {
   const int k = batch.parameter();
-  const auto numbers = rule.prepare(hyper, step[batch.number[k]], 0);
+  const auto numbers = all[k];
   const Vec<T> move(static_cast<T>(-rule.rates[k]));
   T* const p = static_cast<T*>(batch.param[k]);
   for (std::int64_t i = batch.begin(k) + threadIdx.x; i < batch.end(k); i += kStepThreads) {
@@ -259,14 +259,17 @@ void lamb(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper,
       const std::int64_t blocks = batch.first_block[batch.count];
       const Workspace room((2 * blocks + kParameters) * 8);
       const LambRule<T> rule{{}, m.as<T>(), v.as<T>(), room.as<double>(), room.as<double>() + 2 * blocks};
+      using Numbers = typename LambRule<T>::Numbers;
+      const Workspace kept(kParameters * static_cast<std::int64_t>(sizeof(Numbers)));
+      Numbers* const numbers = kept.as<Numbers>();
       const dim3 grid(blocks_of(blocks)), threads(kStepThreads);
       double* const steps = step.as<double>();
-      launch(&begin_step_kernel<LambRule<T>>, dim3(1), dim3(kParameters), 0, batch, h, steps, rule,
-             static_cast<typename LambRule<T>::Numbers*>(nullptr));
+      launch(&begin_step_kernel<LambRule<T>>, dim3(1), dim3(kParameters), 0, batch, h, steps, rule, numbers);
       if (blocks == 0) return;
-      launch(&lamb_moments_kernel<T>, grid, threads, 0, batch, h, steps, rule, options.maximize);
+      launch(&lamb_moments_kernel<T>, grid, threads, 0, batch, h, static_cast<const Numbers*>(numbers), rule,
+             options.maximize);
       launch(&lamb_rates_kernel<T>, dim3(static_cast<unsigned>(batch.count)), threads, 0, batch, h, rule);
-      launch(&lamb_apply_kernel<T>, grid, threads, 0, batch, h, steps, rule);
+      launch(&lamb_apply_kernel<T>, grid, threads, 0, batch, static_cast<const Numbers*>(numbers), rule);
     });
   });
 }

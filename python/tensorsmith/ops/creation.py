@@ -197,7 +197,8 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
         asked["dl_device"] = target
     if copy is not None:
         asked["copy"] = copy
-    if x.__dlpack_device__()[0] == 2 and (target is None or target[0] == 2):
+    place = getattr(x, "__dlpack_device__", None)  # some producers of the CPU have none
+    if place is not None and place()[0] == 2 and (target is None or target[0] == 2):
         from tensorsmith import cuda
 
         asked["stream"] = cuda.current_stream().cuda_stream  # waits for what the producer has given its own

@@ -276,7 +276,7 @@ def vecdot(a: Any, b: Any, /, axis: int = -1) -> Any:
     if axis != -1:
         a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)
     if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"vecdot: the axis has extents {a.shape[-1]} and {b.shape[-1]}")
+        raise ValueError(f"vecdot: a has {a.shape[-1]} elements along the axis, but b {b.shape[-1]}")
     return core.vecdot(core.conj(a) if a.dtype.kind == "complex" else a, b)
 
 

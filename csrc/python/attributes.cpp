@@ -174,7 +174,7 @@ PyObject* register_hook(PyObject* self, PyObject* hook) {
     Autograd& a = autograd_of(self);
     Ref* hooks = &a.hooks;
     if (a.node) {
-      auto& all = reinterpret_cast<NodeObject*>(a.node.get())->hooks;
+      auto& all = as_node(a.node.get())->hooks;
       if (all.size() <= static_cast<std::size_t>(a.output))
         all.resize(static_cast<std::size_t>(a.output) + 1);
       hooks = &all[static_cast<std::size_t>(a.output)];

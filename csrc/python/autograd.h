@@ -1,4 +1,4 @@
-// The tape: a node for every recorded operation, and the walk back over them.
+// The tape: a node for every recorded operation (autograd.cpp), and the walk back over them (backward.cpp).
 #pragma once
 
 #include <vector>
@@ -42,6 +42,13 @@ struct NodeObject {
 
 extern thread_local bool g_grad_enabled;
 bool is_node(PyObject* object);
+inline NodeObject* as_node(PyObject* object) { return reinterpret_cast<NodeObject*>(object); }
+// What errors call it.
+const char* node_label(const NodeObject* n);
+// Lets go of what backward needed.
+void release(NodeObject* n);
+// Makes the tensor the node's output of that number.
+void set_output(NodeObject* n, PyObject* tensor, int output, bool is_view);
 // What `.grad` may hold: a tensor, or a row-sparse gradient.
 bool is_gradient(PyObject* object);
 

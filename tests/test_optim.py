@@ -18,6 +18,7 @@ from tensorsmith.optim import lr_scheduler
 
 Array = np.ndarray[Any, Any]
 SHAPES = [(3, 4), (5,), (), (2, 1, 3), (0, 2), (70, 40)]
+MATRICES = [(3, 4), (5, 1), (1, 1), (2, 3), (0, 2), (70, 40)]
 
 
 # --- references: PyTorch's recurrences, one parameter at a time, in float64 ----------------------
@@ -156,6 +157,47 @@ def asgd(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
     return p
 
 
+def adafactor(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    t = s["t"] = s.get("t", 0) + 1
+    if p.size == 0:
+        return p
+    g = -g if o["maximize"] else g
+    least = o["eps"][0] or 1e-16
+
+    def rms(x: Array) -> float:
+        return float(np.sqrt(np.mean(x * x)))
+
+    def moved(name: str, target: Array) -> Array:
+        s[name] = (1 - t ** o["beta2_decay"]) * s.get(name, 0) + t ** o["beta2_decay"] * target
+        return s[name]
+
+    rate = max(o["eps"][1], rms(p)) * min(o["lr"], t**-0.5)
+    p = p * (1 - o["lr"] * o["weight_decay"])
+    if p.ndim < 2:
+        v = moved("v", g * g)
+    else:
+        row, column = (
+            moved("row", (g * g).mean(-1, keepdims=True)),
+            moved("column", (g * g).mean(-2, keepdims=True)),
+        )
+        v = row * column / np.maximum(row.mean(-2, keepdims=True), least)
+    u = g / np.maximum(np.sqrt(v), least)
+    return p - rate / max(1, rms(u) / o["d"]) * u
+
+
+def muon(p: Array, g: Array, s: dict[str, Any], o: dict[str, Any]) -> Array:
+    m = s["m"] = s.get("m", 0) + (1 - o["momentum"]) * (g - s.get("m", 0))
+    x = g + o["momentum"] * (m - g) if o["nesterov"] else m
+    left, values, right = np.linalg.svd(x, full_matrices=False)
+    values = values / max(float(np.linalg.norm(x)), o["eps"])
+    a, b, c = o["ns_coefficients"]
+    for _ in range(o["ns_steps"]):  # the iteration acts on the singular values alone
+        values = a * values + b * values**3 + c * values**5
+    matched = o["adjust_lr_fn"] == "match_rms_adamw"
+    ratio = 0.2 * math.sqrt(max(p.shape)) if matched else math.sqrt(max(1, p.shape[0] / p.shape[1]))
+    return p * (1 - o["lr"] * o["weight_decay"]) - o["lr"] * ratio * (left * values) @ right
+
+
 Reference = Callable[[Array, Array, dict[str, Any], dict[str, Any]], Array]
 CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
     (optim.SGD, sgd, {"lr": 0.1}),
@@ -197,6 +239,16 @@ CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
     (optim.Rprop, rprop, {"lr": 0.1, "etas": (0.3, 1.7), "step_sizes": (0.05, 0.2), "maximize": True}),
     (optim.ASGD, asgd, {}),
     (optim.ASGD, asgd, {"lr": 0.1, "lambd": 0.1, "t0": 1.0, "weight_decay": 0.1, "maximize": True}),
+    (optim.Adafactor, adafactor, {}),
+    (
+        optim.Adafactor,
+        adafactor,
+        {"lr": 0.3, "beta2_decay": -0.5, "d": 1.2, "eps": (1e-3, 0.1), "maximize": True},
+    ),
+    (optim.Adafactor, adafactor, {"lr": 2.0, "weight_decay": 0.1}),
+    (optim.Muon, muon, {}),
+    (optim.Muon, muon, {"lr": 0.1, "momentum": 0.8, "nesterov": False, "adjust_lr_fn": "match_rms_adamw"}),
+    (optim.Muon, muon, {"lr": 0.05, "weight_decay": 0.3, "ns_coefficients": (2.0, -1.5, 0.5), "ns_steps": 9}),
     (optim.Adagrad, adagrad, {}),
     (
         optim.Adagrad,
@@ -207,9 +259,10 @@ CASES: list[tuple[type[optim.Optimizer], Reference, dict[str, Any]]] = [
 IDS = [f"{cls.__name__}-{','.join(options)}" for cls, _, options in CASES]
 
 
-def parameters(dtype: Any = None, seed: int = 0) -> list[nn.Parameter]:
+def parameters(dtype: Any = None, seed: int = 0, cls: Any = None) -> list[nn.Parameter]:
     rng = np.random.default_rng(seed)
-    return [nn.Parameter(ts.asarray(rng.normal(size=shape), dtype=dtype or ts.float64)) for shape in SHAPES]
+    shapes = MATRICES if cls is optim.Muon else SHAPES
+    return [nn.Parameter(ts.asarray(rng.normal(size=shape), dtype=dtype or ts.float64)) for shape in shapes]
 
 
 def gradient(rng: np.random.Generator, parameter: nn.Parameter) -> Array:
@@ -224,7 +277,7 @@ def close(actual: Any, expected: Array, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [ts.float64, ts.float32], ids=str)
 @pytest.mark.parametrize(("cls", "reference", "options"), CASES, ids=IDS)
 def test_recurrence(cls: Any, reference: Reference, options: dict[str, Any], dtype: Any) -> None:
-    params = parameters(dtype)
+    params = parameters(dtype, cls=cls)
     optimizer = cls(params, **options)
     values = [p.detach().numpy().astype(np.float64) for p in params]
     states: list[dict[str, Any]] = [{} for _ in params]
@@ -317,7 +370,7 @@ def test_clipping_and_zeroing_in_the_step(
     cls: Any, reference: Reference, options: dict[str, Any], max_norm: float | None, dtype: Any
 ) -> None:
     """The same bits as clip_grad_norm_, step and zero_grad one after another."""
-    pair = [parameters(dtype), parameters(dtype)]
+    pair = [parameters(dtype, cls=cls), parameters(dtype, cls=cls)]
     separate, together = (cls(params, **options) for params in pair)
     rng = np.random.default_rng(1)
     for step in range(3):
@@ -389,6 +442,48 @@ def test_lamb_does_not_depend_on_threads_or_neighbours() -> None:
         ts.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("cls", [optim.Adafactor, optim.Muon])
+def test_whole_array_optimizers_replay(cls: Any) -> None:
+    """Adafactor and Muon are made of operations: a recording has their bits, with a rate that moves."""
+    rng = np.random.default_rng(0)
+    xs = [ts.asarray(rng.normal(size=(8, 6)), dtype=ts.float32) for _ in range(6)]
+
+    def trained(jit: bool) -> bytes:
+        weight = nn.Parameter(ts.asarray(np.random.default_rng(1).normal(size=(6, 5)), dtype=ts.float32))
+        optimizer = cls([weight], lr=0.1)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = ts.square(x @ weight).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = ts.jit(step) if jit else step
+        for number, x in enumerate(xs):
+            optimizer.param_groups[0]["lr"] = 0.1 / (number + 1)
+            run(x)
+        return weight.detach().numpy().tobytes()
+
+    assert trained(True) == trained(False)
+
+
+def test_bad_values_of_adafactor_and_muon() -> None:
+    matrix, vector = nn.Parameter(ts.ones((2, 2))), nn.Parameter(ts.ones((2,)))
+    for cls, options, message in (
+        (optim.Adafactor, {"beta2_decay": 0.5}, "beta2_decay must be <= 0, got 0.5"),
+        (optim.Adafactor, {"d": 0.5}, "d must be >= 1, got 0.5"),
+        (optim.Adafactor, {"eps": (1e-3, None)}, "eps must be"),
+        (optim.Muon, {"ns_steps": 100}, "ns_steps must be an integer from 1 to 99, got 100"),
+        (optim.Muon, {"ns_coefficients": (1.0, 2.0)}, "ns_coefficients must be three numbers"),
+        (optim.Muon, {"adjust_lr_fn": "rms"}, "adjust_lr_fn must be None, 'original'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cls([matrix], **options)
+    with pytest.raises(ValueError, match=r"params\[1\] must be a matrix, got shape \(2,\)"):
+        optim.Muon([matrix, vector])
+
+
 # --- state_dict ----------------------------------------------------------------------------------
 
 
@@ -401,7 +496,7 @@ def run(optimizer: optim.Optimizer, params: list[nn.Parameter], rng: np.random.G
 
 @pytest.mark.parametrize(("cls", "reference", "options"), CASES, ids=IDS)
 def test_resume_has_the_same_bits(cls: Any, reference: Reference, options: dict[str, Any]) -> None:
-    params = parameters(ts.float32)
+    params = parameters(ts.float32, cls=cls)
     optimizer = cls(params, **options)
     run(optimizer, params, np.random.default_rng(1), 3)
     state = optimizer.state_dict()

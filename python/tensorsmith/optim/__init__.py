@@ -1,15 +1,18 @@
 """Optimizers and learning-rate schedules under PyTorch's names;
-each step is one fused kernel call a group.
+each step is one fused kernel call a group (LBFGS, Adafactor and Muon: operations on whole arrays).
 """
 
 from tensorsmith.optim import lr_scheduler
 from tensorsmith.optim.adadelta import Adadelta
+from tensorsmith.optim.adafactor import Adafactor
 from tensorsmith.optim.adagrad import Adagrad
 from tensorsmith.optim.adam import Adam, AdamW
 from tensorsmith.optim.adamax import Adamax
 from tensorsmith.optim.asgd import ASGD
 from tensorsmith.optim.lamb import LAMB
+from tensorsmith.optim.lbfgs import LBFGS
 from tensorsmith.optim.lion import Lion
+from tensorsmith.optim.muon import Muon
 from tensorsmith.optim.nadam import NAdam
 from tensorsmith.optim.optimizer import Optimizer
 from tensorsmith.optim.radam import RAdam
@@ -21,13 +24,16 @@ from tensorsmith.optim.sparse_adam import SparseAdam
 __all__ = [
     "ASGD",
     "LAMB",
+    "LBFGS",
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -25,6 +25,7 @@ from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
 
 Group = dict[str, Any]
+Shape = tuple[int, ...]
 
 NUMBERS = frozenset(("step", "mu_product", "eta", "mu"))  # state that is one float64 a parameter
 
@@ -32,14 +33,14 @@ NUMBERS = frozenset(("step", "mu_product", "eta", "mu"))  # state that is one fl
 class Bucket:
     """The parameters of one group and dtype, with their state."""
 
-    __slots__ = ("group", "hyper", "hyper_view", "offsets", "params", "state", "values")
+    __slots__ = ("group", "hyper", "hyper_view", "params", "shapes", "state", "values")
 
     def __init__(self, group: Group, params: list[Tensor], slots: int) -> None:
         self.group = group
         self.params = params
-        self.offsets = [0]
-        for parameter in params:
-            self.offsets.append(self.offsets[-1] + parameter.size)
+        self.shapes: dict[
+            str, list[Shape | None]
+        ] = {}  # of each parameter's part of a state, None where it has none
         self.hyper = ts.zeros((slots,), dtype=ts.float64, device=params[0].device)
         self.hyper_view = self._view_of_hyper()
         self.values: tuple[float, ...] = ()
@@ -65,25 +66,35 @@ class Bucket:
             self.hyper.copy_(self.hyper_view)
         self.values = values
 
-    def flat(self, name: str, fill: float = 0.0) -> Tensor:
-        """The flat state tensor `name`, made of `fill` when it does not exist;
-        "step" and the like have one float64 a parameter.
+    def flat(self, name: str, fill: float = 0.0, shapes: list[Shape | None] | None = None) -> Tensor:
+        """The flat state tensor `name`, made of `fill` when it does not exist. Its parts have the parameters' shapes if
+        not told otherwise; "step" and the like have one float64 a parameter.
         """
         tensor = self.state.get(name)
         if tensor is None:
             if name in NUMBERS:
-                tensor = ts.full((len(self.params),), fill, ts.float64, self.hyper.device)
-            else:
-                tensor = ts.full((self.offsets[-1],), fill, self.params[0].dtype, self.hyper.device)
+                shapes = [()] * len(self.params)
+            elif shapes is None:
+                shapes = [tuple(parameter.shape) for parameter in self.params]
+            dtype = ts.float64 if name in NUMBERS else self.params[0].dtype
+            size = sum(math.prod(shape) for shape in shapes if shape is not None)
+            tensor = ts.full((size,), fill, dtype, self.hyper.device)
+            self.shapes[name] = shapes
             self.state[name] = tensor
         return tensor
 
-    def view(self, name: str, index: int) -> Tensor:
-        """Parameter `index`'s part of the flat state, in the parameter's shape ("step" and the like: 0-d)."""
-        flat = self.state[name]
-        if name in NUMBERS:
-            return flat[index]
-        return flat[self.offsets[index] : self.offsets[index + 1]].reshape(self.params[index].shape)
+    def views(self, name: str) -> list[Tensor | None]:
+        """The parameters' parts of a flat state; None where one has none."""
+        views: list[Tensor | None] = []
+        begin = 0
+        for shape in self.shapes[name]:
+            if shape is None:
+                views.append(None)
+                continue
+            end = begin + math.prod(shape)
+            views.append(self.state[name][begin:end].reshape(shape))
+            begin = end
+        return views
 
 
 class Step:
@@ -119,8 +130,9 @@ class Optimizer:
 
     A subclass gives `_slots` (length of `hyper`), `_check(group)` (ValueError for bad values),
     `_hyper(group)` (the numbers for the kernel), `_names(group)` (the state of a parameter, and what it
-    starts from) and `_update(bucket, step)` (the kernel call). `_check_rows(group)`, where a subclass has it,
-    says whether row-sparse gradients will do.
+    starts from) and `_update(bucket, step)` (the kernel call). Where a subclass has them, `_shape(name, parameter)`
+    gives the shape of a state that is not the parameter's (None: this one has none), and `_check_rows(group)` says
+    whether row-sparse gradients will do.
     """
 
     _slots: int
@@ -155,6 +167,9 @@ class Optimizer:
 
     def _names(self, group: Group) -> dict[str, float]:
         raise NotImplementedError
+
+    def _shape(self, name: str, parameter: Tensor) -> Shape | None:
+        return () if name in NUMBERS else tuple(parameter.shape)
 
     def _update(self, bucket: Bucket, step: Step) -> None:
         raise NotImplementedError
@@ -212,11 +227,14 @@ class Optimizer:
                 alike.setdefault((parameter.dtype, parameter.device), []).append(parameter)
             buckets = [Bucket(group, params, self._slots) for params in alike.values()]
             for bucket in buckets:
-                for name, fill in self._names(group).items():
-                    bucket.flat(name, fill)
+                self._make_state(bucket, group)
             self._buckets += buckets  # only now: memory may have run out above
             self._groups_ready += 1
         return self._buckets
+
+    def _make_state(self, bucket: Bucket, group: Group) -> None:
+        for name, fill in self._names(group).items():
+            bucket.flat(name, fill, [self._shape(name, parameter) for parameter in bucket.params])
 
     # --- stepping ----------------------------------------------------------------------------
 
@@ -300,11 +318,14 @@ class Optimizer:
             names = [name for name in self._names(bucket.group) if name in bucket.state]
             if not names:
                 continue
+            parts = {name: bucket.views(name) for name in names}
             steps = bucket.state["step"].cpu().numpy()
             for index, parameter in enumerate(bucket.params):
                 if steps[index] > 0 or self._state_from_start:
                     entries[parameter] = {
-                        name: bucket.view(name, index) for name in names if name not in self._hidden
+                        name: view
+                        for name in names
+                        if name not in self._hidden and (view := parts[name][index]) is not None
                     }
         return entries
 
@@ -360,18 +381,26 @@ class Optimizer:
             except (TypeError, ValueError) as error:
                 errors.append(f"param group {position}: {error}")
             merged.append(new)
-        sources: dict[int, dict[str, Tensor]] = {}
-        if not errors:
-            for new in merged:
-                names = self._names(new)
-                for parameter in new["params"]:
-                    number = numbers[id(parameter)]
-                    entry = state_dict["state"].get(number, state_dict["state"].get(str(number)))
-                    if entry is not None and any(entry.get(name) is not None for name in names):
-                        sources[id(parameter)] = self._checked(number, entry, parameter, names, errors)
+        taken = None if errors else self._take_state(merged, numbers, state_dict["state"], errors)
         if errors:
             raise ValueError(f"{self._name}.load_state_dict: nothing was changed:\n  " + "\n  ".join(errors))
-        self._write(merged, sources)
+        self._write(merged, taken)
+
+    def _take_state(
+        self, merged: list[Group], numbers: Mapping[int, Any], state: Mapping[Any, Any], errors: list[str]
+    ) -> Any:
+        """The state for `_write`, checked and cast, by parameter; what is wrong goes to `errors`. `numbers` are those
+        that the parameters, by id, have in `state`.
+        """
+        sources: dict[int, dict[str, Tensor]] = {}
+        for new in merged:
+            names = self._names(new)
+            for parameter in new["params"]:
+                number = numbers[id(parameter)]
+                entry = state.get(number, state.get(str(number)))
+                if entry is not None and any(entry.get(name) is not None for name in names):
+                    sources[id(parameter)] = self._checked(number, entry, parameter, names, errors)
+        return sources
 
     def _checked(
         self,
@@ -384,6 +413,9 @@ class Optimizer:
         """One parameter's state, cast and ready to copy; what is wrong goes to `errors`."""
         checked: dict[str, Tensor] = {}
         for name in names:
+            shape = self._shape(name, parameter)
+            if shape is None:
+                continue
             label = f"parameter {number}, {name!r}"
             value = entry.get(name)
             if value is None:
@@ -396,7 +428,6 @@ class Optimizer:
             except TypeError as error:
                 errors.append(str(error))
                 continue
-            shape = () if name in NUMBERS else tuple(parameter.shape)
             if tuple(tensor.shape) != shape:
                 errors.append(f"{label}: shape {tuple(tensor.shape)} given, {shape} expected")
                 continue
@@ -407,26 +438,23 @@ class Optimizer:
             checked[name] = tensor
         return checked
 
-    def _write(self, merged: list[Group], sources: dict[int, dict[str, Tensor]]) -> None:
+    def _write(self, merged: list[Group], taken: Any) -> None:
         self._prepare()
         by_group = {id(group): new for group, new in zip(self.param_groups, merged, strict=True)}
         for bucket in self._buckets:  # whatever needs memory comes before the first change
-            for name, fill in self._names(by_group[id(bucket.group)]).items():
-                bucket.flat(name, fill)
+            self._make_state(bucket, by_group[id(bucket.group)])
         for bucket in self._buckets:
             for name, fill in self._names(by_group[id(bucket.group)]).items():
-                flat = bucket.state[name]
-                flat.fill_(fill)
-                for index, parameter in enumerate(bucket.params):
-                    entry = sources.get(id(parameter))
-                    if entry is None:
+                bucket.state[name].fill_(fill)
+                for parameter, view in zip(bucket.params, bucket.views(name), strict=True):
+                    entry = taken.get(id(parameter))
+                    if entry is None or view is None:
                         continue
                     if name in entry:
-                        bucket.view(name, index).copy_(entry[name])
-                    elif (
-                        name == "step"
-                    ):  # PyTorch does not count SGD's steps; what counts is that it is not the first
-                        bucket.view(name, index).fill_(1)
+                        view.copy_(entry[name])
+                    elif name == "step":
+                        # PyTorch does not count SGD's steps; what counts is that it is not the first.
+                        view.fill_(1)
         for group, new in zip(self.param_groups, merged, strict=True):
             group.update((key, value) for key, value in new.items() if key != "params")
 

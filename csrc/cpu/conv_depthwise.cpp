@@ -483,7 +483,8 @@ bool depthwise_weight(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbi
   const Cut cut(k);
   const std::int64_t taps = rows.count * rows.width, panel = (1 + taps) * V::width;
   const std::int64_t vectors = ceil_div(L, V::width), offset_bytes = round_up(rows.count * 8, 64);
-  const std::int64_t chunk_units = weight_chunk(units, k.Q, round_up(L, kVector / size) * (1 + taps) * size);
+  const std::int64_t chunk_units =
+      weight_chunk(units, k.Q, 64, round_up(L, kVector / size) * (1 + taps) * size);
   const std::int64_t chunks = ceil_div(units, chunk_units), sum_size = vectors * panel;
   if (offset_bytes + chunks * sum_size * size > kSharedBytes ||
       cut.strip_bytes(k) + cut.rows * cut.columns * kVector > kBandBytes)

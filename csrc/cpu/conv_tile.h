@@ -100,11 +100,12 @@ constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a 
 constexpr std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 // The rows of y that one chunk of a weight gradient sums, whose partial sums take `bytes`: at most 16 chunks
-// of at least 64 pixels, within 16 MiB.
+// of at least `pixels`, within 16 MiB.
 constexpr std::int64_t kMaxChunks = 16;
-inline std::int64_t weight_chunk(std::int64_t rows, std::int64_t cols, std::int64_t bytes) {
+inline std::int64_t weight_chunk(std::int64_t rows, std::int64_t cols, std::int64_t pixels,
+                                 std::int64_t bytes) {
   const std::int64_t chunks =
-      least(least(kMaxChunks, rows * cols / 64), (std::int64_t{16} << 20) / most(bytes, 1));
+      least(least(kMaxChunks, rows * cols / pixels), (std::int64_t{16} << 20) / most(bytes, 1));
   return most(1, ceil_div(rows, most(1, chunks)));
 }
 
@@ -152,6 +153,28 @@ void interleave(const T* src, std::int64_t row, std::int64_t step, std::int64_t 
   }
 }
 
+// `count` pixels, `step` apart, of at most two vectors of channels each, to dst[pixel][pitch], zeros past the
+// last channel.
+template <class T>
+void copy_pixels(const T* src, std::int64_t step, std::int64_t channels, std::int64_t count,
+                 std::int64_t pitch, T* dst) {
+  using V = Vec<T>;
+  constexpr std::int64_t W = V::width;
+  if (channels == pitch && pitch == 2 * W) {
+    for (; count > 0; --count, src += step, dst += pitch)
+      V::load(src).store(dst), V::load(src + W).store(dst + W);
+  } else if (pitch == W) {
+    for (; count > 0; --count, src += step, dst += pitch) V::load_partial(src, channels).store(dst);
+  } else if (pitch < W) {
+    for (; count > 0; --count, src += step, dst += pitch)
+      V::load_partial(src, channels).store_partial(dst, pitch);
+  } else {
+    for (; count > 0; --count, src += step, dst += pitch)
+      for (std::int64_t v = 0; v < pitch; v += W)
+        V::load_partial(src + v, most(0, least(W, channels - v))).store_partial(dst + v, least(W, pitch - v));
+  }
+}
+
 // Copies rows [h0, h0 + rows) and columns [w0, w0 + cols) of an H x W image of `channels` channels to
 // dst[row][column][pitch], zeros outside the image and in channels past the last.
 template <class T>
@@ -178,6 +201,10 @@ void copy_band(const T* src, const Strides4& s, std::int64_t H, std::int64_t W, 
     T* to = dst + left * pitch;
     if ((s.c == 1 || channels == 1) && (s.w == channels || width == 1) && pitch == channels) {
       std::memcpy(to, from, static_cast<std::size_t>(width * channels) * sizeof(T));
+      continue;
+    }
+    if (s.c == 1 && pitch <= 2 * Vec<T>::width) {  // masks leave out what is not there
+      copy_pixels(from, s.w, channels, width, pitch, to);
       continue;
     }
     if (pitch > channels)
@@ -213,6 +240,38 @@ inline Runs window_runs(Pair taps, Pair spread, std::int64_t channels, std::int6
         offsets[i * per_row + j] = i * spread.h * row + j * spread.w * column;
   return {taps.h * per_row, (joined ? taps.w : 1) * channels};
 }
+
+// Memory that comes next, for the inner loops to fetch into the second-level cache, a line at a time and
+// evenly: many at once would fill the queue that the loops' own loads wait in.
+class Ahead {
+ public:
+  // Rows [begin, end) of `count` channels-last images, if they lie about one after the other.
+  template <class T>
+  void add(const T* images, const Strides4& s, std::int64_t count, std::int64_t begin, std::int64_t end,
+           std::int64_t W, std::int64_t channels) {
+    const std::int64_t size = sizeof(T), rows = (end - begin) * s.h;
+    if (s.c != 1 || begin >= end || s.w < channels || W * s.w > s.h || s.h > 2 * W * channels ||
+        (count > 1 && (rows > s.n || s.n > 2 * rows)))
+      return;
+    part_[parts_++] = {reinterpret_cast<const char*>(images + begin * s.h),
+                       (count > 1 ? (count - 1) * s.n + rows : rows) * size};
+  }
+  // The next of `pieces` about equal shares for a loop of `steps`: it fetches at, at + step, at + 2 step, ...
+  TS_INLINE void share(std::int64_t pieces, std::int64_t steps, const char*& at, std::int64_t& step) {
+    Part& part = part_[part_[0].bytes > 0 ? 0 : 1];
+    const std::int64_t bytes = least(part.bytes, ceil_div(part_[0].bytes + part_[1].bytes, most(1, pieces)));
+    at = part.at, step = least(64, ceil_div(bytes, steps));
+    part.at += bytes, part.bytes -= bytes;
+  }
+
+ private:
+  struct Part {
+    const char* at = nullptr;
+    std::int64_t bytes = 0;
+  };
+  Part part_[2];
+  int parts_ = 0;
+};
 
 // Fetches the rows of a channels-last image that come next into the cache, a few lines at each call, while a
 // tile that does not need them is computed.

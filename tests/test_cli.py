@@ -256,5 +256,5 @@ def test_every_family_runs(family):
         "steps": "64-32-10",
         "jit": "64-32-10",
     }
-    small |= {"conv": "8x64x28x28", "neighbour": "b32", "overhead": "elements"}
+    small |= {"memory": " 10^3", "conv": "8x64x28x28", "neighbour": "b32", "overhead": "elements"}
     assert bench.run([family], contains=small.get(family), seconds=0.001)

@@ -20,7 +20,8 @@ class Case:
 
     `overrides` has the function of a library whose words differ, by its name, or None where it sits the case out.
     With `backward` a call computes the gradients of all floating arrays too. Integers are indices below `high`.
-    `compiled` cases are timed with `torch.compile` as well: where it can fuse something.
+    `compiled` cases are timed with `torch.compile` as well: where it can fuse something. `channels_last` has the
+    modules whose images (arrays of 4 dimensions) lie channels last: where PyTorch is faster that way, it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Case:
     dtypes: tuple[str, ...] = ()
     high: int = 1
     compiled: bool = False
+    channels_last: tuple[str, ...] = ("torch",)
 
     def thunk(self, library: Library) -> Thunk | None:
         """One call with a library; None where it sits this case out."""
@@ -43,11 +45,14 @@ class Case:
         arrays = []
         for i, shape in enumerate(self.shapes):
             dtype = self.dtypes[i] if i < len(self.dtypes) else "float32"
-            if dtype.startswith("int"):
+            if dtype == "bool":
+                array = rng.random(shape) < 0.5
+            elif dtype.startswith("int"):
                 array = rng.integers(0, self.high, shape).astype(dtype)
             else:
                 array = rng.uniform(0.1, 1.0, shape).astype(dtype)
-            arrays.append(library.array(array))
+            image = len(shape) == 4 and library.module in self.channels_last
+            arrays.append(library.image(array) if image else library.array(array))
         bind = library.backward if self.backward else library.forward
         return bind(function, arrays)
 

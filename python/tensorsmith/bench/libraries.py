@@ -50,6 +50,10 @@ class Library:
     def array(self, x: np.ndarray) -> Any:
         raise NotImplementedError
 
+    def image(self, x: np.ndarray) -> Any:
+        """x (N, C, H, W) in memory as (N, H, W, C)."""
+        return self.array(x)
+
     def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         """f on the arrays; the thunk returns when the result is there."""
         return lambda: f(self, *arrays)
@@ -69,6 +73,9 @@ class Ours(Library):
     def array(self, x: np.ndarray) -> Any:
         return self.asarray(x)
 
+    def image(self, x: np.ndarray) -> Any:
+        return self.permute_dims(self.asarray(np.ascontiguousarray(x.transpose(0, 2, 3, 1))), (0, 3, 1, 2))
+
     def backward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         return _tape(self, f, arrays, [a for a in arrays if "float" in str(a.dtype)])
 
@@ -81,8 +88,10 @@ class Torch(Library):
         self.set_num_threads(count)
 
     def array(self, x: np.ndarray) -> Any:
-        t = self.from_numpy(x.copy())
-        return t.contiguous(memory_format=self.channels_last) if x.ndim == 4 else t
+        return self.from_numpy(x.copy())
+
+    def image(self, x: np.ndarray) -> Any:
+        return self.array(x).contiguous(memory_format=self.channels_last)
 
     def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         return _with_out(self, f, arrays, f(self, *arrays))

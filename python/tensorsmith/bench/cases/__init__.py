@@ -21,6 +21,7 @@ NAMES = (
     "sort",
     "random",
     "optim",
+    "memory",
     "steps",
     "jit",
     "overhead",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from tensorsmith.bench.case import Task
 from tensorsmith.bench.libraries import Thunk
 
-_PARAMETERS = {"1 x 1M": [(1 << 20,)], "100 x 1024": [(1024,)] * 100}
+_PARAMETERS: dict[str, list[tuple[int, ...]]] = {"1 x 1M": [(1 << 20,)], "100 x 1024": [(1024,)] * 100}
 _OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {  # settings, bytes moved per parameter
     "SGD": ({"lr": 1e-3, "momentum": 0.9}, 20),
     "Adam": ({"lr": 1e-3}, 28),
@@ -27,30 +27,32 @@ _OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {  # settings, bytes move
 _FUSED_IN_TORCH = ("SGD", "Adam", "AdamW", "Adagrad")
 
 
+def step_of(row: str, name: str, shapes: Sequence[tuple[int, ...]]) -> Task:
+    """One step of the optimizer `name` over parameters of `shapes`."""
+    settings, per_parameter = _OPTIMIZERS[name]
+
+    def ours() -> Thunk:
+        import tensorsmith as ts
+
+        parameters = [ts.nn.Parameter(ts.full(s, 0.5)) for s in shapes]
+        for p in parameters:
+            p.grad = ts.ones_like(p.detach())
+        return getattr(ts.optim, name)(parameters, **settings).step
+
+    def torch() -> Thunk:
+        import torch
+
+        parameters = [torch.nn.Parameter(torch.full(s, 0.5)) for s in shapes]
+        for p in parameters:
+            p.grad = torch.ones_like(p)
+        fused = {"fused": True} if name in _FUSED_IN_TORCH else {"foreach": True}
+        return getattr(torch.optim, name)(parameters, **settings, **fused).step
+
+    count = sum(int(np.prod(s)) for s in shapes)
+    return Task(row, {"tensorsmith": ours, "torch": torch}, bytes=per_parameter * count)
+
+
 def cases() -> Iterator[Task]:
-    for name, (settings, per_parameter) in _OPTIMIZERS.items():
+    for name in _OPTIMIZERS:
         for label, shapes in _PARAMETERS.items():
-
-            def ours(name: str = name, settings: Any = settings, shapes: Any = shapes) -> Thunk:
-                import tensorsmith as ts
-
-                parameters = [ts.nn.Parameter(ts.full(s, 0.5)) for s in shapes]
-                for p in parameters:
-                    p.grad = ts.ones_like(p.detach())
-                return getattr(ts.optim, name)(parameters, **settings).step
-
-            def torch(name: str = name, settings: Any = settings, shapes: Any = shapes) -> Thunk:
-                import torch
-
-                parameters = [torch.nn.Parameter(torch.full(s, 0.5)) for s in shapes]
-                for p in parameters:
-                    p.grad = torch.ones_like(p)
-                fused = {"fused": True} if name in _FUSED_IN_TORCH else {"foreach": True}
-                return getattr(torch.optim, name)(parameters, **settings, **fused).step
-
-            count = sum(int(np.prod(s)) for s in shapes)
-            yield Task(
-                f"{name} {label}",
-                {"tensorsmith": ours, "torch": torch},
-                bytes=per_parameter * count,
-            )
+            yield step_of(f"{name} {label}", name, shapes)

@@ -8,19 +8,19 @@ from typing import Any
 from tensorsmith.bench.case import Case
 
 
-def _layer_norm_jax(m: Any, x: Any, w: Any, b: Any) -> Any:
+def layer_norm_jax(m: Any, x: Any, w: Any, b: Any) -> Any:
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
     return (x - mean) * m.rsqrt(variance + 1e-5) * w + b
 
 
-def _batch_norm_jax(m: Any, x: Any, w: Any, b: Any) -> Any:
+def batch_norm_jax(m: Any, x: Any, w: Any, b: Any) -> Any:
     mean = x.mean((0, 2, 3), keepdims=True)
     variance = ((x - mean) ** 2).mean((0, 2, 3), keepdims=True)
     return (x - mean) * m.rsqrt(variance + 1e-5) * w[:, None, None] + b[:, None, None]
 
 
-def _cross_entropy_jax(m: Any, x: Any, t: Any) -> Any:
+def cross_entropy_jax(m: Any, x: Any, t: Any) -> Any:
     return -m.take_along_axis(m.log_softmax(x, -1), t[:, None], -1).mean()
 
 
@@ -42,7 +42,7 @@ def cases() -> Iterator[Case]:
                 lambda m, x, t: m.cross_entropy(x, t),
                 bytes=nbytes / 2,
                 backward=back,
-                overrides={"jax": _cross_entropy_jax},
+                overrides={"jax": cross_entropy_jax},
                 dtypes=("float32", "int64"),
                 high=c,
             )
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
                 lambda m, x, w, b: m.layer_norm(x, (x.shape[-1],), w, b),
                 bytes=8.0 * r * c * passes,
                 backward=back,
-                overrides={"jax": _layer_norm_jax},
+                overrides={"jax": layer_norm_jax},
             )
         n, ch, h = 64, 64, 28
         yield Case(
@@ -63,7 +63,7 @@ def cases() -> Iterator[Case]:
             bytes=12.0 * n * ch * h * h * passes,
             backward=back,
             overrides={
-                "jax": _batch_norm_jax,
+                "jax": batch_norm_jax,
                 "torch": lambda m, x, w, b: m.nn.functional.batch_norm(x, None, None, w, b, True),
             },
         )

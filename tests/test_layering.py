@@ -29,6 +29,7 @@ KERNELS_SEE = {
     "core/threads.h",
     "core/backend.h",
     "core/conv_algorithm.h",
+    "core/epilogue.h",
     "core/kernels.def",
 }
 # Headers of the standard library without code that the linker could share between levels.

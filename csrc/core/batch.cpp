@@ -51,6 +51,16 @@ int choose(const Batch& batch, int threads) {
 
 }  // namespace
 
+// They share no memory that one of them writes.
+bool Recording::independent(const Step& a, const Step& b) const {
+  for (int i = a.first; i < a.first + a.count; ++i)
+    for (int j = b.first; j < b.first + b.count; ++j) {
+      const Use &x = operands_[static_cast<std::size_t>(i)], &y = operands_[static_cast<std::size_t>(j)];
+      if (x.slot >= 0 && x.slot == y.slot && (x.written || y.written)) return false;
+    }
+  return true;
+}
+
 // The longest runs of steps that share no memory that one of them writes.
 void Recording::find_batches() {
   const auto flops = [&](const Step& step) {
@@ -67,14 +77,6 @@ void Recording::find_batches() {
   };
   const auto barrier_before = [&](int s) {
     return std::any_of(barriers_.begin(), barriers_.end(), [&](int call) { return position(call) == s; });
-  };
-  const auto independent = [&](const Step& a, const Step& b) {
-    for (int i = a.first; i < a.first + a.count; ++i)
-      for (int j = b.first; j < b.first + b.count; ++j) {
-        const Use &x = operands_[static_cast<std::size_t>(i)], &y = operands_[static_cast<std::size_t>(j)];
-        if (x.slot >= 0 && x.slot == y.slot && (x.written || y.written)) return false;
-      }
-    return true;
   };
   // Functions of the host may throw, and of two that do the first must be heard.
   const auto fits = [&](const Step& step) {

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "core/epilogue.h"
 #include "core/threads.h"
 
 namespace ts {
 
 namespace {
+
+constinit thread_local const Epilogue* t_epilogue [[gnu::tls_model("initial-exec")]] = nullptr;
 
 // Runs the calls for outer indices [begin, end).
 void run_block(const Group& g, const View* views, char* buffers, std::int64_t begin, std::int64_t end) {
@@ -70,7 +74,54 @@ struct Work {
   }
 };
 
+// Runs an epilogue's calls on a block of the product's result, some rows of it at a time.
+void run_finished(const Group& g, const View* views, const Finished& block) {
+  alignas(64) char buffers[kEpilogueBytes];
+  const std::int64_t columns_once = std::min(block.columns, kFusedBlock),
+                     rows_once = kFusedBlock / columns_once;
+  for (std::int64_t i = 0; i < block.rows; i += rows_once)
+    for (std::int64_t j = 0; j < block.columns; j += columns_once) {
+      const std::int64_t shape[] = {std::min(rows_once, block.rows - i),
+                                    std::min(columns_once, block.columns - j)};
+      for (const FusedCall& call : g.calls) {
+        View part[kFusedOperands];
+        std::int64_t strides[kFusedOperands][2];
+        for (std::size_t k = 0; k < call.operands.size(); ++k) {
+          const FusedOperand& o = call.operands[k];
+          std::int64_t* const s = strides[k];
+          char* data;
+          if (o.buffer >= 0) {
+            s[0] = shape[1], s[1] = 1;
+            data = buffers + o.buffer;
+          } else if (o.buffer == kFinished) {
+            s[0] = block.stride, s[1] = 1;
+            data = static_cast<char*>(const_cast<void*>(block.data)) + (i * s[0] + j) * o.item;
+          } else {
+            s[0] = o.strides[0], s[1] = o.strides[1];
+            data = static_cast<char*>(views[o.view].data) +
+                   ((block.row + i) * s[0] + (block.column + j) * s[1]) * o.item;
+          }
+          part[k] = View{data, shape, s, nullptr, 2, o.dtype};
+        }
+        call.thunk(call.function, part, call.attributes.data());
+      }
+    }
+}
+
+struct GroupEpilogue : Epilogue {
+  const Group& g;
+  const View* views;
+};
+
+void run_epilogue(const Epilogue& e, const Finished& block) {
+  const auto& self = static_cast<const GroupEpilogue&>(e);
+  run_finished(self.g, self.views, block);
+}
+
 }  // namespace
+
+bool leave_epilogue(const Epilogue* epilogue) { return !std::exchange(t_epilogue, epilogue); }
+const Epilogue* take_epilogue() { return std::exchange(t_epilogue, nullptr); }
 
 bool is_pointwise(Kernel kernel) {
   switch (kernel) {
@@ -107,6 +158,41 @@ void run_group(Function, const View* views, const std::byte* attributes) {
     finish(static_cast<float*>(y));
   else
     finish(static_cast<double*>(y));
+}
+
+void run_product(Function, const View* views, const std::byte* attributes) {
+  const Group* g;
+  std::memcpy(&g, attributes, sizeof(g));
+  const GroupEpilogue epilogue{{&run_epilogue, g->forgotten}, *g, views};
+  struct Left {
+    explicit Left(const Epilogue* e) { leave_epilogue(e); }
+    ~Left() { leave_epilogue(nullptr); }
+  };
+  bool taken;
+  {
+    const Left left(&epilogue);
+    g->product.thunk(g->product.function, views, g->product.attributes.data());
+    taken = leave_epilogue(nullptr);
+  }
+  if (taken) return;
+  const std::int64_t columns = g->shape[1], rows = g->shape[0],
+                     each = std::max<std::int64_t>(1, kFusedPiece / columns);
+  struct Work {
+    const GroupEpilogue& epilogue;
+    std::int64_t rows, columns, each;
+  } work{epilogue, rows, columns, each};
+  parallel_for((rows + each - 1) / each,
+               [](void* context, std::int64_t number) {
+                 const Work& w = *static_cast<Work*>(context);
+                 const Group& group = w.epilogue.g;
+                 const std::int64_t row = number * w.each;
+                 const char* const data = static_cast<const char*>(w.epilogue.views[group.result_view].data);
+                 run_finished(group, w.epilogue.views,
+                              {row, std::min(w.each, w.rows - row), 0, w.columns,
+                               data + row * w.columns * itemsize(w.epilogue.views[group.result_view].dtype),
+                               w.columns});
+               },
+               &work);
 }
 
 }  // namespace ts

@@ -22,6 +22,8 @@ constexpr std::int64_t kFusedBlock = 4096;
 constexpr std::int64_t kFusedPiece = 32768;  // of a piece of work
 constexpr int kFusedOperands = 4, kFusedAxes = 8;
 constexpr std::size_t kFusedBuffers = kScratchBytes / 2;  // kernels use the scratch from its beginning
+constexpr std::size_t kEpilogueBytes = 128 << 10;         // on the stack: the scratch is the product's
+constexpr int kFinished = -2;                             // in place of a buffer: the product's block
 
 struct FusedOperand {
   int view;          // of the group's step
@@ -52,11 +54,18 @@ struct Group {
   DType tail_dtype = DType::float32;
   FusedOperand reduced;
   std::int64_t count = 0, rows_each = 1, row_length = 1;
+  // An epilogue's product, which has no operands here: its views come first, the result's is `result_view`.
+  // Axes are rows and columns.
+  FusedCall product{};
+  int result_view = -1;
+  bool forgotten = false;  // nobody else reads the result
 };
 
 // The steps may be fused at all.
 bool is_pointwise(Kernel kernel);
 // What a fused step calls: one attribute, the group.
 void run_group(Function, const View* views, const std::byte* attributes);
+// The same of a product with its epilogue.
+void run_product(Function, const View* views, const std::byte* attributes);
 
 }  // namespace ts

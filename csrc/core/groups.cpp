@@ -5,66 +5,16 @@
 #include <numeric>
 
 #include "core/dispatch.h"
-#include "core/recording.h"
+#include "core/groups.h"
 
 namespace ts {
 
 namespace {
 
-constexpr std::int64_t kLeast = 8192;  // elements: smaller arrays are in cache anyway
 constexpr int kMaxCalls = 32;
 
-// The views of a group, seen with one set of axes.
-class Axes {
- public:
-  // All operands have the shape of the first view that is written, axes in the order of its strides.
-  bool begin(const View& y) {
-    if (y.ndim > kFusedAxes || y.size() < kLeast) return false;
-    const Shape order = memory_order(Shape(y.shape, y.ndim), Shape(y.strides, y.ndim));
-    shape_.assign(y.shape, y.shape + y.ndim);
-    order_.assign(order.begin(), order.end());
-    std::int64_t expected = 1;  // dense
-    for (int i = y.ndim - 1; i >= 0; --i) {
-      const auto axis = static_cast<std::size_t>(order_[static_cast<std::size_t>(i)]);
-      if (shape_[axis] != 1 && y.strides[axis] != expected) return false;
-      expected *= shape_[axis];
-    }
-    return true;
-  }
-  bool fits(const View& v, bool written) const {
-    if (v.ndim != static_cast<int>(shape_.size()) || !std::equal(shape_.begin(), shape_.end(), v.shape))
-      return false;
-    // Along the fastest axis in order or standing still; what is written as dense as the first.
-    std::int64_t expected = 1;
-    bool inner = true;
-    for (std::size_t i = shape_.size(); i-- > 0;) {
-      const auto axis = static_cast<std::size_t>(order_[i]);
-      if (shape_[axis] == 1) continue;
-      if (written && v.strides[axis] != expected) return false;
-      if (inner && v.strides[axis] != 1 && v.strides[axis] != 0) return false;
-      if (v.strides[axis] < 0) return false;
-      inner = false;
-      expected *= shape_[axis];
-    }
-    return true;
-  }
-  std::vector<std::int64_t> shape() const {
-    std::vector<std::int64_t> s;
-    for (std::int64_t axis : order_) s.push_back(shape_[static_cast<std::size_t>(axis)]);
-    return s;
-  }
-  std::vector<std::int64_t> strides(const View& v) const {
-    std::vector<std::int64_t> s;
-    for (std::int64_t axis : order_) s.push_back(v.strides[axis]);
-    return s;
-  }
+}  // namespace
 
- private:
-  std::vector<std::int64_t> shape_, order_;
-};
-
-// Joins neighbouring axes where all operands allow it, but not the last ones that have `row` elements
-// together with those before them.
 void join(std::vector<std::int64_t>& shape, std::vector<FusedCall>& calls, std::int64_t row) {
   for (std::size_t axis = shape.size(); axis-- > 0;) {
     if (shape.size() == 1) break;
@@ -91,11 +41,10 @@ void join(std::vector<std::int64_t>& shape, std::vector<FusedCall>& calls, std::
   }
 }
 
-// Turns the numbers of buffers into places, for `count` slots of so many elements: what is read for the last
-// time by a call leaves its buffer to the call's result (pointwise kernels may write over what they read), so
-// that as few as can be share the first-level cache. Buffers are contiguous and keep the order of the axes;
-// each begins on a line.
-bool place_buffers(Group& group, int count, std::int64_t elements) {
+// What is read for the last time by a call leaves its buffer to the call's result (pointwise kernels may
+// write over what they read), so that as few as can be share the first-level cache. Buffers are contiguous
+// and keep the order of the axes; each begins on a line.
+bool place_buffers(Group& group, int count, std::int64_t elements, std::size_t room) {
   std::vector<std::size_t> last(static_cast<std::size_t>(count));  // call that uses it
   for (std::size_t c = 0; c < group.calls.size(); ++c)
     for (const FusedOperand& o : group.calls[c].operands)
@@ -133,7 +82,7 @@ bool place_buffers(Group& group, int count, std::int64_t elements) {
       o.row = o.strides[0] * o.item;
       if (o.buffer >= 0) o.buffer = static_cast<int>(place[static_cast<std::size_t>(o.buffer)]);
     }
-  return static_cast<std::size_t>(end) <= kScratchBytes - kFusedBuffers;
+  return static_cast<std::size_t>(end) <= room;
 }
 
 bool same_view(const View& a, const Use& ua, const View& b, const Use& ub) {
@@ -142,22 +91,46 @@ bool same_view(const View& a, const Use& ua, const View& b, const Use& ub) {
          std::equal(a.strides, a.strides + a.ndim, b.strides);
 }
 
-}  // namespace
+int numbered(std::vector<int>& list, int x) {
+  const auto place = std::find(list.begin(), list.end(), x);
+  const auto number = static_cast<int>(place - list.begin());
+  if (place == list.end()) list.push_back(x);
+  return number;
+}
+
+void Recording::add_call(Group& group, const GroupAxes& axes, const Step& step, int first,
+                         const std::function<int(int)>& buffer_of) const {
+  FusedCall call{step.function, step.thunk, {}, {}};
+  call.attributes.assign(attributes_.begin() + step.attributes,
+                         attributes_.begin() + step.attributes + step.attribute_bytes);
+  for (int k = step.first; k < step.first + step.count; ++k) {
+    const View& v = views_[static_cast<std::size_t>(k)];
+    call.operands.push_back({k - first, buffer_of(k), 0, itemsize(v.dtype), v.dtype, axes.strides(v)});
+  }
+  group.calls.push_back(std::move(call));
+}
 
 // Takes the longest runs of neighbouring steps. `find_lifetimes` has run.
 void Recording::fuse() {
-  std::vector<Step> steps;
+  Fused fused;
+  for (const Use& use : operands_) fused.slots.push_back(use.slot);
   for (std::size_t s = 0; s < steps_.size();) {
     std::size_t end = group_end(s);
-    if (end == s || !fuse_group(s, end, steps, true)) {
-      steps.push_back(steps_[s]);
+    const bool pointwise = end > s;
+    fused.begins.push_back(s);
+    if (!pointwise || !fuse_group(s, end, fused.steps, true)) {
+      fused.steps.push_back(steps_[s]);
+      fused.pointwise.push_back(pointwise);
       ++s;
       continue;
     }
+    fused.pointwise.push_back(groups_.back()->tail == Group::none);
     for (std::size_t k = s + 1; k < end; ++k) fused_.push_back(static_cast<int>(k));
     s = end;
   }
-  steps_ = std::move(steps);
+  fused.begins.push_back(steps_.size());
+  std::swap(steps_, fused.steps);
+  find_epilogues(fused);
 }
 
 // Whether the host does something after step `a` and before step `b`, the next.
@@ -172,7 +145,7 @@ bool Recording::barrier_between(std::size_t a, std::size_t b) const {
 
 // One past the last step of the group that begins at step `begin`.
 std::size_t Recording::group_end(std::size_t begin) const {
-  Axes axes;
+  GroupAxes axes;
   const auto view = [&](int k) -> const View& { return views_[static_cast<std::size_t>(k)]; };
   const auto use = [&](int k) -> const Use& { return operands_[static_cast<std::size_t>(k)]; };
   std::vector<int> seen;  // views of earlier steps of the group
@@ -246,7 +219,7 @@ Group::Tail Recording::tail_of(std::size_t last, std::int64_t& row) const {
 bool Recording::fuse_group(std::size_t begin, std::size_t& end, std::vector<Step>& out, bool with_tail) {
   auto group = std::make_unique<Group>();
   const Step &first = steps_[begin], &last = steps_[end - 1];
-  Axes axes;
+  GroupAxes axes;
   axes.begin(views_[static_cast<std::size_t>(first.first + first.count - 1)]);
   group->shape = axes.shape();
   std::int64_t row = 0;
@@ -262,30 +235,21 @@ bool Recording::fuse_group(std::size_t begin, std::size_t& end, std::vector<Step
   const int last_step = static_cast<int>(tail ? end : end - 1);
   // What no step outside the group sees lives in buffers, one for each slot.
   std::vector<int> buffered;
+  const auto buffer_of = [&](int k) {
+    const View& v = views_[static_cast<std::size_t>(k)];
+    const Use& use = operands_[static_cast<std::size_t>(k)];
+    const int number = use.slot;
+    if (number < 0 || use.offset != 0) return -1;
+    const Slot& slot = slots_[static_cast<std::size_t>(number)];
+    if (slot.kind != Slot::inside || slot.first < static_cast<int>(begin) || slot.last > last_step ||
+        slot.nbytes != v.size() * itemsize(v.dtype))
+      return -1;
+    return numbered(buffered, number);
+  };
   for (std::size_t s = begin; s < end; ++s) {
-    const Step& step = steps_[s];
-    FusedCall call{step.function, step.thunk, {}, {}};
-    call.attributes.assign(attributes_.begin() + step.attributes,
-                           attributes_.begin() + step.attributes + step.attribute_bytes);
-    for (int k = step.first; k < step.first + step.count; ++k) {
-      const View& v = views_[static_cast<std::size_t>(k)];
-      const Use& u = operands_[static_cast<std::size_t>(k)];
-      FusedOperand o{k - first.first, -1, 0, itemsize(v.dtype), v.dtype, axes.strides(v)};
-      if (u.slot >= 0) {
-        const Slot& slot = slots_[static_cast<std::size_t>(u.slot)];
-        const bool whole = slot.nbytes == v.size() * o.item && u.offset == 0;
-        if (slot.kind == Slot::inside && slot.first >= static_cast<int>(begin) && slot.last <= last_step &&
-            whole) {
-          auto place = std::find(buffered.begin(), buffered.end(), u.slot);
-          o.buffer = static_cast<int>(place - buffered.begin());
-          if (place == buffered.end()) buffered.push_back(u.slot);
-        }
-      }
-      call.operands.push_back(std::move(o));
-    }
-    group->calls.push_back(std::move(call));
+    add_call(*group, axes, steps_[s], first.first, buffer_of);
     if (s > begin) group->name += '+';
-    group->name += step.name;
+    group->name += steps_[s].name;
   }
   join(group->shape, group->calls, row);
   std::int64_t inner = 1;
@@ -297,7 +261,9 @@ bool Recording::fuse_group(std::size_t begin, std::size_t& end, std::vector<Step
   if ((group->tail == Group::sum && (group->shape.size() != 1 || result.buffer < 0)) ||
       (group->tail == Group::rows && (group->shape.size() < 2 || inner % row != 0)))
     return fuse_group(begin, end, out, false);
-  if (!place_buffers(*group, static_cast<int>(buffered.size()), group->block * inner)) return false;
+  if (!place_buffers(*group, static_cast<int>(buffered.size()), group->block * inner,
+                     kScratchBytes - kFusedBuffers))
+    return false;
   Step step{nullptr,
             Kernel::count,
             nullptr,

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -78,6 +79,9 @@ struct Bin {
   StorageRef block;  // of its own, during a replay
 };
 
+class GroupAxes;
+struct Fused;
+
 class Recording {
  public:
   struct Stats {
@@ -121,6 +125,14 @@ class Recording {
   bool barrier_between(std::size_t a, std::size_t b) const;
   bool fuse_group(std::size_t begin, std::size_t& end, std::vector<Step>& out, bool with_tail);
   Group::Tail tail_of(std::size_t last, std::int64_t& row) const;
+  void add_call(Group& group, const GroupAxes& axes, const Step& step, int first,
+                const std::function<int(int)>& buffer_of) const;
+  void find_epilogues(const Fused& fused);
+  int product_before(const Fused& fused, std::size_t number, const std::vector<int>& epilogues,
+                     const std::vector<bool>& gone) const;
+  bool join_epilogue(const Fused& fused, std::size_t product, std::size_t number, Step& joined);
+  void share_result(int first, int count, const Group& group, int slot);
+  bool independent(const Step& a, const Step& b) const;
   void find_batches();
   void drop_batches();
   void run_batch(Batch& batch);

@@ -5,6 +5,7 @@
 // packed once a call to [panel of O][kh][kw][c][O vector]; pixels are broadcast from x where it lies
 // (channels last, no padding) or from a dense copy of the few rows under a band of y. The accumulators of a
 // tile live through the whole reduction.
+#include "core/epilogue.h"
 #include "cpu/conv_pack.h"
 #include "cpu/conv_tile.h"
 
@@ -380,6 +381,11 @@ void correlate(const Correlation<T>& given) {
   if (offset_bytes > kSharedBytes / 2 || fitting < 1 || (copies && k.band_rows(1) > bands_fit))
     return correlate_directly(k);
   const Cut cut(k, fitting, panel_size * size, copies ? 1 + (bands_fit - k.band_rows(1)) / k.step.h : k.P);
+  // Pixels and their channels as the rows and columns of one matrix.
+  const std::int64_t channels = k.G * k.O;
+  const bool dense = k.ys.c == 1 && k.ys.w == channels && (k.P == 1 || k.ys.h == k.Q * channels) &&
+                     (k.N == 1 || k.ys.n == k.P * k.Q * channels);
+  const Epilogue* const epilogue = dense && all_panels <= fitting ? take_epilogue() : nullptr;
   // Rows of taps above or below the image are left out. (Narrow images compute them: their rows go in pairs.)
   const bool skips = k.Q > 7 && K > 0;
   const std::int64_t runs_per_row = K == 0 ? 0 : runs.count / k.taps.h;
@@ -461,6 +467,14 @@ void correlate(const Correlation<T>& given) {
             }
             p += pair ? 2 : 1;
           }
+        }
+        if (epilogue) {
+          const std::int64_t first = begin / panels * k.O + begin % panels * outputs,
+                             last = (end - 1) / panels * k.O +
+                                    least(k.O, (end - 1) % panels * outputs + outputs),
+                             row = (n * k.P + p0) * k.Q + q0;
+          epilogue->run(*epilogue, {row, (p1 - p0 - 1) * k.Q + q1 - q0, first, last - first,
+                                    k.y + row * channels + first, channels});
         }
       }
     });

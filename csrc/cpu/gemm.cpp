@@ -75,6 +75,7 @@ struct Problem {
   std::int64_t step_a, step_b, step_c, step_bias;  // from matrix to matrix
   Activation activation;
   bool elementwise;  // C or the bias is finished element by element
+  const Epilogue* epilogue = nullptr;
 
   // C' = B' A'.
   TS_INLINE void transpose() {
@@ -93,8 +94,10 @@ struct Problem {
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
     p.prefetch = (m + n) * k * static_cast<std::int64_t>(sizeof(T)) > kBeyondL2;
-    if (!elementwise) return few_rows(p) ? multiply_few(p) : multiply(p);
+    p.epilogue = epilogue, p.row = matrix * m + i, p.column = j;
     T* const sums = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 2;
+    if (epilogue && epilogue->forgotten) p.c = {sums, width, 1};
+    if (!elementwise) return few_rows(p) ? multiply_few(p) : multiply(p);
     const Finish<T> finish = p.finish;
     const Matrix<T> target = p.c;
     p.c = {sums, width, 1}, p.finish = {{}, Activation::none};
@@ -165,9 +168,11 @@ void gemm_floating(In a, In b, In bias, Out c, Activation activation) {
   // Vectors run along the rows of C; where only its columns have unit stride, along those. Also where its
   // rows would not fill one vector, and those of A' can be read instead: C is then written by elements.
   const bool narrow = p.n < Vec<T>::width && p.m >= 4 * Vec<T>::width && p.a.row == 1 && p.a.col != 1;
-  if ((p.c.col != 1 && p.c.row == 1 && p.m > 1) || (p.n == 1 && p.m > 1) || narrow) p.transpose();
+  const bool turned = (p.c.col != 1 && p.c.row == 1 && p.m > 1) || (p.n == 1 && p.m > 1) || narrow;
+  if (turned) p.transpose();
   p.elementwise = (p.c.col != 1 && p.n > 1) || (p.bias.p && p.bias.col != 0 && p.bias.col != 1 && p.n > 1);
   if (p.n == 1) p.bias.col = 1;
+  if (!turned && !p.elementwise) p.epilogue = take_epilogue();
   p.run();
 }
 

@@ -14,6 +14,7 @@ constexpr std::int64_t kTile = 1024;                           // elements of a 
 constexpr std::int64_t kLargestItem = 16;                      // bytes of a complex128
 constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;  // results beyond it bypass the caches
 constexpr std::int64_t kStreamRun = 256;                       // elements computed before they are streamed
+constexpr std::int64_t kShortRow = 48;  // rows of fewer, though contiguous, are gathered to longer runs
 
 struct Operand {
   char* data;
@@ -206,7 +207,7 @@ Tiling tile(Plan& plan) {
   }
   Tiling t;
   t.joined = false;
-  if (plan.size[0] < 128) {
+  if (plan.size[0] < (direct ? kShortRow : 128)) {
     t.columns = plan.size[0];
     t.rows = kTile / t.columns < plan.size[1] ? kTile / t.columns : plan.size[1];
     t.joined = t.rows > 1;

@@ -6,6 +6,7 @@
 // Cost: 2 M N K flops; reads A once per kPackedB of B, B once, C once per block of K.
 #pragma once
 
+#include "core/epilogue.h"
 #include "cpu/gemv.h"
 #include "cpu/pack.h"
 #include "cpu/types.h"
@@ -119,6 +120,13 @@ struct Product {
   const T* a_packed;  // by pack_a, or null: A is read where it lies
   bool pack_b;
   bool prefetch;  // the operands come from beyond L2
+  const Epilogue* epilogue = nullptr;
+  std::int64_t row = 0, column = 0;  // of C's first element in the epilogue's matrix
+
+  // Rows [i, i + height) and columns [j, j + width) of C are done.
+  TS_INLINE void finished(std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width) const {
+    if (epilogue) epilogue->run(*epilogue, {row + i, height, column + j, width, c.at(i, j).p, c.row});
+  }
 };
 
 constexpr std::int64_t kRowsOnce = 70;                    // MC: a block of A fills a quarter of L2
@@ -283,6 +291,11 @@ void multiply(const Product<T>& p) {
             if (p.pack_b && p.prefetch) packing.slice();
           }
         }
+        if (last) {
+          const std::int64_t i = rows.first(row0), j = columns.first(column0);
+          p.finished(i, (row1 < rows.count ? rows.first(row1) : p.m) - i, j,
+                     (column1 < columns.count ? columns.first(column1) : p.n) - j);
+        }
       }
     }
   }
@@ -341,6 +354,7 @@ void multiply_few(const Product<T>& p) {
           t.store(c, 0, lanes);
         }
     }
+    p.finished(0, p.m, j0, n);
   }
 }
 

@@ -11,7 +11,6 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr std::int64_t kGrain = 16384;  // elements of a piece
-constexpr int kMaxRank = 64;
 
 // Reads the indices and x's elements once, writes y once.
 template <class T>
@@ -28,7 +27,10 @@ void gather_typed(In x, In index, Out y, int axis) {
       const T* const from = x.as<T>() + walk.offset(0);
       const std::int64_t* const at = index.as<std::int64_t>() + walk.offset(1);
       T* const to = y.as<T>() + walk.offset(2);
-      if (sx == 0 && si == 1 && sy == 1 && along == 1) {  // along a contiguous last axis
+      if (si == 0 && sx == 1 && sy == 1) {  // rows: one index for all of the run
+        copy_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from + *at * along),
+                   run * static_cast<std::int64_t>(sizeof(T)));
+      } else if (sx == 0 && si == 1 && sy == 1 && along == 1) {  // along a contiguous last axis
         for (std::int64_t i = 0; i < run; ++i) to[i] = from[at[i]];
       } else {
         for (std::int64_t i = 0; i < run; ++i) to[i * sy] = from[i * sx + at[i * si] * along];
@@ -54,7 +56,12 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
   const std::int64_t length = index.shape[axis];
   const std::int64_t ai = index.strides[axis], ax = x.strides[axis], ay = y.strides[axis];
   if (!lines || !length) return;
-  parallel_ranges(lines, kGrain / length + 1, [&](std::int64_t begin, std::int64_t end) {
+  const bool last_axis = axis == index.ndim - 1;
+  // Across lines at least 128 bytes of neighbours.
+  constexpr std::int64_t kNeighbours = 128 / sizeof(T);
+  std::int64_t grain = kGrain / length + 1;
+  if (!last_axis && grain < kNeighbours) grain = kNeighbours;
+  parallel_ranges(lines, grain, [&](std::int64_t begin, std::int64_t end) {
     Odometer<3> walk(shape, {is, xs, ys}, ndim, begin);
     const std::int64_t si = walk.inner_stride(0), sx = walk.inner_stride(1), sy = walk.inner_stride(2);
     for (std::int64_t left = end - begin; left > 0;) {
@@ -66,7 +73,13 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
         T& target = to[line * sy + at[line * si + i * ai] * ay];
         target = op(target, from[line * sx + i * ax]);
       };
-      if (axis == index.ndim - 1) {
+      if (!last_axis && si == 0) {  // rows: one index for all of the run
+        const std::int64_t bytes = run * static_cast<std::int64_t>(sizeof(T));
+        for (std::int64_t i = 0; i < length; ++i) {
+          if (i + kAhead < length) prefetch(to + at[(i + kAhead) * ai] * ay, bytes, true);
+          combine_row(to + at[i * ai] * ay, sy, from + i * ax, sx, run, op);
+        }
+      } else if (last_axis) {
         for (std::int64_t line = 0; line < run; ++line)
           for (std::int64_t i = 0; i < length; ++i) step(line, i);
       } else {
@@ -79,17 +92,18 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
   });
 }
 
+template <class T>
 struct Product {
-  template <class T>
-  TS_INLINE T operator()(T a, T b) const {
-    return static_cast<T>(a * b);
-  }
+  static constexpr bool kVector = !std::is_same_v<T, bool>;
+  TS_INLINE T operator()(T a, T b) const { return static_cast<T>(a * b); }
+  TS_INLINE Vec<T> operator()(Vec<T> a, Vec<T> b) const { return a * b; }
 };
-template <bool kLargest>
+template <class T, bool kLargest>
 struct Extreme {
-  template <class T>
-  TS_INLINE T operator()(T a, T b) const {
-    return (b != b || (kLargest ? b > a : b < a)) ? b : a;
+  static constexpr bool kVector = !std::is_same_v<T, bool>;
+  TS_INLINE T operator()(T a, T b) const { return (b != b || (kLargest ? b > a : b < a)) ? b : a; }
+  TS_INLINE Vec<T> operator()(Vec<T> a, Vec<T> b) const {
+    return select((b != b) | (kLargest ? b > a : b < a), b, a);
   }
 };
 
@@ -99,11 +113,11 @@ void scatter_reduce(In index, In x, Out y, int axis, Combine combine) {
   with_wide_any(y.dtype, [&]<class T>(Type<T>) {
     switch (combine) {
       case Combine::product:
-        return scatter_typed<Summand<T>>(index, x, y, axis, Product{});
+        return scatter_typed<Summand<T>>(index, x, y, axis, Product<Summand<T>>{});
       case Combine::maximum:
-        return scatter_typed<T>(index, x, y, axis, Extreme<true>{});
+        return scatter_typed<T>(index, x, y, axis, Extreme<T, true>{});
       default:
-        return scatter_typed<T>(index, x, y, axis, Extreme<false>{});
+        return scatter_typed<T>(index, x, y, axis, Extreme<T, false>{});
     }
   });
 }

@@ -4,8 +4,6 @@
 // Elements move by their size alone. What two equal indices do is defined: in index_add their rows are
 // added in ascending order of m, in index_set the last one wins; work is cut into disjoint sets of
 // destinations (rows of A, columns of B, ranges of N), never by m, so nothing is added concurrently.
-#include <cstring>
-
 #include "cpu/index.h"
 #include "cpu/kernels.h"
 #include "cpu/lines.h"
@@ -15,34 +13,7 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr std::int64_t kGrainBytes = 128 << 10;  // bytes written by a piece
-constexpr std::int64_t kAhead = 12;              // rows to prefetch ahead
 constexpr std::int64_t kChunk = 1 << 16;         // indices between two points where Ctrl-C is seen
-
-// Short rows inline, long ones by memcpy; bytes > 0.
-TS_INLINE void copy_bytes(char* y, const char* x, std::int64_t bytes) {
-  using Bytes = Vec<std::uint8_t>;
-  constexpr std::int64_t kWidth = kVectorBytes;
-  const auto move = [&](std::int64_t at) {
-    Bytes::load(reinterpret_cast<const std::uint8_t*>(x + at)).store(reinterpret_cast<std::uint8_t*>(y + at));
-  };
-  if (bytes < kWidth || bytes > 4096) {
-    std::memcpy(y, x, static_cast<std::size_t>(bytes));
-    return;
-  }
-  std::int64_t at = 0;
-  for (; at + kWidth <= bytes; at += kWidth) move(at);
-  if (at < bytes) move(bytes - kWidth);
-}
-
-TS_INLINE void prefetch(const void* p, std::int64_t bytes, bool write) {
-  const char* const at = static_cast<const char*>(p);
-  for (std::int64_t i = 0; i < bytes && i < 512; i += 64) {
-    if (write)
-      __builtin_prefetch(at + i, 1);
-    else
-      __builtin_prefetch(at + i, 0);
-  }
-}
 
 // Single elements from many lines that lie one after another: false where the lines are few or lie otherwise.
 template <class T>
@@ -127,21 +98,6 @@ void take_typed(In x, In index, Out y) {
   });
 }
 
-// row op= x row, over [0, n) columns.
-template <class T, class Op>
-TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, std::int64_t n, const Op& op) {
-  if (ys == 1 && xs == 1) {
-    std::int64_t b = 0;
-    if constexpr (Op::kVector) {
-      for (; b + Vec<T>::width <= n; b += Vec<T>::width)
-        op(Vec<T>::load(y + b), Vec<T>::load(x + b)).store(y + b);
-    }
-    for (; b < n; ++b) y[b] = op(y[b], x[b]);
-  } else {
-    for (std::int64_t b = 0; b < n; ++b) y[b * ys] = op(y[b * ys], x[b * xs]);
-  }
-}
-
 // y[at[m]] = op(y[at[m]], x[m]), m ascending; see take_elements.
 template <class T, class Op>
 TS_INLINE void combine_elements(T* y, std::int64_t ys, const std::int64_t* at, std::int64_t is, const T* x,
@@ -166,10 +122,11 @@ void combine(In index, In x, Out y, const Op& op) {
   if (!A || !M || !B) return;
   const std::int64_t size = sizeof(T), is = index.strides[0];
   const bool small = A * M * B * size <= 2 * kGrainBytes;
-  // A piece is some rows of A or, where these are few, columns of one: up to 16 blocks of 128 bytes or more.
+  // A piece is some rows of A or, where these are few, columns of one: up to 16 blocks of 512 bytes or, where
+  // that would leave one thread alone, 128.
   std::int64_t columns = B;
   if (!small && A < 16) {
-    const std::int64_t least = 512 / size;
+    const std::int64_t least = (B * size <= 1024 ? 128 : 512) / size;
     columns = (B + 15) / 16 < least ? least : ((B + 15) / 16 + least - 1) / least * least;
   }
   const std::int64_t column_blocks = (B + columns - 1) / columns, units = A * column_blocks;
@@ -199,15 +156,17 @@ void combine(In index, In x, Out y, const Op& op) {
 
 }  // namespace
 
-// Reads the indices once.
+// Reads the indices once, and one of those that are repeated by a stride of 0.
 void index_range(In index, Out range) {
   constexpr std::int64_t kGrain = 65536;
   using I = std::int64_t;
   I* const out = range.as<I>();
-  const I n = index.size(), pieces = (n + kGrain - 1) / kGrain;
+  I shape[kMaxRank], n = 1;
+  for (int d = 0; d < index.ndim; ++d) n *= shape[d] = index.strides[d] ? index.shape[d] : 1;
+  const I pieces = (n + kGrain - 1) / kGrain;
   I* const partial = pieces > 1 ? static_cast<I*>(scratch()) : out;
   parallel_ranges(n, kGrain, [&](I begin, I end) {
-    Odometer<1> walk(index.shape, {index.strides}, index.ndim, begin);
+    Odometer<1> walk(shape, {index.strides}, index.ndim, begin);
     I low = INT64_MAX, high = INT64_MIN;
     const I stride = walk.inner_stride(0);
     for (I left = end - begin; left > 0;) {

@@ -1,11 +1,16 @@
 // What the indexing kernels share: element types by size, the combining operations, a walk over rows.
 #pragma once
 
+#include <cstring>
+
 #include "core/view.h"
 #include "cpu/simd.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
+
+constexpr int kMaxRank = 64;
+constexpr std::int64_t kAhead = 12;  // rows to prefetch ahead
 
 struct Bytes16 {
   std::uint64_t low, high;
@@ -51,13 +56,52 @@ struct Replace {
   }
 };
 
+// Short rows inline, long ones by memcpy; bytes > 0.
+TS_INLINE void copy_bytes(char* y, const char* x, std::int64_t bytes) {
+  using Bytes = Vec<std::uint8_t>;
+  constexpr std::int64_t kWidth = kVectorBytes;
+  const auto move = [&](std::int64_t at) {
+    Bytes::load(reinterpret_cast<const std::uint8_t*>(x + at)).store(reinterpret_cast<std::uint8_t*>(y + at));
+  };
+  if (bytes < kWidth || bytes > 4096) {
+    std::memcpy(y, x, static_cast<std::size_t>(bytes));
+    return;
+  }
+  std::int64_t at = 0;
+  for (; at + kWidth <= bytes; at += kWidth) move(at);
+  if (at < bytes) move(bytes - kWidth);
+}
+
+TS_INLINE void prefetch(const void* p, std::int64_t bytes, bool write) {
+  const char* const at = static_cast<const char*>(p);
+  for (std::int64_t i = 0; i < bytes && i < 512; i += 64) {
+    if (write)
+      __builtin_prefetch(at + i, 1);
+    else
+      __builtin_prefetch(at + i, 0);
+  }
+}
+
+// row op= x row, over [0, n) columns.
+template <class T, class Op>
+TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, std::int64_t n, const Op& op) {
+  if (ys == 1 && xs == 1) {
+    std::int64_t b = 0;
+    if constexpr (Op::kVector) {
+      for (; b + Vec<T>::width <= n; b += Vec<T>::width)
+        op(Vec<T>::load(y + b), Vec<T>::load(x + b)).store(y + b);
+    }
+    for (; b < n; ++b) y[b] = op(y[b], x[b]);
+  } else {
+    for (std::int64_t b = 0; b < n; ++b) y[b * ys] = op(y[b * ys], x[b * xs]);
+  }
+}
+
 // Steps through the positions of a shape in row-major order, run by run along the last axis, with the
 // offset of each of kOperands views.
 template <int kOperands>
 class Odometer {
  public:
-  static constexpr int kMaxRank = 64;
-
   Odometer(const std::int64_t* shape, const std::int64_t* const (&strides)[kOperands], int ndim,
            std::int64_t flat)
       : ndim_(ndim), inner_(ndim ? shape[ndim - 1] : 1) {

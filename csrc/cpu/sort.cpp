@@ -252,7 +252,7 @@ void argsort_row(const T* x, std::int64_t* y, std::int64_t n, const Order<T, tru
 }
 
 // How long topk's list of candidates may become.
-TS_INLINE std::int64_t topk_list(std::int64_t k) { return k + (k < 512 ? 512 : k); }
+TS_INLINE std::int64_t topk_list(std::int64_t k) { return k + (k < 64 ? 64 : k); }
 
 // The positions of the k first in order. Candidates are what is before the k-th of those seen so far; when
 // their list is full it is sorted and cut to k. Equal elements count in order of position, so a later one
@@ -261,7 +261,7 @@ template <class T>
 void topk_row(const T* x, std::int64_t* y, std::int64_t n, std::int64_t k, const Order<T, true>& order,
               char* workspace) {
   using Key = KeyOf<T>;
-  constexpr std::int64_t kBlock = 128;
+  constexpr std::int64_t kBlock = 128, kPart = 16;
   const std::int64_t full = topk_list(k);
   // Lists with room for a block more: keys, positions; then the two arrays of sort_positions.
   Key* const keys = reinterpret_cast<Key*>(workspace);
@@ -294,10 +294,16 @@ void topk_row(const T* x, std::int64_t* y, std::int64_t n, std::int64_t k, const
       least = block[j] < least ? block[j] : least;
     }
     if (bounded && least >= worst) continue;
-    for (std::int64_t j = 0; j < m; ++j) {
-      keys[count] = block[j];
-      places[count] = static_cast<std::uint32_t>(i + j);
-      count += !bounded || block[j] < worst;
+    for (std::int64_t j = 0; j < m; j += kPart) {
+      const std::int64_t last = m - j < kPart ? m : j + kPart;
+      bool some = !bounded;
+      for (std::int64_t l = j; l < last; ++l) some |= block[l] < worst;
+      if (!some) continue;
+      for (std::int64_t l = j; l < last; ++l) {
+        keys[count] = block[l];
+        places[count] = static_cast<std::uint32_t>(i + l);
+        count += !bounded || block[l] < worst;
+      }
     }
     if (count >= full) cut();
   }

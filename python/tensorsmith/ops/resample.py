@@ -140,7 +140,9 @@ def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool 
     sizes = _adaptive_sizes("adaptive_max_pool", x, output_size, rank)
     places: dict[int, Tensor] = {}  # by axis: where along it the maximum lies
     y = x
-    for axis, size in reversed(sizes):
+    # The last axis first keeps the first of equals; without positions the first axis goes first, whose maxima are
+    # taken across rows and leave less for the others.
+    for axis, size in reversed(sizes) if return_indices else sizes:
         n = y.shape[axis]
         windows = [(..., slice(a, b), *(slice(None),) * (-1 - axis)) for a, b in _adaptive_windows(n, size)]
         if return_indices:

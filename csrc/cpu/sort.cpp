@@ -285,24 +285,37 @@ void topk_row(const T* x, std::int64_t* y, std::int64_t n, std::int64_t k, const
       places[i] = static_cast<std::uint32_t>(spare[i]), keys[i] = static_cast<Key>(y[i]);
     if (count == k) worst = keys[k - 1], bounded = true;
   };
+  // Whether any of x[from, from + count) may come before the worst candidate: a few instructions for a
+  // register of floats, NaN among them or not.
+  const auto hopeful = [&](std::int64_t from, std::int64_t length) {
+    if (!bounded) return true;
+    if constexpr (std::is_floating_point_v<T>) {
+      constexpr std::int64_t W = Vec<T>::width;
+      if (length % W == 0) {
+        const Vec<T> bound(order.value(worst));
+        Mask<T> some = Vec<T>(T(0)) != Vec<T>(T(0));
+        for (std::int64_t j = 0; j < length; j += W) {
+          const Vec<T> v = Vec<T>::load(x + from + j);
+          some = some | ~(order.flip ? v <= bound : v >= bound);
+        }
+        return any(some);
+      }
+    }
+    bool some = false;
+    for (std::int64_t j = 0; j < length; ++j) some |= order.key(x[from + j]) < worst;
+    return some;
+  };
   for (std::int64_t i = 0; i < n; i += kBlock) {
     const std::int64_t m = n - i < kBlock ? n - i : kBlock;
-    Key block[kBlock];
-    Key least = static_cast<Key>(~Key(0));
-    for (std::int64_t j = 0; j < m; ++j) {
-      block[j] = order.key(x[i + j]);
-      least = block[j] < least ? block[j] : least;
-    }
-    if (bounded && least >= worst) continue;
+    if (!hopeful(i, m)) continue;
     for (std::int64_t j = 0; j < m; j += kPart) {
       const std::int64_t last = m - j < kPart ? m : j + kPart;
-      bool some = !bounded;
-      for (std::int64_t l = j; l < last; ++l) some |= block[l] < worst;
-      if (!some) continue;
+      if (!hopeful(i + j, last - j)) continue;
       for (std::int64_t l = j; l < last; ++l) {
-        keys[count] = block[l];
+        const Key key = order.key(x[i + l]);
+        keys[count] = key;
         places[count] = static_cast<std::uint32_t>(i + l);
-        count += !bounded || block[l] < worst;
+        count += !bounded || key < worst;
       }
     }
     if (count >= full) cut();

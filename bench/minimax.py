@@ -172,12 +172,16 @@ def of_the_kernels() -> Iterator[Polynomial]:
             ("tan", odd(mpmath.tan), 0, pi / 4, square),
             ("atan", odd(mpmath.atan), 0, mpmath.tan(pi / 8), square),
             ("asin", odd(mpmath.asin), 0, half, square),
-            ("sinh", odd(mpmath.sinh), 0, mpf(1), square),
+            ("sinh", odd(mpmath.sinh), 0, mpf("0.46") if kind == "float" else mpf(1), square),
             ("erf", (lambda x: mpmath.erf(x) / x - 1, lambda x: x / mpmath.erf(x)), 0, mpf(1), square),
             ("tail", tail, mpf(-1), (highest - 4) / (highest + 4), None),
         ):
             c = table(text, name, unit)
             yield Polynomial(f"{kind} {name}", unit, c, target, weight, low, high, variable or (lambda x: x))
+
+    cosh = (lambda r: (mpmath.cosh(r) - 1 - r * r / 2) / r**4, lambda r: r**4 / mpmath.cosh(r))
+    c = table(short, "cosh", float_unit)
+    yield Polynomial("float cosh", float_unit, c, *cosh, 0, mpf("0.46"), square)
 
     def exp2_rest(f: Any) -> Any:
         return (mpf(2) ** f - 1) / f

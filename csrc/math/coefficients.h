@@ -66,8 +66,10 @@ struct Coefficients<float> {
                                  -6.0915153e-02f};
   static constexpr Table asin = {1.666666e-01f, 7.500521e-02f,  4.451363e-02f,
                                  3.183612e-02f, 1.4328844e-02f, 3.767374e-02f};
-  // sinh x = x + x^3 p(x^2), erf x = x + x p(x^2), |x| <= 1
-  static constexpr Table sinh = {1.6666667e-01f, 8.333311e-03f, 1.9842632e-04f, 2.7839706e-06f};
+  // sinh r = r + r^3 p(r^2), cosh r = 1 + r^2/2 + r^4 p(r^2), |r| <= 0.46
+  static constexpr Table sinh = {1.6666667e-01f, 8.333196e-03f, 1.9953346e-04f};
+  static constexpr Table cosh = {4.166603e-02f, 1.3970538e-03f};
+  // erf x = x + x p(x^2), |x| <= 1
   static constexpr Table erf = {1.2837917e-01f, -3.761263e-01f, 1.1283618e-01f, -2.6855122e-02f,
                                 5.190717e-03f,  -8.030521e-04f, 7.919259e-05f};
   // P(normal > x) e^(x^2/2) = v (tail_0 + u p(u)), v = 1 / (x + 4), u = (x - 4) v, x >= 0

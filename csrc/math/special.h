@@ -147,9 +147,17 @@ TS_INLINE V erf(V x) {
   if constexpr (sizeof(T) == 4) return erf_by_segments(x);
   const V a = abs(x), one(T(1)), z = a * a;
   const V small = fma(a, polynomial(z, C<V>::erf), a);
-  // 1 - 2 P(N > x sqrt 2)
-  const Tail<V> tail = normal_tail(min(V(T(9)), a * V(T(1.41421356237309505))));
-  const V large = one - scale((tail.e.high + tail.e.low) * tail.mills.high, tail.e.n + one);
+  if (!any_at_least(a, one)) return copysign(small, x);
+  // 1 - 2 P(N > a sqrt 2), of which the second term is at most 0.16: its last places do not matter, so that
+  // one word does where normal_tail takes two.
+  const V b = min(V(T(6)), a), y = b * V(T(1.41421356237309505));
+  const V v = one / (y + V(T(4))), u = fma(V(T(-8)), v, one);
+  const V mills = fma(u, polynomial(u, C<V>::tail), V(C<V>::tail_0.high)) * v;
+  const V w = -(b * b), n = round_product(w, V(C<V>::log2e));
+  V r = fma(n, V(-C<V>::ln2_cut.high), w);
+  r = fma(n, V(-C<V>::ln2_cut.low), r);
+  const V e = fma(r * r, polynomial(r, C<V>::exp), r);
+  const V large = one - scale(fma(e, mills, mills), n + one);
   return copysign(select(a < one, small, large), x);
 }
 

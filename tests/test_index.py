@@ -434,3 +434,60 @@ def test_reshape_takes_extents_or_a_tuple() -> None:
     y = x.requires_grad_().reshape(3, 4)
     y.sum().backward()
     assert x.grad.shape == (12,)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("width", [1, 7, 33, 64, 300])
+def test_one_index_for_a_row(width: int, dtype: str) -> None:
+    """An index that is the same across a row, repeated by a stride of 0 or in memory: the same bits."""
+    rng = np.random.default_rng(width)
+    x, source = (rng.integers(0, 9, (n, width)).astype(dtype) for n in (11, 700))
+    if dtype == "float32":
+        x, source = x / np.float32(7), source / np.float32(3)
+        source[5, 0] = np.nan
+    index = rng.integers(0, 11, 700)
+    repeated = ts.broadcast_to(ts.asarray(index)[:, None], source.shape)
+    copied = ts.asarray(np.broadcast_to(index[:, None], source.shape).copy())
+    a, s = ts.asarray(x), ts.asarray(source)
+    operations: list[Any] = [
+        lambda i: ts.scatter(a, 0, i, s),
+        lambda i: ts.gather(a, 0, i),
+        lambda i: ts.scatter_reduce(a, 0, i, s, "amax"),
+        lambda i: ts.scatter_reduce(a, 0, i, s, "amin"),
+        lambda i: ts.scatter_reduce(a, 0, i, s, "prod"),
+        lambda i: ts.scatter_add(a, 0, i, s),
+        lambda i: ts.scatter_add(a, 0, i, s[::-1]),
+        lambda i: ts.scatter_add(ts.asarray(np.asfortranarray(x)), 0, i, s),
+    ]
+    for operation in operations:
+        assert operation(repeated).numpy().tobytes() == operation(copied).numpy().tobytes()
+    if dtype != "bool":
+        expected = x.copy()
+        np.maximum.at(expected, index, source)
+        np.testing.assert_array_equal(ts.scatter_reduce(a, 0, repeated, s, "amax").numpy(), expected)
+    with pytest.raises(IndexError, match=r"index 11 .* size 11"):
+        ts.scatter_add(a, 0, ts.broadcast_to(ts.asarray([[11]]), (700, width)), s)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "float16"])
+@pytest.mark.parametrize("k", [1, 10, 100, 700])
+@pytest.mark.parametrize("kind", ["random", "ties", "ascending", "descending"])
+def test_topk_of_long_rows(kind: str, k: int, dtype: str) -> None:
+    """Against a stable sort: of equals the first, NaN above every number."""
+    rng = np.random.default_rng(k)
+    x = rng.standard_normal((3, 5003)) * 20 + 100
+    if kind == "ties":
+        x = np.round(x / 16)
+    elif kind != "random":
+        x = np.sort(x, -1)[:, :: 1 if kind == "ascending" else -1]
+    x = x.astype(dtype)
+    if dtype.startswith("float"):
+        x[1, 4000:4020:3] = np.nan
+        x[2, 100:104] = [0.0, -0.0, 0.0, -0.0]
+    for largest in (True, False):
+        key = x.astype(np.float64)
+        key = -np.where(np.isnan(key), np.inf, key) if largest else np.where(np.isnan(key), np.inf, key)
+        order = np.argsort(key, axis=-1, kind="stable")[:, :k]
+        values, index = ts.topk(ts.asarray(x), k, largest=largest)
+        np.testing.assert_array_equal(index.numpy(), order)
+        np.testing.assert_array_equal(values.numpy(), np.take_along_axis(x, order, -1))

@@ -669,6 +669,37 @@ def test_batch_norm(shape: tuple[int, ...]) -> None:
     assert not layer.running_mean.numpy().any()
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3), (33, 5, 7), (4, 17, 9, 11), (3, 64, 40, 40)])
+def test_batch_norm_takes_a_relu(shape: tuple[int, ...], affine: bool, last: bool) -> None:
+    """The bits of the two layers, forward and backward, in both layouts; a hook between them keeps them apart."""
+    order = (0, *range(2, len(shape)), 1)
+    back = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    x, dy = (random(*shape, seed=s).astype(np.float32) for s in (0, 1))
+    if last:
+        x, dy = (np.ascontiguousarray(a.transpose(order)).transpose(back) for a in (x, dy))
+    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)]
+    results = []
+    for together in (True, False):
+        layer = kind(shape[1], affine=affine)
+        if affine:
+            with ts.no_grad():
+                layer.weight.copy_(ts.asarray(random(shape[1], seed=2).astype(np.float32)))
+                layer.bias.copy_(ts.asarray(random(shape[1], seed=3).astype(np.float32)))
+        net = nn.Sequential(layer, nn.ReLU())
+        if not together:
+            layer.register_forward_hook(lambda *_: None)
+        leaf = ts.asarray(x).requires_grad_()
+        y = net(leaf)
+        y.backward(ts.asarray(dy))
+        gradients = [leaf.grad] + ([layer.weight.grad, layer.bias.grad] if affine else [])
+        results.append([y.detach(), *gradients, layer.running_mean, layer.running_var])
+    for a, b in zip(*results, strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+        assert a.strides == b.strides
+
+
 def test_batch_norm_cumulative_and_untracked() -> None:
     layer = nn.BatchNorm1d(2, momentum=None, dtype=ts.float64)
     xs = [random(5, 2, seed=s) for s in range(3)]

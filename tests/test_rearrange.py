@@ -11,6 +11,7 @@ import pytest
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.nn import functional as F
+from tensorsmith.ops.resample import _sampled
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -263,6 +264,112 @@ def test_outside_is_zero_whatever_is_inside() -> None:
     x = ts.full((1, 1, 3, 3), np.inf)
     grid = ts.asarray(np.array([[5.0, 5.0], [np.nan, 0.0]], np.float32).reshape(1, 1, 2, 2))
     assert F.grid_sample(x, grid).tolist() == [[[[0.0, 0.0]]]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 16, 37])
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_images_are_sampled_as_by_a_sparse_product(
+    mode: str, padding: str, align: bool, channels: int, last: bool, dtype: str
+) -> None:
+    """The kernel beside the composition that volumes and second derivatives use: values and gradients."""
+    image = normal(2, channels, 5, 7).astype(dtype)
+    points = (normal(2, 4, 3, 2, seed=1) * 1.2).astype(dtype)
+    dy = normal(2, channels, 4, 3, seed=2).astype(dtype)
+    if last:
+        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    results = []
+    for sample in (F.grid_sample, _sampled):
+        x, grid = (ts.asarray(a.copy(order="K")).requires_grad_() for a in (image, points))
+        y = sample(x, grid, mode, padding, align)
+        y.backward(ts.asarray(dy))
+        still = np.zeros_like(points) if grid.grad is None else grid.grad.numpy()
+        results.append((y.detach().numpy(), x.grad.numpy(), still))
+    close = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-12}
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, **close)
+
+
+def test_second_derivatives_of_sampled_images() -> None:
+    image, points = normal(1, 2, 4, 5).astype(np.float64), normal(1, 2, 3, 2, seed=1).astype(np.float64) * 0.4
+
+    def slope(f: Any) -> Any:
+        x, grid = ts.asarray(image).requires_grad_(), ts.asarray(points).requires_grad_()
+        (dgrid,) = ts.autograd.gradients(
+            (f(x, grid, "bilinear", "zeros", False) ** 2).sum(), grid, create_graph=True
+        )
+        return [g.numpy() for g in ts.autograd.gradients((dgrid**2).sum(), (x, grid))]
+
+    for ours, expected in zip(slope(F.grid_sample), slope(_sampled), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3, 20, 70])
+@pytest.mark.parametrize("last", [False, True])
+def test_images_are_resampled_with_the_bits_of_two_products(last: bool, channels: int, dtype: str) -> None:
+    image = normal(2, channels, 9, 45).astype(dtype)
+    if last:
+        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    rng = np.random.default_rng(1)
+    for p, q, most in ((5, 70, 3), (20, 13, 6)):
+        matrices = []
+        for rows, size in ((p, 9), (q, 45)):
+            counts = rng.integers(0, most, rows)
+            starts = np.concatenate([[0], np.cumsum(counts)])
+            columns = np.concatenate(
+                [np.sort((r * size // rows + np.arange(n)) % size) for r, n in enumerate(counts)]
+            ).astype(np.int64)
+            matrices.append(
+                [ts.asarray(a) for a in (starts, columns, rng.random(columns.size).astype(dtype))]
+            )
+        x = ts.asarray(image.copy(order="K"))
+        (*down, u), (*across, v) = matrices
+        y = ts._core.ops.resample2d(x, *down, *across, u, v)
+        for axis, matrix in enumerate(matrices, 2):
+            x = ts.csr_matmul(x, *matrix, axis)
+        np.testing.assert_array_equal(y.numpy(), x.numpy())  # 0 equals -0
+        assert (y.strides[1] == y.itemsize) == (last and channels > 1)
+
+
+def test_nearest_neighbours_are_copies() -> None:
+    x = ts.asarray(np.array([[[[-0.0, 0.0], [np.inf, np.nan]]]], np.float32))
+    for mode in ("nearest", "nearest-exact"):
+        y = F.interpolate(x, scale_factor=2, mode=mode).numpy()
+        assert y.tobytes() == np.repeat(np.repeat(x.numpy(), 2, 2), 2, 3).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.resample2d(ts.ones((2, 3)), [0, 1], [0], [0, 1], [0]), "resample2d: x must"),
+        (
+            lambda c: c.resample2d(ts.ones((1, 1, 2, 2)), [0, 1], [2], [0, 1], [0]),
+            "column 2 is out",
+        ),
+        (
+            lambda c: c.resample2d(ts.ones((1, 1, 2, 2)), [0, 2], [0], [0, 1], [0]),
+            "starts must go",
+        ),
+        (lambda c: c.grid_sample(ts.ones((1, 1, 2, 2)), ts.ones((1, 1, 1, 3))), "grid_sample: grid must"),
+        (
+            lambda c: c.grid_sample(ts.ones((1, 1, 2, 2)), ts.ones((1, 1, 1, 2)), False, 3),
+            "padding must be 0",
+        ),
+        (
+            lambda c: c.grid_sample_backward(
+                ts.ones((1, 1, 1, 1)), ts.ones((1, 1, 2, 2)), ts.ones((1, 1, 2, 2))
+            ),
+            "grid_sample_backward: gradient must",
+        ),
+    ],
+)
+def test_wrong_images_and_points(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, IndexError), match=message):
+        call(ts._core.ops)
 
 
 def test_samples_do_not_depend_on_threads() -> None:

@@ -16,6 +16,14 @@ enum class Bf16Engine : std::uint8_t { float32, avx512_bf16, amx };
 
 enum class Combine : std::uint8_t { product, maximum, minimum };
 
+// Where a point outside of the image reads: nowhere, at the border, or mirrored at it.
+enum class GridPadding : std::uint8_t { zeros, border, reflection };
+struct GridSample {
+  bool nearest;  // else bilinear
+  GridPadding padding;
+  bool align;  // -1 and 1 are the centres of the outer pixels, not their edges
+};
+
 struct Conv2d {
   std::int64_t stride[2], padding[2], dilation[2], groups;
 };

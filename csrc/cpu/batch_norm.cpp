@@ -41,6 +41,21 @@ struct GradientSums {  // params: mean, rstd
   TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0], y[1] = s[1]; }
 };
 
+// The same where y = max(0, h scale + bias) was > 0. params: mean, rstd, scale, bias.
+template <class T>
+struct GradientSumsRelu {
+  using Op = Add;
+  static constexpr int kSums = 2, kInputs = 2, kParams = 4, kOutputs = 2;
+  template <class Part>
+  TS_INLINE void step(Vec<T>* s, Vec<T> x, Vec<T> dy, const Vec<T>* p, Part part) const {
+    const Vec<T> zero(T(0)), centred = x - p[0];
+    const Vec<T> passed = only(select(fma(centred, p[2], p[3]) > zero, dy, zero), zero, part);
+    s[0] = s[0] + passed;
+    s[1] = fma(passed, only(centred * p[1], zero, part), s[1]);
+  }
+  TS_INLINE void finish(const Vec<T>* s, const Vec<T>*, Vec<T>* y) const { y[0] = s[0], y[1] = s[1]; }
+};
+
 bool channels_last(const View& x) {
   return x.strides[1] == 1 && (x.shape[1] > 1 || x.strides[2] != 1) && x.shape[2] * x.shape[0] > 0;
 }
@@ -131,10 +146,14 @@ struct Affine {
   Vec<T> center, scale, shift;
 };
 
-}  // namespace
+template <bool kRelu, class T>
+TS_INLINE Vec<T> activated(Vec<T> y) {
+  return kRelu ? max(Vec<T>(T(0)), y) : y;
+}
 
-void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
-                double momentum, double eps) {
+template <bool kRelu>
+void normalise(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
+               double momentum, double eps) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const std::int64_t C = x.shape[1], M = x.shape[0] * x.shape[2];
     const ByChannel by_channel(x);
@@ -157,11 +176,14 @@ void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running
           const Vec<T> r = of(rstds);
           return Affine<T>{of(means), w ? r * of(w) : r, b ? of(b) : Vec<T>(T(0))};
         },
-        [](const Vec<T>* v, const Affine<T>& p) { return fma(v[0] - p.center, p.scale, p.shift); });
+        [](const Vec<T>* v, const Affine<T>& p) {
+          return activated<kRelu>(fma(v[0] - p.center, p.scale, p.shift));
+        });
   });
 }
 
-void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
+template <bool kRelu>
+void gradients(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dweight, Out dbias, Out work) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const T count = static_cast<T>(x.shape[0] * x.shape[2]);
     const ByChannel x_by(x), dy_by(dy);
@@ -174,21 +196,55 @@ void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out d
     o.params[0] = means, o.params[1] = rstds;
     o.y[0] = db, o.y[1] = dw;
     o.partials = static_cast<T*>(scratch());
-    reduce(axes, o, GradientSums<T>{});
+    const T* const b = bias.as<T>();
+    if constexpr (kRelu) {
+      const std::int64_t C = x.shape[1];
+      T *const scales = work.as<T>(), *const shifts = scales + C;
+      for (std::int64_t c = 0; c < C; ++c) {
+        scales[c] = w ? rstds[c] * w[c] : rstds[c];
+        shifts[c] = b ? b[c] : T(0);
+      }
+      o.params[2] = scales, o.params[3] = shifts;
+      reduce(axes, o, GradientSumsRelu<T>{});
+    } else {
+      reduce(axes, o, GradientSums<T>{});
+    }
     struct Numbers {
-      Vec<T> scale, db, mean, slope;
+      Vec<T> scale, db, mean, slope, shift;
     };
     const View* const inputs[2] = {&dy, &x};
     map_channels<T, 2>(
         inputs, dx,
         [&](const auto& of) {
           const Vec<T> r = of(rstds), n(count);
-          return Numbers{w ? r * of(w) : r, of(db) / n, of(means), r * (of(dw) / n)};
+          return Numbers{w ? r * of(w) : r, of(db) / n, of(means), r * (of(dw) / n),
+                         kRelu && b ? of(b) : Vec<T>(T(0))};
         },
         [](const Vec<T>* v, const Numbers& p) {
-          return (v[0] - fma(v[1] - p.mean, p.slope, p.db)) * p.scale;
+          const Vec<T> centred = v[1] - p.mean, zero(T(0));
+          const Vec<T> g = kRelu ? select(fma(centred, p.scale, p.shift) > zero, v[0], zero) : v[0];
+          return (g - fma(centred, p.slope, p.db)) * p.scale;
         });
   });
+}
+
+}  // namespace
+
+void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
+                double momentum, double eps) {
+  normalise<false>(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps);
+}
+void batch_norm_relu(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
+                     double momentum, double eps) {
+  normalise<true>(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps);
+}
+
+void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
+  gradients<false>(dy, x, weight, In{}, mean, rstd, dx, dweight, dbias, Out{});
+}
+void batch_norm_relu_backward(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dweight,
+                              Out dbias, Out work) {
+  gradients<true>(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, work);
 }
 
 void channel_affine(In x, In scale, In shift, Out y) {

@@ -17,6 +17,7 @@ struct LineTap {
   using Lanes = typename Vec<T>::MaskReg;
 
   std::int64_t base, second;  // where the registers of inputs begin; how many elements the second has
+  std::int64_t short_line;    // how many the first one has, where the line is shorter than a register; else 0
   bool near;                  // the lanes are relative to base
   bool two;                   // registers
   std::int64_t count;         // outputs: the first lanes
@@ -24,7 +25,8 @@ struct LineTap {
   std::int64_t far[W];        // else: positions
 
   // at[0 .. count): positions in a line of N elements. Lanes behind read what lane 0 does.
-  LineTap(const std::int64_t* at, std::int64_t stride, std::int64_t n, std::int64_t N) : second(0), count(n) {
+  LineTap(const std::int64_t* at, std::int64_t stride, std::int64_t n, std::int64_t N)
+      : second(0), short_line(N < W ? N : 0), count(n) {
     std::int64_t low = at[0], high = at[0];
     for (std::int64_t i = 0; i < n; ++i) {
       far[i] = at[i * stride];
@@ -38,7 +40,7 @@ struct LineTap {
     two = high - base >= W;
     if (two) second = N - base - W < W ? N - base - W : W;
 #if defined(__AVX2__)
-    near = N >= W && high - base < 2 * W;
+    near = high - base < 2 * W;
 #else
     near = false;  // no shuffle by variable lanes
 #endif
@@ -50,7 +52,7 @@ struct LineTap {
     if (near) {
       Lanes lanes;
       std::memcpy(&lanes, lane, sizeof lanes);
-      const Vec<T> first = Vec<T>::load(line + base);
+      const Vec<T> first = short_line ? Vec<T>::load_partial(line, short_line) : Vec<T>::load(line + base);
       if (!two) return Vec<T>(typename Vec<T>::Reg(__builtin_shuffle(first.r, lanes)));
       const Vec<T> next =
           second == W ? Vec<T>::load(line + base + W) : Vec<T>::load_partial(line + base + W, second);

@@ -16,7 +16,7 @@ template <class T>
 struct Operands {
   const T* x = nullptr;
   const T* x2 = nullptr;
-  const T* params[2] = {};  // these and the outputs lie as y does
+  const T* params[4] = {};  // these and the outputs lie as y does
   T* y[2] = {};
   T* partials = nullptr;  // room for the chunks' results: the caller's scratch
 };
@@ -85,7 +85,7 @@ struct Reduction {
   // --- along rows: one output at a time -------------------------------------------------------------
 
   void total_of_row(Offsets at, std::int64_t begin, std::int64_t end, T* sums) const {
-    Vec<T> params[2];
+    Vec<T> params[4];
     for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][at.y]));
     const T* x = o.x + at.x;
     const T* x2 = Term::kInputs == 2 ? o.x2 + at.x2 : x;
@@ -146,7 +146,7 @@ struct Reduction {
     fold_chains<Op, T, N>(sum, sums);
   }
   void finish_row(std::int64_t y, const T* sums) const {
-    Vec<T> s[N], params[2], results[2];
+    Vec<T> s[N], params[4], results[2];
     for (int k = 0; k < N; ++k) s[k] = Vec<T>(Lane<T>(sums[k]));
     for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][y]));
     term.finish(s, params, results);
@@ -187,7 +187,7 @@ struct Reduction {
   // The totals of rows [begin, end) of the outputs from `at`: the first Vs registers, or `part` of one.
   template <int Vs, class Part>
   Tile<T, N, Vs> total_of_columns(Offsets at, std::int64_t begin, std::int64_t end, Part part) const {
-    Vec<T> params[Vs][2];
+    Vec<T> params[Vs][4];
     const std::int64_t stride = a.kept_y[a.kept - 1];
     for (int v = 0; v < Vs; ++v)
       for (int k = 0; k < Term::kParams; ++k)
@@ -233,7 +233,7 @@ struct Reduction {
   void finish_columns(std::int64_t y, const Tile<T, N, Vs>& total, Part part) const {
     const std::int64_t stride = a.kept_y[a.kept - 1];
     for (int v = 0; v < Vs; ++v) {
-      Vec<T> sums[N], params[2], results[2];
+      Vec<T> sums[N], params[4], results[2];
       for (int k = 0; k < N; ++k) sums[k] = total.v[k][v];
       for (int k = 0; k < Term::kParams; ++k)
         params[k] = get_strided(o.params[k] + y + v * W * stride, stride, part);

@@ -158,10 +158,12 @@ std::tuple<Array, Array> rms_norm_backward(const Array& dy, const Array& x, cons
   return {dx, dweight};
 }
 
-std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,
-                                           const Array& running_mean, const Array& running_var,
-                                           double momentum, double eps) {
-  const char* operation = "batch_norm";
+namespace {
+
+template <auto kernel>
+std::tuple<Array, Array, Array> normalised(const char* operation, const Array& x, const Array& weight,
+                                           const Array& bias, const Array& running_mean,
+                                           const Array& running_var, double momentum, double eps) {
   const Channels c(operation, x);
   const Array w = vector(operation, "weight", weight, x, c.channels),
               b = vector(operation, "bias", bias, x, c.channels);
@@ -181,9 +183,23 @@ std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, 
   Array y = c.allocate(operation, x);
   Array mean = empty(operation, x.dtype(), c.channels), rstd = empty(operation, x.dtype(), c.channels);
   Array view = *as_channels(y, c.last);
-  if (c.channels[0] > 0)
-    launch<&Kernels::batch_norm>(c.x, w, b, view, mean, rstd, running[0], running[1], momentum, eps);
+  if (c.channels[0] > 0) launch<kernel>(c.x, w, b, view, mean, rstd, running[0], running[1], momentum, eps);
   return {y, mean, rstd};
+}
+
+}  // namespace
+
+std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,
+                                           const Array& running_mean, const Array& running_var,
+                                           double momentum, double eps) {
+  return normalised<&Kernels::batch_norm>("batch_norm", x, weight, bias, running_mean, running_var, momentum,
+                                          eps);
+}
+std::tuple<Array, Array, Array> batch_norm_relu(const Array& x, const Array& weight, const Array& bias,
+                                                const Array& running_mean, const Array& running_var,
+                                                double momentum, double eps) {
+  return normalised<&Kernels::batch_norm_relu>("batch_norm_relu", x, weight, bias, running_mean, running_var,
+                                               momentum, eps);
 }
 
 std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array& x, const Array& weight,
@@ -200,6 +216,27 @@ std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array
   Array view = *as_channels(dx, c.last);
   if (c.channels[0] > 0)
     launch<&Kernels::batch_norm_backward>(c.same(operation, dy, x), c.x, w, m, r, view, dweight, dbias);
+  return {dx, dweight, dbias};
+}
+
+std::tuple<Array, Array, Array> batch_norm_relu_backward(const Array& dy, const Array& x, const Array& weight,
+                                                         const Array& bias, const Array& mean,
+                                                         const Array& rstd) {
+  const char* operation = "batch_norm_relu_backward";
+  const Channels c(operation, x);
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, x.shape());
+  const Array w = vector(operation, "weight", weight, x, c.channels),
+              b = vector(operation, "bias", bias, x, c.channels);
+  const Array m = statistic(operation, "mean", mean, x, c.channels),
+              r = statistic(operation, "rstd", rstd, x, c.channels);
+  Array dx = c.allocate(operation, x);
+  Array dweight = empty(operation, x.dtype(), c.channels), dbias = empty(operation, x.dtype(), c.channels);
+  Array work = empty(operation, x.dtype(), Shape{2 * c.channels[0]});
+  Array view = *as_channels(dx, c.last);
+  if (c.channels[0] > 0)
+    launch<&Kernels::batch_norm_relu_backward>(c.same(operation, dy, x), c.x, w, b, m, r, view, dweight,
+                                               dbias, work);
   return {dx, dweight, dbias};
 }
 

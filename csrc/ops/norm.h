@@ -28,6 +28,13 @@ std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, 
                                            double momentum, double eps);
 std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array& x, const Array& weight,
                                                     const Array& mean, const Array& rstd);
+// The same with max(0, ...) of the result, and dy where that is > 0.
+std::tuple<Array, Array, Array> batch_norm_relu(const Array& x, const Array& weight, const Array& bias,
+                                                const Array& running_mean, const Array& running_var,
+                                                double momentum, double eps);
+std::tuple<Array, Array, Array> batch_norm_relu_backward(const Array& dy, const Array& x, const Array& weight,
+                                                         const Array& bias, const Array& mean,
+                                                         const Array& rstd);
 // y = x * scale + shift, channel by channel.
 Array channel_affine(const Array& x, const Array& scale, const Array& shift);
 

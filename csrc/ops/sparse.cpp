@@ -37,11 +37,8 @@ void require_columns(In columns, const char* operation, int axis, std::int64_t s
 
 }  // namespace
 
-Array csr_matmul(const Array& x, const Array& starts, const Array& columns, const Array& values,
-                 std::int64_t axis) {
-  const char* operation = "csr_matmul";
-  check_domain(operation, "x", x.dtype(), Domain::floating);
-  const int a = normalize_axis(operation, axis, x.ndim());
+Csr checked_csr(const char* operation, const Array& starts, const Array& columns, const Array& values,
+                const Array& x, int axis) {
   const Array first = integers(operation, "starts", starts), places = integers(operation, "columns", columns);
   if (first.size() == 0)
     value_error(operation, ": starts must have one element more than there are rows, got none");
@@ -50,7 +47,16 @@ Array csr_matmul(const Array& x, const Array& starts, const Array& columns, cons
     check_same_dtype(operation, "values", values, x.dtype());
     check_shape(operation, "values", values, places.shape());
   }
-  if (places.size()) perform("csr_matmul columns", &require_columns, places, operation, a, x.shape(a));
+  if (places.size()) perform("csr_matmul columns", &require_columns, places, operation, axis, x.shape(axis));
+  return {first, places, values ? contiguous(values) : values};
+}
+
+Array csr_matmul(const Array& x, const Array& starts, const Array& columns, const Array& values,
+                 std::int64_t axis) {
+  const char* operation = "csr_matmul";
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  const int a = normalize_axis(operation, axis, x.ndim());
+  const auto [first, places, entries] = checked_csr(operation, starts, columns, values, x, a);
   Shape shape = x.shape();
   shape[a] = first.size() - 1;
   if (places.size() == 0) return zeros(shape, x.dtype());
@@ -62,7 +68,7 @@ Array csr_matmul(const Array& x, const Array& starts, const Array& columns, cons
   const std::optional<Array> view = x.view_as(from);
   const Array source = view ? *view : *contiguous(x).view_as(from);
   Array to = *y.view_as({from[0], shape[a], from[2]});
-  launch<&Kernels::csr_matmul>(first, places, values ? contiguous(values) : values, source, to);
+  launch<&Kernels::csr_matmul>(first, places, entries, source, to);
   return y;
 }
 

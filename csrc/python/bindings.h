@@ -25,6 +25,7 @@ namespace ts::python {
   BIND(matmul)            \
   BIND(reduce)            \
   BIND(sort)              \
+  BIND(resample)          \
   BIND(sparse)            \
   BIND(softmax)           \
   BIND(loss)              \

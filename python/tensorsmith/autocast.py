@@ -23,7 +23,7 @@ _LOWERED = {
     "linear_relu": "linear_relu_bf16",
 }
 _RAISED = (
-    "softmax log_softmax logsumexp cross_entropy layer_norm rms_norm batch_norm channel_affine "
+    "softmax log_softmax logsumexp cross_entropy layer_norm rms_norm batch_norm batch_norm_relu channel_affine "
     "attention recurrent conv2d conv2d_relu max_pool2d avg_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod "
     "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"

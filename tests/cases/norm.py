@@ -58,6 +58,15 @@ CASES = [
         large=[normal(40, 2, 33, 17), uniform(0.5, 2, 2), normal(2)],
     ),
     Case(
+        "batch_norm_relu",
+        lambda x, w, b: ts.batch_norm_relu(x, None, None, w, b, True, 0.1, EPS),
+        lambda x, w, b: np.maximum(normalise(x, (0, 2, 3)) * w[:, None, None] + b[:, None, None], 0),
+        [normal(3, 2, 2, 2), uniform(0.5, 2, 2), normal(2)],
+        tolerance=32,
+        scale=4.0,
+        large=[normal(40, 2, 33, 17), uniform(0.5, 2, 2), normal(2)],
+    ),
+    Case(
         "batch_norm inference",
         evaluate,
         evaluate_reference,

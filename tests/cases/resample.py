@@ -54,6 +54,12 @@ def sampled(x: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return y
 
 
+def inside_of(x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """The points at the border instead of outside."""
+    ends = 1 - 1 / np.array([x.shape[3], x.shape[2]])
+    return np.clip(grid, -ends, ends)
+
+
 def dense(starts: np.ndarray, columns: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     matrix = np.zeros((len(starts) - 1, n))
     for m in range(len(starts) - 1):
@@ -100,6 +106,7 @@ CASES = [
     *(Case(f"pad {m}", lambda x, m=m: F.pad(x, (1, 2, 3, 0), m), lambda x, m=m: np.pad(x, ((0, 0), (0, 0), (3, 0), (1, 2)), PADS[m]), [IMAGE], exact=True) for m in PADS),  # type: ignore[call-overload]
     Case("pad less", lambda x: F.pad(x, (-1, -2)), lambda x: x[..., 1:-2], [IMAGE], exact=True),
     Case("grid_sample", F.grid_sample, sampled, [IMAGE, uniform(-1.3, 1.3, 2, 3, 4, 2)], tolerance=64, scale=4.0),
+    Case("grid_sample border", lambda x, g: F.grid_sample(x, g, padding_mode="border"), lambda x, g: sampled(x, inside_of(x, g)), [IMAGE, uniform(-1.3, 1.3, 2, 3, 4, 2)], tolerance=64, scale=4.0),
     Case("affine_grid", lambda t: F.affine_grid(t, (2, 1, 3, 4)), lambda t: np.einsum("hwk,njk->nhwj", np.stack([*np.meshgrid(np.arange(-3, 4, 2) / 4, np.arange(-2, 3, 2) / 3), np.ones((3, 4))], -1), t), [normal(2, 2, 3)], tolerance=16, scale=3.0),
     Case("csr_matmul", lambda x, v: ts.csr_matmul(x, STARTS, COLUMNS, v), product, [normal(5, 6), normal(9)], tolerance=16, scale=4.0),
     Case("csr_matmul last axis", lambda x, v: ts.csr_matmul(x, STARTS, COLUMNS, v, 1), lambda x, v: product(x.T, v).T, [normal(6, 5), normal(9)], tolerance=16, scale=4.0),

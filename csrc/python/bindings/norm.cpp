@@ -20,6 +20,15 @@ void bind_norm(PyObject* m) {
          &ops::batch_norm);
   add_op(m, "batch_norm_backward(gradient, x, weight=None, mean=None, rstd=None) -> dx, dweight, dbias",
          &ops::batch_norm_backward);
+  add_op(m,
+         "batch_norm_relu(x, weight=None, bias=None, running_mean=None, running_var=None, momentum=0.1, "
+         "eps=1e-5)"
+         " -> y; mean, rstd",
+         &ops::batch_norm_relu);
+  add_op(m,
+         "batch_norm_relu_backward(gradient, x, weight=None, bias=None, mean=None, rstd=None) -> dx, "
+         "dweight, dbias",
+         &ops::batch_norm_relu_backward);
   add_op(m, "channel_affine(x, scale, shift=None)", &ops::channel_affine);
 }
 

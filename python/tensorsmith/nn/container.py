@@ -12,6 +12,7 @@ from tensorsmith.nn.activation import ReLU
 from tensorsmith.nn.conv import Conv2d
 from tensorsmith.nn.linear import Linear
 from tensorsmith.nn.module import Module, _indent, _note_path
+from tensorsmith.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
 
@@ -77,10 +78,10 @@ class _Numbered(Module):
 
 
 # Layers whose kernels apply a ReLU as they write their result: the same bits, one pass over memory less.
-_TAKE_RELU = frozenset((Linear, Conv2d))
+_TAKE_RELU = frozenset((Linear, Conv2d, BatchNorm1d, BatchNorm2d, BatchNorm3d))
 
 
-def _with_relu(layer: Linear | Conv2d, input: Any) -> Any:
+def _with_relu(layer: Any, input: Any) -> Any:
     try:
         return layer._forward_relu(input)
     except Exception as error:
@@ -92,7 +93,7 @@ class Sequential(_Numbered):
     """Modules applied one after the other.
 
     `Sequential(a, b, c)`, or `Sequential(OrderedDict(first=a, second=b))` to name them. A `ReLU` right after
-    a `Linear` or `Conv2d` is computed together with it, unless one of them has hooks.
+    a `Linear`, `Conv2d` or batch norm is computed together with it, unless one of them has hooks.
     """
 
     def __init__(self, *args: Any) -> None:

@@ -7,7 +7,7 @@ channels of each image; `RMSNorm` leaves the mean where it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorsmith as ts
@@ -83,12 +83,18 @@ class _BatchNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._normalised(input, ops.batch_norm)
+
+    def _forward_relu(self, input: Tensor) -> Tensor:
+        return self._normalised(input, ops.batch_norm_relu)
+
+    def _normalised(self, input: Tensor, operation: Callable[..., Tensor]) -> Tensor:
         if input.ndim not in self._ranks:
             _checks.tensor_rank(self._get_name(), tuple(input.shape), self._ranks, self._form)
         training, momentum, count = self.training, self.momentum, self.num_batches_tracked
         if momentum is None:  # the mean of all batches so far
             momentum = 1.0 / (float(count) + 1.0) if training and count is not None else 0.0
-        output = ops.batch_norm(
+        output = operation(
             input,
             self.running_mean,
             self.running_var,

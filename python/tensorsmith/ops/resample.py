@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.autograd import define, vjp
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.sparse import csr_transpose
 from tensorsmith.tensor import Tensor
 
 __all__ = ["adaptive_avg_pool", "adaptive_max_pool", "affine_grid", "grid_sample", "interpolate", "pad"]
@@ -46,6 +49,44 @@ def _along(x: Tensor, axis: int, make: Callable[..., tuple[Any, ...]], *options:
     return core.csr_matmul(x, starts, columns, asarray(weights, dtype=x.dtype, device=x.device), axis)
 
 
+def _resample2d_rule(
+    dy: Any,
+    x_shape: Any,
+    row_starts: Any,
+    rows: Any,
+    column_starts: Any,
+    columns: Any,
+    row_values: Any,
+    column_values: Any,
+) -> Any:
+    *down, down_values = csr_transpose(row_starts, rows, row_values, columns_count=x_shape[2])
+    *across, across_values = csr_transpose(column_starts, columns, column_values, columns_count=x_shape[3])
+    return core.resample2d(dy, *down, *across, down_values, across_values)
+
+
+define(
+    core.resample2d,
+    """x (N, C, H, W) with a sparse matrix applied along H and one along W: the bits of `csr_matmul` along both, but for
+    the sign of 0. The matrices are in CSR form as there; values may be None for ones. Channels last where x is.
+
+    Differentiable in x.""",
+    x=_resample2d_rule,
+)
+
+
+def _along_both(x: Tensor, makes: Sequence[tuple[Any, ...]]) -> Tensor:
+    """Images (N, C, H, W) with a linear map along H and one along W, each as `_along` takes it."""
+    if x.device != "cpu":
+        for axis, make in enumerate(makes, 2):
+            x = _along(x, axis, *make)
+        return x
+    (row_starts, rows, row_weights), (column_starts, columns, column_weights) = (
+        _taps(x.device, *make) for make in makes
+    )
+    values = (asarray(w, dtype=x.dtype, device=x.device) for w in (row_weights, column_weights))
+    return core.resample2d(x, row_starts, rows, column_starts, columns, *values)
+
+
 def _adaptive_windows(size: int, out: int) -> list[tuple[int, int]]:
     return [(i * size // out, -((i + 1) * size // -out)) for i in range(out)]
 
@@ -60,6 +101,14 @@ def _centres(size: int, out: int, scale: float, align: bool) -> np.ndarray:
     if align:
         return at * ((size - 1) / (out - 1)) if out > 1 else at * 0
     return (at + 0.5) * scale - 0.5
+
+
+def _nearest_places(size: int, out: int, scale: float, shift: float) -> np.ndarray:
+    return np.minimum(np.floor((np.arange(out) + shift) * scale).astype(np.int64), size - 1)
+
+
+def _nearest(size: int, out: int, scale: float, shift: float) -> tuple[Any, ...]:
+    return _nearest_places(size, out, scale, shift)[:, None], np.ones((out, 1))
 
 
 def _linear(size: int, out: int, scale: float, align: bool) -> tuple[Any, ...]:
@@ -123,6 +172,8 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     sizes = _adaptive_sizes("adaptive_avg_pool", x, output_size, rank)
     if all(size == 1 for _, size in sizes):
         return core.mean(x, tuple(axis for axis, _ in sizes), None, True)
+    if rank == 2 and x.ndim == 4 and all(1 < size != x.shape[axis] for axis, size in sizes):
+        return _along_both(x, [(_adaptive, x.shape[axis], size) for axis, size in sizes])
     for axis, size in sizes:
         if size == 1:
             x = core.mean(x, axis, None, True)
@@ -214,9 +265,10 @@ def interpolate(
         if align_corners is not None:
             raise ValueError(f'{name}: align_corners does not go with mode "{mode}"')
         shift = 0.5 if mode == "nearest-exact" else 0.0
+        if rank == 2 and x.device == "cpu" and str(x.dtype) in ("float32", "float64"):
+            return _along_both(x, [(_nearest, n, m, s, shift) for n, m, s in zip(extents, sizes, scales)])
         for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
-            at = np.floor((np.arange(m) + shift) * s).astype(np.int64)
-            x = core.index_select(x, axis, asarray(np.minimum(at, n - 1), device=x.device))
+            x = core.index_select(x, axis, asarray(_nearest_places(n, m, s, shift), device=x.device))
         return x
     if mode not in _MODES:
         raise ValueError(
@@ -225,6 +277,10 @@ def interpolate(
     wanted, make = _MODES[mode]
     if x.ndim != wanted:
         raise ValueError(f"{name}: mode {mode!r} needs {wanted} dimensions, got shape {tuple(x.shape)}")
+    if rank == 2 and all(n != m or s != 1.0 for n, m, s in zip(extents, sizes, scales)):
+        return _along_both(
+            x, [(make, n, m, s, bool(align_corners)) for n, m, s in zip(extents, sizes, scales)]
+        )
     for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
         if n != m or s != 1.0:
             x = _along(x, axis, make, n, m, s, bool(align_corners))
@@ -339,6 +395,35 @@ def _cubic_weights(t: Tensor) -> list[Tensor]:
     return [far(t + 1), near(t), near(1 - t), far(2 - t)]
 
 
+_PADDINGS = ("zeros", "border", "reflection")
+
+
+def _grid_sample_rule(
+    dy: Any, x: Any, grid: Any, nearest: bool, padding: int, align: bool, needs: Any
+) -> Any:
+    if _core.is_grad_enabled():  # to be differentiated again
+        mode = "nearest" if nearest else "bilinear"
+        gradients = vjp(lambda x, grid: _sampled(x, grid, mode, _PADDINGS[padding], align), x, grid)[1](dy)
+    else:
+        gradients = core.grid_sample_backward(dy, x, grid, nearest, padding, align)
+    return tuple(g if need else None for g, need in zip(gradients, needs))
+
+
+define(
+    core.grid_sample,
+    """x (N, C, H, W) at the points grid (N, P, Q, 2) of (x, y) in [-1, 1]: (N, C, P, Q), channels last in memory.
+
+    nearest: the nearest pixel, else bilinear; padding: 0 zeros, 1 border, 2 reflection; align: -1 and 1 are the centres
+    of the outer pixels. float32 or float64. Raises ValueError where shapes do not fit.""",
+    wrt="x grid",
+    vjp=_grid_sample_rule,
+)
+define(
+    core.grid_sample_backward,
+    "The gradients of grid_sample with respect to x and grid; no second ones.",
+)
+
+
 def grid_sample(
     x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
 ) -> Tensor:
@@ -352,7 +437,7 @@ def grid_sample(
     x, grid = asarray(x), asarray(grid)
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f'{name}: mode must be "bilinear", "nearest" or "bicubic", got {mode!r}')
-    if padding_mode not in ("zeros", "border", "reflection"):
+    if padding_mode not in _PADDINGS:
         raise ValueError(
             f'{name}: padding_mode must be "zeros", "border" or "reflection", got {padding_mode!r}'
         )
@@ -364,10 +449,18 @@ def grid_sample(
         )
     if mode == "bicubic" and rank != 2:
         raise ValueError(f'{name}: mode "bicubic" is for images (N, C, H, W), got shape {tuple(x.shape)}')
-    n, c, *extents = x.shape
-    if 0 in extents:
+    if 0 in x.shape[2:]:
         raise ValueError(f"{name}: x has no elements to sample, its shape is {tuple(x.shape)}")
-    shape, align = tuple(grid.shape[1:-1]), bool(align_corners)
+    align = bool(align_corners)
+    if rank == 2 and mode != "bicubic" and x.device == "cpu" and str(x.dtype) in ("float32", "float64"):
+        return core.grid_sample(x, grid, mode == "nearest", _PADDINGS.index(padding_mode), align)
+    return _sampled(x, grid, mode, padding_mode, align)
+
+
+def _sampled(x: Tensor, grid: Tensor, mode: str, padding_mode: str, align: bool) -> Tensor:
+    """grid_sample by a sparse product."""
+    n, c, *extents = x.shape
+    rank, shape = len(extents), tuple(grid.shape[1:-1])
     points, elements = math.prod(shape), math.prod(extents)
     offsets: tuple[int, ...]
     at = []  # along the axes of x, in their order

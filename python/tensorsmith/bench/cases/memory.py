@@ -222,7 +222,7 @@ def _rows() -> Iterator[Case]:
             yield Case(
                 f"rows batch_norm{' + relu' if relu else ''} 32x64x32x32{suffix}",
                 ((32, 64, 32, 32), (64,), (64,)),
-                (lambda m, x, w, b: m.relu(m.batch_norm(x, None, None, w, b, True)))
+                (lambda m, x, w, b: m.batch_norm_relu(x, None, None, w, b, True))
                 if relu
                 else (lambda m, x, w, b: m.batch_norm(x, None, None, w, b, True)),
                 bytes=12.0 * 32 * 64 * 1024 * passes,

@@ -1,0 +1,139 @@
+// A sparse matrix in CSR form, as kernels walk it: a row of results from the rows of x that its entries name.
+#pragma once
+
+#include "cpu/lines.h"
+#include "cpu/reduce.h"
+
+namespace ts::cpu::TS_ISA {
+
+template <class T>
+TS_INLINE T fma_one(T a, T b, T c) {
+#if defined(__FMA__)
+  return sizeof(T) == 4 ? static_cast<T>(__builtin_fmaf(static_cast<float>(a), static_cast<float>(b),
+                                                        static_cast<float>(c)))
+                        : static_cast<T>(__builtin_fma(a, b, c));
+#else
+  return a * b + c;
+#endif
+}
+
+template <class T>
+struct Matrix {
+  const std::int64_t *starts, *columns;
+  const T* values;  // null: ones
+  T start = T(0);   // what the first term is added to: -0 keeps the sign of a 0
+
+  TS_INLINE T value(std::int64_t k) const { return values ? values[k] : T(1); }
+
+  // One row into B neighbouring outputs, a few registers at a time.
+  TS_INLINE void row(std::int64_t m, const T* x, std::int64_t pitch, T* y, std::int64_t B) const {
+    constexpr std::int64_t W = Vec<T>::width;
+    constexpr int kRegisters = 4;
+    const std::int64_t first = starts[m], last = starts[m + 1];
+    const Vec<T> none(first == last ? T(0) : start);
+    std::int64_t b = 0;
+    for (; b + kRegisters * W <= B; b += kRegisters * W) {
+      Vec<T> sum[kRegisters];
+      for (int r = 0; r < kRegisters; ++r) sum[r] = none;
+      for (std::int64_t k = first; k < last; ++k) {
+        const T* const from = x + columns[k] * pitch + b;
+        const Vec<T> v(value(k));
+        for (int r = 0; r < kRegisters; ++r) sum[r] = fma(v, Vec<T>::load(from + r * W), sum[r]);
+      }
+      for (int r = 0; r < kRegisters; ++r) sum[r].store(y + b + r * W);
+    }
+    each<T>(b, B, [&](std::int64_t i, auto part) {
+      Vec<T> sum = none;
+      for (std::int64_t k = first; k < last; ++k)
+        sum = fma(Vec<T>(value(k)), get(x + columns[k] * pitch + i, part), sum);
+      put(y + i, sum, part);
+    });
+  }
+  TS_INLINE T one(std::int64_t m, const T* x, std::int64_t pitch) const {
+    T sum = starts[m] == starts[m + 1] ? T(0) : start;
+    for (std::int64_t k = starts[m]; k < starts[m + 1]; ++k)
+      sum = fma_one(value(k), x[columns[k] * pitch], sum);
+    return sum;
+  }
+};
+
+// Rows of the matrix applied to lines (x and y contiguous along the line): a register of outputs at a time,
+// term by term, each term's inputs brought by a shuffle. Made once for many lines.
+template <class T>
+class LineTerms {
+ public:
+  // In `room` of `bytes`; false where lanes would mostly wait for a long row, or the room does not do. M
+  // rows, N columns.
+  bool make(const Matrix<T>& matrix, std::int64_t M, std::int64_t N, char* room, std::int64_t bytes) {
+    rows_ = M, blocks_ = (M + W - 1) / W, start_ = matrix.start;
+    const auto row_terms = [&](std::int64_t m) { return matrix.starts[m + 1] - matrix.starts[m]; };
+    std::int64_t total = 0;
+    for (std::int64_t i = 0; i < blocks_; ++i) {
+      std::int64_t most = 0;
+      for (std::int64_t m = i * W; m < M && m < (i + 1) * W; ++m)
+        most = row_terms(m) > most ? row_terms(m) : most;
+      total += most;
+    }
+    if (total * W > 4 * (matrix.starts[M] + W)) return false;
+    const std::int64_t table = (blocks_ + 8) / 8 * 64;
+    used_ = table + (total * static_cast<std::int64_t>(sizeof(Term)) + 63) / 64 * 64;
+    if (used_ > bytes) return false;
+    first_ = reinterpret_cast<std::int64_t*>(room);
+    terms_ = reinterpret_cast<Term*>(room + table);
+    std::int64_t made = 0;
+    for (std::int64_t i = 0; i < blocks_; ++i) {
+      first_[i] = made;
+      const std::int64_t lanes = M - i * W < W ? M - i * W : W;
+      for (std::int64_t j = 0;; ++j) {
+        std::int64_t at[W], some = -1;
+        for (std::int64_t l = 0; l < lanes; ++l)
+          if (row_terms(i * W + l) > j) some = matrix.columns[matrix.starts[i * W + l] + j];
+        if (some < 0) break;
+        Term term{LineTap<T>(&some, 1, 1, N), {}, {}, true};
+        for (std::int64_t l = 0; l < W; ++l) {
+          const bool has = l < lanes && row_terms(i * W + l) > j;
+          const std::int64_t k = has ? matrix.starts[i * W + l] + j : 0;
+          at[l] = has ? matrix.columns[k] : some;
+          term.values[l] = has ? matrix.value(k) : T(0);
+          term.there[l] = has ? IntOf<T>(-1) : IntOf<T>(0);
+          term.all = term.all && (has || l >= lanes);
+        }
+        term.tap = LineTap<T>(at, 1, W, N);
+        terms_[made++] = term;
+      }
+    }
+    first_[blocks_] = made;
+    return true;
+  }
+  std::int64_t used() const { return used_; }
+
+  TS_INLINE void operator()(const T* from, T* to) const {
+    for (std::int64_t i = 0; i < blocks_; ++i) {
+      Vec<T> sum(T(0)), before(start_);
+      for (std::int64_t k = first_[i]; k < first_[i + 1]; ++k) {
+        const Term& term = terms_[k];
+        const Vec<T> next = fma(Vec<T>::load(term.values), term.tap(from), before);
+        sum = before = term.all ? next : select(Mask<T>(term.there), next, sum);
+      }
+      if (rows_ - i * W >= W)
+        sum.store(to + i * W);
+      else
+        sum.store_partial(to + i * W, rows_ - i * W);
+    }
+  }
+
+ private:
+  static constexpr std::int64_t W = Vec<T>::width;
+  struct Term {
+    LineTap<T> tap;
+    T values[W];
+    typename Vec<T>::MaskReg there;  // lanes that have this term
+    bool all;
+  };
+  T start_ = T(0);
+  std::int64_t rows_ = 0, blocks_ = 0, used_ = 0;
+  std::int64_t* first_ = nullptr;
+  Term* terms_ = nullptr;
+};
+
+}  // namespace ts::cpu::TS_ISA

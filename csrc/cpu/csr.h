@@ -107,20 +107,35 @@ class LineTerms {
   }
   std::int64_t used() const { return used_; }
 
-  TS_INLINE void operator()(const T* from, T* to) const {
+  // R lines, `from_pitch` and `to_pitch` apart: what a term knows is looked at once for all.
+  template <int R>
+  TS_INLINE void apply(const T* from, std::int64_t from_pitch, T* to, std::int64_t to_pitch) const {
     for (std::int64_t i = 0; i < blocks_; ++i) {
-      Vec<T> sum(T(0)), before(start_);
+      Vec<T> sum[R], before[R];
+      for (int r = 0; r < R; ++r) sum[r] = Vec<T>(T(0)), before[r] = Vec<T>(start_);
       for (std::int64_t k = first_[i]; k < first_[i + 1]; ++k) {
         const Term& term = terms_[k];
-        const Vec<T> next = fma(Vec<T>::load(term.values), term.tap(from), before);
-        sum = before = term.all ? next : select(Mask<T>(term.there), next, sum);
+        const Vec<T> value = Vec<T>::load(term.values);
+        Vec<T> x[R];
+        term.tap.template read<R>(from, from_pitch, x);
+        if (term.all) {
+          for (int r = 0; r < R; ++r) sum[r] = before[r] = fma(value, x[r], before[r]);
+        } else {
+          const Mask<T> there(term.there);
+          for (int r = 0; r < R; ++r) sum[r] = before[r] = select(there, fma(value, x[r], before[r]), sum[r]);
+        }
       }
-      if (rows_ - i * W >= W)
-        sum.store(to + i * W);
-      else
-        sum.store_partial(to + i * W, rows_ - i * W);
+      const std::int64_t left = rows_ - i * W;
+      for (int r = 0; r < R; ++r) {
+        T* const out = to + r * to_pitch + i * W;
+        if (left >= W)
+          sum[r].store(out);
+        else
+          sum[r].store_partial(out, left);
+      }
     }
   }
+  TS_INLINE void operator()(const T* from, T* to) const { apply<1>(from, 0, to, 0); }
 
  private:
   static constexpr std::int64_t W = Vec<T>::width;

@@ -56,6 +56,10 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
   const std::int64_t length = index.shape[axis];
   const std::int64_t ai = index.strides[axis], ax = x.strides[axis], ay = y.strides[axis];
   if (!lines || !length) return;
+  if (ndim == 1 && is[0] == 0 && xs[0] == 1 && ys[0] == 1 &&
+      combine_grouped(index.as<std::int64_t>(), ai, length, x.as<T>(), ax, y.as<T>(), ay, y.shape[axis],
+                      lines, op))
+    return;
   const bool last_axis = axis == index.ndim - 1;
   // Across lines at least 128 bytes of neighbours.
   constexpr std::int64_t kNeighbours = 128 / sizeof(T);

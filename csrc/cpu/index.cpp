@@ -121,6 +121,10 @@ void combine(In index, In x, Out y, const Op& op) {
   const std::int64_t A = x.shape[0], M = x.shape[1], B = x.shape[2];
   if (!A || !M || !B) return;
   const std::int64_t size = sizeof(T), is = index.strides[0];
+  if (A == 1 && x.strides[2] == 1 && y.strides[2] == 1 &&
+      combine_grouped(index.as<std::int64_t>(), is, M, x.as<T>(), x.strides[1], y.as<T>(), y.strides[1],
+                      y.shape[1], B, op))
+    return;
   const bool small = A * M * B * size <= 2 * kGrainBytes;
   // A piece is some rows of A or, where these are few, columns of one: up to 16 blocks of 512 bytes or, where
   // that would leave one thread alone, 128.

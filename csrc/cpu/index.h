@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/view.h"
+#include "cpu/parallel.h"
 #include "cpu/simd.h"
 #include "cpu/types.h"
 
@@ -94,6 +95,71 @@ TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, s
     for (; b < n; ++b) y[b] = op(y[b], x[b]);
   } else {
     for (std::int64_t b = 0; b < n; ++b) y[b * ys] = op(y[b * ys], x[b * xs]);
+  }
+}
+
+// y[at[m]] = op(y[at[m]], x[m]) for rows of B, m ascending for each of the N destinations: their sources are
+// put together by counting, so that threads share the destinations, and a row of y is read and written once.
+// False where the rows are not worth it, or lie otherwise, or one thread works alone; the result is the same
+// either way.
+template <class T, class Op>
+bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, const T* x, std::int64_t xs,
+                     T* y, std::int64_t ys, std::int64_t N, std::int64_t B, const Op& op) {
+  if constexpr (!Op::kVector) {
+    return false;
+  } else {
+    using I = std::int64_t;
+    constexpr I W = Vec<T>::width, size = sizeof(T);
+    if (num_threads() == 1 || B * size < 64 || B * size > 1024 || M * B * size < (I(512) << 10) ||
+        N > 2 * M || M >= (I(1) << 31) || (N + M + 2) * 4 > static_cast<I>(kScratchBytes))
+      return false;
+    std::uint32_t* const starts = static_cast<std::uint32_t*>(scratch());
+    std::uint32_t* const sources = starts + N + 1;
+    std::memset(starts, 0, static_cast<std::size_t>(N + 1) * 4);
+    for (I m = 0; m < M; ++m) ++starts[at[m * is]];
+    std::uint32_t before = 0;
+    for (I n = 0; n < N; ++n) {
+      const std::uint32_t count = starts[n];
+      starts[n] = before;
+      before += count;
+    }
+    for (I m = 0; m < M; ++m) sources[starts[at[m * is]]++] = static_cast<std::uint32_t>(m);
+    // Now starts[n] is where n ends.
+    const I grain = (I(128) << 10) * N / (M * B * size) + 1;
+    parallel_ranges(N, grain, [&](I begin, I end) {
+      I k = begin ? starts[begin - 1] : 0;
+      for (I n = begin; n < end; ++n) {
+        const I first = k, last = starts[n];
+        T* const to = y + n * ys;
+        k = last;
+        if (first == last) continue;
+        constexpr int R = 4;
+        I b = 0;
+        for (; b + R * W <= B; b += R * W) {
+          Vec<T> v[R];
+          for (int r = 0; r < R; ++r) v[r] = Vec<T>::load(to + b + r * W);
+          for (I j = first; j < last; ++j) {
+            const T* const from = x + static_cast<I>(sources[j]) * xs + b;
+            if (b == 0 && j + kAhead < M)
+              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * size, false);
+            for (int r = 0; r < R; ++r) v[r] = op(v[r], Vec<T>::load(from + r * W));
+          }
+          for (int r = 0; r < R; ++r) v[r].store(to + b + r * W);
+        }
+        for (; b + W <= B; b += W) {
+          Vec<T> v = Vec<T>::load(to + b);
+          for (I j = first; j < last; ++j) {
+            if (b == 0 && j + kAhead < M)
+              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * size, false);
+            v = op(v, Vec<T>::load(x + static_cast<I>(sources[j]) * xs + b));
+          }
+          v.store(to + b);
+        }
+        for (; b < B; ++b)
+          for (I j = first; j < last; ++j) to[b] = op(to[b], x[static_cast<I>(sources[j]) * xs + b]);
+      }
+    });
+    return true;
   }
 }
 

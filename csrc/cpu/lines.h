@@ -47,19 +47,35 @@ struct LineTap {
     for (std::int64_t i = 0; i < W; ++i) lane[i] = static_cast<IntOf<T>>(far[i] - base);
   }
 
-  TS_INLINE Vec<T> operator()(const T* line) const {
-    Vec<T> y;
+  // Of R lines, `pitch` apart.
+  template <int R>
+  TS_INLINE void read(const T* line, std::int64_t pitch, Vec<T> (&y)[R]) const {
     if (near) {
       Lanes lanes;
       std::memcpy(&lanes, lane, sizeof lanes);
-      const Vec<T> first = short_line ? Vec<T>::load_partial(line, short_line) : Vec<T>::load(line + base);
-      if (!two) return Vec<T>(typename Vec<T>::Reg(__builtin_shuffle(first.r, lanes)));
-      const Vec<T> next =
-          second == W ? Vec<T>::load(line + base + W) : Vec<T>::load_partial(line + base + W, second);
-      return Vec<T>(typename Vec<T>::Reg(__builtin_shuffle(first.r, next.r, lanes)));
+      if (short_line) {
+        for (int r = 0; r < R; ++r)
+          y[r] = typename Vec<T>::Reg(
+              __builtin_shuffle(Vec<T>::load_partial(line + r * pitch, short_line).r, lanes));
+      } else if (!two) {
+        for (int r = 0; r < R; ++r)
+          y[r] = typename Vec<T>::Reg(__builtin_shuffle(Vec<T>::load(line + r * pitch + base).r, lanes));
+      } else {
+        for (int r = 0; r < R; ++r) {
+          const T* const at = line + r * pitch + base;
+          const Vec<T> next = second == W ? Vec<T>::load(at + W) : Vec<T>::load_partial(at + W, second);
+          y[r] = typename Vec<T>::Reg(__builtin_shuffle(Vec<T>::load(at).r, next.r, lanes));
+        }
+      }
+      return;
     }
-    for (std::int64_t i = 0; i < W; ++i) y.r[i] = line[far[i]];
-    return y;
+    for (int r = 0; r < R; ++r)
+      for (std::int64_t i = 0; i < W; ++i) y[r].r[i] = line[r * pitch + far[i]];
+  }
+  TS_INLINE Vec<T> operator()(const T* line) const {
+    Vec<T> y[1];
+    read<1>(line, 0, y);
+    return y[0];
   }
 };
 

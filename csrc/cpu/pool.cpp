@@ -123,7 +123,7 @@ template <class T, class Pool>
 void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x, const Plane<T>& y,
                   const Pool2d& options, bool average) {
   constexpr int W = Vec<T>::width;
-  constexpr std::int64_t kPiece = std::int64_t{1} << 16;  // taps of one piece, about
+  constexpr std::int64_t kPiece = std::int64_t{1} << 14;  // taps of one piece, about
   const std::int64_t P = s.h.outputs, Q = s.w.outputs, taps = s.h.kernel * s.w.kernel;
   if (s.N == 0 || s.C == 0 || P <= 0 || Q <= 0) return;
   const auto divisor = [&](std::int64_t p, std::int64_t q) { return average ? s.divisor(p, q, options) : 1; };

@@ -15,7 +15,7 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
                 Out y) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     using I = std::int64_t;
-    constexpr I kGrain = 1 << 14;  // elements of a piece
+    constexpr I kGrain = 1 << 15;  // terms of a piece
     const Matrix<T> down{row_starts.as<I>(), rows.as<I>(), row_values.as<T>(), T(-0.0)};
     const Matrix<T> across{column_starts.as<I>(), columns.as<I>(), column_values.as<T>(), T(-0.0)};
     const I A = y.shape[0], P = y.shape[1], Q = y.shape[2], B = y.shape[3], M = x.shape[2];
@@ -23,14 +23,31 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
     const bool lines = B == 1 && terms.make(across, Q, M, static_cast<char*>(scratch()), kScratchBytes / 2);
     // Each thread's row lies behind the terms, which lie in the caller's scratch.
     const I offset = lines ? terms.used() : 0;
-    const bool fits = offset + M * B * static_cast<I>(sizeof(T)) <= static_cast<I>(kScratchBytes);
-    parallel_ranges(A * P, kGrain / (Q * B) + 1, [&](I begin, I end) {
+    // Lines are taken four rows at a time.
+    constexpr int R = 4;
+    const I pitch = (M * B + 15) / 16 * 16;
+    const bool fits = offset + R * pitch * static_cast<I>(sizeof(T)) <= static_cast<I>(kScratchBytes);
+    const I work = ((rows.shape[0] / P + 1) * M + columns.shape[0] + Q) * B;  // of a row of y
+    parallel_ranges(A * P, (kGrain / work + R) / R * R, [&](I begin, I end) {
       T* const row = reinterpret_cast<T*>(static_cast<char*>(scratch()) + offset);
-      for (I i = begin; i < end; ++i) {
+      const auto source = [&](I i) { return x.as<T>() + i / P * x.strides[0]; };
+      const auto target = [&](I i) { return y.as<T>() + i / P * y.strides[0] + i % P * y.strides[1]; };
+      I i = begin;
+      if (lines && fits) {
+        for (; i + R <= end; i += R) {
+          for (I r = 0; r < R; ++r) down.row((i + r) % P, source(i + r), x.strides[1], row + r * pitch, M);
+          if (target(i + R - 1) - target(i) == (R - 1) * Q) {
+            terms.template apply<R>(row, pitch, target(i), Q);
+          } else {
+            for (I r = 0; r < R; ++r) terms(row + r * pitch, target(i + r));
+          }
+        }
+      }
+      for (; i < end; ++i) {
         const I p = i % P;
-        const T* const from = x.as<T>() + i / P * x.strides[0];
-        T* const to = y.as<T>() + i / P * y.strides[0] + p * y.strides[1];
-        if (!fits) {  // a row of 32 MiB: number by number
+        const T* const from = source(i);
+        T* const to = target(i);
+        if (!fits) {  // rows of many MiB: number by number
           for (I q = 0; q < Q * B; ++q) {
             T sum = across.starts[q / B] == across.starts[q / B + 1] ? T(0) : T(-0.0);
             for (I k = across.starts[q / B]; k < across.starts[q / B + 1]; ++k)

@@ -20,8 +20,12 @@ bool multiply_lines(const Matrix<T>& matrix, In x, Out y) {
   if (!terms.make(matrix, M, N, static_cast<char*>(scratch()), static_cast<std::int64_t>(kScratchBytes)))
     return false;
   parallel_ranges(A, kGrain / (matrix.starts[M] + M) + 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t a = begin; a < end; ++a)
-      terms(x.as<T>() + a * x.strides[0], y.as<T>() + a * y.strides[0]);
+    constexpr int R = 4;
+    std::int64_t a = begin;
+    for (; a + R <= end; a += R)
+      terms.template apply<R>(x.as<T>() + a * x.strides[0], x.strides[0], y.as<T>() + a * y.strides[0],
+                              y.strides[0]);
+    for (; a < end; ++a) terms(x.as<T>() + a * x.strides[0], y.as<T>() + a * y.strides[0]);
   });
   return true;
 }

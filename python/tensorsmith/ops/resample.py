@@ -16,7 +16,7 @@ import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
-from tensorsmith.autograd import define, vjp
+from tensorsmith.autograd import Function, define, vjp
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.sparse import csr_transpose
 from tensorsmith.tensor import Tensor
@@ -74,17 +74,46 @@ define(
 )
 
 
+@lru_cache(maxsize=256)
+def _pair_of_maps(dtype: str, makes: tuple[tuple[Any, ...], ...], sizes: tuple[int, ...] | None) -> Any:
+    """What `resample2d` takes after x; with the `sizes` of H and W, their transposes."""
+    places, values = [], []
+    for i, make in enumerate(makes):
+        starts, columns, weights = _taps("cpu", *make)
+        if sizes is not None:
+            # As csr_transpose, but on the host: a recording must not hold what this cache keeps.
+            at, ends = columns.numpy(), starts.numpy()
+            order = np.argsort(at, kind="stable")
+            rows = np.repeat(np.arange(ends.size - 1), np.diff(ends))[order]
+            counts = np.bincount(at, minlength=sizes[i])
+            starts = asarray(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+            columns, weights = asarray(rows.astype(np.int64)), weights[order]
+        places += [starts, columns]
+        values.append(asarray(weights, dtype=dtype))
+    return (*places, *values)
+
+
+class _AlongBoth(Function):
+    """`resample2d` by maps whose transposes are made once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, makes: Any, sizes: Any) -> Tensor:
+        ctx.makes, ctx.back = makes, x.shape[2:] if sizes is None else None
+        return core.resample2d(x, *_pair_of_maps(str(x.dtype), makes, sizes))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return _AlongBoth.apply(gradients[0], ctx.makes, ctx.back), None, None
+
+
 def _along_both(x: Tensor, makes: Sequence[tuple[Any, ...]]) -> Tensor:
     """Images (N, C, H, W) with a linear map along H and one along W, each as `_along` takes it."""
     if x.device != "cpu":
         for axis, make in enumerate(makes, 2):
             x = _along(x, axis, *make)
         return x
-    (row_starts, rows, row_weights), (column_starts, columns, column_weights) = (
-        _taps(x.device, *make) for make in makes
-    )
-    values = (asarray(w, dtype=x.dtype, device=x.device) for w in (row_weights, column_weights))
-    return core.resample2d(x, row_starts, rows, column_starts, columns, *values)
+    y: Tensor = _AlongBoth.apply(x, tuple(makes), None)
+    return y
 
 
 def _adaptive_windows(size: int, out: int) -> list[tuple[int, int]]:

@@ -189,6 +189,37 @@ def test_an_index_out_of_range_is_an_index_error() -> None:
     assert (x + 1).sum().item() == 24
 
 
+@pytest.mark.parametrize("rows", [3, 40_000])
+def test_a_target_out_of_range_is_an_index_error_at_the_next_wait(rows: int) -> None:
+    """Nobody waits for the check; the row is as if ignored, nothing outside is read, and the GPU stays usable."""
+    rng = np.random.default_rng(3)
+    x = ts.array(rng.standard_normal((rows, 3)).astype(np.float32))
+    good = rng.integers(0, 3, rows)
+    expected = ts.nn.functional.cross_entropy(x, ts.array(good)).item()
+    for position, bad in ((rows - 1, 3), (1, -1), (0, 2**62)):
+        labels = good.copy()
+        labels[position] = bad
+        match = rf"cross_entropy: target {bad} at position {position} is out of range for 3 classes: valid are 0 to 2"
+        for wait in (lambda y: y.item(), lambda y: ts.cuda.synchronize(), lambda y: y.cpu()):
+            p = ts.tensor(x, requires_grad=True)
+            loss = ts.nn.functional.cross_entropy(
+                p, ts.array(labels), weight=ts.ones(3), label_smoothing=0.1, reduction="sum"
+            )
+            loss.backward()
+            with pytest.raises(IndexError, match=match):
+                wait(loss)
+            np.testing.assert_array_equal(p.grad.cpu().numpy()[position], 0)  # told once
+    first, second = good.copy(), good.copy()
+    first[1], second[0] = 7, 8
+    ts.nn.functional.cross_entropy(x, ts.array(first)), ts.nn.functional.cross_entropy(x, ts.array(second))
+    with pytest.raises(IndexError, match="target 7 at position 1"):
+        ts.cuda.synchronize()
+    labels = good.copy()
+    labels[0] = -100  # ignored
+    ts.nn.functional.cross_entropy(x, ts.array(labels)).item()
+    assert ts.nn.functional.cross_entropy(x, ts.array(good)).item() == expected
+
+
 def test_mixed_devices() -> None:
     x, y = ts.ones(3, device="cpu"), ts.ones(3)
     with pytest.raises(RuntimeError, match="add: a is on cpu, b on cuda; move one of them"):

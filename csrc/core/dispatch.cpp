@@ -132,6 +132,7 @@ const Host kHost = {
     [](const char* message) { memory_error(message); },
     [](const char* message) { runtime_error(message); },
     [](const char* message) { not_implemented_error(message); },
+    [](const char* message) { index_error(message); },
 };
 
 struct Loaded {

@@ -28,6 +28,18 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // RuntimeError naming the call unless the status is cudaSuccess.
 void check(cudaError_t status, const char* call);
 
+// What a kernel finds wrong with numbers that nobody else has read: it goes on without them and leaves a
+// complaint, and whoever waits for the GPU next throws it (IndexError). The first one counts.
+struct Complaint {
+  std::int32_t taken;  // 0: there is none
+  std::int64_t value, position, classes, ignored;
+};
+struct Complaints {
+  Complaint* first;       // in the GPU's memory
+  std::int32_t* waiting;  // of the host, page-locked: it is looked at after every wait
+};
+Complaints complaints();
+
 cudaStream_t stream();  // this thread's, for something that is launched at once
 int multiprocessors();
 int capability();  // 10 major + minor

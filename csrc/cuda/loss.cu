@@ -4,6 +4,7 @@
 // logsumexp(x):
 //   loss = (1 - s) w_t (l - x_t) + s/C sum_c w_c (l - x_c)                   0 where t is ignored
 //   dx_c = dloss [ (a + b W) exp(x_c - l) - a 1[c = t] - b w_c ],  a = (1 - s) w_t,  b = s/C,  W = sum_c w_c
+// A target that is no class counts as ignored, and check_targets complains of it.
 // Forward reads x once (with smoothing twice where a row is longer than registers hold) and writes two
 // numbers a row; backward reads x once and writes dx once.
 #include "cuda/kernels.h"
@@ -32,7 +33,35 @@ struct Loss {
         ignored(ignored),
         uniform(static_cast<T>(smoothing / static_cast<double>(x.shape[1]))),
         rest(static_cast<T>(1 - smoothing)) {}
+  TS_INLINE bool counts(std::int64_t t) const {
+    return t != ignored && static_cast<std::uint64_t>(t) < static_cast<std::uint64_t>(C);
+  }
 };
+
+// A block has kChecked targets, and names the first that is neither a class nor ignored.
+constexpr std::int64_t kChecked = 16384;
+struct Least {
+  TS_INLINE std::int64_t operator()(std::int64_t a, std::int64_t b) const { return b < a ? b : a; }
+};
+__global__ void __launch_bounds__(1024)
+    check_targets(LineView<const std::int64_t> target, std::int64_t N, std::int64_t C, std::int64_t ignored,
+                  const Complaints to) {
+  __shared__ std::int64_t room[kWarp];
+  const std::int64_t begin = std::int64_t{blockIdx.x} * kChecked,
+                     end = begin + kChecked < N ? begin + kChecked : N;
+  std::int64_t worst = INT64_MAX;
+#pragma unroll 4
+  for (std::int64_t i = begin + threadIdx.x; i < end; i += 1024) {
+    const std::int64_t t = target[i];
+    const bool fits = t == ignored || static_cast<std::uint64_t>(t) < static_cast<std::uint64_t>(C);
+    worst = !fits && i < worst ? i : worst;
+  }
+  worst = block_reduce(worst, std::int64_t{INT64_MAX}, room, Least{});
+  if (threadIdx.x != 0 || worst == INT64_MAX || atomicCAS(&to.first->taken, 0, 1) != 0) return;
+  to.first->value = target[worst], to.first->position = worst;
+  to.first->classes = C, to.first->ignored = ignored;
+  *static_cast<volatile std::int32_t*>(to.waiting) = 1;
+}
 
 template <class T, Rows kRows, bool kSmooth>
 __global__ void __launch_bounds__(kRowThreads<kRows>)
@@ -62,8 +91,7 @@ __global__ void __launch_bounds__(kRowThreads<kRows>)
   if (team.thread != 0) return;
   const std::int64_t t = in.target[r];
   lses[r] = lse;
-  losses[r] =
-      t == in.ignored ? T(0) : in.rest * (in.weight ? in.weight[t] : T(1)) * (lse - in.x[r][t]) + smooth;
+  losses[r] = in.counts(t) ? in.rest * (in.weight ? in.weight[t] : T(1)) * (lse - in.x[r][t]) + smooth : T(0);
 }
 
 template <class T, Rows kRows, bool kSmooth>
@@ -79,7 +107,7 @@ __global__ void __launch_bounds__(kRowThreads<kRows>)
   typename Team::Row x = team.open(in.x[r], T(0));
   T* const dx = dxs[r];
   const std::int64_t t = in.target[r];
-  if (t == in.ignored)
+  if (!in.counts(t))
     return team.write(dx, x, [&](T(&v)[kPack], typename Team::Index) {
 #pragma unroll
       for (int k = 0; k < kPack; ++k) v[k] = T(0);
@@ -113,9 +141,11 @@ struct TargetWeight {
   const T* weight;
   T* y;
   std::int64_t ignored;
+  std::uint64_t classes;
   TS_INLINE Sum start(std::int64_t) const { return 0; }
   TS_INLINE void step(Sum& s, Value t, Value, std::int64_t) const {
-    if (t != ignored) s += weight ? static_cast<double>(weight[t]) : 1.0;
+    if (t != ignored && static_cast<std::uint64_t>(t) < classes)
+      s += weight ? static_cast<double>(weight[t]) : 1.0;
   }
   TS_INLINE void merge(Sum& s, const Sum& later) const { s += later; }
   TS_INLINE void finish(const Sum& s, std::int64_t at) const { y[at] = static_cast<T>(s); }
@@ -128,6 +158,8 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     const Loss<T> in(x, target, weight, ignore_index, smoothing);
     const LineView<T> losses(loss), lses(logsumexp);
+    launch(&check_targets, dim3(blocks_of(ceil_div(in.N, kChecked))), dim3(1024), 0, in.target, in.N, in.C,
+           in.ignored, complaints());
     if (in.uniform != T(0))
       launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, true), in.N, in.C, in, losses, lses);
     else
@@ -154,7 +186,8 @@ void class_weight_sum(In target, In weight, Out total, std::int64_t ignore_index
     View one = total;
     one.ndim = 0;
     reduce("class_weight_sum", target, nullptr, one, 1,
-           TargetWeight<T>{static_cast<const T*>(weight.data), total.as<T>(), ignore_index});
+           TargetWeight<T>{static_cast<const T*>(weight.data), total.as<T>(), ignore_index,
+                           weight ? static_cast<std::uint64_t>(weight.shape[0]) : UINT64_MAX});
   });
 }
 

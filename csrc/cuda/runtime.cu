@@ -10,6 +10,7 @@ namespace {
 
 const Host* g_host;
 int g_multiprocessors = 1, g_capability = 0;
+Complaints g_complaints;
 char g_reason[512];
 
 void vformat(char* out, std::size_t size, const char* format, va_list arguments) {
@@ -79,7 +80,30 @@ const char* open(const Host* host) {
   g_multiprocessors = device.multiProcessorCount;
   g_capability = device.major * 10 + device.minor;
   open_streams();
+  check(cudaMalloc(reinterpret_cast<void**>(&g_complaints.first), sizeof(Complaint)), "cudaMalloc");
+  check(cudaMallocHost(reinterpret_cast<void**>(&g_complaints.waiting), sizeof(std::int32_t)),
+        "cudaMallocHost");
+  *g_complaints.waiting = 0;
+  check(cudaMemsetAsync(g_complaints.first, 0, sizeof(Complaint), stream()), "cudaMemsetAsync");
   return nullptr;
+}
+
+Complaints complaints() { return g_complaints; }
+void tell_complaints() {
+  if (capturing() || !std::atomic_ref(*g_complaints.waiting).exchange(0)) return;
+  Complaint c;
+  download_later(&c, g_complaints.first, sizeof c);
+  check(cudaStreamSynchronize(current_stream().handle), "waiting for the GPU");
+  check(cudaMemsetAsync(g_complaints.first, 0, sizeof c, stream()), "cudaMemsetAsync");
+  char text[512];
+  std::snprintf(
+      text, sizeof text,
+      "cross_entropy: target %lld at position %lld is out of range for %lld classes: valid are 0 to "
+      "%lld and ignore_index %lld (found by the GPU after the call had returned: this loss and what "
+      "was computed from it are not valid)",
+      static_cast<long long>(c.value), static_cast<long long>(c.position), static_cast<long long>(c.classes),
+      static_cast<long long>(c.classes - 1), static_cast<long long>(c.ignored));
+  g_host->index_error(text);
 }
 
 void upload_later(void* to, const void* from, std::int64_t bytes) {
@@ -106,10 +130,12 @@ void download(void* to, const void* from, std::int64_t bytes) {
         "cuda: a value is wanted on the host while work is captured, which a replay could not give");
   download_later(to, from, bytes);
   check(cudaStreamSynchronize(current_stream().handle), "waiting for the GPU");
+  tell_complaints();
 }
 void synchronize() {
   if (capturing()) runtime_error("cuda: there is nothing to wait for while work is captured");
   check(cudaDeviceSynchronize(), "waiting for the GPU");
+  tell_complaints();
 }
 
 void properties(DeviceProperties* out) {

@@ -21,6 +21,8 @@ struct Graph;
 
 const char* open(const Host* host);
 void synchronize();
+// After a wait: throws what kernels have complained about meanwhile.
+void tell_complaints();
 void properties(DeviceProperties* out);
 
 // --- streams.cu ------------------------------------------------------------------------------------------

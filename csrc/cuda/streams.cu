@@ -139,6 +139,7 @@ void stream_set(void* handle) {
 }
 void stream_synchronize(void* handle) {
   check(cudaStreamSynchronize(stream_of(handle).handle), "waiting for a stream");
+  tell_complaints();
 }
 namespace {
 bool done(cudaError_t status, const char* call) {
@@ -169,6 +170,7 @@ void event_wait(void* event, void* handle) {
 }
 void event_synchronize(void* event) {
   check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+  tell_complaints();
 }
 bool event_done(void* event) {
   return done(cudaEventQuery(static_cast<cudaEvent_t>(event)), "asking an event");

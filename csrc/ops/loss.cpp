@@ -63,8 +63,10 @@ struct Rows {
       weight = contiguous(w);
     }
     target = *contiguous(astype(classes, DType::int64, false)).view_as(Shape{R});
-    // Under one name, so that of a step's two checks a recording can keep the first.
-    perform("cross_entropy targets", &require_classes, target, Classes{"cross_entropy", C, ignore_index});
+    // Under one name, so that of a step's two checks a recording can keep the first. A GPU's kernel checks
+    // them itself, where nobody has to wait for it; a replay asks before anything changes.
+    if (classes.device() == Device::cpu || detail::watching())
+      perform("cross_entropy targets", &require_classes, target, Classes{"cross_entropy", C, ignore_index});
     x = as_rows(last(logits));
   }
   // The class axis moved to the end.

@@ -214,6 +214,12 @@ T atomicAdd(T* p, T x) {
   *p = before + x;
   return before;
 }
+template <class T>
+T atomicCAS(T* p, T expected, T wanted) {
+  const T before = *p;
+  if (before == expected) *p = wanted;
+  return before;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clzll(long long x) { return x ? __builtin_clzll(static_cast<unsigned long long>(x)) : 64; }
 inline unsigned __umulhi(unsigned a, unsigned b) {

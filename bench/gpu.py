@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu_conv import convolutions
 from gpu_products import Case, attention, products
 
 import tensorsmith as ts
@@ -101,18 +102,6 @@ def kernels(scale: int) -> list[Case]:
             tdy, tx, -1, torch.float32)), 3 * size),
         Case("add of a row", lambda: x + w, peer(lambda: tx + tw), 2 * size),
     ]  # fmt: skip
-    batch = max(1, 64 // scale)
-    for channels, size_, out, kernel in ((64, 56, 64, 3), (256, 14, 256, 3), (256, 56, 64, 1)):
-        values, weights = pair(batch, channels, size_, size_), pair(out, channels, kernel, kernel)
-        flops = 2.0 * batch * out * channels * kernel * kernel * size_ * size_
-        image = values[1].to(memory_format=torch.channels_last) if has else None
-        theirs = peer(lambda v=image, g=weights[1], k=kernel: F.conv2d(v, g, padding=k // 2))
-        name = f"conv {channels}x{size_} {kernel}x{kernel}"
-        ours = ts.permute_dims(core.contiguous(ts.permute_dims(values[0], (0, 2, 3, 1))), (0, 3, 1, 2))
-        found.append(
-            Case(name, lambda v=ours, g=weights[0], k=kernel: ts.nn.functional.conv2d(v, g, padding=k // 2), theirs,
-                 flops=flops)
-        )  # fmt: skip
     parameters = [ts.nn.Parameter(ts.zeros(max(1, n // 64), device="cuda")) for _ in range(32)]
     for p in parameters:
         p.grad = ts.ones_like(p.detach())
@@ -144,7 +133,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="start no case later than this")
     parser.add_argument("--only", default="", help="a regular expression of case names")
     parser.add_argument(
-        "--families", default="kernels,products,attention", help="those whose data is made at all"
+        "--families", default="kernels,conv,products,attention", help="those whose data is made at all"
     )
     parser.add_argument(
         "--verified", type=Path, help="name this list of kernels that passed the tests, and stop"
@@ -207,6 +196,8 @@ def cases(families: list[str], products_scale: int, scale: int) -> Iterator[Case
     """What decides first: the copy's bandwidth and the kernels that are held to it, then products, then attention."""
     if "kernels" in families:
         yield from kernels(scale)
+    if "conv" in families:
+        yield from convolutions(products_scale)
     if "products" in families:
         yield from products(products_scale)
     if "attention" in families:

@@ -2,12 +2,13 @@
 # One command for a machine with a GPU: builds the core and the CUDA library, runs the GPU tests, then the bench
 # against PyTorch, and writes $OUT/<gpu>-<date>.json, a Markdown table beside it, and the registers of every kernel.
 #
-#   bench/gpu.sh [build] [test] [bench] [wgmma] [models] [sanitize]   parts, in this order; the first three without
-#   arguments
+#   bench/gpu.sh [build] [test] [bench] [conv] [wgmma] [models] [sanitize]   parts, in this order; the first three
+#   without arguments
 #
 # Without a build nothing goes on; of the other parts, one that fails does not stop the next: every group of tests is a
 # process, every case of the bench is on its own. The exit status is 1 where anything failed. Planned for 15 minutes
-# on 16 cores: build 4, test 4, bench 4; sanitize in a run of its own. wgmma, a minute: the products that only compute
+# on 16 cores: build 4, test 4, bench 4; sanitize in a run of its own. conv, a minute: the convolutions' tests and
+# their speed in each mode beside cuDNN's, as in bench. wgmma, a minute: the products that only compute
 # capability 9.0 has, their tests and their speed beside the other kernels' and cuBLAS's.
 #
 # Needs Python >= 3.10 with NumPy, pytest and PyTorch, CMake, Ninja or make, pybind11 (or PYBIND11_DIR), nvcc >= 12.4.
@@ -48,7 +49,7 @@ for part in $parts; do
         tail -3 "$out/registers-sm_$arch.txt" | tee -a "$log"
       fi
       ;;
-    test | bench | wgmma | models | sanitize)
+    test | bench | conv | wgmma | models | sanitize)
       export PYTHONPATH="$PWD/python" TENSORSMITH_CUDA_LIBRARY="$(realpath "$build")/libtensorsmith_cuda.so"
       "$python" -c 'import tensorsmith as ts; print(ts.config()["cuda"])' | tee -a "$log"
       ;;&
@@ -68,6 +69,7 @@ for part in $parts; do
 		attention 40 tests/test_attention.py -k low_precision
 		gemm 60 tests/test_cuda_gemm.py
 		wgmma 60 tests/test_cuda_wgmma.py
+		conv 40 tests/test_cuda_conv.py
 		runtime 40 tests/test_cuda_runtime.py
 		rest 90 tests/test_cuda.py -k "not test_forward"
 	END
@@ -77,6 +79,16 @@ for part in $parts; do
     bench)
       say "bench against PyTorch"
       timeout $((${BENCH_SECONDS:-220} + 30)) "$python" bench/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-220}" 2>&1 | tee -a "$log" || fail=1
+      ;;
+    conv)
+      say "tests: convolution"
+      timeout 60 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_conv.py > "$out/test_conv.txt" 2>&1 || fail=1
+      grep -E "^(FAILED|ERROR)" "$out/test_conv.txt" | head -20 | tee -a "$log"
+      tail -1 "$out/test_conv.txt" | tee -a "$log"
+      say "bench: convolution and cross-entropy"
+      mkdir -p "$out/conv"
+      timeout 90 "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|conv )" \
+        --seconds 75 2>&1 | tee -a "$log" || fail=1
       ;;
     wgmma)
       say "tests: wgmma"
@@ -100,10 +112,10 @@ for part in $parts; do
         continue
       fi
       for tool in memcheck racecheck; do
-        for file in test_cuda_gemm.py test_cuda.py; do
+        for file in test_cuda_gemm.py test_cuda_conv.py test_cuda.py; do
           say "compute-sanitizer $tool $file"
           timeout "${SANITIZE_SECONDS:-200}" compute-sanitizer --tool $tool --error-exitcode 9 "$python" -m pytest -q \
-            -p no:cacheprovider "tests/$file" -k "test_forward or around_every_tile or test_bits or epilogue" \
+            -p no:cacheprovider "tests/$file" -k "test_forward or around_every_tile or test_bits or epilogue or exact_on_integers" \
             > "$out/$tool-$file.txt" 2>&1 || fail=1
           grep -E "^=+ ERROR SUMMARY|RACECHECK SUMMARY" "$out/$tool-$file.txt" | tail -1 | tee -a "$log"
           tail -1 "$out/$tool-$file.txt" | tee -a "$log"

@@ -17,6 +17,9 @@ DTYPES = {
     "number": f"float32 float64 complex64 complex128 {INTEGERS}",
     "all": f"bool float32 float64 complex64 complex128 {INTEGERS}",
 }
+# CUDA kernels whose code is new since their GPU run.
+REWRITTEN = ("conv2d", "conv2d_input_backward", "conv2d_weight_backward", "cross_entropy", "cross_entropy_backward",
+             "class_weight_sum")  # fmt: skip
 
 
 def table() -> str:
@@ -42,6 +45,11 @@ def table() -> str:
     sources = "\n".join(path.read_text() for path in (ROOT / "csrc/cuda").glob("*.cu"))
     cuda = set(re.findall(r"^void (\w+)\(", sources, re.M))
     gpus = verified()
+    gpus |= {
+        name: f"rewritten since, not yet run on a GPU; before it {gpus[name]}"
+        for name in REWRITTEN
+        if name in gpus
+    }
     for kind, name, rest in pattern.findall(body):
         written = kind not in ("KERNEL", "REDUCE") or name in cuda
         gpu = gpus.get(name, "run on the host; not yet run on a GPU") if written else "not written"

@@ -229,3 +229,15 @@ def test_products_of_bfloat16_in_any_mixture() -> None:
                 core.matmul_bf16(x, y).astype("float32").cpu().numpy(),
                 z.astype("bfloat16").astype("float32").cpu().numpy(),
             )
+
+
+def test_float32_in_bfloat16() -> None:
+    """The mode rounds the operands alone: sums and results are float32's."""
+    rng = np.random.default_rng(11)
+    x, y = (ts.array(rng.standard_normal(s).astype(np.float32)) for s in ((70, 90), (90, 40)))
+    rounded = x.astype("bfloat16").astype("float32"), y.astype("bfloat16").astype("float32")
+    expected = ts.matmul(*rounded).cpu().numpy()
+    ts.cuda.set_matmul_precision("bfloat16")
+    z = ts.matmul(x, y)
+    assert str(z.dtype) == "float32"
+    np.testing.assert_allclose(z.cpu().numpy(), expected, rtol=1e-5, atol=1e-5)

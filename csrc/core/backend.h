@@ -133,14 +133,15 @@ struct DeviceMemory {
 
 // How float32 products are computed on the accelerator. ieee: every product and sum rounded as float32
 // (fused); split: operands as sums of bfloat16 numbers on the tensor cores, no less exact; tf32: operands
-// rounded to 11 bits.
-enum class MatmulPrecision : std::uint8_t { ieee, split, tf32 };
+// rounded to 11 bits; bfloat16: to 8.
+enum class MatmulPrecision : std::uint8_t { ieee, split, tf32, bfloat16 };
 
 // What the library calls in the core: each throws, through the library's frames.
 struct Host {
   void (*memory_error)(const char* message);
   void (*runtime_error)(const char* message);
   void (*not_implemented_error)(const char* message);
+  void (*index_error)(const char* message);
 };
 
 // The table that the library's only symbol, `tensorsmith_accelerator`, returns. Work is ordered by the

@@ -1,253 +1,191 @@
-// 2-D convolution, forward and both gradients, as the products of gemm_tile.h whose operands are read in
-// place.
+// 2-D convolution, forward and both gradients, as products whose operands are read in place.
 //
-// N images, G groups of C channels in and O out, H W extents of x, P Q of y, taps (i, j) of KH KW.
-//   y[n, o, p, q]  = act(bias[o] + sum_{i, j, c} x[n, c, p s + i d - pad, ...] w[o, c, i, j])     rows (n, p,
-//   q) dx[n, c, h, w] = sum_{i, j, o} dy[n, o, (h + pad - i d) / s, ...] w[o, c, i, j]               rows (n,
-//   h, w) dw[o, c, i, j] = sum_{n, p, q} dy[n, o, p, q] x[n, c, p s + i d - pad, ...]                   rows
-//   o
-// The channel is the fastest part of k (and of dw's columns), because activations lie channels last.
-#include "cuda/divider.h"
-#include "cuda/gemm_tile.h"
+//   y[n, o, p, q]  = act(bias[o] + sum_{i, j, c} x[n, c, p s + i d - pad, ...] w[o, c, i, j])
+//   dx[n, c, h, w] = sum_{i, j, o} dy[n, o, (h + pad - i d) / s, ...] w[o, c, i, j]
+//   dw[o, c, i, j] = sum_{n, p, q} dy[n, o, p, q] x[n, c, p s + i d - pad, ...]
+// The channel is the fastest part of k (and of dw's columns), because activations lie channels last. dx is
+// computed by phases of the stride, each with the taps that reach it (conv.h).
+//
+// In float32 four channels at a time (conv_vector.h) where sizes and channels allow, else element by element
+// (conv_patches.h), with the same additions; on tensor cores where float32 may be multiplied there, 1 x 1
+// filters by the matrix product, others by conv_mma.cu.
+#include "cuda/conv_vector.h"
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
+#include "cuda/runtime.h"
 #include "cuda/types.h"
 
 namespace ts::cuda {
 namespace {
 
-constexpr std::int64_t kOutside = INT64_MIN;  // the offset of a row beyond the last; strides may be negative
+void check_extents(const Scene& scene, const View& x, const View& y) {
+  if (x.shape[0] * x.shape[2] * x.shape[3] >= INT32_MAX ||
+      y.shape[0] * y.shape[2] * y.shape[3] >= INT32_MAX || scene.depth() >= INT32_MAX)
+    not_implemented("conv2d", "2^31 or more pixels; split the batch");
+}
 
-struct Shape4 {
-  std::int64_t n, c, h, w;  // strides
-  explicit Shape4(const View& v) : n(v.strides[0]), c(v.strides[1]), h(v.strides[2]), w(v.strides[3]) {}
+Image4 image(const View& x, std::int64_t groups) {
+  return {x.data, x.dtype, Shape4(x), groups > 0 ? x.shape[1] / groups : 0, groups};
+}
+// y seeing x.
+Scene forward_scene(const View& x, const View& weight, const View& y, const Conv2d& conv) {
+  const auto sight = [&](int d) {
+    return forward_sight(x.shape[2 + d], y.shape[2 + d], conv.stride[d], conv.padding[d], conv.dilation[d],
+                         weight.shape[2 + d]);
+  };
+  const Scene scene{sight(0), sight(1), x.shape[0], weight.shape[1]};
+  check_extents(scene, x, y);
+  return scene;
+}
+
+bool on_cores(DType dtype, const Conv2d& conv, std::int64_t C, std::int64_t O) {
+  return dtype == DType::float32 && matmul_precision() != MatmulPrecision::ieee && capability() >= 80 &&
+         (conv.groups == 1 || (C >= 8 && O >= 8));
+}
+LowResult low_result(const Image4& out, const View& bias, bool relu) {
+  const std::int64_t step = bias ? bias.strides[0] : 0;
+  return {out.data,
+          bias.data,
+          nullptr,
+          out.channels * out.s.c,
+          out.s.w,
+          out.s.c,
+          out.channels * step,
+          0,
+          step,
+          out.G,
+          DType::float32,
+          bias ? bias.dtype : DType::float32,
+          relu,
+          false};
+}
+
+// A 1 x 1 filter that sees every pixel where it is: the matrix product, if pixels are one after another.
+bool pointwise(const View& weight, const Conv2d& conv) {
+  for (int d = 0; d < 2; ++d)
+    if (weight.shape[2 + d] != 1 || conv.stride[d] != 1 || conv.padding[d] != 0) return false;
+  return true;
+}
+bool in_a_row(const View& x) {
+  return (x.shape[2] == 1 || x.strides[2] == x.shape[3] * x.strides[3]) &&
+         (x.shape[0] == 1 || x.strides[0] == x.shape[2] * x.shape[3] * x.strides[3]);
+}
+struct Matrices : View {
+  std::int64_t extents[3], steps[3];
+  Matrices(void* data, std::int64_t batch, std::int64_t rows, std::int64_t columns, std::int64_t batch_step,
+           std::int64_t row_step, std::int64_t column_step)
+      : View{data, extents, steps, nullptr, 3, DType::float32},
+        extents{batch, rows, columns},
+        steps{batch_step, row_step, column_step} {}
+  Matrices(const Matrices&) = delete;
+  In in() const { return In{*this}; }
+};
+Matrices pixels_by_channels(const View& x, std::int64_t groups) {
+  const std::int64_t channels = x.shape[1] / groups;
+  return {x.data,       groups,      x.shape[0] * x.shape[2] * x.shape[3], channels, channels * x.strides[1],
+          x.strides[3], x.strides[1]};
+}
+void pointwise_product(const In& a, const In& b, const LowResult& c, std::int64_t M, std::int64_t N) {
+  const MatmulPrecision precision = matmul_precision();
+  gemm_cores(precision == MatmulPrecision::bfloat16 ? DType::bfloat16 : DType::float32, a, b, c, M, N,
+             precision);
+}
+
+constexpr std::int64_t fours(std::int64_t channels) { return ceil_div(channels, 4) * 4; }
+// Whether the four-channel kernels may read it; otherwise it is arranged first.
+bool read_in_fours(const Image4& x) {
+  return x.s.c == 1 && x.channels % 4 == 0 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+         x.s.n % 4 == 0 && x.s.h % 4 == 0 && x.s.w % 4 == 0;
+}
+struct InFours {
+  Image4 image;
+  std::optional<Arranged> copy;
+  InFours(const Image4& x, std::int64_t N, std::int64_t H, std::int64_t W, bool always) : image(x) {
+    if (read_in_fours(x) && !always) return;
+    const std::int64_t channels = fours(x.channels);
+    copy.emplace(x.data, std::to_array({N, H, W, x.G}),
+                 std::to_array({x.s.n, x.s.h, x.s.w, x.channels * x.s.c}), x.channels, x.s.c, channels,
+                 Channels::same);
+    image.data = copy->as<float>(), image.channels = channels;
+    image.s.c = 1, image.s.w = x.G * channels, image.s.h = W * image.s.w, image.s.n = H * image.s.h;
+  }
 };
 
-// What all three share.
-struct Geometry {
-  std::int64_t N, G, C, O, H, W, P, Q;
-  std::int32_t stride[2], padding[2], dilation[2], taps[2];
-
-  Geometry(const View& x, const View& weight, const View& y, const Conv2d& conv)
-      : N(x.shape[0]),
-        G(conv.groups),
-        C(weight.shape[1]),
-        O(conv.groups ? weight.shape[0] / conv.groups : 0),
-        H(x.shape[2]),
-        W(x.shape[3]),
-        P(y.shape[2]),
-        Q(y.shape[3]) {
-    for (int d = 0; d < 2; ++d) {
-      stride[d] = static_cast<std::int32_t>(conv.stride[d]);
-      padding[d] = static_cast<std::int32_t>(conv.padding[d]);
-      dilation[d] = static_cast<std::int32_t>(conv.dilation[d]);
-      taps[d] = static_cast<std::int32_t>(weight.shape[2 + d]);
+// The rows of y or dx.
+template <class T>
+void rows_product(const Image4& seen, const Scene& scene, const Filter& filter, const Result4<T>& out) {
+  const std::int64_t M = scene.rows(), N = filter.rows, K = scene.depth();
+  const auto vectors = [&](const auto&, const auto&, const auto& result, auto, auto, auto, std::int64_t G,
+                           std::int64_t chunk, std::int64_t chunks) {
+    if constexpr (std::is_same_v<T, float>) {
+      // Padded channels would move the blocks of K, except within the first.
+      const Scene padded{scene.h, scene.w, scene.N, fours(scene.channels)};
+      if (!vectors_fit(M, N, chunk, G * chunks) || K == 0 ||
+          (padded.depth() != K && padded.depth() > kGemmBlock))
+        return false;
+      const InFours x(seen, scene.N, scene.h.extent, scene.w.extent, false);
+      const Arranged w(filter.data, {G, N, scene.h.taps, scene.w.taps},
+                       {filter.group, filter.row, filter.tap_h, filter.tap_w}, scene.channels, filter.channel,
+                       padded.channels, Channels::same);
+      const Matrix<float> weights{w.as<float>(), N * padded.depth(), padded.depth(), 1, N, true};
+      launch_vectors<PatchFours, FourCarrier<true>>(PatchRows<float>(x.image, padded, true), weights, result,
+                                                    M, N, padded.depth(), G,
+                                                    chunks > 1 ? chunk : padded.depth(), chunks);
+      return true;
     }
-    if (N * P * Q >= INT32_MAX || N * H * W >= INT32_MAX)
-      not_implemented("conv2d", "2^31 or more pixels; split the batch");
-  }
-};
-
-// (channel, tap) of k = (i KW + j) channels + c.
-struct Taps {
-  Divider channels, width;
-  Taps(std::int64_t c, std::int64_t kw) : channels(c > 0 ? c : 1), width(kw > 0 ? kw : 1) {}
-  TS_INLINE void split(std::int64_t k, int& c, int& i, int& j) const {
-    const std::uint32_t n = static_cast<std::uint32_t>(k), tap = channels.quotient(n),
-                        row = width.quotient(tap);
-    c = static_cast<int>(n - tap * channels.divisor);
-    i = static_cast<int>(row);
-    j = static_cast<int>(tap - row * width.divisor);
-  }
-};
-// (image, row, column) of m = (n H + h) W + w.
-struct Pixels {
-  Divider height, width;
-  Pixels(std::int64_t h, std::int64_t w) : height(h > 0 ? h : 1), width(w > 0 ? w : 1) {}
-  TS_INLINE void split(std::int64_t m, int& n, int& h, int& w) const {
-    const std::uint32_t i = static_cast<std::uint32_t>(m), line = width.quotient(i),
-                        image = height.quotient(line);
-    w = static_cast<int>(i - line * width.divisor);
-    h = static_cast<int>(line - image * height.divisor);
-    n = static_cast<int>(image);
-  }
-};
-
-// x seen from outputs (rows, or columns in the weight's gradient) and taps.
-template <class T>
-struct Patches {
-  struct Output {  // of a pixel of y: where tap (0, 0) reads
-    std::int64_t offset;
-    int h, w;  // below -2^30: no pixel
+    return false;
   };
-  struct Tap {
-    std::int64_t offset;
-    int h, w;
+  product<T>(PatchRows<T>(seen, scene, true), Weights<T>(filter, scene.taps()), out, M, N, K, seen.G,
+             vectors);
+}
+
+template <class T>
+Result4<T> result4(const Image4& out, const Scene& scene, const View& bias, bool relu) {
+  return {
+      static_cast<T*>(out.data),  out.s, scene.places(),    out.channels, static_cast<const T*>(bias.data),
+      bias ? bias.strides[0] : 0, relu,  read_in_fours(out)};
+}
+
+// dw (G O, C, KH, KW).
+template <class T>
+void filter_product(const Image4& dy, const Image4& x, const Scene& scene, const View& dw, bool in_a_row) {
+  const std::int64_t O = dy.channels, C = x.channels, K = scene.rows();
+  const auto result = [&](const Scene& s) {
+    return FilterResult<T>{static_cast<T*>(dw.data), Shape4(dw), s.taps(), O * dw.strides[0], C};
   };
-  const T* x;
-  Shape4 xs;
-  Geometry g;
-  Taps taps;
-  Pixels pixels;
-  std::int64_t rows;
-  bool along_k;
-  TS_INLINE void shift(std::int64_t group) { x += group * g.C * xs.c; }
-  TS_INLINE Output output(std::int64_t m, std::int64_t count) const {
-    if (m >= count) return {0, -(1 << 30), 0};
-    int n, p, q;
-    pixels.split(m, n, p, q);
-    const int h = p * g.stride[0] - g.padding[0], w = q * g.stride[1] - g.padding[1];
-    return {n * xs.n + h * xs.h + w * xs.w, h, w};
+  if constexpr (std::is_same_v<T, float>) {
+    // More channels are more columns, which leaves the others' sums as they are.
+    const Scene padded{scene.h, scene.w, scene.N, fours(C)};
+    const std::int64_t chunks = K > 4096 * 64 ? 64 : ceil_div(K, 4096), N = padded.depth();
+    if (K > 0 && vectors_fit(O, N, K, x.G * chunks)) {
+      const InFours left(dy, scene.N, scene.h.places, scene.w.places, !in_a_row);
+      const InFours right(x, scene.N, scene.h.extent, scene.w.extent, false);
+      const Image4& d = left.image;
+      const Matrix<float> rows{static_cast<const float*>(d.data), d.channels, 1, d.s.w, O, false};
+      return product<float>(rows, PatchColumns<float>(right.image, padded, false), result(padded), O, N, K,
+                            x.G, [](const auto& a, const auto& b, const auto& c, auto... sizes) {
+                              launch_vectors<FourCarrier<false>, PatchColumnFours>(a, b, c, sizes...);
+                              return true;
+                            });
+    }
   }
-  TS_INLINE Tap tap(std::int64_t k) const {
-    int c, i, j;
-    taps.split(k, c, i, j);
-    const int h = i * g.dilation[0], w = j * g.dilation[1];
-    return {c * xs.c + h * xs.h + w * xs.w, h, w};
-  }
-  TS_INLINE T read(const Output& o, const Tap& t) const {
-    const int h = o.h + t.h, w = o.w + t.w;
-    return h >= 0 && h < g.H && w >= 0 && w < g.W ? x[o.offset + t.offset] : T(0);
-  }
-};
-template <class T>
-struct PatchRows : Patches<T> {
-  using Row = typename Patches<T>::Output;
-  using Col = typename Patches<T>::Tap;
-  TS_INLINE Row row(std::int64_t m) const { return this->output(m, this->rows); }
-  TS_INLINE Col col(std::int64_t k) const { return this->tap(k); }
-  TS_INLINE T load(const Row& r, const Col& c) const { return this->read(r, c); }
-};
-template <class T>
-struct PatchColumns
-    : Patches<T> {  // the second operand of the weight's gradient: rows are taps, k the pixels
-  using Row = typename Patches<T>::Tap;
-  using Col = typename Patches<T>::Output;
-  TS_INLINE Row row(std::int64_t n) const {
-    if (n < this->rows) return this->tap(n);
-    return {0, -(1 << 30), 0};
-  }
-  TS_INLINE Col col(std::int64_t k) const { return this->output(k, this->g.N * this->g.P * this->g.Q); }
-  TS_INLINE T load(const Row& r, const Col& c) const { return this->read(c, r); }
-};
+  const Gradients<T> gradients{static_cast<const T*>(dy.data), dy.s, O, K, scene.places(), dy.s.c != 1};
+  product<T>(gradients, PatchColumns<T>(x, scene, x.s.c != 1), result(scene), O, scene.depth(), K, x.G);
+}
 
-// dy seen from pixels of x and taps.
-template <class T>
-struct Sources {
-  struct Row {
-    std::int64_t image;
-    int h, w;  // plus padding; below -2^30: no pixel
-  };
-  struct Col {
-    std::int64_t channel;
-    int h, w;
-  };
-  const T* dy;
-  Shape4 ys;
-  Geometry g;
-  Taps taps;
-  Pixels pixels;
-  Divider step_h, step_w;
-  std::int64_t rows;
-  bool along_k;
-  TS_INLINE void shift(std::int64_t group) { dy += group * g.O * ys.c; }
-  TS_INLINE Row row(std::int64_t m) const {
-    if (m >= rows) return {0, -(1 << 30), 0};
-    int n, h, w;
-    pixels.split(m, n, h, w);
-    return {n * ys.n, h + g.padding[0], w + g.padding[1]};
+// Zeros where no tap reaches.
+void clear(const View& x) {
+  check(cudaMemsetAsync(x.data, 0, static_cast<std::size_t>(x.size() * itemsize(x.dtype)), stream()),
+        "cudaMemsetAsync");
+}
+bool dense(const View& x) {
+  std::int64_t span = 1;
+  for (int d = 0; d < x.ndim; ++d) {
+    if (x.strides[d] < 0) return false;
+    span += (x.shape[d] - 1) * x.strides[d];
   }
-  TS_INLINE Col col(std::int64_t k) const {
-    int o, i, j;
-    taps.split(k, o, i, j);
-    return {o * ys.c, i * g.dilation[0], j * g.dilation[1]};
-  }
-  TS_INLINE T load(const Row& r, const Col& c) const {
-    const int h = r.h - c.h, w = r.w - c.w;
-    if (h < 0 || w < 0) return T(0);
-    const int p = static_cast<int>(step_h.quotient(static_cast<std::uint32_t>(h)));
-    const int q = static_cast<int>(step_w.quotient(static_cast<std::uint32_t>(w)));
-    if (p * g.stride[0] != h || q * g.stride[1] != w || p >= g.P || q >= g.Q) return T(0);
-    return dy[r.image + c.channel + p * ys.h + q * ys.w];
-  }
-};
-
-// dy with rows o and k the pixels.
-template <class T>
-struct Gradients {
-  using Row = std::int64_t;
-  using Col = std::int64_t;
-  const T* dy;
-  Shape4 ys;
-  Geometry g;
-  Pixels pixels;
-  bool along_k;
-  TS_INLINE void shift(std::int64_t group) { dy += group * g.O * ys.c; }
-  TS_INLINE Row row(std::int64_t o) const { return o < g.O ? o * ys.c : kOutside; }
-  TS_INLINE Col col(std::int64_t k) const {
-    if (k >= g.N * g.P * g.Q) return 0;
-    int n, p, q;
-    pixels.split(k, n, p, q);
-    return n * ys.n + p * ys.h + q * ys.w;
-  }
-  TS_INLINE T load(Row r, Col c) const { return r != kOutside ? dy[r + c] : T(0); }
-};
-
-// The weight: rows o and k (i, j, c), or rows c and k (i, j, o).
-template <class T>
-struct Weights {
-  using Row = std::int64_t;
-  using Col = std::int64_t;
-  const T* w;
-  Shape4 ws;
-  std::int64_t group, rows, row_stride, channel_stride;
-  Taps taps;
-  bool along_k;
-  TS_INLINE void shift(std::int64_t g) { w += g * group; }
-  TS_INLINE Row row(std::int64_t r) const { return r < rows ? r * row_stride : kOutside; }
-  TS_INLINE Col col(std::int64_t k) const {
-    int c, i, j;
-    taps.split(k, c, i, j);
-    return c * channel_stride + i * ws.h + j * ws.w;
-  }
-  TS_INLINE T load(Row r, Col c) const { return r != kOutside ? w[r + c] : T(0); }
-};
-
-// Pixels by channels: y or dx.
-template <class T>
-struct Image {
-  T* data;
-  Shape4 s;
-  Pixels pixels;
-  std::int64_t channels;  // of a group
-  const T* bias;
-  std::int64_t bias_stride;
-  bool relu;
-  TS_INLINE void shift(std::int64_t group, std::int64_t) {
-    data += group * channels * s.c;
-    if (bias) bias += group * channels * bias_stride;
-  }
-  TS_INLINE void store(std::int64_t m, std::int64_t c, T value) const {
-    int n, h, w;
-    pixels.split(m, n, h, w);
-    if (bias) value += bias[c * bias_stride];
-    if (relu) value = ts::cuda::max(Vec<T>(T(0)), Vec<T>(value)).r;
-    data[n * s.n + c * s.c + h * s.h + w * s.w] = value;
-  }
-};
-template <class T>
-struct WeightImage {
-  T* data;
-  Shape4 s;
-  Taps taps;
-  std::int64_t group;
-  TS_INLINE void shift(std::int64_t g, std::int64_t) { data += g * group; }
-  TS_INLINE void store(std::int64_t o, std::int64_t k, T value) const {
-    int c, i, j;
-    taps.split(k, c, i, j);
-    data[o * s.n + c * s.c + i * s.h + j * s.w] = value;
-  }
-};
+  return span == x.size();
+}
 
 // dbias[o] = sum of dy over images and pixels.
 template <class T>
@@ -264,54 +202,94 @@ struct BiasSum {
 }  // namespace
 
 void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation) {
+  const std::int64_t G = conv.groups, O = weight.shape[0] / G, C = weight.shape[1];
+  if (y.size() == 0) return;
+  const bool relu = activation == Activation::relu;
+  const Scene scene = forward_scene(x, weight, y, conv);
+  const Image4 seen = image(x, G), out = image(y, G);
+  const Filter filter{weight.data,
+                      O * weight.strides[0],
+                      weight.strides[0],
+                      weight.strides[1],
+                      weight.strides[2],
+                      weight.strides[3],
+                      O};
+  if (on_cores(x.dtype, conv, C, O) && C > 0) {
+    const LowResult result = low_result(out, bias, relu);
+    if (!pointwise(weight, conv) || !in_a_row(x) || !in_a_row(y))
+      return conv_cores(seen, scene, filter, out, result, matmul_precision());
+    const Matrices w(weight.data, G, C, O, filter.group, filter.channel, filter.row);
+    return pointwise_product(pixels_by_channels(x, G).in(), w.in(), result, scene.rows(), O);
+  }
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const Geometry g(x, weight, y, conv);
-    const Taps taps(g.C, g.taps[1]);
-    const std::int64_t M = g.N * g.P * g.Q, K = g.C * g.taps[0] * g.taps[1];
-    PatchRows<T> patches{{x.as<T>(), Shape4(x), g, taps, Pixels(g.P, g.Q), M, true}};
-    const Weights<T> w{weight.as<T>(),
-                       Shape4(weight),
-                       g.O * weight.strides[0],
-                       g.O,
-                       weight.strides[0],
-                       weight.strides[1],
-                       taps,
-                       true};
-    const Image<T> out{y.as<T>(),
-                       Shape4(y),
-                       Pixels(g.P, g.Q),
-                       g.O,
-                       bias.as<T>(),
-                       bias ? bias.strides[0] : 0,
-                       activation == Activation::relu};
-    product<T>(patches, w, out, M, g.O, K, g.G);
+    rows_product<T>(seen, scene, filter, result4<T>(out, scene, bias, relu));
   });
 }
 
 void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
-  with_floating(dy.dtype, [&]<class T>(Type<T>) {
-    const Geometry g(dx, weight, dy, conv);
-    const Taps taps(g.O, g.taps[1]);
-    const std::int64_t M = g.N * g.H * g.W, K = g.O * g.taps[0] * g.taps[1];
-    const Sources<T> sources{dy.as<T>(),           Shape4(dy),           g, taps, Pixels(g.H, g.W),
-                             Divider(g.stride[0]), Divider(g.stride[1]), M, true};
-    const Weights<T> w{weight.as<T>(),    Shape4(weight), g.O * weight.strides[0], g.C, weight.strides[1],
-                       weight.strides[0], taps,           weight.strides[0] == 1};
-    const Image<T> out{dx.as<T>(), Shape4(dx), Pixels(g.H, g.W), g.C, nullptr, 0, false};
-    product<T>(sources, w, out, M, g.C, K, g.G);
-  });
+  const std::int64_t G = conv.groups, O = weight.shape[0] / G, C = weight.shape[1];
+  if (dx.size() == 0) return;
+  const Image4 seen = image(dy, G), whole = image(dx, G);
+  const bool cores = on_cores(dy.dtype, conv, C, O) && O > 0;
+  if (cores && pointwise(weight, conv) && in_a_row(dy) && in_a_row(dx)) {
+    const Matrices w(weight.data, G, O, C, O * weight.strides[0], weight.strides[0], weight.strides[1]);
+    return pointwise_product(pixels_by_channels(dy, G).in(), w.in(), low_result(whole, View{}, false),
+                             dx.shape[0] * dx.shape[2] * dx.shape[3], C);
+  }
+  const auto phase = [&](int d, std::int64_t p) {
+    return Phase(p, dx.shape[2 + d], dy.shape[2 + d], conv.stride[d], conv.padding[d], conv.dilation[d],
+                 weight.shape[2 + d]);
+  };
+  const bool cleared = dense(dx) && (conv.stride[0] > 1 || conv.stride[1] > 1);
+  if (cleared) clear(dx);
+  for (std::int64_t p = 0; p < conv.stride[0] && p < dx.shape[2]; ++p)
+    for (std::int64_t q = 0; q < conv.stride[1] && q < dx.shape[3]; ++q) {
+      const Phase a = phase(0, p), b = phase(1, q);
+      if (cleared && (a.sight.taps == 0 || b.sight.taps == 0)) continue;
+      const Scene scene{a.sight, b.sight, dx.shape[0], O};
+      check_extents(scene, dx, dy);
+      Image4 out = whole;
+      out.data = static_cast<char*>(dx.data) + (p * dx.strides[2] + q * dx.strides[3]) * itemsize(dx.dtype);
+      out.s.h *= conv.stride[0], out.s.w *= conv.stride[1];
+      const Filter filter{
+          static_cast<const char*>(weight.data) +
+              (a.first * weight.strides[2] + b.first * weight.strides[3]) * itemsize(dx.dtype),
+          O * weight.strides[0],
+          weight.strides[1],
+          weight.strides[0],
+          a.every * weight.strides[2],
+          b.every * weight.strides[3],
+          C};
+      if (cores)
+        conv_cores(seen, scene, filter, out, low_result(out, View{}, false), matmul_precision());
+      else
+        with_floating(dy.dtype, [&]<class T>(Type<T>) {
+          rows_product<T>(seen, scene, filter, result4<T>(out, scene, View{}, false));
+        });
+    }
 }
 
 void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
+  const std::int64_t G = conv.groups, O = dweight.shape[0] / G, C = dweight.shape[1];
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
-    const Geometry g(x, dweight, dy, conv);
-    const Taps taps(g.C, g.taps[1]);
-    const Pixels pixels(g.P, g.Q);
-    const std::int64_t K = g.N * g.P * g.Q, columns = g.C * g.taps[0] * g.taps[1];
-    const Gradients<T> gradients{dy.as<T>(), Shape4(dy), g, pixels, dy.strides[1] != 1};
-    PatchColumns<T> patches{{x.as<T>(), Shape4(x), g, taps, pixels, columns, x.strides[1] != 1}};
-    const WeightImage<T> out{dweight.as<T>(), Shape4(dweight), taps, g.O * dweight.strides[0]};
-    product<T>(gradients, patches, out, g.O, columns, K, g.G);
+    if (dweight.size()) {
+      const Scene scene = forward_scene(x, dweight, dy, conv);
+      const Image4 seen = image(x, G), gradient = image(dy, G);
+      const std::int64_t K = scene.rows();
+      if (on_cores(x.dtype, conv, C, O)) {
+        if (pointwise(dweight, conv) && in_a_row(x) && in_a_row(dy)) {
+          const Matrices a(dy.data, G, O, K, O * dy.strides[1], dy.strides[1], dy.strides[3]);
+          LowResult c = low_result(gradient, View{}, false);
+          c.data = dweight.data, c.batch = O * dweight.strides[0], c.m = dweight.strides[0],
+          c.n = dweight.strides[1];
+          pointwise_product(a.in(), pixels_by_channels(x, G).in(), c, O, C);
+        } else {
+          conv_cores_weight(gradient, seen, scene, dweight, matmul_precision());
+        }
+      } else {
+        filter_product<T>(gradient, seen, scene, dweight, in_a_row(dy));
+      }
+    }
     if (!dbias) return;
     const std::int64_t shape[4] = {dy.shape[1], dy.shape[0], dy.shape[2], dy.shape[3]};
     const std::int64_t strides[4] = {dy.strides[1], dy.strides[0], dy.strides[2], dy.strides[3]};

@@ -132,7 +132,8 @@ void gemm(In a, In b, In bias, Out c, Activation activation) {
   if (is_half(c.dtype)) return gemm_low(c.dtype, a, b, bias, c, activation, MatmulPrecision::ieee);
   if (const MatmulPrecision precision = g_precision;
       c.dtype == DType::float32 && precision != MatmulPrecision::ieee && capability() >= 80)
-    return gemm_low(c.dtype, a, b, bias, c, activation, precision);
+    return gemm_low(precision == MatmulPrecision::bfloat16 ? DType::bfloat16 : c.dtype, a, b, bias, c,
+                    activation, precision);
   with_gemm(c.dtype, [&]<class T>(Type<T>) {
     const BiasStrides s(bias);
     Result<T> result{c.as<T>(),    bias.as<T>(), c.strides[0],

@@ -79,11 +79,12 @@ TS_INLINE void store_pack(T* p, const float (&y)[8]) {
 }
 
 // A tile of results on its way from shared memory (float32, kRow numbers from row to row) to C: each thread
-// has the same few columns of every kStep-th row. `sums` (M, N), if any, holds the chunks of K before.
+// has the same few columns of every kStep-th row. `sums` (M, N), if any, holds the chunks of K before;
+// `places`, if any, where the tile's rows begin in C.
 template <class To, int BM, int BN, int kRow, int kThreads>
 TS_INLINE void write_tile(const float* staged, const LowResult& c, float* sums, bool first, bool last,
                           std::int64_t batch, std::int64_t m0, std::int64_t n0, std::int64_t M,
-                          std::int64_t N) {
+                          std::int64_t N, const std::int64_t* places = nullptr) {
   constexpr int kPack = 16 / static_cast<int>(sizeof(To)), kAcross = BN / kPack, kStep = kThreads / kAcross;
   static_assert(kThreads % kAcross == 0 && kRow % 4 == 0);
   const int thread = static_cast<int>(threadIdx.x), column = thread % kAcross * kPack;
@@ -99,7 +100,8 @@ TS_INLINE void write_tile(const float* staged, const LowResult& c, float* sums, 
       if (e < count) bias[e] = c.bias_at(batch * c.bias_batch + (n + e) * c.bias_n);
   const int row0 = thread / kAcross;
   const float* from = staged + row0 * kRow + column;
-  To* to = static_cast<To*>(c.data) + batch * c.batch + (m0 + row0) * c.m + n * c.n;
+  To* const columns = static_cast<To*>(c.data) + batch * c.batch + n * c.n;
+  To* to = columns + (m0 + row0) * c.m;
   if (sums) sums += (m0 + row0) * N + n;
 #pragma unroll 1
   for (int row = row0; row < rows; row += kStep, from += kStep * kRow, to += kStep * c.m) {
@@ -153,6 +155,7 @@ TS_INLINE void write_tile(const float* staged, const LowResult& c, float* sums, 
     if (c.relu)
 #pragma unroll
       for (int e = 0; e < kPack; ++e) y[e] = rectified(y[e]);
+    if (places) to = columns + places[row];
     if (whole && c.packed) {
       store_pack(to, y);
     } else {
@@ -166,6 +169,16 @@ TS_INLINE void write_tile(const float* staged, const LowResult& c, float* sums, 
 struct Tf32 {
   std::uint32_t bits;
 };
+
+// Of x = x0 + x1 + x2, each the bfloat16 nearest to what is left, the next one. The largest numbers are cut
+// off, for they would round to infinity; infinity and NaN are x0.
+TS_INLINE std::uint16_t split_off(float& left) {
+  std::uint16_t part = bfloat16_from_float(left);
+  const bool finite = (ts::detail::bits_of(left) & 0x7f800000u) != 0x7f800000u;
+  if (finite && (part & 0x7f80) == 0x7f80) part = static_cast<std::uint16_t>(ts::detail::bits_of(left) >> 16);
+  left = finite ? left - float_from_bfloat16(part) : 0.0f;
+  return part;
+}
 
 // An operand with one unit stride, 16-byte aligned rows and planes: `rows` of M or N.
 struct MmaOperand {

@@ -30,8 +30,7 @@ __global__ void arrange_kernel(const T* x, std::int64_t batch, std::int64_t row,
     }
 }
 
-// x = x0 + x1 + x2, each the bfloat16 nearest to what is left; the largest numbers are cut off, for they
-// would round to infinity. Infinity and NaN are x0. Four neighbours a thread, with kFours from aligned rows.
+// x = x0 + x1 + x2. Four neighbours a thread, with kFours from aligned rows.
 template <bool kFours>
 __global__ void split_kernel(const float* x, std::int64_t batch, std::int64_t row, std::int64_t column,
                              std::uint16_t* y, std::int64_t R, std::int64_t C, std::int64_t pitch,
@@ -55,14 +54,7 @@ __global__ void split_kernel(const float* x, std::int64_t batch, std::int64_t ro
     for (int i = 0; i < 3; ++i, to += plane) {
       std::uint32_t parts[4];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        std::uint16_t part = bfloat16_from_float(left[e]);
-        const bool finite = (ts::detail::bits_of(left[e]) & 0x7f800000u) != 0x7f800000u;
-        if (finite && (part & 0x7f80) == 0x7f80)
-          part = static_cast<std::uint16_t>(ts::detail::bits_of(left[e]) >> 16);
-        parts[e] = part;
-        left[e] = finite ? left[e] - float_from_bfloat16(part) : 0.0f;
-      }
+      for (int e = 0; e < 4; ++e) parts[e] = split_off(left[e]);
       *reinterpret_cast<uint2*>(to) = uint2{parts[0] | parts[1] << 16, parts[2] | parts[3] << 16};
     }
   }

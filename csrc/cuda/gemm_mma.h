@@ -40,12 +40,18 @@ struct TileCopy {
   }
   static_assert(kStep % 8 == 0);  // a thread's pieces are swapped alike
 
+  static constexpr int kRoom = 0;  // of shared memory beside the tiles
+  TS_INLINE static void fill(const MmaOperand&, unsigned char*, std::int64_t) {}
+  // Where rows of results lie, if not c.m from one to the next.
+  TS_INLINE static const std::int64_t* places(const unsigned char*) { return nullptr; }
+
   const unsigned char* from;  // this thread's first piece of the tile to come
   std::int64_t step;          // to its next one
   int at;                     // its place in shared memory
   int rows;                   // that the operand has from the tile's first on
 
-  TS_INLINE TileCopy(const MmaOperand& x, const unsigned char* data, std::int64_t first, std::int64_t k0) {
+  TS_INLINE TileCopy(const MmaOperand& x, const unsigned char* data, const unsigned char*, std::int64_t first,
+                     std::int64_t k0) {
     const int piece = static_cast<int>(threadIdx.x) % kAcross, row = static_cast<int>(threadIdx.x) / kAcross;
     at = place(row, piece);
     rows = x.rows - first < BR ? static_cast<int>(x.rows - first) : BR;
@@ -54,7 +60,7 @@ struct TileCopy {
   }
   TS_INLINE void advance(const MmaOperand& x) { from += kAlongK ? std::int64_t{kTileBytes} : BK * x.pitch; }
   // left: how much of K there is from the tile's beginning on; `plane` bytes on.
-  TS_INLINE void start(unsigned char* tile, std::int64_t plane, int left) const {
+  TS_INLINE void start(const MmaOperand&, unsigned char* tile, std::int64_t plane, int left) const {
     const unsigned char* source = from + plane;
     if (rows == BR && left >= BK) {
 #pragma unroll
@@ -72,6 +78,12 @@ struct TileCopy {
       }
     }
   }
+};
+
+// What copies an operand's tiles: conv_mma.h has others.
+template <class Operand, int kItem, bool kAlongK, int BR, int kThreads>
+struct CopyOf {
+  using type = TileCopy<kItem, kAlongK, BR, kThreads>;
 };
 
 // Fragments of a tile: kCount of 16 rows of A, or of 8 columns of B, at one step of 32 bytes of K.
@@ -136,18 +148,20 @@ template <int BN>
 constexpr int kStagedRow = BN + 8;
 
 // blockIdx.x: the tile; blockIdx.y: the chunk of K where chunks are apart; blockIdx.z: the batch.
-template <class Number, int BM, int BN, int WM, int WN, bool kAlongA, bool kAlongB, bool kSplit>
+template <class Number, int BM, int BN, int WM, int WN, bool kAlongA, bool kAlongB, bool kSplit,
+          class A = MmaOperand, class B = MmaOperand>
 __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
-    gemm_mma_kernel(const MmaOperand a, const MmaOperand b, const LowResult c, std::int64_t M, std::int64_t N,
-                    std::int64_t K, std::int64_t chunk, std::int64_t first_batch) {
+    gemm_mma_kernel(const A a, const B b, const LowResult c, std::int64_t M, std::int64_t N, std::int64_t K,
+                    std::int64_t chunk, std::int64_t first_batch) {
   constexpr int kThreads = BM / WM * (BN / WN) * 32, kItem = sizeof(Number), BK = kTileBytes / kItem;
-  using CopyA = TileCopy<kItem, kAlongA, BM, kThreads>;
-  using CopyB = TileCopy<kItem, kAlongB, BN, kThreads>;
+  using CopyA = typename CopyOf<A, kItem, kAlongA, BM, kThreads>::type;
+  using CopyB = typename CopyOf<B, kItem, kAlongB, BN, kThreads>::type;
   using FragmentsA = TileFragments<Number, kAlongA, BM, kThreads>;
   using FragmentsB = TileFragments<Number, kAlongB, BN, kThreads>;
   constexpr int kStage = CopyA::kBytes + CopyB::kBytes, kTilesM = WM / 16, kTilesN = WN / 8;
   static_assert(kTilesN % 2 == 0 && kGemmStages * kStage >= BM * kStagedRow<BN> * 4);
   unsigned char* const shared = dynamic_shared();
+  unsigned char* const room = shared + kGemmStages * kStage;
   const std::int64_t batch = first_batch + blockIdx.z;
   // Tiles in groups of 8 rows, so that neighbours share A and B in cache.
   const std::int64_t tiles_m = (M + BM - 1) / BM, tiles_n = (N + BN - 1) / BN;
@@ -169,6 +183,7 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
         for (float& y : tile) y = 0;
   };
 
+  CopyA::fill(a, room, m0);
   std::int64_t begin = std::int64_t{blockIdx.y} * chunk;
   const std::int64_t stop = c.partial && c.apart && begin + chunk < K ? begin + chunk : K;
   for (; begin == 0 || begin < stop; begin += chunk) {
@@ -177,8 +192,8 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
     const int tiles = (depth + BK - 1) / BK * (kSplit ? kPairs : 1);
     clear(sums);
     if constexpr (kSplit) clear(totals);
-    CopyA copy_a(a, a_data, m0, begin);
-    CopyB copy_b(b, b_data, n0, begin);
+    CopyA copy_a(a, a_data, room, m0, begin);
+    CopyB copy_b(b, b_data, room + CopyA::kRoom, n0, begin);
     int started = 0, left = depth, pair = 0;
     unsigned char *filled = shared, *used = shared;
     const auto next_stage = [&](unsigned char* stage) {
@@ -188,8 +203,8 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
       if (started < tiles) {
         const std::int64_t in_a = kSplit ? plane_of_a(pair) * a.plane : 0;
         const std::int64_t in_b = kSplit ? plane_of_b(pair) * b.plane : 0;
-        copy_a.start(filled, in_a, left);
-        copy_b.start(filled + CopyA::kBytes, in_b, left);
+        copy_a.start(a, filled, in_a, left);
+        copy_b.start(b, filled + CopyA::kBytes, in_b, left);
         if (!kSplit || ++pair == kPairs) copy_a.advance(a), copy_b.advance(b), left -= BK, pair = 0;
         ++started;
         filled = next_stage(filled);
@@ -255,7 +270,8 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
         !c.partial ? nullptr : c.partial + ((c.apart ? blockIdx.y * c.batches : 0) + batch) * M * N;
     const bool first = begin == 0 || c.apart, last = end == K && !c.apart;
     const auto write = [&]<class To>(To) {
-      write_tile<To, BM, BN, kStagedRow<BN>, kThreads>(staged, c, to, first, last, batch, m0, n0, M, N);
+      write_tile<To, BM, BN, kStagedRow<BN>, kThreads>(staged, c, to, first, last, batch, m0, n0, M, N,
+                                                       CopyA::places(room));
     };
     if (c.dtype == DType::float32 || c.apart)
       write(0.0f);

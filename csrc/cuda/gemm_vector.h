@@ -25,9 +25,21 @@ TS_INLINE float4 load_four(const float* p, int count) {
   return x;
 }
 
+// Four numbers along k, or of four rows, to their places in shared memory.
+template <bool kAlongK>
+TS_INLINE void put_four(float* tile, int row, int deep, float4 x) {
+  if constexpr (kAlongK) {
+    float* const to = tile + deep * kVectorTile + (row ^ 4 * deep);
+    to[0] = x.x, to[kVectorTile] = x.y, to[2 * kVectorTile] = x.z, to[3 * kVectorTile] = x.w;
+  } else {
+    *reinterpret_cast<float4*>(tile + deep * kVectorTile + (row ^ 16 * (deep / 4))) = x;
+  }
+}
+
 // One operand's way to shared memory: thread t carries four numbers of a 128 x 8 tile.
 template <bool kAlongK>
 struct FourCarrier {
+  using Operand = Matrix<float>;
   const float* from;
   int advance;  // to those of the next tile
   int count;    // 0 to 4: how many numbers the operand has there; along K 4 or none
@@ -43,26 +55,19 @@ struct FourCarrier {
     count = left <= 0 ? 0 : kAlongK || left > 4 ? 4 : static_cast<int>(left);
   }
   // left: of K.
-  TS_INLINE void fetch(int left) {
+  TS_INLINE void fetch(const Matrix<float>&, int left) {
     const int deeper = left - deep();
     held = load_four(from, kAlongK ? (count < deeper ? count : deeper) : deeper > 0 ? count : 0);
     from += advance;
   }
-  TS_INLINE void put(float* tile) const {
-    if constexpr (kAlongK) {
-      float* const to = tile + deep() * kVectorTile + (row() ^ 4 * deep());
-      to[0] = held.x, to[kVectorTile] = held.y, to[2 * kVectorTile] = held.z, to[3 * kVectorTile] = held.w;
-    } else {
-      *reinterpret_cast<float4*>(tile + deep() * kVectorTile + (row() ^ 16 * (deep() / 4))) = held;
-    }
-  }
+  TS_INLINE void put(float* tile) const { put_four<kAlongK>(tile, row(), deep(), held); }
 };
 
 // blockIdx as in gemm_kernel. C: store(m, n, float), and store_four(m, n, float4) where c.fours.
-template <bool kAlongA, bool kAlongB, class C>
+template <class CarrierA, class CarrierB, class C>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    gemm_vector_kernel(Matrix<float> a, Matrix<float> b, C c, std::int64_t M, std::int64_t N, std::int64_t K,
-                       std::int64_t chunk, std::int64_t first_batch) {
+    gemm_vector_kernel(typename CarrierA::Operand a, typename CarrierB::Operand b, C c, std::int64_t M,
+                       std::int64_t N, std::int64_t K, std::int64_t chunk, std::int64_t first_batch) {
   constexpr int kStage = kVectorDeep * kVectorTile;
   float* const shared = reinterpret_cast<float*>(dynamic_shared());
   float4* const totals = reinterpret_cast<float4*>(shared + 4 * kStage) + threadIdx.x;
@@ -78,8 +83,8 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   const int m = warp / 2 * 32 + lane / 8 * 4, n = warp % 2 * 64 + lane % 8 * 4;  // and m + 16, n + 32
   const std::int64_t begin = std::int64_t{blockIdx.y} * chunk, end = begin + chunk < K ? begin + chunk : K;
 
-  FourCarrier<kAlongA> carry_a(a, m0, begin);
-  FourCarrier<kAlongB> carry_b(b, n0, begin);
+  CarrierA carry_a(a, m0, begin);
+  CarrierB carry_b(b, n0, begin);
   float sums[8][8] = {};
   // Totals are 0 + the first block's sums + the next ones'; where there is one block they stay in registers.
   const auto add_totals = [&](bool first) {
@@ -93,14 +98,14 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   };
   int left = static_cast<int>(end - begin);
   if (left > 0) {
-    carry_a.fetch(left), carry_b.fetch(left);
+    carry_a.fetch(a, left), carry_b.fetch(b, left);
     carry_a.put(shared), carry_b.put(shared + 2 * kStage);
   }
   int stage = 0, done = 0;  // done: of K, of this chunk
   for (; left > 0; left -= kVectorDeep, stage ^= 1) {
     __syncthreads();
     const bool more = left > kVectorDeep;
-    if (more) carry_a.fetch(left - kVectorDeep), carry_b.fetch(left - kVectorDeep);
+    if (more) carry_a.fetch(a, left - kVectorDeep), carry_b.fetch(b, left - kVectorDeep);
     const float *const at_a = shared + stage * kStage, *const at_b = shared + (2 + stage) * kStage;
 #pragma unroll
     for (int p = 0; p < kVectorDeep; ++p) {
@@ -140,9 +145,13 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     for (int h = 0; h < 2; ++h) {
       const int column = n0 + n + 32 * h;
       const float* const s = sums[i] + 4 * h;
-      if (c.fours && column + 4 <= N) {
-        c.store_four(row, column, float4{s[0], s[1], s[2], s[3]});
-      } else {
+      bool stored = false;
+      if constexpr (requires { c.fours; })
+        if (c.fours && column + 4 <= N) {
+          c.store_four(row, column, float4{s[0], s[1], s[2], s[3]});
+          stored = true;
+        }
+      if (!stored) {
 #pragma unroll
         for (int e = 0; e < 4; ++e)
           if (column + e < N) c.store(row, column + e, s[e]);
@@ -160,31 +169,43 @@ inline bool in_fours(const Matrix<float>& x, std::int64_t K, std::int64_t batche
          (batches == 1 || x.batch % 4 == 0);
 }
 
+// Whether the tiles are for such a product.
+inline bool vectors_fit(std::int64_t M, std::int64_t N, std::int64_t chunk, std::int64_t blocks) {
+  return M > 64 && N > 64 && M <= INT32_MAX - kVectorTile && N <= INT32_MAX - kVectorTile &&
+         ceil_div(M, kVectorTile) * ceil_div(N, kVectorTile) * blocks >= multiprocessors() &&
+         (chunk <= kGemmBlock || capability() >= 80);  // older ones have 64 KB for a block's tiles and totals
+}
+template <class CarrierA, class CarrierB, class C>
+void launch_vectors(const typename CarrierA::Operand& a, const typename CarrierB::Operand& b, const C& c,
+                    std::int64_t M, std::int64_t N, std::int64_t K, std::int64_t batches, std::int64_t chunk,
+                    std::int64_t chunks) {
+  const std::size_t shared = kVectorTiles + (chunk > kGemmBlock ? kVectorTotals : 0);
+  for (std::int64_t first = 0; first < batches; first += 65535) {
+    const dim3 grid(blocks_of(ceil_div(M, kVectorTile) * ceil_div(N, kVectorTile)),
+                    static_cast<unsigned>(chunks),
+                    static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));
+    launch(&gemm_vector_kernel<CarrierA, CarrierB, C>, grid, dim3(kGemmThreads), shared, a, b, c, M, N, K,
+           chunk, first);
+  }
+}
+
 // False where the operands or the size are not for it.
 template <class C>
 bool gemm_vectors(const Matrix<float>& a, const Matrix<float>& b, const C& c, std::int64_t M, std::int64_t N,
                   std::int64_t K, std::int64_t batches, std::int64_t chunk, std::int64_t chunks) {
-  const std::int64_t tiles = ceil_div(M, kVectorTile) * ceil_div(N, kVectorTile);
-  if (M <= 64 || N <= 64 || M > INT32_MAX - kVectorTile || N > INT32_MAX - kVectorTile ||
-      tiles * batches * chunks < multiprocessors() || !in_fours(a, K, batches) || !in_fours(b, K, batches))
+  if (!vectors_fit(M, N, chunk, batches * chunks) || !in_fours(a, K, batches) || !in_fours(b, K, batches))
     return false;
-  const std::size_t shared = kVectorTiles + (chunk > kGemmBlock ? kVectorTotals : 0);
-  if (shared > (64 << 10) && capability() < 80) return false;  // all that a block has there
-  for (std::int64_t first = 0; first < batches; first += 65535) {
-    const dim3 grid(blocks_of(tiles), static_cast<unsigned>(chunks),
-                    static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));
-    const auto go = [&](auto kernel) {
-      launch(kernel, grid, dim3(kGemmThreads), shared, a, b, c, M, N, K, chunk, first);
-    };
-    if (a.along_k && b.along_k)
-      go(&gemm_vector_kernel<true, true, C>);
-    else if (a.along_k)
-      go(&gemm_vector_kernel<true, false, C>);
-    else if (b.along_k)
-      go(&gemm_vector_kernel<false, true, C>);
-    else
-      go(&gemm_vector_kernel<false, false, C>);
-  }
+  const auto go = [&]<bool kAlongA, bool kAlongB>() {
+    launch_vectors<FourCarrier<kAlongA>, FourCarrier<kAlongB>>(a, b, c, M, N, K, batches, chunk, chunks);
+  };
+  if (a.along_k && b.along_k)
+    go.template operator()<true, true>();
+  else if (a.along_k)
+    go.template operator()<true, false>();
+  else if (b.along_k)
+    go.template operator()<false, true>();
+  else
+    go.template operator()<false, false>();
   return true;
 }
 

@@ -36,8 +36,8 @@ __all__ = [
     "why_not",
 ]
 
-Precision = Literal["ieee", "split", "tf32"]
-_PRECISIONS = ("ieee", "split", "tf32")  # in the order of MatmulPrecision
+Precision = Literal["ieee", "split", "tf32", "bfloat16"]
+_PRECISIONS = ("ieee", "split", "tf32", "bfloat16")  # in the order of MatmulPrecision
 
 
 def is_available() -> bool:
@@ -86,12 +86,13 @@ def get_device_name() -> str:
 
 
 def set_matmul_precision(precision: Precision) -> None:
-    """How float32 matrix products are computed on the GPU from now on, in every thread.
+    """How float32 matrix products and convolutions are computed on the GPU from now on, in every thread.
 
     "ieee" (the default): in float32, every product and sum rounded once. "split": on the tensor cores, each operand
     as a sum of three bfloat16 numbers, with an error no larger than float32's; parts below 1e-38 are lost, and an
-    infinity gives NaN. "tf32": operands rounded to 11 significant bits, as PyTorch's `allow_tf32`; the
-    fastest. GPUs before compute capability 8.0 compute all three as "ieee".
+    infinity gives NaN. "tf32": operands rounded to 11 significant bits, as PyTorch's `allow_tf32`. "bfloat16":
+    operands rounded to 8 bits, sums and results in float32; the fastest. GPUs before compute capability 8.0 compute
+    all of them as "ieee". Convolutions of fewer than 8 channels a group, in or out, stay "ieee" where there are groups.
     """
     if precision not in _PRECISIONS:
         raise ValueError(f"set_matmul_precision: precision must be one of {_PRECISIONS}, got {precision!r}")

@@ -111,7 +111,7 @@ std::tuple<Array, Array, Array> layer_norm(const Array& x, const Shape& normaliz
 
 std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array& x, const Array& weight,
                                                     const Array& mean, const Array& rstd,
-                                                    const Shape& normalized_shape) {
+                                                    const Shape& normalized_shape, bool parameters) {
   const char* operation = "layer_norm_backward";
   const Trailing t(operation, x, normalized_shape);
   check_same_dtype(operation, "gradient", dy, x.dtype());
@@ -120,12 +120,13 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
   const Array m = statistic(operation, "mean", mean, x, Shape{t.rows});
   const Array r = statistic(operation, "rstd", rstd, x, Shape{t.rows});
   Array dx = empty(operation, x.dtype(), x.shape());
-  Array dweight = empty(operation, x.dtype(), normalized_shape),
-        dbias = empty(operation, x.dtype(), normalized_shape);
+  const Shape shape = parameters ? normalized_shape : Shape{0};
+  Array dweight = empty(operation, x.dtype(), shape), dbias = empty(operation, x.dtype(), shape);
+  Array none;
   Array rows = as_rows(dx, t.count);
   if (t.columns > 0)
-    launch<&Kernels::layer_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, m, r, rows, dweight,
-                                          dbias);
+    launch<&Kernels::layer_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, m, r, rows,
+                                          parameters ? dweight : none, parameters ? dbias : none);
   return {dx, dweight, dbias};
 }
 

@@ -11,9 +11,10 @@ namespace ts::ops {
 // 1/std.
 std::tuple<Array, Array, Array> layer_norm(const Array& x, const Shape& normalized_shape, const Array& weight,
                                            const Array& bias, double eps);
+// dx, dweight and dbias; without `parameters` the last two are empty.
 std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array& x, const Array& weight,
                                                     const Array& mean, const Array& rstd,
-                                                    const Shape& normalized_shape);
+                                                    const Shape& normalized_shape, bool parameters);
 
 // The same without a mean: y = x / sqrt(avg x^2 + eps) weight; and 1/rms.
 std::tuple<Array, Array> rms_norm(const Array& x, const Shape& normalized_shape, const Array& weight,

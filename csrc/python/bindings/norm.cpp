@@ -8,8 +8,8 @@ void bind_norm(PyObject* m) {
   add_op(m, "layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5) -> y; mean, rstd",
          &ops::layer_norm);
   add_op(m,
-         "layer_norm_backward(gradient, x, weight=None, mean=None, rstd=None, normalized_shape=()) -> dx, "
-         "dweight, dbias",
+         "layer_norm_backward(gradient, x, weight=None, mean=None, rstd=None, normalized_shape=(), "
+         "parameters=True) -> dx, dweight, dbias",
          &ops::layer_norm_backward);
   add_op(m, "rms_norm(x, normalized_shape, weight=None, eps=1e-5) -> y; rstd", &ops::rms_norm);
   add_op(m, "rms_norm_backward(gradient, x, weight=None, rstd=None, normalized_shape=()) -> dx, dweight",

@@ -50,10 +50,9 @@ def _second(plain: Callable[..., Any], dys: Any, dy: Tensor, x: Tensor, weight: 
 def _layer_norm_gradients(
     dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, normalized_shape: Any, needs: Any
 ) -> Any:
-    return tuple(
-        g if need else None
-        for g, need in zip(core.layer_norm_backward(dy, x, weight, mean, rstd, normalized_shape), needs)
-    )
+    parameters = needs[1] or needs[2] or _core.is_grad_enabled()  # the second derivatives take all
+    gradients = core.layer_norm_backward(dy, x, weight, mean, rstd, normalized_shape, parameters)
+    return tuple(g if need else None for g, need in zip(gradients, needs))
 
 
 layer_norm = define(
@@ -249,7 +248,7 @@ channel_affine = define(
     core.channel_affine,
     """x scale + shift with one of each per channel: x (N, C, ...), scale (C,), shift (C,) or None.""",
     x=lambda dy, scale: core.channel_affine(dy, scale),
-    scale=lambda dy, x: _over_batch(dy * x),
+    scale=lambda dy, x: core.sum(core.vecdot(dy, x, x.ndim - 2), 0) if x.ndim > 2 else _over_batch(dy * x),
     shift=lambda dy: _over_batch(dy),
 )
 

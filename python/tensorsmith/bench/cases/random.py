@@ -122,8 +122,8 @@ def categorical(row: str, categories: int, n: int) -> Task:
     def jax() -> Thunk:
         import jax
 
-        logits, key = jax.numpy.log(weights), jax.random.key(0)
-        draw = jax.jit(lambda k: jax.random.categorical(k, logits, shape=(n,)))
+        p, key = jax.numpy.asarray(weights / weights.sum()), jax.random.key(0)
+        draw = jax.jit(lambda k: jax.random.choice(k, categories, (n,), p=p))
         return lambda: draw(key).block_until_ready()
 
     return Task(row, {"tensorsmith": ours, "numpy": numpy, "torch": torch, "jax": jax}, bytes=8.0 * n)

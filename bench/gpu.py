@@ -54,7 +54,7 @@ def kernels(scale: int) -> list[Case]:
     has = torch is not None and torch.cuda.is_available()
 
     def pair(*shape: int, dtype: str = "float32") -> tuple[Any, Any]:
-        values = rng.standard_normal(shape).astype(dtype)
+        values = rng.standard_normal(shape).astype(dtype)  # of complex numbers the real parts
         return ts.array(values, device="cuda"), torch.from_numpy(values).cuda() if has else None
 
     def peer(call: Callable[[], Any]) -> Callable[[], Any] | None:
@@ -102,6 +102,15 @@ def kernels(scale: int) -> list[Case]:
             tdy, tx, -1, torch.float32)), 3 * size),
         Case("add of a row", lambda: x + w, peer(lambda: tx + tw), 2 * size),
     ]  # fmt: skip
+    line = 4096 // min(scale, 8)
+    z, tz = pair(max(1, n // 4 // line), line, dtype="complex64")
+    found += [
+        Case("complex multiply", lambda: z * z, peer(lambda: tz * tz), 16.0 * z.size),
+        Case(f"fft of rows of {line}", lambda: ts.fft.fft(z), peer(lambda: torch.fft.fft(tz)), 16.0 * z.size),
+        Case(
+            f"rfft of rows of {columns}", lambda: ts.fft.rfft(x), peer(lambda: torch.fft.rfft(tx)), 2 * size
+        ),
+    ]
     parameters = [ts.nn.Parameter(ts.zeros(max(1, n // 64), device="cuda")) for _ in range(32)]
     for p in parameters:
         p.grad = ts.ones_like(p.detach())

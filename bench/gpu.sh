@@ -70,6 +70,7 @@ for part in $parts; do
 		gemm 60 tests/test_cuda_gemm.py
 		wgmma 60 tests/test_cuda_wgmma.py
 		conv 40 tests/test_cuda_conv.py
+		complex 40 tests/test_cuda_complex.py
 		runtime 40 tests/test_cuda_runtime.py
 		rest 90 tests/test_cuda.py -k "not test_forward"
 	END
@@ -81,13 +82,14 @@ for part in $parts; do
       timeout $((${BENCH_SECONDS:-220} + 30)) "$python" bench/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-220}" 2>&1 | tee -a "$log" || fail=1
       ;;
     conv)
-      say "tests: convolution"
-      timeout 60 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_conv.py > "$out/test_conv.txt" 2>&1 || fail=1
+      say "tests: convolution, complex numbers"
+      timeout 90 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_conv.py tests/test_cuda_complex.py \
+        > "$out/test_conv.txt" 2>&1 || fail=1
       grep -E "^(FAILED|ERROR)" "$out/test_conv.txt" | head -20 | tee -a "$log"
       tail -1 "$out/test_conv.txt" | tee -a "$log"
-      say "bench: convolution and cross-entropy"
+      say "bench: convolution, cross-entropy, complex"
       mkdir -p "$out/conv"
-      timeout 90 "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|conv )" \
+      timeout 90 "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|complex|fft|rfft|conv )" \
         --seconds 75 2>&1 | tee -a "$log" || fail=1
       ;;
     wgmma)

@@ -7,6 +7,7 @@
 #include "cuda/kernels.h"
 #include "cuda/map.h"
 #include "cuda/types.h"
+#include "math/pointwise.h"
 
 namespace ts::cuda {
 namespace {
@@ -30,16 +31,34 @@ template <class F>
 void with_stored(DType d, F&& f) {
   if (d == DType::float16) return f(Type<Float16>{});
   if (d == DType::bfloat16) return f(Type<BFloat16>{});
-  return with_any(d, f);
+  if (!with_complex(d, f)) with_any(d, f);
 }
+
+template <class T>
+constexpr bool is_complex_type = false;
+template <class T>
+constexpr bool is_complex_type<ComplexBits<T>> = true;
 
 template <class To>
 struct Convert {
   template <class From>
   TS_INLINE static Vec<To> apply(Vec<From> v) {
+    if constexpr (is_complex_type<From>) {
+      if constexpr (is_complex_type<To>)
+        return {static_cast<decltype(To::real)>(v.re), static_cast<decltype(To::real)>(v.im)};
+      else
+        return Vec<To>(static_cast<std::uint8_t>(v.re != 0 || v.im != 0));  // bool: ops refuses the others
+    } else if constexpr (is_complex_type<To>) {
+      return {Convert<decltype(To::real)>::apply(v).r, 0};
+    } else {
+      return real(v);
+    }
+  }
+  template <class From>
+  TS_INLINE static Vec<To> real(Vec<From> v) {
     const Lane<From> x = v.r;
     if constexpr (is_half_type<From> && !std::is_same_v<To, From>) {
-      return apply(Vec<float>(static_cast<float>(x)));
+      return real(Vec<float>(static_cast<float>(x)));
     } else if constexpr (is_half_type<To> && !std::is_same_v<To, From>) {
       using Wide = std::conditional_t<std::is_same_v<From, float>, float, double>;
       return Vec<To>(To::of(static_cast<Wide>(x)));
@@ -78,7 +97,9 @@ void cast(In x, Out y) {
   if (x.dtype == y.dtype) return with_size(y.dtype, [&]<class T>(Type<T>) { map<Same, T, T>(y, x); });
   with_stored(x.dtype, [&]<class From>(Type<From>) {
     with_stored(y.dtype, [&]<class To>(Type<To>) {
-      if constexpr (!std::is_same_v<From, To>) map<Convert<To>, To, From>(y, x);
+      if constexpr (!std::is_same_v<From, To> &&
+                    (!is_complex_type<From> || is_complex_type<To> || std::is_same_v<To, bool>))
+        map<Convert<To>, To, From>(y, x);
     });
   });
 }

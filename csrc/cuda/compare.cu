@@ -5,19 +5,32 @@
 #include "math/pointwise.h"
 
 namespace ts::cuda {
+namespace {
+template <class F>
+bool real_only(DType, const F&) {
+  return false;
+}
+}  // namespace
 
 #define KERNEL(...)
 #define UNARY(name, domain)
 #define BINARY(name, domain)
 #define TERNARY(name, domain)
 #define REDUCE(name, domain)
-#define PREDICATE(name, domain)                                                           \
-  void name(In x, Out y) {                                                                \
-    with_##domain(x.dtype, [&]<class T>(Type<T>) { map<formula::name, bool, T>(y, x); }); \
+// Those of every dtype take complex numbers too.
+#define TS_COMPLEX_OF_all with_complex
+#define TS_COMPLEX_OF_numeric real_only
+#define TS_COMPLEX_OF_floating real_only
+#define TS_COMPLEX_OF_any real_only
+#define PREDICATE(name, domain)                                                    \
+  void name(In x, Out y) {                                                         \
+    const auto run = [&]<class T>(Type<T>) { map<formula::name, bool, T>(y, x); }; \
+    if (!TS_COMPLEX_OF_##domain(x.dtype, run)) with_##domain(x.dtype, run);        \
   }
-#define COMPARE(name, domain)                                                                   \
-  void name(In a, In b, Out y) {                                                                \
-    with_##domain(a.dtype, [&]<class T>(Type<T>) { map<formula::name, bool, T, T>(y, a, b); }); \
+#define COMPARE(name, domain)                                                            \
+  void name(In a, In b, Out y) {                                                         \
+    const auto run = [&]<class T>(Type<T>) { map<formula::name, bool, T, T>(y, a, b); }; \
+    if (!TS_COMPLEX_OF_##domain(a.dtype, run)) with_##domain(a.dtype, run);              \
   }
 #include "core/kernels.def"
 

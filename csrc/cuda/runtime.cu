@@ -47,7 +47,7 @@ void unsupported_dtype(DType dtype) {
   char text[64];
   std::snprintf(text, sizeof text, "a kernel for dtype number %d", static_cast<int>(dtype));
   not_implemented(text,
-                  "the CUDA kernels take real dtypes of 32 and 64 bits, small integers and bool so far");
+                  "this CUDA kernel takes real dtypes of 32 and 64 bits, small integers and bool so far");
 }
 void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;

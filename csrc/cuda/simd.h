@@ -322,11 +322,5 @@ TS_INLINE bool finite(Vec<T> x) {
 
 }  // namespace ts::cuda
 
-// Complex formulas are the C library's, which the GPU lacks: math/pointwise.h names one of them only.
-namespace ts::cuda::vmath {
-template <class V>
-TS_INLINE V sign(V z);
-}  // namespace ts::cuda::vmath
-
 #define TS_MATH cuda
-#define TS_MATH_REAL
+#define TS_MATH_COMPLEX "cuda/complex.h"

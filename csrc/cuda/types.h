@@ -45,12 +45,24 @@ TS_DISPATCH(with_numeric, TS_NUMERIC_TYPES)
 TS_DISPATCH(with_any, TS_ANY_TYPES)
 TS_DISPATCH(with_integral, TS_INTEGRAL_TYPES)
 TS_DISPATCH(with_wide_any, TS_WIDE_ANY_TYPES)
-// The domains with complex numbers, without them: those have no kernels here.
+// The domains with complex numbers, without them: with_complex adds them where there is a formula.
 TS_DISPATCH(with_inexact, TS_FLOATING_TYPES)
 TS_DISPATCH(with_number, TS_NUMERIC_TYPES)
 TS_DISPATCH(with_all, TS_ANY_TYPES)
 #undef TS_DISPATCH
 #undef TS_CASE
+
+// False for a real dtype.
+template <class F>
+bool with_complex(DType d, F&& f) {
+  if (d == DType::complex64)
+    f(Type<ComplexBits<float>>{});
+  else if (d == DType::complex128)
+    f(Type<ComplexBits<double>>{});
+  else
+    return false;
+  return true;
+}
 
 struct alignas(16) Bits128 {
   std::uint64_t low, high;

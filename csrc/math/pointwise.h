@@ -8,9 +8,10 @@
 #pragma once
 
 #include "math/vmath.h"
-#ifndef TS_MATH_REAL  // complex numbers need the C library's
-#include "math/complex.h"
+#ifndef TS_MATH_COMPLEX
+#define TS_MATH_COMPLEX "math/complex.h"
 #endif
+#include TS_MATH_COMPLEX
 
 namespace ts::TS_MATH {
 namespace formula {

@@ -8,11 +8,13 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "core/launch.h"
 #include "ops/complex.h"
 #include "ops/creation.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 #include "ops/manipulate.h"
 #include "ops/rows.h"
@@ -108,11 +110,12 @@ std::int64_t twiddle_size(const Fft& f) {
   return size;
 }
 
-// The plan for rows of `length` complex numbers; made once. False where the kernel has no radix for it.
-bool find_plan(std::int64_t length, bool real, DType dtype, Plan& plan) {
-  static auto* plans = new std::map<std::tuple<std::int64_t, bool, DType>, Plan>;
+// The plan for rows of `length` complex numbers on a device; made once. False where the kernel has no radix
+// for it.
+bool find_plan(std::int64_t length, bool real, DType dtype, Device device, Plan& plan) {
+  static auto* plans = new std::map<std::tuple<std::int64_t, bool, DType, Device>, Plan>;
   static auto* mutex = new std::mutex;
-  const auto key = std::make_tuple(length, real, dtype);
+  const auto key = std::make_tuple(length, real, dtype, device);
   {
     const std::lock_guard lock(*mutex);
     const auto found = plans->find(key);
@@ -124,11 +127,17 @@ bool find_plan(std::int64_t length, bool real, DType dtype, Plan& plan) {
   plan.fft.length = length;
   plan.fft.kind = real ? Fft::from_real : Fft::complex;
   if (!factorize(length, plan.fft)) return false;
-  plan.twiddle = empty("fft", dtype, {twiddle_size(plan.fft)});
+  {
+    const DeviceScope host(Device::cpu);
+    plan.twiddle = empty("fft", dtype, {twiddle_size(plan.fft)});
+  }
   if (dtype == DType::float32)
     fill_twiddle<float>(plan);
   else
     fill_twiddle<double>(plan);
+  plan.twiddle = to_device(plan.twiddle, device);
+  // Memory that a capture gives out is its graph's.
+  if (device != Device::cpu && accelerator(device).capturing()) return true;
   const std::lock_guard lock(*mutex);
   if (plans->size() >= kCached) plans->clear();
   plans->emplace(key, plan);
@@ -138,7 +147,8 @@ bool find_plan(std::int64_t length, bool real, DType dtype, Plan& plan) {
 void run(const Plan& plan, const Array& x, Array& y) {
   if (x.size() == 0) return;
   Array work;
-  if (plan.fft.length >= kScratchNumbers) work = empty("fft", plan.twiddle.dtype(), {4 * plan.fft.length});
+  if (plan.fft.length >= kScratchNumbers && x.device() == Device::cpu)
+    work = empty("fft", plan.twiddle.dtype(), {4 * plan.fft.length});
   if (work)
     launch<&Kernels::fft>(x, plan.twiddle, y, work, plan.fft);
   else
@@ -154,6 +164,7 @@ Array bluestein(const Array& x, bool inverse, double scale) {
   while (M < 2 * N - 1) M *= 2;
   const DType dtype = x.dtype();
   // c_j: the square modulo 2N keeps the angle exact.
+  std::optional<DeviceScope> host(Device::cpu);
   Array chirp = empty("fft", DType::complex128, {N}), kernel = zeros({1, M}, DType::complex128);
   auto* const c = chirp.data_as<ComplexBits<double>>();
   auto* const b = kernel.data_as<ComplexBits<double>>();
@@ -164,8 +175,10 @@ Array bluestein(const Array& x, bool inverse, double scale) {
     if (j > 0) b[M - j] = b[j];
     square = (square + 2 * j + 1) % (2 * N);
   }
-  chirp = astype(chirp, dtype, false);
-  const Array transformed = rows_fft(astype(kernel, dtype, false), false, 1.0);
+  chirp = to_device(astype(chirp, dtype, false), x.device());
+  kernel = to_device(astype(kernel, dtype, false), x.device());
+  host.reset();
+  const Array transformed = rows_fft(kernel, false, 1.0);
   Array padded = zeros({R, M}, dtype);
   Array first = padded.slice(1, 0, N);
   launch<&Kernels::multiply>(x, chirp.broadcast_to("fft", x.shape()), first);
@@ -179,7 +192,8 @@ Array bluestein(const Array& x, bool inverse, double scale) {
 
 Array rows_fft(const Array& x, bool inverse, double scale) {
   Plan plan;
-  if (!find_plan(x.shape(1), false, real_of(x.dtype()), plan)) return bluestein(x, inverse, scale);
+  if (!find_plan(x.shape(1), false, real_of(x.dtype()), x.device(), plan))
+    return bluestein(x, inverse, scale);
   plan.fft.inverse = inverse;
   plan.fft.scale = scale;
   Array y = empty("fft", x.dtype(), x.shape());
@@ -218,7 +232,7 @@ Array rfft(const Array& x, std::int64_t axis, double scale) {
   const Array rows = along.rows();
   const std::int64_t N = rows.shape(1);
   Plan plan;
-  if (N % 2 != 0 || !find_plan(N / 2, true, x.dtype(), plan))
+  if (N % 2 != 0 || !find_plan(N / 2, true, x.dtype(), x.device(), plan))
     return along.back(contiguous(
         rows_fft(astype(rows, complex_of(x.dtype()), false), false, scale).slice(1, 0, N / 2 + 1)));
   plan.fft.scale = scale;
@@ -237,7 +251,7 @@ Array irfft(const Array& x, std::int64_t n, std::int64_t axis, double scale) {
                 " are needed for n = ", n);
   const DType dtype = real_of(x.dtype());
   Plan plan;
-  if (n % 2 == 0 && find_plan(n / 2, true, dtype, plan)) {
+  if (n % 2 == 0 && find_plan(n / 2, true, dtype, x.device(), plan)) {
     plan.fft.kind = Fft::to_real;
     plan.fft.scale = scale;
     Array y = empty("irfft", dtype, {rows.shape(0), n});

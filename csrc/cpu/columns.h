@@ -43,7 +43,14 @@ TS_INLINE Tile<T, N, V> leaf_columns(std::int64_t n, const Take& take) {
   for (int visit = 0; visit < L; ++visit) {
     const int lane = bit_reverse(visit, kBits);
     Tile<T, N, V> sum = none;
-    if (lane < n) {
+    if (lane < n && lane + L >= n) {  // one row: the other chains would add nothing
+      Vec<T> one[V][N];
+      for (int v = 0; v < V; ++v) {
+        for (int k = 0; k < N; ++k) one[v][k] = none.v[k][v];
+        take(one[v], lane, v);
+        for (int k = 0; k < N; ++k) sum.v[k][v] = one[v][k];
+      }
+    } else if (lane < n) {
       Vec<T> chain[kTreeChains][V][N];
 #pragma GCC unroll 16
       for (int j = 0; j < kTreeChains; ++j)

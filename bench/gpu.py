@@ -102,6 +102,29 @@ def kernels(scale: int) -> list[Case]:
             tdy, tx, -1, torch.float32)), 3 * size),
         Case("add of a row", lambda: x + w, peer(lambda: tx + tw), 2 * size),
     ]  # fmt: skip
+    image = (max(1, 64 // scale), 28, 28, 256)
+    v, tv = pair(*image)
+    g, tg = pair(*image)
+    v, g = (ts.permute_dims(a, (0, 3, 1, 2)) for a in (v, g))
+    if has:
+        tv, tg = tv.permute(0, 3, 1, 2), tg.permute(0, 3, 1, 2)
+    s, ts_ = pair(256)
+    o, to = pair(256)
+    found += [
+        Case(
+            "batch_norm",
+            lambda: ts.nn.functional.batch_norm(v, None, None, s, o, training=True),
+            peer(lambda: F.batch_norm(tv, None, None, ts_, to, training=True)),
+            8.0 * v.size,
+        ),
+        Case(
+            "batch_norm backward",
+            lambda: core.batch_norm_backward(g, v, s, o, s),
+            peer(lambda: torch.ops.aten.native_batch_norm_backward(
+                tg, tv, ts_, None, None, to, ts_, True, 1e-5, (True, True, True))),
+            12.0 * v.size,
+        ),
+    ]  # fmt: skip
     line = 4096 // min(scale, 8)
     z, tz = pair(max(1, n // 4 // line), line, dtype="complex64")
     found += [

@@ -89,7 +89,7 @@ for part in $parts; do
       tail -1 "$out/test_conv.txt" | tee -a "$log"
       say "bench: convolution, cross-entropy, complex"
       mkdir -p "$out/conv"
-      timeout 90 "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|complex|fft|rfft|conv )" \
+      timeout 90 "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|batch_norm|complex|fft|rfft|conv )" \
         --seconds 75 2>&1 | tee -a "$log" || fail=1
       ;;
     wgmma)

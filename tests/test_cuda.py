@@ -348,6 +348,39 @@ def test_packs_of_broadcast_rows() -> None:
         np.testing.assert_array_equal(ts.fma(x, y, x[3]).cpu().numpy(), a * b + a[3])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_batch_norm_of_every_layout(dtype: str) -> None:
+    """Packs of channels or of pixels, and single numbers: the same bits, and the CPU's values."""
+    rng = np.random.default_rng(12)
+    core = ts._core.ops
+    for shape in ((3, 8, 4, 4), (2, 12, 5, 3), (3, 5, 2, 8), (2, 3, 3, 3), (5, 1, 4, 1), (4, 16, 1, 1)):
+        a, g = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        w, b = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+        found = []
+        for layout in ("cpu", "first", "last", "odd"):
+            ts.set_default_device("cpu" if layout == "cpu" else "cuda")
+            x, dy = ts.array(a), ts.array(g)
+            if layout == "last":
+                x, dy = (
+                    ts.permute_dims(ts.contiguous(ts.permute_dims(v, (0, 2, 3, 1))), (0, 3, 1, 2))
+                    for v in (x, dy)
+                )
+            elif layout == "odd":
+                wide = [ts.zeros(shape[0], shape[1], shape[2], shape[3] + 1, dtype=dtype) for _ in range(2)]
+                for to, v in zip(wide, (x, dy), strict=True):
+                    to[..., 1:] = v
+                x, dy = (v[..., 1:] for v in wide)
+            p, weight, bias = (ts.tensor(v, requires_grad=True) for v in (x, ts.array(w), ts.array(b)))
+            y = ts.nn.functional.batch_norm(p, None, None, weight, bias, training=True)
+            y.backward(dy)
+            fixed = core.channel_affine(x, ts.array(w), ts.array(b))
+            found.append([v.detach().cpu().numpy() for v in (y, p.grad, weight.grad, bias.grad, fixed)])
+        for i, expected in enumerate(found[0]):
+            np.testing.assert_allclose(found[1][i], expected, rtol=200 * EPS[dtype], atol=200 * EPS[dtype])
+            for other in found[2:]:
+                np.testing.assert_array_equal(other[i], found[1][i])
+
+
 def test_random_numbers_are_the_cpus() -> None:
     for draw in (
         lambda g: ts.random.normal(size=(1001,), generator=g),

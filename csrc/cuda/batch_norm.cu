@@ -3,7 +3,9 @@
 // x (N, C, S); M = N S numbers a channel; h = (x - mean) rstd.
 //   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
 // Channels last or first. The statistics are sums by the tree of reduce.h over (N, S), so both layouts give
-// the same bits. Forward reads x three times, backward reads dy and x twice; each writes its result once.
+// the same bits. Forward reads x three times, backward reads dy and x twice; each writes its result once, 16
+// bytes a thread where channels (or, channels first, pixels) allow.
+#include "cuda/divider.h"
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
 #include "cuda/types.h"
@@ -85,30 +87,57 @@ struct Volume {
   }
 };
 
-// y = f(channel, x, dy), a thread an element, in y's memory order.
-template <class T, class F>
-__global__ void channels_kernel(const Volume v, const T* x, const Volume xs, const T* dy, const Volume ds,
-                                T* y, const F f, bool last, std::int64_t count) {
-  std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+// y = f(channel, x, dy) for neighbours along the inner axis: channels (kLast), or the S of one channel. A
+// thread has kPack of them; with 1 they may lie anywhere.
+template <class T, class F, int kPack, bool kLast>
+__global__ void __launch_bounds__(256)
+    channels_kernel(const T* x, const Volume xs, const T* dy, const Volume ds, T* y, const Volume v,
+                    const F f, const Divider inner, const Divider outer, std::int64_t first,
+                    std::int64_t count) {
+  struct alignas(kPack * sizeof(T)) Pack {
+    T value[kPack];
+  };
+  const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  std::int64_t n, c, s;
-  if (last) {
-    c = i % v.C, i /= v.C;
-    s = i % v.S, n = i / v.S;
-  } else {
-    s = i % v.S, i /= v.S;
-    c = i % v.C, n = i / v.C;
-  }
-  y[v.at(n, c, s)] = f(c, x[xs.at(n, c, s)], dy ? dy[ds.at(n, c, s)] : T(0));
+  const std::uint32_t row = inner.quotient(i), along = (i - row * inner.divisor) * kPack;
+  const std::uint32_t image = outer.quotient(row), other = row - image * outer.divisor;
+  const std::int64_t n = first + image, c = kLast ? along : other, s = kLast ? other : along;
+  const Pack in = *reinterpret_cast<const Pack*>(x + xs.at(n, c, s));
+  Pack gradient{}, out;
+  if (dy) gradient = *reinterpret_cast<const Pack*>(dy + ds.at(n, c, s));
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) out.value[e] = f(kLast ? c + e : c, in.value[e], gradient.value[e]);
+  *reinterpret_cast<Pack*>(y + v.at(n, c, s)) = out;
 }
 template <class T, class F>
 void map_channels(const View& x, const View& dy, const View& y, const F& f) {
-  const std::int64_t count = y.size();
-  if (count == 0) return;
+  constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  if (y.size() == 0) return;
   const bool last = y.strides[1] == 1 && (y.shape[1] > 1 || y.strides[2] != 1);
-  launch(&channels_kernel<T, F>, dim3(blocks_of(ceil_div(count, 256))), dim3(256), 0, Volume(y),
-         static_cast<const T*>(x.data), Volume(x), static_cast<const T*>(dy.data),
-         dy.data ? Volume(dy) : Volume(x), static_cast<T*>(y.data), f, last, count);
+  const int inner = last ? 1 : 2, outer = last ? 2 : 1;
+  bool packs = y.shape[inner] % kWide == 0;
+  for (const View* v : {&x, &dy, &y}) {
+    if (!v->data) continue;
+    packs = packs && v->strides[inner] == 1 && reinterpret_cast<std::uintptr_t>(v->data) % 16 == 0 &&
+            (v->shape[0] == 1 || v->strides[0] % kWide == 0) &&
+            (v->shape[outer] == 1 || v->strides[outer] % kWide == 0);
+  }
+  const std::int64_t along = packs ? y.shape[inner] / kWide : y.shape[inner], image = along * y.shape[outer];
+  const std::int64_t some =
+      image < INT32_MAX ? INT32_MAX / image : 1;  // images of a launch: 32-bit divisions
+  if (image > INT32_MAX) not_implemented("batch_norm", "2^31 numbers of one image");
+  for (std::int64_t first = 0; first < y.shape[0]; first += some) {
+    const std::int64_t count = (y.shape[0] - first < some ? y.shape[0] - first : some) * image;
+    const auto go = [&](auto kernel) {
+      launch(kernel, dim3(blocks_of(ceil_div(count, 256))), dim3(256), 0, static_cast<const T*>(x.data),
+             Volume(x), static_cast<const T*>(dy.data), dy.data ? Volume(dy) : Volume(x),
+             static_cast<T*>(y.data), Volume(y), f, Divider(along), Divider(y.shape[outer]), first, count);
+    };
+    if (packs)
+      last ? go(&channels_kernel<T, F, kWide, true>) : go(&channels_kernel<T, F, kWide, false>);
+    else
+      last ? go(&channels_kernel<T, F, 1, true>) : go(&channels_kernel<T, F, 1, false>);
+  }
 }
 
 template <class T>

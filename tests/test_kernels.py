@@ -16,6 +16,7 @@ import test_distributions
 import test_nn
 import test_optim
 import test_random
+import test_unitary
 from cases import load, make_inputs
 from tensorsmith import _core
 from tensorsmith._core import ops as core
@@ -67,6 +68,7 @@ ELSEWHERE: dict[str, Callable[[], object]] = {
     "dropout": lambda: test_nn.test_dropout(),
     "dropout_backward": lambda: test_nn.test_dropout(),
     "fft": test_fft_of_a_few_lengths,
+    "eig": lambda: test_unitary.test_square((3, 3)),
     "random_bits": lambda: test_random.test_published_vectors(
         (0, 0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"
     ),

@@ -84,6 +84,72 @@ def test_degenerate() -> None:
         ts.linalg.eig(ts.asarray([[1.0, np.inf], [0, 1]]))
 
 
+def general_matrices(n: int, kind: str) -> np.ndarray:
+    rng = np.random.default_rng(n)
+    a = rng.standard_normal((n, n))
+    if kind == "hessenberg":
+        return np.triu(a, -1)
+    if kind == "scaled":
+        return a * 10.0 ** rng.integers(-8, 8, (n, n))
+    if kind == "cycle":
+        return np.roll(np.eye(n), 1, 0)
+    if kind == "defective":
+        return np.triu(np.ones((n, n)))
+    if kind == "complex":
+        return a + 1j * rng.standard_normal((n, n))
+    if kind == "blocks":
+        return np.kron(np.eye(n), [[1.0, 2.0], [-3.0, 1.0]]) + np.triu(np.ones((2 * n, 2 * n)), 2)
+    return a
+
+
+@pytest.mark.parametrize("kind", ["dense", "hessenberg", "scaled", "cycle", "defective", "complex", "blocks"])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9, 31, 64, 130, 300])
+def test_eig_leaves_no_more_than_rounding(n: int, kind: str) -> None:
+    """|A V - V W| within a few units of |A| n, as LAPACK tests its own; the values are those of the values alone."""
+    a = general_matrices(n, kind)
+    x = ts.asarray(a)
+    w, v = (y.numpy() for y in ts.linalg.eig(x))
+    assert np.abs(a @ v - v * w).max() <= 20 * np.finfo(float).eps * len(a) * np.abs(a).max()
+    np.testing.assert_allclose(np.linalg.norm(v, axis=0), 1, rtol=1e-12)
+    if kind not in ("cycle", "defective", "blocks"):
+        expected, alone = np.linalg.eigvals(a), ts.linalg.eigvals(x).numpy()
+        for values in (w, alone):
+            nearest = np.abs(values[:, None] - expected).min(1)
+            assert nearest.max() <= 1e-7 * np.abs(expected).max()
+    sizes = np.abs(v)  # a largest element is real
+    assert (np.abs(v.imag) + sizes.max(0) - sizes).min(0).max() <= 1e-12
+
+
+@pytest.mark.parametrize("kind", ["dense", "complex"])
+def test_eig_has_one_result(kind: str) -> None:
+    """For any number of threads, and alone or in a batch."""
+    a = general_matrices(150, kind)
+    batch = ts.asarray(np.stack([a.T, a, a + 1]))
+    threads = ts.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2):
+            ts.set_num_threads(count)
+            results += [[y.numpy().tobytes() for y in ts.linalg.eig(ts.asarray(a))]]
+            results += [[y.numpy()[1].tobytes() for y in ts.linalg.eig(batch)]]
+    finally:
+        ts.set_num_threads(threads)
+    assert results[1:] == results[:1] * 3
+
+
+def test_eig_of_any_size_of_number() -> None:
+    a = general_matrices(6, "dense")
+    for scale in (2.0**-1060, 2.0**-500, 2.0**500, 2.0**1020):
+        w, v = (y.numpy() for y in ts.linalg.eig(ts.asarray(a * scale)))
+        expected = np.sort_complex(np.linalg.eigvals(a).round(6))
+        if scale > 2.0**-1000:  # what is left of smaller ones is a few bits
+            np.testing.assert_allclose(np.sort_complex((w / scale).round(6)), expected, atol=2e-6)
+        assert np.isfinite(v).all()
+    w = ts.linalg.eigvals(ts.asarray(a.astype("float32")))
+    assert w.dtype == ts.complex64
+    assert ts.linalg.eigvals(ts.zeros((2, 0, 0))).shape == (2, 0)
+
+
 def test_complex_order() -> None:
     rng = np.random.default_rng(0)
     z = rng.integers(-2, 3, 200) + 1j * rng.integers(-2, 3, 200)

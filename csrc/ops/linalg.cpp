@@ -16,6 +16,12 @@ struct Matrices {
     check_domain(operation, argument, a.dtype(), Domain::floating);
     if (a.dtype() != DType::float32 && a.dtype() != DType::float64)
       type_error(operation, ": ", argument, " is ", name(a.dtype()), "; float32 or float64 is needed");
+    measure(operation, argument, a, square);
+  }
+  // Square ones of any type.
+  Matrices(const char* operation, const Array& a) { measure(operation, "a", a, true); }
+
+  void measure(const char* operation, const char* argument, const Array& a, bool square) {
     const int rank = a.ndim();
     if (rank < 2)
       value_error(operation, ": ", argument, " must have at least 2 dimensions (..., M, N), got shape ",
@@ -151,6 +157,24 @@ std::tuple<Array, Array> eigh(const Array& a, bool vectors) {
   if (!vectors) return {x.given_back(w), empty(operation, a.dtype(), Shape{0})};
   const Array v = x.given_back(rows);
   return {x.given_back(w), v.transpose(v.ndim() - 2, v.ndim() - 1)};
+}
+
+std::tuple<Array, Array> eig(const Array& a, bool vectors) {
+  const char* operation = "eig";
+  const bool is_float64 = a.dtype() == DType::float64;
+  if (!is_float64 && a.dtype() != DType::complex128)
+    type_error(operation, ": a is ", name(a.dtype()), "; float64 or complex128 is needed");
+  const Matrices x(operation, a);
+  if (x.n > std::int64_t{1} << 15) value_error(operation, ": a may have at most 32768 rows, got ", x.n);
+  Array work = fresh(operation, a, x), w = empty(operation, DType::complex128, Shape{x.count, x.n});
+  Array columns = vectors ? empty(operation, DType::complex128, x.batched(x.n, x.n)) : Array();
+  Array z = vectors ? empty(operation, a.dtype(), x.batched(x.n, x.n)) : Array();
+  Array info = empty(operation, DType::int64, Shape{x.count});
+  if (work.size() > 0) {
+    launch<&Kernels::eig>(work, w, columns, z, info);
+    perform("eig info", &require_converged, info, operation);
+  }
+  return {x.given_back(w), vectors ? x.given_back(columns) : empty(operation, DType::complex128, Shape{0})};
 }
 
 std::tuple<Array, Array, Array> svd_square(const Array& a, bool vectors) {

@@ -16,6 +16,8 @@ std::tuple<Array, Array> qr(const Array& a,
                             bool complete);  // Q (..., M, K), R (..., K, N); K = min(M, N), or M
 // Of the lower triangle: eigenvalues ascending, eigenvectors as columns (empty unless asked for).
 std::tuple<Array, Array> eigh(const Array& a, bool vectors);
+// float64 or complex128; complex128 results.
+std::tuple<Array, Array> eig(const Array& a, bool vectors);
 // Of a square matrix: u, s descending, vh (both empty unless asked for).
 std::tuple<Array, Array, Array> svd_square(const Array& a, bool vectors);
 

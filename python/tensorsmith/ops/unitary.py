@@ -1,15 +1,13 @@
-"""Factorisations of complex matrices, and eigenvalues of general ones, made of operations on tensors.
+"""Factorisations of complex matrices, made of operations on tensors.
 
 A complex matrix a + b i is the real one E = [[a, -b], [b, a]] of twice the size: products, inverses and singular values
 of E are those of the complex matrix (the latter twice). What needs more goes column by column through Householder's
 reflections: QR, and the reductions to a real tridiagonal or bidiagonal matrix, which the real kernels finish.
-Eigenvalues of general matrices come from the shifted QR iteration (Francis 1961). Gradients: `unitary_gradients`.
+Gradients: `unitary_gradients`.
 """
 
 from __future__ import annotations
 
-import cmath
-import itertools
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -192,76 +190,15 @@ def svd(a: Any, full_matrices: bool, solve: Any) -> tuple[Any, Any, Any]:
     return u, s, core.matmul(qh, _adjoint(v))
 
 
-# --- general eigenproblems ------------------------------------------------------------------------------
-
-
-def _schur(a: Any) -> tuple[Any, Any]:
-    """(t, q) with a = q t q^H, t upper triangular, of one complex128 matrix. RuntimeError if it does not converge."""
-    t, n = core.copy(a), a.shape[-1]
-    q = _identity(n, a)
-    size = float(core.max(core.absolute(a))) if n else 0.0
-    high, steps = n, 0
-    while high > 1:
-        last = float(core.sum(core.absolute(t[high - 1, : high - 1])))
-        if last <= 2.0**-52 * max(size, 2.0**-1000):
-            t[high - 1, : high - 1] = 0
-            high, steps = high - 1, 0
-            continue
-        steps += 1
-        if steps > 200:
-            raise RuntimeError(f"eig: an eigenvalue of a {n} x {n} matrix did not converge in 200 steps")
-        (p, r), (s, w) = t[high - 2 : high, high - 2 : high].tolist()
-        middle, half = (p + w) / 2, cmath.sqrt((p - w) ** 2 / 4 + r * s)
-        shift = min((middle + half, middle - half), key=lambda z: abs(z - w))
-        if steps % 10 == 0:  # out of a cycle
-            shift = w + last
-        mu = core.multiply(core.eye(high, None, 0, a.dtype, device=a.device), shift)
-        rotation, rest, _ = qr(core.subtract(t[:high, :high], mu), True)
-        t[:high, :high] = core.add(core.matmul(rest, rotation), mu)
-        if high < n:
-            t[:high, high:] = core.matmul(_adjoint(rotation), t[:high, high:])
-        q[:, :high] = core.matmul(q[:, :high], rotation)
-    return t, q
-
-
-def _triangular_vectors(t: Any) -> Any:
-    """The eigenvectors of an upper triangular matrix as columns."""
-    rows, n = t.tolist(), t.shape[-1]
-    smallest = 2.0**-52 * max([abs(x) for row in rows for x in row], default=0.0) or 2.0**-1000
-    columns = []
-    for k in range(n):
-        x = [0j] * n
-        x[k] = 1 + 0j
-        for j in range(k - 1, -1, -1):
-            gap = rows[j][j] - rows[k][k]
-            x[j] = -sum(rows[j][i] * x[i] for i in range(j + 1, k + 1)) / (
-                gap if abs(gap) > smallest else smallest
-            )
-        columns.append(x)
-    from tensorsmith.ops.creation import asarray
-
-    return core.matrix_transpose(asarray(columns, "complex128")) if n else t
-
-
 def eig(a: Any, vectors: bool) -> tuple[Any, Any]:
-    """Eigenvalues and (if wanted) eigenvectors of length 1 of square matrices, matrix by matrix, complex."""
-    wide = core.astype(a, "complex128")
-    if not bool(core.all(core.isfinite(wide))):
-        raise ValueError("eig: a holds inf or NaN")
-    n, lead = a.shape[-1], a.shape[:-2]
-    w = core.zeros((*lead, n), "complex128", device=a.device)
-    v = core.zeros(a.shape, "complex128", device=a.device)
-    for place in itertools.product(*map(range, lead)):
-        t, q = _schur(core.copy(core.getitem(wide, place)))
-        if n:
-            flat = core.reshape(t, (-1,))
-            w[place] = core.getitem(flat, slice(0, None, n + 1))
-        if vectors:
-            x = core.matmul(q, _triangular_vectors(t))
-            length = core.sqrt(core.sum(core.square(core.absolute(x)), -2, None, True))
-            v[place] = core.divide(x, length) if n else x
+    """Eigenvalues and (if wanted) eigenvectors of square matrices, in double precision on the host."""
+    wide = core.astype(a.detach(), "complex128" if is_complex(a) else "float64", False)
+    w, v = core.eig(core.to_device(wide, "cpu"), vectors)
     narrow = "complex64" if a.dtype in ("float32", "complex64") else "complex128"
-    return core.astype(w, narrow, False), core.astype(v, narrow, False)
+    return (
+        core.to_device(core.astype(w, narrow, False), a.device),
+        core.to_device(core.astype(v, narrow, False), a.device),
+    )
 
 
 def halves(values: Any) -> Any:

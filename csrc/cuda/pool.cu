@@ -6,6 +6,7 @@
 //   backward avg: y = (sum over the window, row by row) / divisor
 // A thread an output forward; backward a thread an input, which adds what the windows over it send back, in
 // order: no atomics. Reads x about once per overlap, from cache, and writes y once.
+#include "cuda/divider.h"
 #include "cuda/kernels.h"
 #include "cuda/simd.h"
 #include "cuda/types.h"
@@ -28,31 +29,47 @@ struct Geometry {
   Pool2d pool;
   std::int64_t N, C, H, W, P, Q;
   bool channels_last;  // of the operand that the threads walk
+  Divider inner, middle, outer, stride[2], dilation[2];
+  std::int64_t first, count;  // image of this launch, and how many elements it has: below 2^31
+
+  Geometry(const View& x, const View& y, const Pool2d& pool, const View& walked)
+      : pool(pool),
+        N(x.shape[0]),
+        C(x.shape[1]),
+        H(x.shape[2]),
+        W(x.shape[3]),
+        P(y.shape[2]),
+        Q(y.shape[3]),
+        channels_last(walked.strides[1] == 1 && walked.shape[1] > 1),
+        inner(walked.shape[channels_last ? 1 : 3]),
+        middle(walked.shape[channels_last ? 3 : 2]),
+        outer(walked.shape[channels_last ? 2 : 1]),
+        stride{Divider(pool.stride[0]), Divider(pool.stride[1])},
+        dilation{Divider(pool.dilation[0]), Divider(pool.dilation[1])},
+        first(0),
+        count(walked.size()) {}
 };
 struct Position {
   std::int64_t n, c, h, w;
 };
 // Thread i's element, in memory order.
-TS_INLINE Position position(const Geometry& g, std::int64_t i, std::int64_t H, std::int64_t W) {
-  Position at;
-  if (g.channels_last) {
-    at.c = i % g.C, i /= g.C;
-    at.w = i % W, i /= W;
-    at.h = i % H, at.n = i / H;
-  } else {
-    at.w = i % W, i /= W;
-    at.h = i % H, i /= H;
-    at.c = i % g.C, at.n = i / g.C;
-  }
-  return at;
+TS_INLINE Position position(const Geometry& g, std::uint32_t i) {
+  const std::uint32_t a = g.inner.quotient(i), b = g.middle.quotient(a), n = g.outer.quotient(b);
+  const std::int64_t first = i - a * g.inner.divisor, second = a - b * g.middle.divisor,
+                     third = b - n * g.outer.divisor;
+  if (g.channels_last) return {g.first + n, first, third, second};
+  return {g.first + n, third, second, first};
+}
+TS_INLINE std::int64_t quotient(const Divider& d, std::int64_t n) {
+  return n <= INT32_MAX ? d.quotient(static_cast<std::uint32_t>(n)) : n / d.divisor;
 }
 
 template <class T, class Index>
 __global__ void max_pool_kernel(const Geometry g, const T* x, Plane xs, T* y, Plane ys, Index* index,
-                                Plane is, std::int64_t count) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const Position at = position(g, i, g.P, g.Q);
+                                Plane is) {
+  const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= g.count) return;
+  const Position at = position(g, i);
   const Pool2d& p = g.pool;
   T best = static_cast<T>(-__builtin_inf());
   std::int64_t tap = 0;
@@ -73,10 +90,10 @@ __global__ void max_pool_kernel(const Geometry g, const T* x, Plane xs, T* y, Pl
 }
 
 template <class T>
-__global__ void avg_pool_kernel(const Geometry g, const T* x, Plane xs, T* y, Plane ys, std::int64_t count) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const Position at = position(g, i, g.P, g.Q);
+__global__ void avg_pool_kernel(const Geometry g, const T* x, Plane xs, T* y, Plane ys) {
+  const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= g.count) return;
+  const Position at = position(g, i);
   const Pool2d& p = g.pool;
   T sum = 0;
   std::int64_t inside = 0, padded = 0;
@@ -95,36 +112,39 @@ __global__ void avg_pool_kernel(const Geometry g, const T* x, Plane xs, T* y, Pl
 }
 
 // The windows that may hold input `in` of an axis.
-TS_INLINE std::int64_t first_window(const Pool2d& p, int axis, std::int64_t in) {
+TS_INLINE std::int64_t first_window(const Geometry& g, int axis, std::int64_t in) {
+  const Pool2d& p = g.pool;
   const std::int64_t past = in + p.padding[axis] - (p.kernel[axis] - 1) * p.dilation[axis];
-  return past <= 0 ? 0 : (past + p.stride[axis] - 1) / p.stride[axis];
+  return past <= 0 ? 0 : quotient(g.stride[axis], past + p.stride[axis] - 1);
 }
-TS_INLINE std::int64_t end_window(const Pool2d& p, int axis, std::int64_t in, std::int64_t outputs) {
-  const std::int64_t end = (in + p.padding[axis]) / p.stride[axis] + 1;
+TS_INLINE std::int64_t end_window(const Geometry& g, int axis, std::int64_t in, std::int64_t outputs) {
+  const std::int64_t end = quotient(g.stride[axis], in + g.pool.padding[axis]) + 1;
   return end < outputs ? end : outputs;
 }
 // Which tap of window `out` reads input `in`; -1 if none does.
-TS_INLINE std::int64_t tap_of(const Pool2d& p, int axis, std::int64_t out, std::int64_t in) {
+TS_INLINE std::int64_t tap_of(const Geometry& g, int axis, std::int64_t out, std::int64_t in) {
+  const Pool2d& p = g.pool;
   const std::int64_t distance = in + p.padding[axis] - out * p.stride[axis];
-  const std::int64_t tap = distance / p.dilation[axis];
-  return distance >= 0 && tap * p.dilation[axis] == distance && tap < p.kernel[axis] ? tap : -1;
+  if (distance < 0) return -1;
+  const std::int64_t tap = quotient(g.dilation[axis], distance);
+  return tap * p.dilation[axis] == distance && tap < p.kernel[axis] ? tap : -1;
 }
 
 template <class T, class Index, bool kMax>
 __global__ void pool_backward_kernel(const Geometry g, const T* dy, Plane ys, const Index* index, Plane is,
-                                     T* dx, Plane xs, std::int64_t count) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const Position at = position(g, i, g.H, g.W);
+                                     T* dx, Plane xs) {
+  const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= g.count) return;
+  const Position at = position(g, i);
   const Pool2d& p = g.pool;
   T sum = 0;
-  const std::int64_t q0 = first_window(p, 1, at.w), q1 = end_window(p, 1, at.w, g.Q);
-  const std::int64_t p1 = end_window(p, 0, at.h, g.P);
-  for (std::int64_t row = first_window(p, 0, at.h); row < p1; ++row) {
-    const std::int64_t a = tap_of(p, 0, row, at.h);
+  const std::int64_t q0 = first_window(g, 1, at.w), q1 = end_window(g, 1, at.w, g.Q);
+  const std::int64_t p1 = end_window(g, 0, at.h, g.P);
+  for (std::int64_t row = first_window(g, 0, at.h); row < p1; ++row) {
+    const std::int64_t a = tap_of(g, 0, row, at.h);
     if (a < 0) continue;
     for (std::int64_t column = q0; column < q1; ++column) {
-      const std::int64_t b = tap_of(p, 1, column, at.w);
+      const std::int64_t b = tap_of(g, 1, column, at.w);
       if (b < 0) continue;
       const T d = dy[ys.at(at.n, at.c, row, column)];
       if constexpr (kMax) {
@@ -151,11 +171,17 @@ __global__ void pool_backward_kernel(const Geometry g, const T* dy, Plane ys, co
   dx[xs.at(at.n, at.c, at.h, at.w)] = sum;
 }
 
-Geometry geometry(const View& x, const View& y, const Pool2d& pool, const View& walked) {
-  return {pool,       x.shape[0], x.shape[1], x.shape[2],
-          x.shape[3], y.shape[2], y.shape[3], walked.strides[1] == 1 && walked.shape[1] > 1};
+// Launches over as many images as leave 32-bit divisions.
+template <class... Params, class... Args>
+void launch_pool(void (*kernel)(const Geometry, Params...), Geometry g, const Args&... args) {
+  if (g.count == 0) return;
+  const std::int64_t image = g.count / g.N, some = image <= INT32_MAX ? INT32_MAX / image : 0;
+  if (some == 0) not_implemented("pool2d", "2^31 numbers of one image");
+  for (; g.first < g.N; g.first += some) {
+    g.count = (g.N - g.first < some ? g.N - g.first : some) * image;
+    launch(kernel, dim3(blocks_of(ceil_div(g.count, 256))), dim3(256), 0, g, args...);
+  }
 }
-dim3 grid_of(std::int64_t count) { return dim3(blocks_of(ceil_div(count, 256))); }
 
 template <class F>
 void with_index(const View& index, const F& f) {
@@ -168,40 +194,30 @@ void with_index(const View& index, const F& f) {
 }  // namespace
 
 void max_pool2d(In x, Out y, Out index, Pool2d pool) {
-  const std::int64_t count = y.size();
-  if (count == 0) return;
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     with_index(index, [&]<class I>(Type<I>) {
-      launch(&max_pool_kernel<T, I>, grid_of(count), dim3(256), 0, geometry(x, y, pool, y), x.as<T>(),
-             Plane(x), y.as<T>(), Plane(y), index.as<I>(), Plane(index), count);
+      launch_pool(&max_pool_kernel<T, I>, Geometry(x, y, pool, y), x.as<T>(), Plane(x), y.as<T>(), Plane(y),
+                  index.as<I>(), Plane(index));
     });
   });
 }
 void avg_pool2d(In x, Out y, Pool2d pool) {
-  const std::int64_t count = y.size();
-  if (count == 0) return;
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    launch(&avg_pool_kernel<T>, grid_of(count), dim3(256), 0, geometry(x, y, pool, y), x.as<T>(), Plane(x),
-           y.as<T>(), Plane(y), count);
+    launch_pool(&avg_pool_kernel<T>, Geometry(x, y, pool, y), x.as<T>(), Plane(x), y.as<T>(), Plane(y));
   });
 }
 void max_pool2d_backward(In dy, In index, Out dx, Pool2d pool) {
-  const std::int64_t count = dx.size();
-  if (count == 0) return;
   with_floating(dx.dtype, [&]<class T>(Type<T>) {
     with_index(index, [&]<class I>(Type<I>) {
-      launch(&pool_backward_kernel<T, I, true>, grid_of(count), dim3(256), 0, geometry(dx, dy, pool, dx),
-             dy.as<T>(), Plane(dy), index.as<I>(), Plane(index), dx.as<T>(), Plane(dx), count);
+      launch_pool(&pool_backward_kernel<T, I, true>, Geometry(dx, dy, pool, dx), dy.as<T>(), Plane(dy),
+                  index.as<I>(), Plane(index), dx.as<T>(), Plane(dx));
     });
   });
 }
 void avg_pool2d_backward(In dy, Out dx, Pool2d pool) {
-  const std::int64_t count = dx.size();
-  if (count == 0) return;
   with_floating(dx.dtype, [&]<class T>(Type<T>) {
-    launch(&pool_backward_kernel<T, std::uint8_t, false>, grid_of(count), dim3(256), 0,
-           geometry(dx, dy, pool, dx), dy.as<T>(), Plane(dy), static_cast<const std::uint8_t*>(nullptr),
-           Plane(View{}), dx.as<T>(), Plane(dx), count);
+    launch_pool(&pool_backward_kernel<T, std::uint8_t, false>, Geometry(dx, dy, pool, dx), dy.as<T>(),
+                Plane(dy), static_cast<const std::uint8_t*>(nullptr), Plane(View{}), dx.as<T>(), Plane(dx));
   });
 }
 

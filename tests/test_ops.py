@@ -172,3 +172,30 @@ def test_repeatable_and_unchanged(case: Case) -> None:
             np.testing.assert_array_equal(y.numpy(), e.numpy())
     for x, b in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(x.numpy(), b)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "int64", "float64", "complex128"])
+@pytest.mark.parametrize("extra", [0, 3])
+def test_results_that_no_cache_holds(dtype: str, extra: int) -> None:
+    """From 16 MiB on results are stored past the caches: also from places that are no line of cache, to odd ends."""
+    n = (17 << 20) // np.dtype(dtype).itemsize + extra
+    if dtype != "complex128":
+        np.testing.assert_array_equal(
+            ts.arange(5, n + 5, dtype=dtype).numpy(), np.arange(5, n + 5).astype(dtype)
+        )
+    x = (np.arange(n) % 113).astype(dtype)
+    t = ts.asarray(x)
+    np.testing.assert_array_equal(ts.add(t, t).numpy(), x + x)
+    np.testing.assert_array_equal(ts.astype(t, dtype, copy=True).numpy(), x)
+    out = ts.zeros(n + 1, dtype=dtype)
+    ts.add(t, t, out=out[1:])
+    np.testing.assert_array_equal(out[1:].numpy(), x + x)
+    padded = ts.pad(t.reshape(1, n), ((1, 0), (2, 1)), constant_values=7).numpy()
+    np.testing.assert_array_equal(padded, np.pad(x.reshape(1, n), ((1, 0), (2, 1)), constant_values=7))
+
+
+def test_linspace_of_many_numbers() -> None:
+    for n in (1000, 3_000_001):
+        np.testing.assert_allclose(
+            ts.linspace(-2, 3, n, dtype="float64").numpy(), np.linspace(-2, 3, n), rtol=1e-15, atol=1e-15
+        )

@@ -9,6 +9,7 @@
 #include "cpu/kernels.h"
 #include "cpu/map.h"
 #include "cpu/parallel.h"
+#include "cpu/stream.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
@@ -128,16 +129,48 @@ TS_INLINE bool copy_line(In x, Out y) {
   return true;
 }
 
+// to[k] = start + (i + k) step, 0 <= k < n <= kRangeRun.
+constexpr int kRangeRun = 256;
+template <class T, class Wide>
+TS_INLINE void range_run(Wide start, Wide step, std::int64_t i, int n, T* to) {
+  if constexpr (std::is_floating_point_v<T>) {
+    const double at = static_cast<double>(i);
+    for (int k = 0; k < n; ++k) to[k] = static_cast<T>(start + (at + static_cast<double>(k)) * step);
+  } else {  // by additions: products of 64 bits are slow
+    Wide value = start + static_cast<Wide>(i) * step;
+    for (int k = 0; k < n; ++k) to[k] = static_cast<T>(value), value += step;
+  }
+}
+
 template <class T>
 void arange_of(const T* start_step, Out y) {
   // In double for float32, so that distant elements do not lose the start.
   using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
   const Wide start = static_cast<Wide>(start_step[0]), step = static_cast<Wide>(start_step[1]);
-  T* data = y.as<T>();
-  const std::int64_t stride = y.ndim ? y.strides[0] : 1;
-  parallel_ranges(y.size(), kLightGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      data[i * stride] = static_cast<T>(start + static_cast<Wide>(i) * step);
+  T* const data = y.as<T>();
+  const std::int64_t n = y.size(), stride = y.ndim ? y.strides[0] : 1;
+  constexpr std::int64_t kItem = sizeof(T);
+  const bool streams =
+      stride == 1 && n * kItem >= kStreamBytes && at_line(data + before_line(data, kItem, n));
+  parallel_ranges(n, kLightGrain, [=](std::int64_t begin, std::int64_t end) {
+    std::int64_t i = begin, left = 0;
+    if (streams) left = before_line(data + begin, kItem, end - begin);
+    alignas(kLine) T buffer[kRangeRun];
+    for (; i < end; i += left, left = 0) {
+      if (left == 0) left = end - i < kRangeRun ? end - i : kRangeRun;
+      const int count = static_cast<int>(left);
+      T* const to = data + i * stride;
+      if (stride == 1 && !(streams && count == kRangeRun)) {
+        range_run<T>(start, step, i, count, to);
+        continue;
+      }
+      range_run<T>(start, step, i, count, buffer);
+      if (stride == 1)
+        stream(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(buffer), sizeof(buffer));
+      else
+        for (int k = 0; k < count; ++k) to[k * stride] = buffer[k];
+    }
+    if (streams) _mm_sfence();
   });
 }
 
@@ -149,7 +182,7 @@ void cast(In x, Out y) {
   if (same_bits)
     return with_size(x.dtype, [&]<class T>(Type<T>) {
       if (y.ndim == 1 && copy_line<T>(x, y)) return;
-      map({copy_loop<T>, kLightGrain, false}, y, x);
+      map({copy_loop<T>, kLightGrain, true}, y, x);
     });
   with_stored(x.dtype, [&]<class From>(Type<From>) {
     with_stored(y.dtype, [&]<class To>(Type<To>) {

@@ -4,17 +4,17 @@
 #include "cpu/map.h"
 
 #include "cpu/parallel.h"
+#include "cpu/stream.h"
 #include "cpu/transpose.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr int kMaxDims = 64;
-constexpr std::int64_t kTile = 1024;                           // elements of a tile's buffer
-constexpr std::int64_t kLargestItem = 16;                      // bytes of a complex128
-constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;  // results beyond it bypass the caches
-constexpr std::int64_t kStreamRun = 256;                       // elements computed before they are streamed
-constexpr std::int64_t kShortRow = 48;  // rows of fewer, though contiguous, are gathered to longer runs
+constexpr std::int64_t kTile = 1024;       // elements of a tile's buffer
+constexpr std::int64_t kLargestItem = 16;  // bytes of a complex128
+constexpr std::int64_t kStreamRun = 256;   // elements computed before they are streamed
+constexpr std::int64_t kShortRow = 48;     // rows of fewer, though contiguous, are gathered to longer runs
 
 struct Operand {
   char* data;
@@ -105,21 +105,6 @@ void replicate(const char* value, std::int64_t item, char* buffer) {
   }
 }
 
-// Copies a multiple of kVectorBytes to aligned memory past the caches.
-void stream(char* to, const char* from, std::int64_t bytes) {
-  for (std::int64_t i = 0; i < bytes; i += kVectorBytes) {
-#if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_load_si512(from + i));
-#elif defined(__AVX2__)
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i),
-                        _mm256_load_si256(reinterpret_cast<const __m256i*>(from + i)));
-#else
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
-                     _mm_load_si128(reinterpret_cast<const __m128i*>(from + i)));
-#endif
-  }
-}
-
 // At most `grain` elements, such that the pieces of n are even in size and number: of few pieces, an odd one
 // would leave every other thread idle.
 std::int64_t even_grain(std::int64_t n, std::int64_t grain) {
@@ -133,40 +118,52 @@ void run_flat(const Plan& plan) {
   const Operand& y = plan.operand[0];
   const std::int64_t n = plan.size[0];
   const int inputs = plan.operands - 1;
+  const Loop loop = plan.job.loop;
   alignas(64) char constant[kMaxInputs][kVectorBytes];
   std::int64_t step[kMaxInputs];
   bool in_place = false;
+  const Operand* widest = &y;
   for (int k = 0; k < inputs; ++k) {
     const Operand& x = plan.operand[k + 1];
     step[k] = n == 1 || x.stride[0] != 0;
-    if (!step[k]) replicate(x.data, x.item, constant[k]);
+    if (!step[k])
+      replicate(x.data, x.item, constant[k]);
+    else if (x.item > widest->item)
+      widest = &x;
     in_place |= x.data == y.data;
   }
-  const bool streams = plan.job.streams && n * y.item >= kStreamBytes && !in_place;
+  const bool streams = n * y.item >= kStreamBytes && !in_place;
   parallel_ranges(n, even_grain(n, plan.job.grain), [&](std::int64_t begin, std::int64_t end) {
     const void* in[kMaxInputs];
     const auto at = [&](std::int64_t i) {
       for (int k = 0; k < inputs; ++k)
         in[k] = step[k] ? plan.operand[k + 1].data + i * plan.operand[k + 1].item : constant[k];
+      return in;
+    };
+    const auto run = [&](std::int64_t from, std::int64_t to) {
+      loop(at(from), step, y.data + from * y.item, to - from);
     };
     if (streams) {
-      alignas(64) char buffer[kStreamRun * kLargestItem];
-      const std::int64_t head = -(reinterpret_cast<std::intptr_t>(y.data + begin * y.item)) & 63;
-      if (head % y.item == 0) {
-        const std::int64_t first = head / y.item;
-        at(begin);
-        plan.job.loop(in, step, y.data + begin * y.item, first);
-        begin += first;
+      const std::int64_t first = before_line(y.data + begin * y.item, y.item, end - begin);
+      run(begin, begin + first);
+      begin += first;
+      if (at_line(y.data + begin * y.item)) {
+        alignas(64) char buffer[kStreamRun * kLargestItem];
         for (; begin + kStreamRun <= end; begin += kStreamRun) {
           at(begin);
-          plan.job.loop(in, step, buffer, kStreamRun);
-          stream(y.data + begin * y.item, buffer, kStreamRun * y.item);
+          const bool copies = plan.job.copies && step[0];
+          if (!copies) loop(in, step, buffer, kStreamRun);
+          stream(y.data + begin * y.item, copies ? static_cast<const char*>(in[0]) : buffer,
+                 kStreamRun * y.item);
         }
         _mm_sfence();
       }
+    } else if (end - begin >= kAlignFrom && !plan.job.copies) {  // see map_line
+      const std::int64_t first = before_line(widest->data + begin * widest->item, widest->item, end - begin);
+      run(begin, begin + first);
+      begin += first;
     }
-    at(begin);
-    plan.job.loop(in, step, y.data + begin * y.item, end - begin);
+    run(begin, end);
   });
 }
 
@@ -330,6 +327,22 @@ void map_strided(Job job, const View& y, const View* const* x, int inputs) {
     run_flat(plan);
   else
     run_tiles(plan);
+}
+
+// One piece, all contiguous. Registers that cross from one cache line into the next cost twice as much, to
+// store more than to load: what comes before the first whole line of the result (of the first input, where
+// that is wider) goes by itself.
+void map_line(Job job, const View& y, const View* const* x, int inputs) {
+  static constexpr std::int64_t steps[kMaxInputs] = {1, 1, 1};
+  const std::int64_t item = itemsize(y.dtype), wide = itemsize(x[0]->dtype), n = y.shape[0];
+  const std::int64_t first = wide > item ? before_line(x[0]->data, wide, n) : before_line(y.data, item, n);
+  const void* in[kMaxInputs];
+  for (int k = 0; k < inputs; ++k) in[k] = x[k]->data;
+  if (first) {
+    job.loop(in, steps, y.data, first);
+    for (int k = 0; k < inputs; ++k) in[k] = static_cast<const char*>(in[k]) + first * itemsize(x[k]->dtype);
+  }
+  job.loop(in, steps, static_cast<char*>(y.data) + first * item, n - first);
 }
 
 }  // namespace ts::cpu::TS_ISA

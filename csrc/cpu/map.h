@@ -18,13 +18,16 @@ using Loop = void (*)(const void* const* in, const std::int64_t* step, void* out
 constexpr int kMaxInputs = 3;
 constexpr std::int64_t kLightGrain = 32768, kHeavyGrain = 8192;  // elements per piece of work
 
+constexpr std::int64_t kAlignFrom = 1024;  // elements from which it pays to begin at a cache line
+
 struct Job {
   Loop loop;
   std::int64_t grain;
-  bool streams = true;  // large results may go past the caches; a plain copy is faster by memmove
+  bool copies = false;  // y[i] = in[0][i]
 };
 
 void map_strided(Job job, const View& y, const View* const* x, int inputs);
+void map_line(Job job, const View& y, const View* const* x, int inputs);
 
 // The operands have y's shape; their dtypes are the loop's affair.
 template <class... Inputs>
@@ -32,7 +35,9 @@ inline void map(Job job, const Out& y, const Inputs&... x) {
   constexpr std::int64_t steps[] = {(static_cast<void>(x), std::int64_t{1})...};
   if (y.ndim == 1 && y.strides[0] == 1 && ((x.strides[0] == 1) && ...) && y.shape[0] <= job.grain) {
     const void* in[] = {x.data...};
-    return job.loop(in, steps, y.data, y.shape[0]);
+    if (y.shape[0] < kAlignFrom || job.copies) return job.loop(in, steps, y.data, y.shape[0]);
+    const View* views[] = {&x...};
+    return map_line(job, y, views, sizeof...(x));
   }
   const View* in[] = {&x...};
   map_strided(job, y, in, sizeof...(x));

@@ -19,6 +19,19 @@ Array filled(const char* operation, const Shape& shape, const Operand& value, DT
 
 Operand number(std::int64_t n) { return Operand(Scalar::of(n)); }
 
+Array ranged(const char* operation, Scalar start, Scalar step, std::int64_t count, DType d,
+             std::optional<Device> device) {
+  const DeviceScope scope(device.value_or(g_device));
+  Array y = ts::empty(operation, d, Shape{count});
+  if (count == 0) return y;
+  alignas(16) char start_step[16];
+  write_scalar(operation, start, d, start_step);
+  write_scalar(operation, step, d, start_step + itemsize(d));
+  const std::int64_t two = 2, unit = 1;
+  launch<&Kernels::arange>(In{{start_step, &two, &unit, nullptr, 1, d}}, y);
+  return y;
+}
+
 }  // namespace
 
 Array empty(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
@@ -90,15 +103,12 @@ Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optiona
     if (std::isnan(count)) value_error("arange: the bounds and the step must be finite numbers");
     memory_error("arange: ", count, " elements do not fit an array");
   }
-  const DeviceScope scope(device.value_or(g_device));
-  Array y = ts::empty("arange", d, Shape{length});
-  if (y.size() == 0) return y;
-  alignas(16) char start_step[16];
-  write_scalar("arange", first, d, start_step);
-  write_scalar("arange", step, d, start_step + itemsize(d));
-  const std::int64_t two = 2, unit = 1;
-  launch<&Kernels::arange>(In{{start_step, &two, &unit, nullptr, 1, d}}, y);
-  return y;
+  return ranged("arange", first, step, length, d, device);
+}
+
+Array ramp(double start, double step, std::int64_t count, std::optional<Device> device) {
+  if (count < 0) value_error("ramp: count must be >= 0, got ", count);
+  return ranged("linspace", Scalar::of(start), Scalar::of(step), count, DType::float64, device);
 }
 
 Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype,

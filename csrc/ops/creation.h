@@ -21,6 +21,8 @@ Array full_like(const Array& x, const Operand& value, std::optional<DType> dtype
 // start, start + step, ... below (or above) stop; one bound given is the stop.
 Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optional<DType> dtype,
              std::optional<Device> device = {});
+// `count` float64 numbers: start, start + step, ...
+Array ramp(double start, double step, std::int64_t count, std::optional<Device> device = {});
 Array eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t k, std::optional<DType> dtype,
           std::optional<Device> device = {});
 // The lower (upper) triangle of the last two axes, the rest 0; k moves the diagonal.

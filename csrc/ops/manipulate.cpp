@@ -263,10 +263,18 @@ Array pad_constant(const Array& x, const Shape& before, const Shape& after, doub
         __builtin_add_overflow(shape[i], after[i], &shape[i]))
       memory_error("pad: axis ", i, " of the result would be longer than 2^63");
   }
-  Array y = empty("pad", x.dtype(), shape);
-  copy_into("pad", Scalar::of(value), y);
-  Array middle = y;
-  for (int i = 0; i < x.ndim(); ++i) middle = middle.slice(i, before[i], x.shape(i));
+  Array y = empty("pad", x.dtype(), shape), middle = y;
+  // Of a large array the margins alone are filled, axis by axis.
+  constexpr std::int64_t kLarge = 64 << 10;
+  const bool large = y.nbytes() >= kLarge;
+  const auto fill = [&](Array part) { copy_into("pad", Scalar::of(value), part); };
+  if (!large) fill(y);
+  for (int i = 0; i < x.ndim(); ++i) {
+    const std::int64_t end = before[i] + x.shape(i);
+    if (large && before[i] > 0) fill(middle.slice(i, 0, before[i]));
+    if (large && after[i] > 0) fill(middle.slice(i, end, after[i]));
+    middle = middle.slice(i, before[i], x.shape(i));
+  }
   copy_into("pad", x, middle);
   return y;
 }

@@ -73,6 +73,7 @@ void bind_creation(PyObject* m) {
   add_op(m, "ones_like(x, dtype=None, device=None)", &ops::ones_like).differentiable = false;
   add_op(m, "full_like(x, fill_value, dtype=None, device=None)", &ops::full_like).differentiable = false;
   add_op(m, "arange(start, stop=None, step=1, dtype=None, device=None)", &ops::arange).differentiable = false;
+  add_op(m, "ramp(start, step, count, device=None)", &ops::ramp).differentiable = false;
   add_op(m, "eye(rows, columns=None, k=0, dtype=None, device=None)", &ops::eye).differentiable = false;
   add_op(m, "tril(x, k=0)", &ops::tril);
   add_op(m, "triu(x, k=0)", &ops::triu);

@@ -75,8 +75,7 @@ def linspace(
             y, dtype or ("complex128" if _core.default_dtype() == "float64" else "complex64"), False
         )
     steps = num - 1 if endpoint else num
-    y = core.arange(0.0, float(num), 1.0, "float64", device)
-    y = y * ((float(stop) - float(start)) / max(steps, 1)) + float(start)
+    y = core.ramp(float(start), (float(stop) - float(start)) / max(steps, 1), num, device)
     if endpoint and num > 1:
         y[-1] = float(stop)
     kind = core.floor(y) if dtype is not None and as_dtype(dtype).kind in ("signed", "unsigned") else y

@@ -22,6 +22,19 @@ namespace detail {
 
 constinit std::atomic<int> g_watchers{0};
 
+namespace {
+thread_local Call t_call{};
+}
+
+Call fresh_call() { return std::move(t_call); }
+
+void used_call(Call&& call) {
+  call.views.clear();
+  call.writes.clear();
+  call.attributes.clear();
+  t_call = std::move(call);
+}
+
 void watched(const Call& call) {
   if (t_capture) t_capture->record(call);
   // What a function of the host launches is a part of it.
@@ -147,7 +160,6 @@ int Capture::bind(const Array& array) {
 
 int Capture::see(const View& view, bool written) {
   auto* storage = const_cast<Storage*>(view.storage);
-  const std::lock_guard lock(mutex_);
   const auto [place, fresh] = live_.try_emplace(storage, static_cast<int>(slots_.size()));
   if (fresh) {
     Slot slot;  // not made within: it was there before
@@ -186,8 +198,13 @@ void Capture::record(const Call& call) {
             static_cast<int>(r.attributes_.size()),
             static_cast<int>(call.attributes.size()),
             0};
+  constexpr std::size_t kFew = 16;
+  int few[kFew];
+  std::vector<int> many(call.views.size() > kFew ? call.views.size() : 0);
+  int* const slots = many.empty() ? few : many.data();
   for (std::size_t i = 0; i < call.views.size(); ++i) {
     const View& view = call.views[i];
+    slots[i] = kNothing;
     if (!view.data) continue;
     if (!view.storage && call.writes[i]) {
       refuse(std::string(call.name) +
@@ -196,14 +213,16 @@ void Capture::record(const Call& call) {
     }
   }
   // Reads first: a call may read and write what nobody wrote before.
-  std::vector<int> slots(call.views.size(), kNothing);
-  for (const bool written : {false, true})
-    for (std::size_t i = 0; i < call.views.size(); ++i)
-      if (call.writes[i] == written && call.views[i].storage && call.views[i].data)
-        slots[i] = see(call.views[i], written);
+  {
+    const std::lock_guard lock(mutex_);
+    for (const bool written : {false, true})
+      for (std::size_t i = 0; i < call.views.size(); ++i)
+        if (call.writes[i] == written && call.views[i].storage && call.views[i].data)
+          slots[i] = see(call.views[i], written);
+  }
   for (std::size_t i = 0; i < call.views.size(); ++i) {
     View view = call.views[i];
-    Use use{slots[i], 0, call.writes[i]};
+    Use use{slots[i], 0, call.writes[i] != 0};
     if (view.data && view.storage) {
       use.offset = static_cast<char*>(view.data) - static_cast<char*>(view.storage->data());
     } else if (view.data) {

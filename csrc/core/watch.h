@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
@@ -24,7 +25,7 @@ struct Call {
   Function function;
   Thunk thunk;
   std::vector<View> views;
-  std::vector<bool> writes;  // by view
+  std::vector<char> writes;  // by view
   std::vector<std::byte> attributes;
 
   void add(const In& x) { add_view(x, false); }
@@ -60,6 +61,10 @@ namespace detail {
 
 // Nonzero while anyone watches: one for each capture, one for the profiler.
 extern std::atomic<int> g_watchers;
+
+// An empty call, with the memory of the last one that this thread used.
+Call fresh_call();
+void used_call(Call&& call);
 
 // Records the call, if this thread captures, and runs it, timed if the profiler is on.
 void watched(const Call& call);
@@ -112,9 +117,14 @@ void call_again(Function function, const View* views, const std::byte* attribute
 template <class... Params>
 [[gnu::cold, gnu::noinline]] void describe(const char* name, Kernel kernel, void (*function)(Params...),
                                            std::type_identity_t<Params>... operands) {
-  Call call{name, kernel, reinterpret_cast<Function>(function), &call_again<Params...>, {}, {}, {}};
+  Call call = fresh_call();
+  call.name = name;
+  call.kernel = kernel;
+  call.function = reinterpret_cast<Function>(function);
+  call.thunk = &call_again<Params...>;
   (call.add(operands), ...);
   watched(call);
+  used_call(std::move(call));
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 #include "ops/elementwise.h"
 #include "python/autograd.h"
 #include "python/jit.h"
+#include "python/lines.h"
 
 namespace ts::python {
 
@@ -471,6 +472,7 @@ PyObject* run_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (PyTuple_GET_SIZE(gradients) != n)
       value_error("backward: ", n, " outputs but ", PyTuple_GET_SIZE(gradients), " gradients");
     Walk walk(retain, create);
+    const OneLine line;
     // Gradients are computed in the precision of what they are gradients of, wherever backward is called.
     struct Plain {
       const bool before = std::exchange(g_autocast, false);

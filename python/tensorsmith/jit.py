@@ -76,8 +76,11 @@ def replayed(method: Callable[..., Any]) -> Callable[..., Any]:
         if not _core.capturing():
             return method(*args, **kwargs)
         _core.at_replay(functools.partial(method, *args, **kwargs))
-        with aside():
+        capture = _core.put_capture_aside()
+        try:
             return method(*args, **kwargs)
+        finally:
+            _core.take_capture_up(capture)
 
     return call
 

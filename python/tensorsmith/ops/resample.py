@@ -211,6 +211,21 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     return x
 
 
+def _windowed(x: Tensor, axis: int, size: int) -> Tensor | None:
+    """The adaptive windows along `axis` (from the end) as an axis of their own behind it, a view, where they have one
+    length and one step."""
+    windows = _adaptive_windows(x.shape[axis], size)
+    if size < 2 or len({b - a for a, b in windows}) > 1:
+        return None
+    step = windows[1][0]
+    if any(a != i * step for i, (a, _) in enumerate(windows)):
+        return None
+    at = x.ndim + axis
+    strides = [s // x.itemsize for s in x.strides]
+    shape = (*x.shape[:at], size, windows[0][1], *x.shape[at + 1 :])
+    return core.as_strided(x, shape, (*strides[:at], strides[at] * step, *strides[at:]), 0)
+
+
 def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool = False) -> Any:
     """The maxima of the windows of `adaptive_avg_pool`. NaN wins; gradients are shared evenly among equals.
 
@@ -232,7 +247,11 @@ def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool 
             places = {other: core.take_along_axis(place, at, axis) for other, place in places.items()}
             places[axis] = at
         if size != n:
-            y = core.concat([core.max(y[w], axis, True) for w in windows], axis)
+            together = None if _core.is_grad_enabled() and y.requires_grad else _windowed(y, axis, size)
+            if together is not None:
+                y = core.max(together, axis)
+            else:
+                y = core.concat([core.max(y[w], axis, True) for w in windows], axis)
     if not return_indices:
         return y
     index = places[-rank]

@@ -16,19 +16,23 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     using I = std::int64_t;
     constexpr I kGrain = 1 << 15;  // terms of a piece
-    const Matrix<T> down{row_starts.as<I>(), rows.as<I>(), row_values.as<T>(), T(-0.0)};
-    const Matrix<T> across{column_starts.as<I>(), columns.as<I>(), column_values.as<T>(), T(-0.0)};
+    const Matrix<T> rows_of_x{row_starts.as<I>(), rows.as<I>(), row_values.as<T>(), T(-0.0)};
+    const Matrix<T> columns_of_row{column_starts.as<I>(), columns.as<I>(), column_values.as<T>(), T(-0.0)};
     const I A = y.shape[0], P = y.shape[1], Q = y.shape[2], B = y.shape[3], M = x.shape[2];
-    LineTerms<T> terms;
-    const bool lines = B == 1 && terms.make(across, Q, M, static_cast<char*>(scratch()), kScratchBytes / 2);
+    LineTerms<T> shared_terms;
+    const bool lines =
+        B == 1 && shared_terms.make(columns_of_row, Q, M, static_cast<char*>(scratch()), kScratchBytes / 2);
     // Each thread's row lies behind the terms, which lie in the caller's scratch.
-    const I offset = lines ? terms.used() : 0;
+    const I offset = lines ? shared_terms.used() : 0;
     // Lines are taken four rows at a time.
     constexpr int R = 4;
     const I pitch = (M * B + 15) / 16 * 16;
     const bool fits = offset + R * pitch * static_cast<I>(sizeof(T)) <= static_cast<I>(kScratchBytes);
     const I work = ((rows.shape[0] / P + 1) * M + columns.shape[0] + Q) * B;  // of a row of y
     parallel_ranges(A * P, (kGrain / work + R) / R * R, [&](I begin, I end) {
+      // Copies: what the caller's stack holds beside the originals changes while others read them.
+      const Matrix<T> down = rows_of_x, across = columns_of_row;
+      const LineTerms<T> terms = shared_terms;
       T* const row = reinterpret_cast<T*>(static_cast<char*>(scratch()) + offset);
       const auto source = [&](I i) { return x.as<T>() + i / P * x.strides[0]; };
       const auto target = [&](I i) { return y.as<T>() + i / P * y.strides[0] + i % P * y.strides[1]; };

@@ -16,10 +16,11 @@ bool multiply_lines(const Matrix<T>& matrix, In x, Out y) {
   constexpr std::int64_t kGrain = 1 << 15;
   const std::int64_t A = y.shape[0], M = y.shape[1], N = x.shape[1];
   if (A < 8 || x.strides[1] != 1 || y.strides[1] != 1) return false;
-  LineTerms<T> terms;
-  if (!terms.make(matrix, M, N, static_cast<char*>(scratch()), static_cast<std::int64_t>(kScratchBytes)))
+  LineTerms<T> shared;
+  if (!shared.make(matrix, M, N, static_cast<char*>(scratch()), static_cast<std::int64_t>(kScratchBytes)))
     return false;
   parallel_ranges(A, kGrain / (matrix.starts[M] + M) + 1, [&](std::int64_t begin, std::int64_t end) {
+    const LineTerms<T> terms = shared;  // on this thread's stack
     constexpr int R = 4;
     std::int64_t a = begin;
     for (; a + R <= end; a += R)
@@ -34,15 +35,16 @@ bool multiply_lines(const Matrix<T>& matrix, In x, Out y) {
 
 void csr_matmul(In starts, In columns, In values, In x, Out y) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const Matrix<T> matrix{starts.as<std::int64_t>(), columns.as<std::int64_t>(), values.as<T>()};
+    const Matrix<T> shared{starts.as<std::int64_t>(), columns.as<std::int64_t>(), values.as<T>()};
     const std::int64_t A = y.shape[0], M = y.shape[1], B = y.shape[2];
-    if (B == 1 && multiply_lines(matrix, x, y)) return;
+    if (B == 1 && multiply_lines(shared, x, y)) return;
     const bool dense = B > 1 && x.strides[2] == 1 && y.strides[2] == 1;
     constexpr std::int64_t kGrain = 1 << 15;  // terms of a piece
     const std::int64_t terms = (columns.shape[0] / M + 1) * B;
     const std::int64_t rows = kGrain / terms + 1, blocks = (M + rows - 1) / rows;
     const std::int64_t together = rows > M ? rows / M : 1;
     parallel_ranges(A * blocks, together, [&](std::int64_t begin, std::int64_t end) {
+      const Matrix<T> matrix = shared;  // on this thread's stack
       for (std::int64_t i = begin; i < end; ++i) {
         const T* const xa = x.as<T>() + i / blocks * x.strides[0];
         T* const ya = y.as<T>() + i / blocks * y.strides[0];

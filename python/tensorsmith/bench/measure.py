@@ -37,7 +37,7 @@ def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
     while min(map(len, samples)) < 5 or min(spent) < seconds:
         for i, thunk in enumerate(thunks):
             if len(thunks) > 1:
-                time.sleep(0.02)  # a peer's threads spin for up to 15 ms after their work; let them rest
+                time.sleep(0.004)  # a peer's threads spin for a while after their work; let them rest
                 thunk()
             elapsed = _clock(thunk, counts[i])
             spent[i] += elapsed

@@ -7,229 +7,11 @@
 // tile live through the whole reduction.
 #include "core/epilogue.h"
 #include "cpu/conv_pack.h"
-#include "cpu/conv_tile.h"
+#include "cpu/correlate_tile.h"
 
 namespace ts::cpu::TS_ISA {
 
 namespace {
-
-// Rows pixels x Vectors registers of output channels. Per step of the reduction: Vectors loads of weights,
-// Rows broadcasts of pixels, Rows * Vectors FMA. The second half of the pixels lies `jump` after the first:
-// further along the row, or on the next one. Row addresses are two bases and three multiples of the pixel
-// stride, hidden from the optimiser, which would otherwise keep fourteen pointers and spill them.
-template <class T, int Rows, int Vectors>
-void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets, Runs runs,
-                    const T* w, const TileOut<T>& out) {
-  using V = Vec<T>;
-  constexpr int kHalf = (Rows + 1) / 2;
-  V acc[Rows][Vectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) acc[r][v] = V(T(0));
-
-  std::int64_t ld = pixel * static_cast<std::int64_t>(sizeof(T)), ld3 = 3 * ld, ld5 = 5 * ld;
-  const std::int64_t high_offset = jump * static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t run = 0; run < runs.count; ++run) {
-    const char* low = reinterpret_cast<const char*>(x + offsets[run]);
-    const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
-    for (; low != end; low += sizeof(T), w += Vectors * V::width) {
-      const char* high = low + high_offset;
-      asm("" : "+r"(ld), "+r"(ld3), "+r"(ld5));
-      V b[Vectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) b[v] = V::load(w + v * V::width);
-#pragma GCC unroll 16
-      for (int r = 0; r < Rows; ++r) {
-        const char* base = r < kHalf ? low : high;
-        const int i = r % kHalf;
-        const char* at = i == 0   ? base
-                         : i == 1 ? base + ld
-                         : i == 2 ? base + 2 * ld
-                         : i == 3 ? base + ld3
-                         : i == 4 ? base + 4 * ld
-                         : i == 5 ? base + ld5
-                                  : base + 2 * ld3;
-        const V a(*reinterpret_cast<const T*>(at));
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(a, b[v], acc[r][v]);
-      }
-    }
-  }
-
-  if (out.bias) {
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      const V bias = V::load(out.bias + v * V::width);
-#pragma GCC unroll 16
-      for (int r = 0; r < Rows; ++r) acc[r][v] = acc[r][v] + bias;
-    }
-  }
-  if (out.relu) {
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) acc[r][v] = select(acc[r][v] < V(T(0)), V(T(0)), acc[r][v]);
-  }
-  if (out.channel == 1 && out.channels == Vectors * V::width) {
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v)
-        acc[r][v].store(out.y + r / kHalf * out.jump + r % kHalf * out.pixel + v * V::width);
-    return;
-  }
-  alignas(64) T tile[Rows][Vectors * V::width];
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) acc[r][v].store(&tile[r][v * V::width]);
-  if (out.channel == 1) {
-    for (int r = 0; r < Rows; ++r)
-      std::memcpy(out.y + r / kHalf * out.jump + r % kHalf * out.pixel, tile[r],
-                  static_cast<std::size_t>(out.channels) * sizeof(T));
-  } else {
-    for (std::int64_t c = 0; c < out.channels; ++c)
-      for (int r = 0; r < Rows; ++r)
-        out.y[r / kHalf * out.jump + r % kHalf * out.pixel + c * out.channel] = tile[r][c];
-  }
-}
-
-template <class T, int Vectors>
-TileFunction<T> tile_of_rows(int rows) {
-  switch (rows) {
-#define TS_ROWS(R) \
-  case R:          \
-    return &correlate_tile < T, R <= kTileRows ? R : 1, Vectors > ;
-    TS_ROWS(1)
-    TS_ROWS(2)
-    TS_ROWS(3)
-    TS_ROWS(4)
-    TS_ROWS(5)
-    TS_ROWS(6)
-    TS_ROWS(7)
-    TS_ROWS(8)
-    TS_ROWS(9)
-    TS_ROWS(10)
-    TS_ROWS(11)
-    TS_ROWS(12)
-    TS_ROWS(13)
-    TS_ROWS(14)
-#undef TS_ROWS
-    default:
-      __builtin_unreachable();
-  }
-}
-
-// Few output channels would leave most lanes of a vector empty: there the lanes are kLanes elements of the
-// reduction, element e of a run in lane e % kLanes, each lane a chain of its own over the window; the lanes
-// are then added as a fixed tree. On narrower registers the lanes go in several passes.
-template <class T>
-constexpr int kLanes = 64 / static_cast<int>(sizeof(T));
-constexpr std::int64_t kFewOutputs = 8, kDotOutputs = 4;  // outputs that take this way, and those of a panel
-#if defined(__AVX512F__)
-constexpr int kDotSums = 24;
-#else
-constexpr int kDotSums = 10;
-#endif
-constexpr int dot_rows(int outputs) { return kDotSums / outputs < 14 ? kDotSums / outputs : 14; }
-
-template <class T, int Rows, int Outputs>
-void dot_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets, Runs runs,
-              const T* w, const TileOut<T>& out) {
-  using V = Vec<T>;
-  constexpr int W = V::width, L = kLanes<T>, kHalf = (Rows + 1) / 2, kSums = Rows * Outputs;
-  constexpr int kPadded = (kSums + W - 1) / W * W;
-  alignas(64) T lanes[kSums][L];
-  alignas(64) T sums[kPadded];
-  std::int64_t ld = pixel * static_cast<std::int64_t>(sizeof(T)), ld3 = 3 * ld, ld5 = 5 * ld;
-  const std::int64_t high_offset = jump * static_cast<std::int64_t>(sizeof(T));
-  // Lanes [l, l + W) of all sums.
-  for (int l = 0; l < L; l += W) {
-    V acc[Rows][Outputs];
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int o = 0; o < Outputs; ++o) acc[r][o] = V(T(0));
-    const T* panel = w + l;
-    for (std::int64_t run = 0; run < runs.count; ++run) {
-      const char* low = reinterpret_cast<const char*>(x + offsets[run] + l);
-      const auto step = [&](auto load) __attribute__((always_inline)) {
-        const char* high = low + high_offset;
-        asm("" : "+r"(ld), "+r"(ld3), "+r"(ld5));
-        V b[Outputs];
-#pragma GCC unroll 4
-        for (int o = 0; o < Outputs; ++o) b[o] = V::load(panel + o * L);
-#pragma GCC unroll 16
-        for (int r = 0; r < Rows; ++r) {
-          const char* base = r < kHalf ? low : high;
-          const int i = r % kHalf;
-          const char* at = i == 0   ? base
-                           : i == 1 ? base + ld
-                           : i == 2 ? base + 2 * ld
-                           : i == 3 ? base + ld3
-                           : i == 4 ? base + 4 * ld
-                           : i == 5 ? base + ld5
-                                    : base + 2 * ld3;
-          const V a = load(reinterpret_cast<const T*>(at));
-#pragma GCC unroll 4
-          for (int o = 0; o < Outputs; ++o) acc[r][o] = fma(a, b[o], acc[r][o]);
-        }
-      };
-      std::int64_t e = runs.length;
-      for (; e >= L; e -= L, low += L * sizeof(T), panel += Outputs * L)
-        step([](const T* p) __attribute__((always_inline)) { return V::load(p); });
-      if (e > 0) {
-        const std::int64_t left = least(W, most(0, e - l));
-        step([left](const T* p) __attribute__((always_inline)) { return V::load_partial(p, left); });
-        panel += Outputs * L;
-      }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int o = 0; o < Outputs; ++o) acc[r][o].store(lanes[r * Outputs + o] + l);
-  }
-  // The tree: halves onto halves, down to one register of each sum; then a square of registers at a time.
-  for (int half = L / 2; half >= W; half /= 2)
-    for (int i = 0; i < kSums; ++i)
-      for (int l = 0; l < half; l += W)
-        (V::load(lanes[i] + l) + V::load(lanes[i] + half + l)).store(lanes[i] + l);
-  for (int i = 0; i < kPadded; i += W) {
-    V v[W];
-#pragma GCC unroll 16
-    for (int j = 0; j < W; ++j) v[j] = i + j < kSums ? V::load(lanes[i + j]) : V(T(0));
-    transpose<T>(v);
-#pragma GCC unroll 4
-    for (int half = W / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-      for (int j = 0; j < half; ++j) v[j] = v[j] + v[j + half];
-    v[0].store(sums + i);
-  }
-  for (int o = 0; o < Outputs; ++o) {
-    if (o >= out.channels) break;
-    for (int r = 0; r < Rows; ++r) {
-      T sum = sums[r * Outputs + o];
-      if (out.bias) sum += out.bias[o];
-      if (out.relu && sum < T(0)) sum = T(0);
-      out.y[r / kHalf * out.jump + r % kHalf * out.pixel + o * out.channel] = sum;
-    }
-  }
-}
-
-template <class T, int Outputs, int Rows = dot_rows(Outputs)>
-TileFunction<T> dot_tile_of(int rows) {
-  if constexpr (Rows > 1)
-    if (rows < Rows) return dot_tile_of<T, Outputs, Rows - 1>(rows);
-  return dot_tile<T, Rows, Outputs>;
-}
-template <class T>
-TileFunction<T> dot_tile_of(int rows, std::int64_t outputs) {
-  return outputs == 1   ? dot_tile_of<T, 1>(rows)
-         : outputs == 2 ? dot_tile_of<T, 2>(rows)
-         : outputs == 3 ? dot_tile_of<T, 3>(rows)
-                        : dot_tile_of<T, 4>(rows);
-}
 
 // Filters to [run][step of kLanes][output][lane], zeros past a run's end.
 template <class T>
@@ -245,9 +27,10 @@ void pack_dot(const Correlation<T>& k, const T* w, std::int64_t outputs, Runs ru
     }
 }
 
-// For windows or rows too large for the scratch: the definition, element by element, in the same order.
+// For windows or rows too large for the scratch: the definition, element by element, in the same order: i, c,
+// j where tiles slide, else i, j, c.
 template <class T>
-void correlate_directly(const Correlation<T>& k) {
+void correlate_directly(const Correlation<T>& k, bool slides) {
   parallel_for(k.N * k.P, [&](std::int64_t piece) {
     const std::int64_t n = piece / k.P, p = piece % k.P;
     for (std::int64_t q = 0; q < k.Q; ++q)
@@ -255,14 +38,14 @@ void correlate_directly(const Correlation<T>& k) {
         const std::int64_t g = go / k.O, o = go % k.O;
         T sum = 0;
         for (std::int64_t i = 0; i < k.taps.h; ++i)
-          for (std::int64_t j = 0; j < k.taps.w; ++j) {
+          for (std::int64_t t = 0; t < k.taps.w * k.C; ++t) {
+            const std::int64_t j = slides ? t % k.taps.w : t / k.C, c = slides ? t / k.taps.w : t % k.C;
             const std::int64_t h = p * k.step.h + i * k.spread.h + k.first.h;
             const std::int64_t w = q * k.step.w + j * k.spread.w + k.first.w;
             if (h < 0 || h >= k.H || w < 0 || w >= k.W) continue;
-            const T* x = k.x + n * k.xs.n + g * k.C * k.xs.c + h * k.xs.h + w * k.xs.w;
-            const T* weight = k.w + g * k.wg + o * k.wo + i * k.ws.h + j * k.ws.w;
-            for (std::int64_t c = 0; c < k.C; ++c)
-              sum = fma(Vec<T>(x[c * k.xs.c]), Vec<T>(weight[c * k.wc]), Vec<T>(sum))[0];
+            const T x = k.x[n * k.xs.n + (g * k.C + c) * k.xs.c + h * k.xs.h + w * k.xs.w];
+            const T weight = k.w[g * k.wg + o * k.wo + c * k.wc + i * k.ws.h + j * k.ws.w];
+            sum = fma(Vec<T>(x), Vec<T>(weight), Vec<T>(sum))[0];
           }
         if (k.bias) sum += k.bias[go * k.bias_stride];
         if (k.relu && sum < T(0)) sum = T(0);
@@ -361,7 +144,9 @@ void correlate(const Correlation<T>& given) {
   const bool copies = K > 0 && !(k.inside() && (k.xs.c == 1 || k.C == 1) &&
                                  !(dot && k.taps.w > 1 && k.spread.w == 1 && k.xs.w != k.C));
   const std::int64_t outputs = dot ? least(kDotOutputs, k.O) : kPanel<T>;  // of a panel
-  const std::int64_t tile_rows = dot ? dot_rows(static_cast<int>(outputs)) : kTileRows;
+  const bool slides = !dot && k.O <= kLanes<T> && (k.taps.w == 2 || k.taps.w == 3) && k.step.w == 1 &&
+                      k.spread.w == 1;  // by shape alone
+  const std::int64_t tile_rows = dot ? dot_rows(static_cast<int>(outputs)) : slides ? kSlideRows : kTileRows;
   const std::int64_t cols = copies ? k.band_cols() : 0;
 
   // The shared scratch: offsets of the runs, then as many panels as fit, each its bias and its weights.
@@ -370,8 +155,8 @@ void correlate(const Correlation<T>& given) {
   const std::int64_t offset_bytes = round_up(k.taps.h * k.taps.w * 8, 64);
   const Runs runs =
       K == 0 ? Runs{0, 0}
-             : window_runs(k.taps, k.spread, k.C, copies ? cols * k.C : k.xs.h, copies ? k.C : k.xs.w,
-                           offset_bytes > kSharedBytes / 2 ? nullptr : offsets);
+             : window_runs(slides ? Pair{k.taps.h, 1} : k.taps, k.spread, k.C, copies ? cols * k.C : k.xs.h,
+                           copies ? k.C : k.xs.w, offset_bytes > kSharedBytes / 2 ? nullptr : offsets);
   const std::int64_t depth = dot ? runs.count * round_up(runs.length, kLanes<T>) : K;
   const std::int64_t panel_size = (dot ? kLanes<T> : outputs) + depth * outputs,
                      size = static_cast<std::int64_t>(sizeof(T));
@@ -379,7 +164,7 @@ void correlate(const Correlation<T>& given) {
   const std::int64_t fitting = least(all_panels, (kSharedBytes - offset_bytes) / (panel_size * size));
   const std::int64_t bands_fit = copies ? kBandBytes / (cols * k.C * size) : 0;  // rows of x
   if (offset_bytes > kSharedBytes / 2 || fitting < 1 || (copies && k.band_rows(1) > bands_fit))
-    return correlate_directly(k);
+    return correlate_directly(k, slides);
   const Cut cut(k, fitting, panel_size * size, copies ? 1 + (bands_fit - k.band_rows(1)) / k.step.h : k.P);
   // Pixels and their channels as the rows and columns of one matrix.
   const std::int64_t channels = k.G * k.O;
@@ -417,7 +202,7 @@ void correlate(const Correlation<T>& given) {
       const std::int64_t n0 = place / cut.blocks / cut.bands * cut.images, n1 = least(k.N, n0 + cut.images);
       const std::int64_t h0 = p0 * k.step.h + k.first.h, h1 = h0 + k.band_rows(p1 - p0);
       const Tiles tiles(q1 - q0, tile_rows);
-      const bool pairs = !skips && 2 * (q1 - q0) <= tile_rows;
+      const bool pairs = !skips && !slides && 2 * (q1 - q0) <= tile_rows;
       for (std::int64_t n = n0; n < n1; ++n) {
         Prefetch next;
         if (n + 1 < n1)
@@ -448,7 +233,8 @@ void correlate(const Correlation<T>& given) {
             const Runs rows{(i1 - i0) * runs_per_row, runs.length};
             const std::int64_t* const from = offsets + i0 * runs_per_row;
             const T* const w =
-                weights + i0 * runs_per_row * (dot ? round_up(runs.length, kLanes<T>) : runs.length) * step;
+                weights +
+                i0 * (dot ? runs_per_row * round_up(runs.length, kLanes<T>) : k.taps.w * k.C) * step;
             const T* row = x.data + (p - p0) * k.step.h * x.row;
             T* y = k.y + n * k.ys.n + (g * k.O + o) * k.ys.c + p * k.ys.h;
             const std::int64_t pixel = k.step.w * x.pixel;
@@ -456,9 +242,12 @@ void correlate(const Correlation<T>& given) {
             std::int64_t q = q0;
             for (std::int64_t t = 0; t < tiles.count; ++t) {
               const int height = pair ? 2 * tiles.rows(t) : tiles.rows(t), half = (height + 1) / 2;
-              const TileFunction<T> tile = dot              ? dot_tile_of<T>(height, count)
-                                           : count <= width ? tile_of_rows<T, 1>(height)
-                                                            : tile_of_rows<T, 2>(height);
+              const bool one = count <= width;
+              const TileFunction<T> tile = dot      ? dot_tile_of<T>(height, count)
+                                           : slides ? (one ? slide_of_rows<T, 1>(height, k.taps.w)
+                                                           : slide_of_rows<T, 2>(height, k.taps.w))
+                                           : one    ? tile_of_rows<T, 1>(height)
+                                                    : tile_of_rows<T, 2>(height);
               out.y = y + q * k.ys.w;
               out.jump = pair ? k.ys.h : half * k.ys.w;
               tile(row + q * pixel, pixel, pair ? k.step.h * x.row : half * pixel, from, rows, w, out);

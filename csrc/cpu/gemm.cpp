@@ -53,7 +53,7 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
                              : m <= kFewRows       ? 2
                              : flops > 64 * kSmall ? 8
                              : flops > 8 * kSmall  ? 4
-                             : flops > 2 * kSmall  ? 2
+                             : flops > kSmall      ? 2
                                                    : 1;
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;

@@ -240,7 +240,9 @@ void conv_cores_weight(const Image4& dy, const Image4& x, const Scene& scene, co
   const PatchColumns16 b{patches(right, scene)};
   const std::int64_t N = b.rows, chunk = chunk_of(K), chunks = K > 0 ? ceil_div(K, chunk) : 1;
   const auto blocks = [&](std::int64_t size) { return ceil_div(M, size) * ceil_div(N, size) * G; };
-  const bool wide = M > 64 && N > 64 && blocks(128) * chunks >= multiprocessors();
+  // Of 99 KB a block the large tile and its places leave nothing over, they are 100.
+  const bool roomy = capability() == 80 || (capability() >= 90 && capability() < 120);
+  const bool wide = roomy && M > 64 && N > 64 && blocks(128) * chunks >= multiprocessors();
   const bool apart = chunks > 1 && blocks(wide ? 128 : 64) < 2 * multiprocessors();
   const Workspace room((apart ? chunks : 1) * G * M * N * 4);
   LowResult sums{};

@@ -498,7 +498,12 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
   delete graph;
   return cudaSuccess;
 }
+// A block's shared memory, as the capability has it.
 template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int) {
-  return cudaSuccess;
+cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int bytes) {
+  cudaDeviceProp device;
+  cudaGetDeviceProperties(&device, 0);
+  const int capability = 10 * device.major + device.minor;
+  const int most = capability < 80 ? 65536 : capability == 80 ? 166912 : capability < 90 ? 101376 : 232448;
+  return bytes <= most ? cudaSuccess : cuda_host::failed(cudaErrorInvalidValue);
 }

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from tensorsmith._core import ops as core
 from tensorsmith.autograd import Function, define, vjp
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.sparse import csr_transpose
-from tensorsmith.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tensorsmith.tensor import Tensor
 
 __all__ = ["adaptive_avg_pool", "adaptive_max_pool", "affine_grid", "grid_sample", "interpolate", "pad"]
 

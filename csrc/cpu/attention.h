@@ -82,6 +82,25 @@ void copy_scaled(T* dst, std::int64_t dst_row, const T* src, std::int64_t row, s
     }
 }
 
+// 2^x of a score less its logsumexp or maximum, so not far above 0; the bits of vmath::exp2. Where it rounds
+// to 0, as it does for every hidden key, nothing is computed: a result that underflows costs Intel's
+// processors an interruption of 150 cycles.
+template <class T>
+TS_INLINE Vec<T> exponential_of_score(Vec<T> x) {
+  const Vec<T> zero(T(0)), magic(vmath::C<Vec<T>>::magic);
+  const auto none = x < Vec<T>(sizeof(T) == 4 ? T(-151) : T(-1076));
+  x = select(none, zero, x);
+  const Vec<T> n = (x + magic) - magic;
+  return select(none, zero, vmath::exp2_sum(n, x - n));
+}
+
+// 0, 1, 2, ...
+template <class T>
+TS_INLINE Vec<T> counting() {
+  static constexpr T kCount[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return Vec<T>::load(kCount);
+}
+
 // The masks of one batch and head, and what they do to the scores of a tile.
 template <class T>
 struct Shown {
@@ -93,12 +112,19 @@ struct Shown {
   // `padded`.
   void hide(T* s, std::int64_t rows, std::int64_t t, std::int64_t j, std::int64_t n,
             std::int64_t padded) const {
+    constexpr std::int64_t W = Vec<T>::width;
     const T hidden = -std::numeric_limits<T>::infinity();
     for (std::int64_t i = 0; i < rows; ++i) {
       T* const row = s + i * kScores;
       const Range seen = shape.seen(t + i, t + i + 1, j, j + n);
-      for (std::int64_t c = 0; c < seen.begin - j && c < n; ++c) row[c] = hidden;
-      for (std::int64_t c = seen.end > j ? seen.end - j : 0; c < padded; ++c) row[c] = hidden;
+      const std::int64_t low = seen.begin - j, high = seen.end > j ? seen.end - j : 0;
+      const Vec<T> first(static_cast<T>(low < padded ? low : padded)), behind(static_cast<T>(high)),
+          none(hidden);
+      // Whole registers: a vector load that meets several narrower stores waits for all of them.
+      for (std::int64_t c = low > 0 ? 0 : high / W * W; c < padded; c += W) {
+        const Vec<T> place = counting<T>() + Vec<T>(static_cast<T>(c));
+        select(place < first, none, select(place < behind, Vec<T>::load(row + c), none)).store(row + c);
+      }
       if (keys) {
         const bool* const shown = keys.as<bool>() + b * keys.strides[0] + j * keys.strides[1];
         for (std::int64_t c = 0; c < n; ++c)

@@ -81,7 +81,7 @@ struct Backward {
       if (!drops.generator) {
 #pragma GCC unroll 2
         for (std::int64_t c = 0; c < columns; c += W) {
-          const Vec<T> x = vmath::exp2(Vec<T>::load(p + c) - shift);
+          const Vec<T> x = exponential_of_score(Vec<T>::load(p + c) - shift);
           x.store(p + c);
           (x * (Vec<T>::load(d + c) - centre)).store(d + c);
         }
@@ -90,7 +90,7 @@ struct Backward {
       const T factor = static_cast<T>(1 / (1 - options.dropout));
       alignas(64) T kept[kScores];
       for (std::int64_t c = 0; c < columns; c += W) {
-        const Vec<T> x = vmath::exp2(Vec<T>::load(p + c) - shift);
+        const Vec<T> x = exponential_of_score(Vec<T>::load(p + c) - shift);
         x.store(p + c), x.store(kept + c);
       }
       drops.apply(kept, columns, j, row0 + i, factor);
@@ -186,6 +186,7 @@ struct Backward {
               std::int64_t j, std::int64_t n, const Panels& across, const T* kt, const T* vt, const T* qs,
               const T* dys, T* s, T* ds) const {
     const std::int64_t end = shape.reach(t, height, j, n), padded = round_up(end, L), all = round_up(n, L);
+    const Vec<T> zero(T(0));
     if (end > 0) {
       Panels needed = across;
       while (needed.count > 1 && across.first(needed.count - 1) >= end) --needed.count;
@@ -195,12 +196,16 @@ struct Backward {
       if (shown.masked() || padded > end || !shape.all_see(t, height, j, end)) {
         shown.hide(s, height, t, j, end, padded);
         for (std::int64_t i = 0; i < height; ++i)
-          for (std::int64_t c = end; c < padded; ++c) ds[i * kScores + c] = T(0);
+          for (std::int64_t c = end / W * W; c < padded; c += W) {
+            T* const p = ds + i * kScores + c;
+            (c < end ? load_lanes(p, Lanes<T>(end - c)) : zero).store(p);
+          }
       }
       gradients(s, ds, b, h, t, height, j, padded);
     }
     for (std::int64_t i = 0; i < height; ++i)
-      for (std::int64_t c = padded; c < all; ++c) s[i * kScores + c] = ds[i * kScores + c] = T(0);
+      for (std::int64_t c = padded; c < all; c += W)
+        zero.store(s + i * kScores + c), zero.store(ds + i * kScores + c);
     if (!dmask) return;
     T* const out = dmask.as<T>() + ((b * shape.H + h) * shape.T + t) * shape.S + j;
     for (std::int64_t i = 0; i < height; ++i)

@@ -68,7 +68,7 @@ struct Attending {
 #pragma GCC unroll 2
       for (std::int64_t c = 0; c < padded; c += L)
         for (int l = 0; l < L / W; ++l) {
-          const Vec<T> p = exponential_of_score(Vec<T>::load(row + c + l * W) - shift);
+          const Vec<T> p = vmath::exp2(Vec<T>::load(row + c + l * W) - shift);
           p.store(row + c + l * W);
           sum[l] = sum[l] + p;
         }

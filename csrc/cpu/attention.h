@@ -82,18 +82,6 @@ void copy_scaled(T* dst, std::int64_t dst_row, const T* src, std::int64_t row, s
     }
 }
 
-// 2^x of a score less its logsumexp or maximum, so not far above 0; the bits of vmath::exp2. Where it rounds
-// to 0, as it does for every hidden key, nothing is computed: a result that underflows costs Intel's
-// processors an interruption of 150 cycles.
-template <class T>
-TS_INLINE Vec<T> exponential_of_score(Vec<T> x) {
-  const Vec<T> zero(T(0)), magic(vmath::C<Vec<T>>::magic);
-  const auto none = x < Vec<T>(sizeof(T) == 4 ? T(-151) : T(-1076));
-  x = select(none, zero, x);
-  const Vec<T> n = (x + magic) - magic;
-  return select(none, zero, vmath::exp2_sum(n, x - n));
-}
-
 // 0, 1, 2, ...
 template <class T>
 TS_INLINE Vec<T> counting() {

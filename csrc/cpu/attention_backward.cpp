@@ -81,7 +81,7 @@ struct Backward {
       if (!drops.generator) {
 #pragma GCC unroll 2
         for (std::int64_t c = 0; c < columns; c += W) {
-          const Vec<T> x = exponential_of_score(Vec<T>::load(p + c) - shift);
+          const Vec<T> x = vmath::exp2(Vec<T>::load(p + c) - shift);
           x.store(p + c);
           (x * (Vec<T>::load(d + c) - centre)).store(d + c);
         }
@@ -90,7 +90,7 @@ struct Backward {
       const T factor = static_cast<T>(1 / (1 - options.dropout));
       alignas(64) T kept[kScores];
       for (std::int64_t c = 0; c < columns; c += W) {
-        const Vec<T> x = exponential_of_score(Vec<T>::load(p + c) - shift);
+        const Vec<T> x = vmath::exp2(Vec<T>::load(p + c) - shift);
         x.store(p + c), x.store(kept + c);
       }
       drops.apply(kept, columns, j, row0 + i, factor);

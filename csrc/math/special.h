@@ -23,7 +23,7 @@ TS_INLINE Pair<V> half_expm1(V x) {
 template <class V>
 struct Logistic {
   Pair<V> d;  // 2^-n + p
-  V n;
+  V n, p;
 };
 template <class V>
 TS_INLINE Logistic<V> logistic_parts(V w, V w_low) {
@@ -35,7 +35,7 @@ TS_INLINE Logistic<V> logistic_parts(V w, V w_low) {
   r = fma(n, V(-C<V>::ln2_cut.low), r) - w_low;
   const V e = fma(r * r, polynomial(r, C<V>::exp), r);  // p - 1, less than 1
   const V s = pow2_beside_one(-n), t = one + s, rest = e + ((one - t) + s), d = t + rest;
-  return {{d, (t - d) + rest}, n};
+  return {{d, (t - d) + rest}, n, one + e};
 }
 // factor / (1 + e^-w)
 template <class V>
@@ -48,6 +48,18 @@ template <class V>
 TS_INLINE V short_logistic(V factor, V w) {
   const Logistic<V> l = logistic_parts(w, V(typename V::Element(0)));
   return scale(factor / l.d.high, -l.n);
+}
+
+// 1 / (1 + e^-w) and 1 / (1 + e^w), the second wrong by at most e^-logistic_bound; for slopes.
+template <class V>
+struct LogisticPair {
+  V s, rest;
+};
+template <class V>
+TS_INLINE LogisticPair<V> logistic_pair(V w, V w_low) {
+  const Logistic<V> l = logistic_parts(w, w_low);
+  const V q = V(typename V::Element(1)) / l.d.high;
+  return {scale(q, -l.n), l.p * q};
 }
 
 // 1.1 / 1.0 ULP.
@@ -213,9 +225,9 @@ TS_INLINE V gelu_tanh(V x) {
 // --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere ----------
 template <class V>
 TS_INLINE V silu_slope(V x) {
-  const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), s = sigmoid(bounded), one(1);
-  const V other = sigmoid(-bounded);  // 1 - s, without cancellation
-  return s * fma(bounded, other, one);
+  const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), one(1);
+  const LogisticPair<V> l = logistic_pair(bounded, V(0));
+  return l.s * fma(bounded, l.rest, one);
 }
 template <class V>
 TS_INLINE V mish_slope(V x) {
@@ -239,9 +251,9 @@ TS_INLINE V gelu_tanh_slope(V x) {
   using T = typename V::Element;
   const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x)), one(1);
   const Pair<V> w = gelu_tanh_argument(bounded);
-  const V s = logistic(one, w), other = logistic(one, Pair<V>{-w.high, -w.low});
+  const LogisticPair<V> l = logistic_pair(w.high, w.low);
   const V dw = fma(bounded * bounded, V(3 * C<V>::gelu_cubic.high), V(C<V>::gelu_linear.high));
-  return s * fma(bounded * other, dw, one);
+  return l.s * fma(bounded * l.rest, dw, one);
 }
 
 }  // namespace vmath

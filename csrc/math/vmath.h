@@ -86,14 +86,17 @@ TS_INLINE Exponential<V> exponential(V x, V x_low) {
   return {high, (one - high) + e, n};
 }
 
-// 1.0 / 1.0 ULP.
+// 1.0 / 1.0 ULP. Where the result is 0, e^0 is computed and dropped: an underflow interrupts Intel's
+// processors for 150 cycles, and a masked score asks for e^-inf.
 template <class V>
 TS_INLINE V exp(V x) {
-  x = min(V(C<V>::exp_highest), max(V(C<V>::exp_lowest), x));
+  const V zero(typename V::Element(0));
+  const auto none = x < V(C<V>::exp_lowest);
+  x = min(V(C<V>::exp_highest), select(none, zero, x));
   const V n = round_product(x, V(C<V>::log2e));
   V r = fma(n, V(-C<V>::ln2_cut.high), x);
   r = fma(n, V(-C<V>::ln2_cut.low), r);
-  return scale(fma(fma(polynomial(r, C<V>::exp), r, V(1)), r, V(1)), n);
+  return select(none, zero, scale(fma(fma(polynomial(r, C<V>::exp), r, V(1)), r, V(1)), n));
 }
 
 // 2^(n + f), n whole and |f| <= 1/2.
@@ -109,9 +112,11 @@ TS_INLINE V exp2_sum(V n, V f) {
 // 1.0 / 1.1 ULP.
 template <class V>
 TS_INLINE V exp2(V x) {
-  x = min(V(C<V>::exp2_highest), max(V(C<V>::exp2_lowest), x));
+  const V zero(typename V::Element(0));
+  const auto none = x < V(C<V>::exp2_lowest);
+  x = min(V(C<V>::exp2_highest), select(none, zero, x));
   const V n = (x + V(C<V>::magic)) - V(C<V>::magic);
-  return exp2_sum(n, x - n);
+  return select(none, zero, exp2_sum(n, x - n));
 }
 
 // 2^n (e^r - 1) + (2^n - 1), halved on the way so that 2^n does not overflow. 1.5 / 1.5 ULP.

@@ -52,17 +52,17 @@ template <class T, int MR>
 
 // The next `steps` k of W columns of B (`lanes` of them exist, `column` apart): acc[i] += a[i, k] b[k, :].
 // The square is transposed on its way into registers, so that lanes are columns and k stays in order. With
-// Whole, steps and lanes are W; with Apart, columns do not collide.
-template <class T, int MR, bool Whole, bool Apart>
-TS_INLINE void square_of_columns(std::int64_t steps, const T* a, std::int64_t a_row, std::int64_t a_depth,
-                                 const T* b, std::int64_t column, std::int64_t lanes, Vec<T>* acc) {
+// Whole, steps and lanes are W.
+template <class T, int MR, bool Whole>
+TS_INLINE void square_of_columns(std::int64_t steps, const T* a, std::int64_t a_row, const T* b,
+                                 std::int64_t column, std::int64_t lanes, Vec<T>* acc) {
   constexpr int W = Vec<T>::width;
   Vec<T> r[W];
-  if constexpr (Whole && Apart) {
+  if constexpr (Whole) {
     load_transposed<T>([&](int x) TS_LAMBDA { return b + x * column; }, r);
   } else {
     unroll<W>([&]<int x>() TS_LAMBDA {
-      r[x] = Whole ? Vec<T>::load(b) : load_lanes(b, Lanes<T>(steps));
+      r[x] = load_lanes(b, Lanes<T>(steps));
       b += x + 1 < lanes ? column : 0;  // beyond the last: that one again
     });
     transpose<T>(r);
@@ -71,52 +71,51 @@ TS_INLINE void square_of_columns(std::int64_t steps, const T* a, std::int64_t a_
   unroll<MR>([&]<int i>() TS_LAMBDA { sum[i] = acc[i]; });
   unroll<W>([&]<int s>() TS_LAMBDA {
     if (Whole || s < steps)
-      unroll<MR>([&]<int i>() TS_LAMBDA { sum[i] = fma(Vec<T>(a[i * a_row + s * a_depth]), r[s], sum[i]); });
+      unroll<MR>([&]<int i>() TS_LAMBDA { sum[i] = fma(Vec<T>(a[i * a_row + s]), r[s], sum[i]); });
   });
   unroll<MR>([&]<int i>() TS_LAMBDA { acc[i] = sum[i]; });
 }
 
-// MR rows of A; B's columns contiguous (b[k + j * b_column]), W of them at a time. One or two rows have too
-// few chains of FMAs to fill the pipelines, so they take 2 W, unless columns collide.
+// MR rows of A, contiguous (a_depth is 1); B's columns contiguous (b[k + j * b_column]), W of them at a time.
+// One or two rows have too few chains of FMAs to fill the pipelines, so they take 2 W, unless columns
+// collide.
 template <class T, int MR>
 [[gnu::noinline]] void rows_times_columns(std::int64_t depth, const T* a, std::int64_t a_row,
-                                          std::int64_t a_depth, const T* b, std::int64_t b_column,
+                                          std::int64_t /*a_depth*/, const T* b, std::int64_t b_column,
                                           std::int64_t n, T* sums, std::int64_t sums_row) {
   constexpr std::int64_t W = Vec<T>::width;
-  const auto strip = [&]<int squares, bool apart>(std::int64_t j) TS_LAMBDA {
+  const auto strip = [&]<int squares>(std::int64_t j) TS_LAMBDA {
     const T* const first = b + j * b_column;
     const std::int64_t lanes = n - j < squares * W ? n - j - (squares - 1) * W : W;  // of the last square
     Vec<T> acc[squares][MR];
     for (auto& row : acc)
       for (auto& x : row) x = Vec<T>(T(0));
+    const auto part = [&](std::int64_t k, std::int64_t steps) TS_LAMBDA {
+      unroll<squares>([&]<int q>() TS_LAMBDA {
+        square_of_columns<T, MR, false>(steps, a + k, a_row, first + k + q * W * b_column, b_column,
+                                        q + 1 == squares ? lanes : W, acc[q]);
+      });
+    };
     // A short first step brings the loads to cache lines, so that each line is read once.
     const std::uintptr_t misaligned = reinterpret_cast<std::uintptr_t>(first) / sizeof(T) % W;
-    std::int64_t k = 0, steps = misaligned ? W - static_cast<std::int64_t>(misaligned) : W;
-    for (; k < depth; k += steps, steps = W) {
-      if (steps > depth - k) steps = depth - k;
-      const T *const pa = a + k * a_depth, *const pb = first + k;
-      unroll<squares>([&]<int q>() TS_LAMBDA {
-        const std::int64_t there = q + 1 == squares ? lanes : W;
-        const T* const square = pb + q * W * b_column;
-        if (steps == W && there == W)
-          square_of_columns<T, MR, true, apart>(W, pa, a_row, a_depth, square, b_column, W, acc[q]);
-        else
-          square_of_columns<T, MR, false, apart>(steps, pa, a_row, a_depth, square, b_column, there, acc[q]);
-      });
-    }
+    std::int64_t k = misaligned ? W - static_cast<std::int64_t>(misaligned) : 0;
+    if (k > depth) k = depth;
+    if (k > 0) part(0, k);
+    if (lanes == W)
+      for (; k + W <= depth; k += W)
+        unroll<squares>([&]<int q>() TS_LAMBDA {
+          square_of_columns<T, MR, true>(W, a + k, a_row, first + k + q * W * b_column, b_column, W, acc[q]);
+        });
+    for (; k < depth; k += W) part(k, depth - k < W ? depth - k : W);
     unroll<squares>([&]<int q>() TS_LAMBDA {
       for (int i = 0; i < MR; ++i)
         store_lanes(sums + i * sums_row + j + q * W, acc[q][i], Lanes<T>(q + 1 == squares ? lanes : W));
     });
   };
   std::int64_t j = 0;
-  if (rows_collide<T>(b_column)) {
-    for (; j < n; j += W) strip.template operator()<1, false>(j);
-    return;
-  }
-  if constexpr (MR <= 2)
-    for (; j + W < n; j += 2 * W) strip.template operator()<2, true>(j);
-  for (; j < n; j += W) strip.template operator()<1, true>(j);
+  if (MR <= 2 && !rows_collide<T>(b_column))
+    for (; j + W < n; j += 2 * W) strip.template operator()<MR <= 2 ? 2 : 1>(j);
+  for (; j < n; j += W) strip.template operator()<1>(j);
 }
 
 }  // namespace ts::cpu::TS_ISA

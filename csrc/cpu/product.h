@@ -337,7 +337,14 @@ void multiply_few(const Product<T>& p) {
       const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block);
       const T *a = p.a.at(0, k0).p, *b = p.b.at(k0, j0).p;
       const bool columns = p.b.col != 1;
-      kFew<T>.of[columns][p.m - 1](depth, a, p.a.row, p.a.col, b, columns ? p.b.col : p.b.row, n, sums,
+      std::int64_t a_row = p.a.row, a_depth = p.a.col;
+      if (columns && a_depth != 1) {  // gemv.h wants contiguous rows there
+        T* const copy = sums + kFewRows * kColumns;
+        for (std::int64_t i = 0; i < p.m; ++i)
+          for (std::int64_t k = 0; k < depth; ++k) copy[i * depth + k] = a[i * a_row + k * a_depth];
+        a = copy, a_row = depth, a_depth = 1;
+      }
+      kFew<T>.of[columns][p.m - 1](depth, a, a_row, a_depth, b, columns ? p.b.col : p.b.row, n, sums,
                                    kColumns);
       for (std::int64_t i = 0; i < p.m; ++i)
         for (std::int64_t j = 0; j < n; j += W) {

@@ -15,7 +15,7 @@ namespace ts::cpu::TS_ISA {
 constexpr double kEps = std::numeric_limits<double>::epsilon();
 constexpr int kMostSteps = 60;  // for one eigenvalue
 
-// A complex number whose operations belong to this level.
+// A complex number whose operations belong to this level; sums of negatives as in math/complex.h.
 struct Number {
   double re = 0, im = 0;
   Number(double x = 0, double y = 0) : re(x), im(y) {}
@@ -26,17 +26,17 @@ struct Number {
   friend Number operator-(Number a, Number b) { return {a.re - b.re, a.im - b.im}; }
   friend Number operator-(Number a) { return {-a.re, -a.im}; }
   friend Number operator*(Number a, Number b) {
-    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+    return {a.re * b.re + -a.im * b.im, a.re * b.im + a.im * b.re};
   }
   friend Number operator/(Number a, double b) { return {a.re / b, a.im / b}; }
   // By Smith (1962), without overflow on the way.
   friend Number operator/(Number a, Number b) {
     if (std::abs(b.re) >= std::abs(b.im)) {
       const double r = b.im / b.re, d = b.re + b.im * r;
-      return {(a.re + a.im * r) / d, (a.im - a.re * r) / d};
+      return {(a.re + a.im * r) / d, (a.im + -a.re * r) / d};
     }
     const double r = b.re / b.im, d = b.re * r + b.im;
-    return {(a.re * r + a.im) / d, (a.im * r - a.re) / d};
+    return {(a.re * r + a.im) / d, (a.im * r + -a.re) / d};
   }
 };
 inline double magnitude(double x) { return std::abs(x); }

@@ -35,10 +35,10 @@ struct Turn {
  private:
   TS_INLINE void turn(Complex& x, Complex& y, double re, double im) const {
     const Complex a = x, b = y;
-    x.real = c * a.real + (re * b.real - im * b.imag);
+    x.real = c * a.real + (re * b.real + -im * b.imag);
     x.imag = c * a.imag + (re * b.imag + im * b.real);
-    y.real = c * b.real - (re * a.real + im * a.imag);
-    y.imag = c * b.imag - (re * a.imag - im * a.real);
+    y.real = c * b.real + (-re * a.real + -im * a.imag);
+    y.imag = c * b.imag + (-re * a.imag + im * a.real);
   }
 };
 
@@ -129,7 +129,7 @@ void triangular_vectors(const Complex* t, std::int64_t n, Complex* x) {
       const Complex* const u = t + j * n;
       double re = 0, im = 0;
       for (std::int64_t i = j + 1; i <= k; ++i) {
-        re += u[i].real * row[i].real - u[i].imag * row[i].imag;
+        re += u[i].real * row[i].real + -u[i].imag * row[i].imag;
         im += u[i].real * row[i].imag + u[i].imag * row[i].real;
       }
       Number d = Number(u[j]) - Number(t[k * n + k]);
@@ -165,7 +165,7 @@ int eig_complex(Complex* a, std::int64_t n, EigOutput out, Complex* z) {
     std::memset(static_cast<void*>(v), 0, static_cast<std::size_t>(n) * sizeof(Complex));
     for (std::int64_t j = 0; j <= k; ++j)
       for (std::int64_t i = 0; i < n; ++i) {
-        v[i].real += x[j].real * z[j * n + i].real - x[j].imag * z[j * n + i].imag;
+        v[i].real += x[j].real * z[j * n + i].real + -x[j].imag * z[j * n + i].imag;
         v[i].imag += x[j].real * z[j * n + i].imag + x[j].imag * z[j * n + i].real;
       }
   });

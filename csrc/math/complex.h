@@ -1,7 +1,9 @@
 // Complex numbers as a register of one element, so that the formulas of pointwise.h serve them.
 //
 // The elementary functions are libm's (C99 Annex G): the same bits at every SIMD level. Products and
-// quotients are NumPy's: (a c - b d) + (a d + b c) i, and Smith's division.
+// quotients are NumPy's: (a c - b d) + (a d + b c) i, and Smith's division. Differences beside sums are
+// written as sums with a negative: GCC 12 joins a pair of them with its products to fmaddsub in spite of
+// -ffp-contract=off, here and there.
 #pragma once
 
 #include <cstdint>
@@ -31,17 +33,17 @@ struct Complex {
   TS_INLINE friend Complex operator-(Complex a, Complex b) { return {a.re - b.re, a.im - b.im}; }
   TS_INLINE friend Complex operator-(Complex a) { return {-a.re, -a.im}; }
   TS_INLINE friend Complex operator*(Complex a, Complex b) {
-    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+    return {a.re * b.re + -a.im * b.im, a.re * b.im + a.im * b.re};
   }
   TS_INLINE friend Complex operator/(Complex a, Complex b) {
     const T real = b.re < 0 ? -b.re : b.re, imaginary = b.im < 0 ? -b.im : b.im;
     if (real >= imaginary) {
       if (real == 0 && imaginary == 0) return {a.re / real, a.im / real};
       const T ratio = b.im / b.re, scale = T(1) / (b.re + b.im * ratio);
-      return {(a.re + a.im * ratio) * scale, (a.im - a.re * ratio) * scale};
+      return {(a.re + a.im * ratio) * scale, (a.im + -a.re * ratio) * scale};
     }
     const T ratio = b.re / b.im, scale = T(1) / (b.im + b.re * ratio);
-    return {(a.re * ratio + a.im) * scale, (a.im * ratio - a.re) * scale};
+    return {(a.re * ratio + a.im) * scale, (a.im * ratio + -a.re) * scale};
   }
 };
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import tensorsmith as ts
-import tensorsmith.nn.functional  # resampling has its rules from there
 from tensorsmith._core import ops as core
 
 ROOT = Path(__file__).parents[1]

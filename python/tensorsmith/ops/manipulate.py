@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from tensorsmith._core import AxisError
+from tensorsmith._core import AxisError, TensorBase
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -202,18 +202,27 @@ def tile(x: Any, repetitions: int | Sequence[int], /) -> Any:
     )
 
 
+_AS_COLUMN = (slice(None), None)
+
+
+def _asarray(x: Any) -> Any:
+    from tensorsmith.ops.creation import asarray
+
+    return asarray(x)
+
+
 def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
     """Every element (or slice along `axis`) `repeats` times in a row; repeats may differ from one to the next.
 
     ValueError for a negative count, or as many counts as there are not elements."""
-    from tensorsmith.ops.creation import asarray
-
-    x = asarray(x)
+    if not isinstance(x, TensorBase):
+        x = _asarray(x)
     if axis is None:
         x, axis = x if x.ndim == 1 else core.reshape(x, (-1,)), 0
-    axis = _axis("repeat", axis, x.ndim)
+    else:
+        axis = _axis("repeat", axis, x.ndim)
     if not isinstance(repeats, int):
-        counts = asarray(repeats)
+        counts = _asarray(repeats)
         if counts.dtype.kind not in ("signed", "unsigned", "bool"):
             raise TypeError(f"repeat: repeats must be integers, got {counts.dtype}")
         if counts.ndim > 1 or counts.size not in (1, x.shape[axis]):
@@ -224,6 +233,8 @@ def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
             return _repeat_each(x, core.astype(counts, "int64", False), axis)
     if repeats < 0:
         raise ValueError(f"repeat: repeats must be >= 0, got {repeats}")
+    if x.ndim == 1:
+        return core.reshape(core.broadcast_to(x[_AS_COLUMN], (x.size, repeats)), (x.size * repeats,))
     shape = list(x.shape)
     wide = [*shape[: axis + 1], repeats, *shape[axis + 1 :]]
     shape[axis] *= repeats

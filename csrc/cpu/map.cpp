@@ -329,8 +329,8 @@ void map_strided(Job job, const View& y, const View* const* x, int inputs) {
     run_tiles(plan);
 }
 
-// One piece, all contiguous. Registers that cross from one cache line into the next cost twice as much, to
-// store more than to load: what comes before the first whole line of the result (of the first input, where
+// One piece, all contiguous. Registers that cross from one cache line into the next cost more, to store
+// than to load: what comes before the first whole line of the result (of the first input, where
 // that is wider) goes by itself.
 void map_line(Job job, const View& y, const View* const* x, int inputs) {
   static constexpr std::int64_t steps[kMaxInputs] = {1, 1, 1};

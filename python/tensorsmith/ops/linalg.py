@@ -190,7 +190,7 @@ def _svd_rule(dys: Any, u: Any, s: Any, vh: Any, vectors: Any) -> Any:
     return (core.matmul(core.matmul(u, inner), vh),)
 
 
-define(core.eig, "w, v of square matrices of float64 or complex128, complex128; no gradients: see `eig`.")
+define(core.eig, "w, v of square matrices of float64 or complex128, complex128; `eig` has their gradients.")
 define(core.svd_square, "u, s (descending) and vh of square matrices.", wrt="a", vjp=_svd_rule)
 
 
@@ -339,13 +339,15 @@ def eig(a: Any, /) -> Eigen:
     """The eigenvalues (..., N) and eigenvectors, the columns of (..., N, N), of square matrices, complex.
 
     In no order; vectors are of length 1, the largest element of a complex one real. By Francis's QR steps in double
-    precision, on the host wherever a is, without gradients. ValueError for inf or NaN and for N > 32768."""
-    return Eigen(*unitary.eig(_matrix("eig", a, True), True))
+    precision, on the host wherever a is. The gradient is that of a loss that does not depend on the phases of the
+    vectors, and of v not finite where eigenvalues are equal. ValueError for inf or NaN and for N > 32768."""
+    return Eigen(*unitary_gradients.GeneralEigenvectors.apply(_matrix("eig", a, True)))
 
 
 def eigvals(a: Any, /) -> Any:
     """The eigenvalues of square matrices, complex, in no order; see `eig`."""
-    return unitary.eig(_matrix("eigvals", a, True), False)[0]
+    a = _matrix("eigvals", a, True)
+    return eig(a).eigenvalues if a.requires_grad else unitary.eig(a, False)[0]
 
 
 def eigvalsh(a: Any, /) -> Any:

@@ -118,6 +118,27 @@ class Eigenvectors(Function):
         return 0.5 * (g + _adjoint(g)), None
 
 
+class GeneralEigenvectors(Function):
+    """w, v of a = v diag(w) v^-1, the columns of v of length 1."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Any) -> Any:
+        w, v = unitary.eig(a, True)
+        ctx.save_for_backward(w, v)
+        return w, v
+
+    @staticmethod
+    def backward(ctx: Context, dw: Any, dv: Any) -> Any:
+        from tensorsmith.ops.linalg import solve
+
+        w, v = _saved(ctx)
+        adjoint = _adjoint(v)
+        turned = core.matmul(adjoint, dv)
+        lengths = core.matmul(adjoint, v) * core.expand_dims(core.real(_diagonal(turned)), -2)
+        inner = _diagonal_matrix(dw) + coupled(turned - lengths, core.conj(w))
+        return solve(adjoint, core.matmul(inner, adjoint))
+
+
 class SingularVectors(Function):
     """u, s, vh of a = u diag(s) vh; solve: for real square matrices."""
 

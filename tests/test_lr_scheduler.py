@@ -1,0 +1,149 @@
+"""Learning-rate schedules: their formulas, resuming, chaining, optimizers that they drive."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from tensorsmith import nn, optim
+from tensorsmith.optim import lr_scheduler
+
+Array = np.ndarray[Any, Any]
+
+
+def optimizer_with(lr: float = 1.0, cls: Any = optim.SGD, **options: Any) -> optim.Optimizer:
+    optimizer = cls([nn.Parameter(ts.zeros((1,)))], lr=lr, **options)
+    optimizer.step()
+    return optimizer
+
+
+def rates(scheduler: Any, steps: int) -> list[float]:
+    seen = [scheduler.get_last_lr()[0]]
+    for _ in range(steps):
+        scheduler.step()
+        seen.append(scheduler.get_last_lr()[0])
+        assert scheduler.optimizer.param_groups[0]["lr"] == seen[-1]
+    return seen
+
+
+SCHEDULES: list[tuple[Callable[[Any], Any], Callable[[int], float]]] = [
+    (lambda o: lr_scheduler.StepLR(o, 3, 0.5), lambda e: 0.5 ** (e // 3)),
+    (lambda o: lr_scheduler.MultiStepLR(o, [5, 2, 5], 0.5), lambda e: 0.5 ** sum(e >= m for m in (2, 5, 5))),
+    (lambda o: lr_scheduler.ExponentialLR(o, 0.9), lambda e: 0.9**e),
+    (lambda o: lr_scheduler.LambdaLR(o, lambda e: 1 / (1 + e)), lambda e: 1 / (1 + e)),
+    (lambda o: lr_scheduler.LinearLR(o, 0.25, 0.75, 4), lambda e: 0.25 + 0.5 * min(e, 4) / 4),
+    (
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 7, 0.1),
+        lambda e: 0.1 + 0.45 * (1 + math.cos(math.pi * e / 7)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "formula"), SCHEDULES)
+def test_schedule(make: Callable[[Any], Any], formula: Callable[[int], float]) -> None:
+    scheduler = make(optimizer_with())
+    np.testing.assert_allclose(rates(scheduler, 20), [formula(e) for e in range(21)], rtol=1e-12)
+    scheduler.step(4)
+    assert math.isclose(scheduler.get_last_lr()[0], formula(4), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(("make", "formula"), SCHEDULES)
+def test_schedule_resumes(make: Callable[[Any], Any], formula: Callable[[int], float]) -> None:
+    first = make(optimizer_with())
+    rates(first, 5)
+    saved = json.loads(json.dumps(first.state_dict()))
+    optimizer = optimizer_with()
+    second = make(optimizer)
+    optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(saved)
+    assert rates(second, 10) == rates(first, 10)
+    with pytest.raises(ValueError, match="unknown entries"):
+        second.load_state_dict({**saved, "extra": 1})
+
+
+def test_chained_schedules_multiply() -> None:
+    optimizer = optimizer_with()
+    a = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    b = lr_scheduler.StepLR(optimizer, 2, 0.1)
+    for _ in range(4):
+        a.step()
+        b.step()
+    assert math.isclose(optimizer.param_groups[0]["lr"], 0.9**4 * 0.01)
+
+
+def test_one_cycle() -> None:
+    optimizer = optimizer_with(cls=optim.AdamW)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=11, pct_start=0.4)
+    seen = rates(scheduler, 10)
+    up = [0.04 + 0.96 * (1 - math.cos(math.pi * e / 3.4)) / 2 for e in range(4)]
+    np.testing.assert_allclose(seen[:4], up)
+    assert math.isclose(seen[10], 0.04 / 1e4)
+    assert seen[4] == max(seen)
+    assert math.isclose(optimizer.param_groups[0]["betas"][0], 0.95)
+    assert optimizer.param_groups[0]["betas"][1] == 0.999
+    scheduler.step()
+    with pytest.raises(ValueError, match="step 12 is past the end, total_steps=11"):
+        scheduler.step()
+    three = lr_scheduler.OneCycleLR(
+        optimizer_with(momentum=0.9),
+        1.0,
+        epochs=2,
+        steps_per_epoch=10,
+        three_phase=True,
+        anneal_strategy="linear",
+    )
+    seen = rates(three, 19)
+    assert math.isclose(seen[5], 1.0)
+    assert math.isclose(seen[10], 0.04)
+    assert math.isclose(three.optimizer.param_groups[0]["momentum"], 0.95)
+    with pytest.raises(ValueError, match="give total_steps"):
+        lr_scheduler.OneCycleLR(optimizer_with(momentum=0.9), 1.0)
+    with pytest.raises(ValueError, match="needs an optimizer with momentum or betas"):
+        lr_scheduler.OneCycleLR(optimizer_with(cls=optim.Adagrad), 1.0, total_steps=3)
+
+
+def test_sequential() -> None:
+    optimizer = optimizer_with()
+    parts = [
+        lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 4),
+        lr_scheduler.ExponentialLR(optimizer, 0.5),
+        lr_scheduler.CosineAnnealingLR(optimizer, 3),
+    ]
+    scheduler = lr_scheduler.SequentialLR(optimizer, parts, [4, 7])
+    expected = [0.1 + 0.9 * e / 4 for e in range(4)] + [1.0, 0.5, 0.25] + [1.0, 0.75, 0.25, 0.0]
+    np.testing.assert_allclose(rates(scheduler, 10), expected, atol=1e-12)
+    saved = json.loads(json.dumps(scheduler.state_dict()))
+    scheduler.load_state_dict(saved)
+    with pytest.raises(ValueError, match="milestones"):
+        lr_scheduler.SequentialLR(optimizer, parts, [4])
+
+
+def test_plateau() -> None:
+    optimizer = optimizer_with()
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1, min_lr=0.2)
+    seen = []
+    for metric in (1.0, 0.9, 0.9, ts.asarray(0.95), 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95, 0.95):
+        scheduler.step(metric)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2]
+    rising = lr_scheduler.ReduceLROnPlateau(
+        optimizer_with(), "max", patience=0, threshold=0.1, threshold_mode="abs"
+    )
+    for metric in (0.5, 0.55, 0.7):
+        rising.step(metric)
+    assert rising.optimizer.param_groups[0]["lr"] == 0.1
+    assert rising.best == 0.7
+    with pytest.raises(ValueError, match="factor must be < 1"):
+        lr_scheduler.ReduceLROnPlateau(optimizer, factor=1.0)
+
+
+def test_stepping_before_the_optimizer_warns() -> None:
+    scheduler = lr_scheduler.StepLR(optim.SGD([nn.Parameter(ts.zeros((1,)))], lr=1.0), 2)
+    with pytest.warns(UserWarning, match=r"before optimizer\.step"):
+        scheduler.step()

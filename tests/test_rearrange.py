@@ -11,7 +11,7 @@ import pytest
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.nn import functional as F
-from tensorsmith.ops.resample import _sampled
+from tensorsmith.ops.sampling import _sampled
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
-from tensorsmith.ops import resample
+from tensorsmith.ops import resample, sampling
 from tensorsmith.ops.sparse import limit_rows
 from tensorsmith.tensor import Tensor
 
@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 interpolate, pad = resample.interpolate, resample.pad
-affine_grid, grid_sample = resample.affine_grid, resample.grid_sample
+affine_grid, grid_sample = sampling.affine_grid, sampling.grid_sample
 
 # --- activations ----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import tensorsmith.ops.fft  # public as tensorsmith.fft
 import tensorsmith.ops.getitem  # the rules of x[key]
 import tensorsmith.ops.linalg  # public as tensorsmith.linalg
 import tensorsmith.ops.resample  # public in tensorsmith.nn.functional
+import tensorsmith.ops.sampling  # the same
 import tensorsmith.ops.optim  # steps of tensorsmith.optim; not part of the namespace
 from tensorsmith.ops.attention import *
 from tensorsmith.ops.complex import *

@@ -101,7 +101,7 @@ class Adafactor(Optimizer):
         variance: Tensor | None,
     ) -> None:
         lr, decay, scale, power, d = (step.hyper[i] for i in range(self._slots))
-        least = _SMALLEST[str(p.dtype)] if group["eps"][0] is None else float(group["eps"][0])
+        least = ts.finfo(p.dtype).eps if group["eps"][0] is None else float(group["eps"][0])
         dtype = p.dtype
         t.add_(1)
         if p.size == 0:

@@ -157,6 +157,55 @@ def test_bad_calls() -> None:
         optim.LBFGS([nn.Parameter(ts.ones((2,), dtype=ts.float64))]).load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "got NoneType"),
+        ("1.0", "got str"),
+        (1j, "got complex"),
+        (ts.ones((3, 2)), r"got shape \(3, 2\)"),
+    ],
+    ids=str,
+)
+def test_what_a_closure_must_return(value: Any, message: str) -> None:
+    x = nn.Parameter(ts.asarray(START))
+    with pytest.raises(
+        TypeError, match=f"LBFGS.step: the closure must return the loss, one number, {message}"
+    ):
+        optim.LBFGS([x]).step(lambda: value)
+    assert (x.detach().numpy() == START).all()
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_gradients_that_are_no_numbers_move_nothing(line_search_fn: str | None) -> None:
+    x, none = nn.Parameter(ts.asarray(START)), nn.Parameter(ts.zeros((0, 2), dtype=ts.float64))
+    optimizer = optim.LBFGS([x, none], line_search_fn=line_search_fn)
+    optimizer.step(closure_of(optimizer, lambda: (x * math.nan).sum()))
+    assert (x.detach().numpy() == START).all()
+    optimizer.step(closure_of(optimizer, lambda: rosenbrock(x)))
+    assert np.isfinite(x.detach().numpy()).all()
+    empty = optim.LBFGS([none])
+    assert float(empty.step(closure_of(empty, lambda: none.sum()))) == 0
+
+
+def test_state_that_is_none() -> None:
+    x = nn.Parameter(ts.asarray(START))
+    optimizer = optim.LBFGS([x])
+    optimizer.step(closure_of(optimizer, lambda: rosenbrock(x)))
+    good = optimizer.state_dict()
+    for name, value, message in (
+        ("n_iter", "abc", "'n_iter': not made of numbers"),
+        ("func_evals", -5, "'func_evals': must be an integer >= 0, got -5"),
+        ("n_iter", math.nan, "'n_iter': must be an integer >= 0, got nan"),
+        ("ro", ["a"], "'ro': not made of numbers"),
+        ("old_dirs", 3, "'old_dirs': must be a list of vectors"),
+        ("d", "abc", "'d': str cannot be read as a tensor"),
+    ):
+        state = {"state": {0: {**good["state"][0], name: value}}, "param_groups": good["param_groups"]}
+        with pytest.raises(ValueError, match=f"nothing was changed:(.|\n)*{message}"):
+            optim.LBFGS([nn.Parameter(ts.asarray(START))]).load_state_dict(state)
+
+
 def test_a_recording_refuses_it() -> None:
     x = nn.Parameter(ts.asarray(START))
     optimizer = optim.LBFGS([x])

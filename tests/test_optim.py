@@ -467,12 +467,41 @@ def test_whole_array_optimizers_replay(cls: Any) -> None:
     assert trained(True) == trained(False)
 
 
+@pytest.mark.parametrize("value", ["abc", "1", None, [1.0], 1j, ts.ones((2,))], ids=str)
+@pytest.mark.parametrize(
+    ("cls", "key"),
+    [(optim.SGD, "lr"), (optim.AdamW, "weight_decay"), (optim.Adafactor, "d"), (optim.Muon, "momentum")],
+)
+def test_a_value_that_is_no_number(cls: Any, key: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{cls.__name__}: {key} must be a number, got "):
+        cls([nn.Parameter(ts.ones((2, 2)))], **{key: value})
+
+
+def test_things_that_are_no_parameters_and_no_state() -> None:
+    with pytest.raises(TypeError, match="SGD: params must be an iterable of tensors or dicts, got NoneType"):
+        optim.SGD(None, lr=0.1)
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got 0.9"):
+        optim.Adam([nn.Parameter(ts.ones((2,)))], betas=0.9)
+    optimizer = optim.Adam([nn.Parameter(ts.ones((2,)))])
+    group = optimizer.state_dict()["param_groups"][0]
+    for state, message in (
+        ({"state": "abc", "param_groups": [group]}, "'state' must have a dict for each parameter"),
+        ({"state": {0: "abc"}, "param_groups": [group]}, "'state' must have a dict for each parameter"),
+        ({"state": {}, "param_groups": "a"}, "'param_groups' must be dicts with a list 'params'"),
+        ({"state": {}, "param_groups": [{"lr": 1}]}, "'param_groups' must be dicts with a list 'params'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(state)
+
+
 def test_bad_values_of_adafactor_and_muon() -> None:
     matrix, vector = nn.Parameter(ts.ones((2, 2))), nn.Parameter(ts.ones((2,)))
     for cls, options, message in (
         (optim.Adafactor, {"beta2_decay": 0.5}, "beta2_decay must be <= 0, got 0.5"),
         (optim.Adafactor, {"d": 0.5}, "d must be >= 1, got 0.5"),
         (optim.Adafactor, {"eps": (1e-3, None)}, "eps must be"),
+        (optim.Adafactor, {"eps": 1e-3}, "eps must be"),
+        (optim.Muon, {"ns_coefficients": (1.0, 2.0, "a")}, "ns_coefficients must be three numbers"),
         (optim.Muon, {"ns_steps": 100}, "ns_steps must be an integer from 1 to 99, got 100"),
         (optim.Muon, {"ns_coefficients": (1.0, 2.0)}, "ns_coefficients must be three numbers"),
         (optim.Muon, {"adjust_lr_fn": "rms"}, "adjust_lr_fn must be None, 'original'"),

@@ -385,3 +385,43 @@ def test_samples_do_not_depend_on_threads() -> None:
     finally:
         ts.set_num_threads(threads)
     assert results[0] == results[1]
+
+
+def test_sizes_and_scales_that_are_none() -> None:
+    x = ts.ones((1, 1, 4, 4))
+    for size in ("ab", 2.5, (None, 2), (1, 2, 3), ()):
+        with pytest.raises(ValueError, match="the output size must be an integer or 2 of them, got "):
+            F.interpolate(x, size)
+    for scale in (0, -1.0, float("nan"), float("inf"), "a", (2.0,), 1j, 10**400):
+        with pytest.raises(ValueError, match="scale_factor must be a positive number or 2 of them, got "):
+            F.interpolate(x, scale_factor=scale)
+    for call in (F.interpolate, F.adaptive_avg_pool2d, F.adaptive_max_pool2d):
+        with pytest.raises(ValueError, match="sizes must be >= 1, got"):
+            call(x, 0)
+        with pytest.raises(ValueError, match=r"sizes must be below 2\^31"):
+            call(x, 2**70)
+        with pytest.raises(MemoryError):  # at once: no table is made for it
+            call(x, 1_000_000)
+        assert call(x, np.int64(2)).shape == (1, 1, 2, 2)
+
+
+def test_dtypes_and_sizes_are_named_at_the_door() -> None:
+    x = ts.ones((1, 1, 4, 4), dtype=ts.int64)
+    with pytest.raises(TypeError, match="interpolate: x must be float32 or float64, got int64"):
+        F.interpolate(x, 2, mode="bilinear")
+    with pytest.raises(TypeError, match="adaptive_avg_pool: x must be float32 or float64, got int64"):
+        F.adaptive_avg_pool2d(x, 2)
+    with pytest.raises(
+        TypeError, match="x and grid must both be float32 or both float64, got int64"
+    ):
+        F.grid_sample(x, ts.zeros((1, 2, 2, 2)))
+    theta = ts.ones((1, 2, 3))
+    for size in ((1, 1, 2.5, 2), None, "abcd"):
+        with pytest.raises(ValueError, match="affine_grid: size must be the integers"):
+            F.affine_grid(theta, size)
+    with pytest.raises(ValueError, match="affine_grid: the extents of an image must be >= 1"):
+        F.affine_grid(theta, (1, 1, 0, 2))
+    with pytest.raises(MemoryError):
+        F.affine_grid(theta, (1, 1, 10**7, 10**7))
+    with pytest.raises(TypeError, match="affine_grid: theta must be floating-point, got int64"):
+        F.affine_grid(ts.ones((1, 2, 3), dtype=ts.int64), (1, 1, 2, 2))

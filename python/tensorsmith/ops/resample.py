@@ -7,6 +7,7 @@ small sparse matrix (`csr_matmul`), one for each axis; their transposes give the
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -170,11 +171,37 @@ def _cubic(size: int, out: int, scale: float, align: bool) -> tuple[Any, ...]:
     return columns, weights
 
 
-def _sizes(name: str, value: Any, rank: int) -> tuple[int, ...]:
-    sizes = (value,) * rank if isinstance(value, int) else tuple(value)
+def _each(value: Any, rank: int) -> tuple[Any, ...]:
+    """One for each axis: a sequence as it is, anything else repeated."""
+    several = isinstance(value, (list, tuple)) or getattr(value, "ndim", None)
+    return tuple(value) if several else (value,) * rank
+
+
+def _sizes(name: str, value: Any, rank: int) -> tuple[Any, ...]:
+    """Integers or None."""
+    try:
+        sizes = tuple(None if size is None else operator.index(size) for size in _each(value, rank))
+    except TypeError:
+        sizes = ()
     if len(sizes) != rank:
         raise ValueError(f"{name}: the output size must be an integer or {rank} of them, got {value!r}")
     return sizes
+
+
+def _check_sizes(name: str, x: Tensor, sizes: Sequence[int]) -> None:
+    """That there is a result of these spatial sizes, before tables are made for it."""
+    extents = tuple(x.shape[x.ndim - len(sizes) :])
+    if min(sizes) < 1 or min(extents) < 1:
+        raise ValueError(f"{name}: sizes must be >= 1, got {tuple(sizes)} from {extents}")
+    if max(sizes) >= 1 << 31:
+        raise ValueError(f"{name}: sizes must be below 2^31, got {tuple(sizes)}")
+    if math.prod(sizes) > 1 << 24:
+        core.empty((*x.shape[: x.ndim - len(sizes)], *sizes), x.dtype, device=x.device)  # or MemoryError
+
+
+def _check_floating(name: str, x: Tensor) -> None:
+    if str(x.dtype) not in ("float32", "float64"):
+        raise TypeError(f"{name}: x must be float32 or float64, got {x.dtype}")
 
 
 # --- adaptive pooling -----------------------------------------------------------------------------
@@ -185,13 +212,10 @@ def _adaptive_sizes(name: str, x: Tensor, output_size: Any, rank: int) -> list[t
         raise ValueError(
             f"{name}: x must have {rank + 1} or {rank + 2} dimensions, got shape {tuple(x.shape)}"
         )
-    sizes = []
-    for axis, out in zip(range(-rank, 0), _sizes(name, output_size, rank)):
-        size = x.shape[axis] if out is None else out
-        if size < 1 or x.shape[axis] < 1:
-            raise ValueError(f"{name}: sizes must be >= 1, got {size} from shape {tuple(x.shape)}")
-        sizes.append((axis, size))
-    return sizes
+    given = _sizes(name, output_size, rank)
+    sizes = [n if size is None else size for n, size in zip(x.shape[-rank:], given)]
+    _check_sizes(name, x, sizes)
+    return list(zip(range(-rank, 0), sizes))
 
 
 def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
@@ -200,6 +224,7 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     """
     x = asarray(x)
     sizes = _adaptive_sizes("adaptive_avg_pool", x, output_size, rank)
+    _check_floating("adaptive_avg_pool", x)
     if all(size == 1 for _, size in sizes):
         return core.mean(x, tuple(axis for axis, _ in sizes), None, True)
     if rank == 2 and x.ndim == 4 and all(1 < size != x.shape[axis] for axis, size in sizes):
@@ -282,7 +307,7 @@ def interpolate(
           "trilinear" (5-D)
     align_corners: the corners' centres stay in place (linear and cubic modes)
 
-    ValueError for options that do not fit. antialias is not supported.
+    float32 or float64, the nearest modes any dtype. ValueError for options that do not fit. antialias is not supported.
     """
     name = "interpolate"
     x = asarray(x)
@@ -296,18 +321,22 @@ def interpolate(
     extents = tuple(x.shape[2:])
     if size is not None:
         sizes = _sizes(name, size, rank)
-        scales = [n / m if m else 0.0 for n, m in zip(extents, sizes)]
+        if None in sizes:
+            raise ValueError(f"{name}: the output size must be an integer or {rank} of them, got {size!r}")
+        _check_sizes(name, x, sizes)
+        scales = [n / m for n, m in zip(extents, sizes)]
     else:
-        one = isinstance(scale_factor, (int, float))
-        factors = [float(f) for f in ([scale_factor] * rank if one else scale_factor)]  # type: ignore[arg-type, union-attr]
-        if len(factors) != rank:
-            raise ValueError(f"{name}: scale_factor needs {rank} numbers, got {scale_factor!r}")
-        sizes = tuple(math.floor(n * f) for n, f in zip(extents, factors))
-        scales = [
-            n / m if recompute_scale_factor and m else 1 / f for n, m, f in zip(extents, sizes, factors)
-        ]
-    if min(sizes) < 1 or min(extents) < 1:
-        raise ValueError(f"{name}: sizes must be >= 1, got {tuple(sizes)} from {extents}")
+        try:
+            factors = [float(factor) for factor in _each(scale_factor, rank)]
+        except (TypeError, ValueError, OverflowError):
+            factors = []
+        if len(factors) != rank or not all(0 < factor < math.inf for factor in factors):
+            raise ValueError(
+                f"{name}: scale_factor must be a positive number or {rank} of them, got {scale_factor!r}"
+            )
+        sizes = tuple(math.floor(n * factor) for n, factor in zip(extents, factors))
+        _check_sizes(name, x, sizes)
+        scales = [n / m if recompute_scale_factor else 1 / f for n, m, f in zip(extents, sizes, factors)]
     if mode == "area":
         return adaptive_avg_pool(x, sizes, rank)
     if mode in ("nearest", "nearest-exact"):
@@ -326,6 +355,7 @@ def interpolate(
     wanted, make = _MODES[mode]
     if x.ndim != wanted:
         raise ValueError(f"{name}: mode {mode!r} needs {wanted} dimensions, got shape {tuple(x.shape)}")
+    _check_floating(name, x)
     if rank == 2 and all(n != m or s != 1.0 for n, m, s in zip(extents, sizes, scales)):
         return _along_both(
             x, [(make, n, m, s, bool(align_corners)) for n, m, s in zip(extents, sizes, scales)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,26 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool = False) ->
     """The points (N, H, W, 2) of `grid_sample` under theta (N, 2, 3), for images (N, C, H, W) = size; or
     (N, D, H, W, 3) under theta (N, 3, 4), for volumes (N, C, D, H, W).
     """
-    theta, extents = asarray(theta), tuple(size[2:])
-    n, rank = size[0], len(extents)
+    theta = asarray(theta)
+    try:
+        n, _, *extents = (operator.index(extent) for extent in size)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"affine_grid: size must be the integers (N, C, H, W) or (N, C, D, H, W), got {size!r}"
+        ) from None
+    rank = len(extents)
+    if min(extents, default=0) < 1:
+        raise ValueError(f"affine_grid: the extents of an image must be >= 1, got size {tuple(size)}")
+    if theta.dtype.kind != "floating":
+        raise TypeError(f"affine_grid: theta must be floating-point, got {theta.dtype}")
     if rank not in (2, 3) or tuple(theta.shape) != (n, rank, rank + 1):
         raise ValueError(
             f"affine_grid: theta must have shape {(n, 2, 3)} for (N, C, H, W) or {(n, 3, 4)} for (N, C, D, H, W), got "
             f"{tuple(theta.shape)} for {tuple(size)}"
         )
+    core.empty(
+        (n, *extents, rank), theta.dtype, device=theta.device
+    )  # or MemoryError, before tables are made
 
     def line(m: int) -> np.ndarray:
         at = np.linspace(-1, 1, m) if m > 1 else np.zeros(m)
@@ -125,6 +139,10 @@ def grid_sample(
         )
     if mode == "bicubic" and rank != 2:
         raise ValueError(f'{name}: mode "bicubic" is for images (N, C, H, W), got shape {tuple(x.shape)}')
+    if str(x.dtype) not in ("float32", "float64") or grid.dtype != x.dtype:
+        raise TypeError(
+            f"{name}: x and grid must both be float32 or both float64, got {x.dtype} and {grid.dtype}"
+        )
     if 0 in x.shape[2:]:
         raise ValueError(f"{name}: x has no elements to sample, its shape is {tuple(x.shape)}")
     align = bool(align_corners)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import tensorsmith as ts
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Shape, Step, check_values
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Shape, Step, check_values, number, numbers
 from tensorsmith.tensor import Tensor
 
 _SMALLEST = {
@@ -53,12 +53,16 @@ class Adafactor(Optimizer):
 
     def _check(self, group: Group) -> None:
         check_values("Adafactor", group, ("lr", "weight_decay"))
-        if not -math.inf < float(group["beta2_decay"]) <= 0:
+        if not -math.inf < number("Adafactor", group, "beta2_decay") <= 0:
             raise ValueError(f"Adafactor: beta2_decay must be <= 0, got {group['beta2_decay']!r}")
-        if not 1 <= float(group["d"]) < math.inf:
+        if not 1 <= number("Adafactor", group, "d") < math.inf:
             raise ValueError(f"Adafactor: d must be >= 1, got {group['d']!r}")
         eps = group["eps"]
-        if len(eps) != 2 or not all(e is None or 0 <= float(e) < math.inf for e in eps) or eps[1] is None:
+        plain = (
+            [0.0 if e is None and not i else e for i, e in enumerate(eps)] if hasattr(eps, "__iter__") else []
+        )
+        values = numbers({"eps": plain}, "eps")
+        if len(values) != 2 or not all(0 <= e < math.inf for e in values):
             raise ValueError(f"Adafactor: eps must be (a number >= 0 or None, a number >= 0), got {eps!r}")
 
     def _hyper(self, group: Group) -> tuple[float, ...]:

@@ -100,6 +100,20 @@ def _strong_wolfe(
     return low, used + 1
 
 
+def _loss(value: Any) -> float:
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    what = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__
+    raise TypeError(f"LBFGS.step: the closure must return the loss, one number, got {what}")
+
+
+def _largest(x: Tensor) -> float:
+    return float(ts.max(ts.abs(x))) if x.size else 0.0
+
+
 @dataclass
 class _Memory:
     """What one step leaves to the next."""
@@ -245,7 +259,7 @@ class LBFGS(Optimizer):
 
         TypeError without a closure. `max_norm` and `zero_grad` have no meaning here: ValueError.
         """
-        if closure is None:
+        if not callable(closure):
             raise TypeError("LBFGS.step: needs a closure that computes the loss and its gradients")
         if max_norm is not None or zero_grad:
             raise ValueError("LBFGS.step: max_norm and zero_grad are not supported; clip in the closure")
@@ -267,11 +281,11 @@ class LBFGS(Optimizer):
             with ts.enable_grad():
                 value = closure()
             memory.func_evals += 1
-            return value, float(value), self._flat_grad()
+            return value, _loss(value), self._flat_grad()
 
         first, loss, grad = evaluate()
         evaluations, iterations = 1, 0
-        done = bool(ts.max(ts.abs(grad)) <= group["tolerance_grad"])
+        done = _largest(grad) <= group["tolerance_grad"]
         while not done and iterations < group["max_iter"]:
             iterations += 1
             memory.n_iter += 1
@@ -284,9 +298,9 @@ class LBFGS(Optimizer):
                 d = memory.direction(grad)
             memory.prev_flat_grad, memory.prev_loss, memory.d, memory.t = grad, loss, d, t
             slope = float(ts.vecdot(grad, d))
-            if slope > -tolerance:
+            if not slope <= -tolerance:  # flat, or not a number
                 break
-            longest = float(ts.max(ts.abs(d)))
+            longest = _largest(d)
             if group["line_search_fn"] is not None:
 
                 def along(t: float, positions: list[Tensor] = positions, d: Tensor = d) -> _Point:
@@ -309,7 +323,7 @@ class LBFGS(Optimizer):
             positions = self._positions()
             done = (
                 evaluations >= group["max_eval"]
-                or bool(ts.max(ts.abs(grad)) <= group["tolerance_grad"])
+                or _largest(grad) <= group["tolerance_grad"]
                 or longest * abs(t) <= tolerance
                 or abs(loss - memory.prev_loss) < tolerance
             )
@@ -347,41 +361,67 @@ class LBFGS(Optimizer):
         return {self._params[0]: entry}
 
     def _take_state(
-        self, merged: list[Group], numbers: Mapping[int, Any], state: Mapping[Any, Any], errors: list[str]
+        self, merged: list[Group], places: Mapping[int, Any], state: Mapping[Any, Any], errors: list[str]
     ) -> _Memory:
-        number = numbers[id(self._params[0])]
-        entry = state.get(number, state.get(str(number)))
+        place = places[id(self._params[0])]
+        entry = state.get(place, state.get(str(place)))
         if not entry or entry.get("d") is None:
             return _Memory()
         missing = [name for name in _Memory.__dataclass_fields__ if entry.get(name) is None]
         if missing:
-            errors.append(f"parameter {number}: missing {', '.join(missing)}")
+            errors.append(f"parameter {place}: missing {', '.join(missing)}")
             return _Memory()
         size = sum(parameter.size for parameter in self._params)
+        like = self._params[0]
 
         def vector(name: str, value: Any) -> Tensor:
-            tensor = as_tensor(f"parameter {number}, {name!r}", value)
+            try:
+                tensor = as_tensor(f"parameter {place}, {name!r}", value)
+            except TypeError as error:
+                errors.append(str(error))
+                return like
             if tuple(tensor.shape) != (size,):
                 errors.append(
-                    f"parameter {number}, {name!r}: shape {tuple(tensor.shape)} given, {(size,)} expected"
+                    f"parameter {place}, {name!r}: shape {tuple(tensor.shape)} given, {(size,)} expected"
                 )
-            like = self._params[0]
             return ts.asarray(tensor, dtype=like.dtype, device=like.device, copy=True)
 
+        def vectors(name: str) -> list[Tensor]:
+            try:
+                values = list(entry[name])
+            except TypeError:
+                errors.append(f"parameter {place}, {name!r}: must be a list of vectors")
+                return []
+            return [vector(name, value) for value in values]
+
+        def numbers_of(name: str, values: Any) -> list[float]:
+            try:
+                return [float(value) for value in values]
+            except (TypeError, ValueError, OverflowError):
+                errors.append(f"parameter {place}, {name!r}: not made of numbers")
+                return [0.0]
+
+        def count(name: str) -> int:
+            value = numbers_of(name, [entry[name]])[0]
+            if not (0 <= value < math.inf and value == math.floor(value)):
+                errors.append(f"parameter {place}, {name!r}: must be an integer >= 0, got {value}")
+                return 0
+            return int(value)
+
         taken = _Memory(
-            n_iter=int(entry["n_iter"]),
-            func_evals=int(entry["func_evals"]),
+            n_iter=count("n_iter"),
+            func_evals=count("func_evals"),
             d=vector("d", entry["d"]),
-            t=float(entry["t"]),
+            t=numbers_of("t", [entry["t"]])[0],
             prev_flat_grad=vector("prev_flat_grad", entry["prev_flat_grad"]),
-            prev_loss=float(entry["prev_loss"]),
-            H_diag=float(entry["H_diag"]),
-            old_dirs=[vector("old_dirs", value) for value in entry["old_dirs"]],
-            old_stps=[vector("old_stps", value) for value in entry["old_stps"]],
-            ro=[float(value) for value in entry["ro"]],
+            prev_loss=numbers_of("prev_loss", [entry["prev_loss"]])[0],
+            H_diag=numbers_of("H_diag", [entry["H_diag"]])[0],
+            old_dirs=vectors("old_dirs"),
+            old_stps=vectors("old_stps"),
+            ro=numbers_of("ro", entry["ro"]),
         )
         if not len(taken.old_dirs) == len(taken.old_stps) == len(taken.ro):
-            errors.append(f"parameter {number}: 'old_dirs', 'old_stps' and 'ro' must be of one length")
+            errors.append(f"parameter {place}: 'old_dirs', 'old_stps' and 'ro' must be of one length")
         return taken
 
     def _write(self, merged: list[Group], taken: _Memory) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import tensorsmith as ts
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, numbers
 from tensorsmith.tensor import Tensor
 
 
@@ -56,7 +56,7 @@ class Muon(Optimizer):
                 raise ValueError(
                     f"Muon: params[{number}] must be a matrix, got shape {tuple(parameter.shape)}"
                 )
-        if len(group["ns_coefficients"]) != 3:
+        if len([c for c in numbers(group, "ns_coefficients") if math.isfinite(c)]) != 3:
             raise ValueError(f"Muon: ns_coefficients must be three numbers, got {group['ns_coefficients']!r}")
         if not isinstance(group["ns_steps"], int) or not 0 < group["ns_steps"] < 100:
             raise ValueError(f"Muon: ns_steps must be an integer from 1 to 99, got {group['ns_steps']!r}")

@@ -145,7 +145,12 @@ class Optimizer:
         self._steps_taken = 0
         if isinstance(params, Tensor):
             raise TypeError(f"{self._name}: params must be an iterable of tensors or dicts, got one Tensor")
-        groups = list(params)
+        try:
+            groups = list(params)
+        except TypeError:
+            raise TypeError(
+                f"{self._name}: params must be an iterable of tensors or dicts, got {type(params).__name__}"
+            ) from None
         if not groups:
             raise ValueError(f"{self._name}: params is empty")
         if not isinstance(groups[0], dict):
@@ -358,7 +363,13 @@ class Optimizer:
             raise ValueError(
                 f"{self._name}.load_state_dict: state_dict needs the keys 'state' and 'param_groups'"
             )
-        groups = list(state_dict["param_groups"])
+        state, groups = state_dict["state"], list(state_dict["param_groups"])
+        if not isinstance(state, Mapping) or not all(isinstance(e, Mapping) for e in state.values()):
+            raise ValueError(f"{self._name}.load_state_dict: 'state' must have a dict for each parameter")
+        if not all(isinstance(g, Mapping) and isinstance(g.get("params"), (list, tuple)) for g in groups):
+            raise ValueError(
+                f"{self._name}.load_state_dict: 'param_groups' must be dicts with a list 'params' in each"
+            )
         if len(groups) != len(self.param_groups):
             raise ValueError(
                 f"{self._name}.load_state_dict: {len(groups)} param groups given, the optimizer has "
@@ -366,7 +377,7 @@ class Optimizer:
             )
         errors: list[str] = []
         merged: list[Group] = []
-        numbers: dict[int, Any] = {}  # id(parameter) -> its number in the given state_dict
+        places: dict[int, Any] = {}  # id(parameter) -> its number in the given state_dict
         for position, (saved, group) in enumerate(zip(groups, self.param_groups, strict=True)):
             given = list(saved["params"])
             if len(given) != len(group["params"]):
@@ -374,32 +385,32 @@ class Optimizer:
                     f"param group {position}: {len(given)} parameters given, the optimizer has "
                     f"{len(group['params'])}"
                 )
-            numbers.update((id(p), number) for p, number in zip(group["params"], given, strict=False))
+            places.update((id(p), number) for p, number in zip(group["params"], given, strict=False))
             new = {**group, **{key: _plain(value) for key, value in saved.items() if key != "params"}}
             try:
                 self._check(new)
             except (TypeError, ValueError) as error:
                 errors.append(f"param group {position}: {error}")
             merged.append(new)
-        taken = None if errors else self._take_state(merged, numbers, state_dict["state"], errors)
+        taken = None if errors else self._take_state(merged, places, state, errors)
         if errors:
             raise ValueError(f"{self._name}.load_state_dict: nothing was changed:\n  " + "\n  ".join(errors))
         self._write(merged, taken)
 
     def _take_state(
-        self, merged: list[Group], numbers: Mapping[int, Any], state: Mapping[Any, Any], errors: list[str]
+        self, merged: list[Group], places: Mapping[int, Any], state: Mapping[Any, Any], errors: list[str]
     ) -> Any:
-        """The state for `_write`, checked and cast, by parameter; what is wrong goes to `errors`. `numbers` are those
-        that the parameters, by id, have in `state`.
+        """The state for `_write`, checked and cast, by parameter; what is wrong goes to `errors`. `places`: the number
+        in `state` of each parameter, by its id.
         """
         sources: dict[int, dict[str, Tensor]] = {}
         for new in merged:
             names = self._names(new)
             for parameter in new["params"]:
-                number = numbers[id(parameter)]
-                entry = state.get(number, state.get(str(number)))
+                place = places[id(parameter)]
+                entry = state.get(place, state.get(str(place)))
                 if entry is not None and any(entry.get(name) is not None for name in names):
-                    sources[id(parameter)] = self._checked(number, entry, parameter, names, errors)
+                    sources[id(parameter)] = self._checked(place, entry, parameter, names, errors)
         return sources
 
     def _checked(
@@ -475,24 +486,43 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def number(name: str, group: Group, key: str) -> float:
+    """group[key] as a float; TypeError where it is no number."""
+    value = group[key]
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise TypeError(f"{name}: {key} must be a number, got {value!r}")
+
+
+def numbers(group: Group, key: str) -> list[float]:
+    """group[key] as floats; none where it is anything but numbers."""
+    try:
+        return [float(value) for value in group[key]]
+    except (TypeError, ValueError, OverflowError):
+        return []
+
+
 def check_values(
     name: str, group: Group, at_least_zero: Iterable[str], below_one: Iterable[str] = ()
 ) -> None:
-    """ValueError where a value is negative, not finite, or (`below_one`) not in [0, 1)."""
+    """ValueError where a value is negative, not finite, or (`below_one`) not in [0, 1); TypeError for no number."""
     for key in at_least_zero:
-        value = float(group[key])
+        value = number(name, group, key)
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name}: {key} must be a finite number >= 0, got {group[key]!r}")
     for key in below_one:
-        if not 0 <= float(group[key]) < 1:
+        if not 0 <= number(name, group, key) < 1:
             raise ValueError(f"{name}: {key} must be in [0, 1), got {group[key]!r}")
 
 
 def check_betas(name: str, group: Group) -> None:
     """ValueError unless group["betas"] are two numbers in [0, 1)."""
-    betas = group["betas"]
-    if len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
-        raise ValueError(f"{name}: betas must be two numbers in [0, 1), got {betas!r}")
+    betas = numbers(group, "betas")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"{name}: betas must be two numbers in [0, 1), got {group['betas']!r}")
 
 
 def refuse(name: str, **options: bool) -> None:

@@ -193,3 +193,12 @@ def test_spellings_of_new_tensors(name: str) -> None:
     ):
         with pytest.raises(error, match=f"{name}.*{message}"):
             new(*arguments, **keywords)
+
+
+def test_counts_and_widths_are_integers() -> None:
+    for num in (2.5, "3", None):
+        with pytest.raises(TypeError, match="linspace: num must be an integer, got "):
+            ts.linspace(0, 1, num)
+    for width in ("a", 1.5, None, ((1, 2.5), (0, 0))):
+        with pytest.raises(TypeError, match="pad: pad_width must be made of integers, got "):
+            ts.pad(ts.ones((2, 2)), width)

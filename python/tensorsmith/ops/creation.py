@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,10 @@ def linspace(
 ) -> Any:
     """`num` evenly spaced numbers from start to stop, which is the last one if endpoint. Complex bounds make them
     complex."""
+    try:
+        num = operator.index(num)
+    except TypeError:
+        raise TypeError(f"linspace: num must be an integer, got {num!r}") from None
     if num < 0:
         raise ValueError(f"linspace: num must be >= 0, got {num}")
     if isinstance(start, complex) or isinstance(stop, complex):

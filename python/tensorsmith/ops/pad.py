@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -17,7 +18,9 @@ def _widths(width: Any, rank: int) -> list[tuple[int, int]]:
     if isinstance(width, dict):
         pairs = [(0, 0)] * rank
         for axis, w in width.items():
-            pairs[_axis("pad", axis, rank)] = (w, w) if isinstance(w, int) else (int(w[0]), int(w[1]))
+            pairs[_axis("pad", axis, rank)] = (
+                (w, w) if isinstance(w, int) else (operator.index(w[0]), operator.index(w[1]))
+            )
         return pairs
     if hasattr(width, "tolist"):
         width = width.tolist()
@@ -31,7 +34,7 @@ def _widths(width: Any, rank: int) -> list[tuple[int, int]]:
         rows = list(rows) * rank
     if len(rows) != rank or any(len(r) not in (1, 2) for r in rows):
         raise ValueError(f"pad: pad_width {width} fits no array of {rank} dimensions")
-    return [(int(r[0]), int(r[-1])) for r in rows]
+    return [(operator.index(r[0]), operator.index(r[-1])) for r in rows]
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
@@ -41,7 +44,10 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
     default), "edge", "reflect", "symmetric" (both also with reflect_type="odd"), "wrap", "linear_ramp" (end_values),
     "maximum", "minimum", "mean" (stat_length), "empty". ValueError for a negative width or an empty axis to repeat."""
     x = asarray(x)
-    widths = _widths(pad_width, x.ndim)
+    try:
+        widths = _widths(pad_width, x.ndim)
+    except TypeError:
+        raise TypeError(f"pad: pad_width must be made of integers, got {pad_width!r}") from None
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError(f"pad: widths must be >= 0, got {pad_width}")
     known = {

@@ -194,7 +194,7 @@ def eig(a: Any, vectors: bool) -> tuple[Any, Any]:
     """Eigenvalues and (if wanted) eigenvectors of square matrices, in double precision on the host."""
     wide = core.astype(a.detach(), "complex128" if is_complex(a) else "float64", False)
     w, v = core.eig(core.to_device(wide, "cpu"), vectors)
-    narrow = "complex64" if a.dtype in ("float32", "complex64") else "complex128"
+    narrow = "complex128" if a.dtype in ("float64", "complex128") else "complex64"
     return (
         core.to_device(core.astype(w, narrow, False), a.device),
         core.to_device(core.astype(v, narrow, False), a.device),

@@ -253,6 +253,11 @@ def test_narrow_layouts_agree() -> None:
         (32, 32, 8, 3, 1, 1),
         (20, 30, 10, 3, 2, 1),
         (7, 7, 7, 3, 1, 1),
+        (37, 37, 37, 3, 1, 1),
+        (48, 48, 48, 5, 2, 2),
+        (16, 16, 16, 4, 1, 1),
+        (33, 33, 33, 2, 3, 1),
+        (32, 32, 32, 7, 1, 3),
     ],
 )
 def test_layouts_agree(
@@ -274,7 +279,8 @@ def test_layouts_agree(
         a, d = (ts.permute_dims(ts.asarray(np.ascontiguousarray(v.transpose(order))), back) for v in (x, dy))
         y = ts.conv2d(a, ts.asarray(w), None, *options).numpy()
         np.testing.assert_array_equal(y.reshape(want.shape), want)
+        dx = ts._core.ops.conv2d_input_backward(d, ts.asarray(w), x.shape, *options)
         dw, db = ts._core.ops.conv2d_weight_backward(d, a, w.shape, *options)
-        results.append((y, dw.numpy(), db.numpy()))
+        results.append((y, dx.numpy(), dw.numpy(), db.numpy()))
     for other in results[1:]:
         assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))

@@ -93,34 +93,16 @@ struct Part {
   LaneTile<T> tile;
   std::int64_t pixels;  // of a tile
   std::int64_t* offsets;
-  T* weights;  // [vector][bias, then row and tap][lane]
-  std::int64_t panel() const { return (1 + rows.count * rows.width) * Vec<T>::width; }
+  T* weights;  // as packed
 };
 
-template <class T>
-void pack_lanes(const Part<T>& part) {
-  using V = Vec<T>;
-  const Correlation<T>& k = part.k;
-  part.rows.offsets(k, StripCut::width(k, part.cut.columns), part.offsets);
-  for (std::int64_t lane = 0; lane < round_up(k.G * k.O, V::width); ++lane) {
-    T* to = part.weights + lane / V::width * part.panel() + lane % V::width;
-    const bool there = lane < k.G * k.O;
-    *to = there && k.bias ? k.bias[lane * k.bias_stride] : T(0);
-    const T* const w = there ? k.w + lane / k.O * k.wg + lane % k.O * k.wo : nullptr;
-    for (std::int64_t i = 0; i < k.taps.h; ++i)
-      for (std::int64_t c = 0; c < k.C; ++c)
-        for (std::int64_t j = 0; j < k.taps.w; ++j)
-          *(to += V::width) = there ? w[i * k.ws.h + j * k.ws.w + c * k.wc] : T(0);
-  }
-}
-
-// TapRows [p0, p1) of one image and one vector of lanes.
+// Rows [p0, p1) of one image and one vector of lanes.
 template <class T>
 void lane_band(const Part<T>& part, const Lanes16<T>& lanes, std::int64_t n, std::int64_t lane,
                std::int64_t p0, std::int64_t p1, Prefetch& next, Prefetch& next_y) {
   using V = Vec<T>;
   const Correlation<T>& k = part.k;
-  const T* const weights = part.weights + lane / V::width * part.panel();
+  const T* const weights = part.weights + lane / V::width * part.rows.template panel<T>();
   T* const strip = band_scratch<T>();
   const std::int64_t cols = StripCut::width(k, part.cut.columns), pixel = k.C * V::width;
   LaneOut<T> out{nullptr, k.ys.w, k.ys.c, 0, lanes.lanes, V::load(weights), k.relu};
@@ -149,6 +131,7 @@ void lane_band(const Part<T>& part, const Lanes16<T>& lanes, std::int64_t n, std
 template <class T>
 bool depthwise(const Correlation<T>* parts, int count) {
   using V = Vec<T>;
+  if (depthwise_rows(parts, count)) return true;
   constexpr std::int64_t size = sizeof(T);
   Part<T> part[kMaxPhases];
   std::int64_t used = 0, bands = 0;
@@ -162,14 +145,14 @@ bool depthwise(const Correlation<T>* parts, int count) {
     // Tiles of 8 pixels or of 7, whichever wastes less.
     f.pixels = round_up(f.cut.columns, 8) <= round_up(f.cut.columns, 7) ? 8 : 7;
     f.tile = f.pixels == 8 ? lane_tile_of<T, 8>(f.rows) : lane_tile_of<T, 7>(f.rows);
-    const std::int64_t vectors = ceil_div(k.G * k.O, V::width);
     const std::int64_t offset_bytes = round_up(f.rows.count * 8, 64),
-                       weight_bytes = vectors * f.panel() * size;
+                       weight_bytes = packed_lanes(k, f.rows) * size;
     if (f.cut.strip_bytes(k) > kBandBytes || offset_bytes + weight_bytes > kSharedBytes - used) return false;
     f.offsets = reinterpret_cast<std::int64_t*>(shared_scratch<char>() + used);
     f.weights = reinterpret_cast<T*>(shared_scratch<char>() + used + offset_bytes);
     used += offset_bytes + weight_bytes;
-    pack_lanes(f);
+    f.rows.offsets(k, StripCut::width(k, f.cut.columns), f.offsets);
+    pack_lanes(k, f.rows, f.weights);
     bands = most(bands, ceil_div(k.P, f.cut.rows));
     outputs += k.P * k.Q * k.G * k.O;
   }

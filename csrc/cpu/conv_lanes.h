@@ -37,7 +37,37 @@ struct TapRows {
         for (std::int64_t j = 0; j < k.taps.w; j += width)
           *to++ = ((i * k.spread.h * columns + j * k.spread.w) * k.C + c) * V;
   }
+  // Elements of one vector's packed filters.
+  template <class T>
+  std::int64_t panel() const {
+    return (1 + count * width) * Vec<T>::width;
+  }
 };
+
+// Filters and bias to [vector][bias, then row and tap][lane], zeros in lanes past the last.
+template <class T>
+std::int64_t packed_lanes(const Correlation<T>& k, const TapRows& rows) {
+  return ceil_div(k.G * k.O, Vec<T>::width) * rows.panel<T>();
+}
+template <class T>
+void pack_lanes(const Correlation<T>& k, const TapRows& rows, T* packed) {
+  using V = Vec<T>;
+  for (std::int64_t lane = 0; lane < round_up(k.G * k.O, V::width); ++lane) {
+    T* to = packed + lane / V::width * rows.panel<T>() + lane % V::width;
+    const bool there = lane < k.G * k.O;
+    *to = there && k.bias ? k.bias[lane * k.bias_stride] : T(0);
+    const T* const w = there ? k.w + lane / k.O * k.wg + lane % k.O * k.wo : nullptr;
+    for (std::int64_t i = 0; i < k.taps.h; ++i)
+      for (std::int64_t c = 0; c < k.C; ++c)
+        for (std::int64_t j = 0; j < k.taps.w; ++j)
+          *(to += V::width) = there ? w[i * k.ws.h + j * k.ws.w + c * k.wc] : T(0);
+  }
+}
+
+// Depthwise filters of up to 25 taps on at least a vector of channels that lie together, rows of at least 7
+// pixels; false, with nothing done, for others (conv_depthwise_rows.cpp).
+template <class T>
+bool depthwise_rows(const Correlation<T>* parts, int count);
 
 // Rows and columns of y that are computed from one strip.
 struct StripCut {

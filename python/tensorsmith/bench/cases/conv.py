@@ -1,4 +1,6 @@
-"""Convolutions. N C H W images, O filters."""
+"""Convolutions. N C H W images, O filters. Images of more than 4 channels lie channels last for ours and PyTorch,
+as their own layers hand them on; first layers meet ours as NCHW.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +56,7 @@ def _both(
 ) -> Iterator[Case]:
     nbytes = 4.0 * (sum(map(math.prod, shapes)) + results)
     peers = {} if jax is None else {"jax": jax}
+    last = ("torch", "tensorsmith") if shapes[0][1] > 4 else ("torch",)
     for back in (False, True):
         times = 3 if back else 1
         yield Case(
@@ -64,6 +67,7 @@ def _both(
             nbytes * times,
             back,
             peers,
+            channels_last=last,
         )
 
 

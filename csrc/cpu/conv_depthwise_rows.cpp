@@ -1,0 +1,193 @@
+// Depthwise convolution of channels that lie together: conv_depthwise.cpp's sums in the same order, but a
+// tile of neighbouring pixels goes over all channels, vector by vector, and reads x where it lies. So x and y
+// are met in the order of their addresses, the one pattern that comes from memory at a copy's speed; a row of
+// x is read from the second-level cache by the next rows of taps.
+//
+// Rows and columns outside the image are pointers to zeros.
+#include "cpu/conv_lanes.h"
+
+namespace ts::cpu::TS_ISA {
+
+namespace {
+
+constexpr std::int64_t kMostTaps = 25;  // more are bound by arithmetic, and better off with a strip
+
+// A row of taps under one tile: column m at x + m * pixel.
+template <class T>
+struct TapRow {
+  const T* x;
+  std::int64_t pixel;
+};
+
+template <class T>
+struct RowTile {
+  const TapRow<T>* rows;
+  const T* const* columns;          // at an edge: each column of each row
+  std::int64_t count, first, last;  // rows of taps; channels
+  const T* w;                       // [vector][bias, then row and tap][lane]
+  T* y;
+  std::int64_t pixel;  // of y
+  bool relu;
+};
+
+// `Pixels` neighbouring pixels of channels [first, last). Off the edge these are whole vectors.
+template <class T, int Width, int Step, int Pixels, bool Edge>
+void row_tile(const RowTile<T>& tile) {
+  using V = Vec<T>;
+  constexpr int kColumns = (Pixels - 1) * Step + Width;
+  const std::int64_t count = tile.count, last = tile.last;
+  const T* w = tile.w + tile.first / V::width * (1 + count * Width) * V::width;
+  for (std::int64_t c = tile.first; c < last; c += V::width) {
+    const std::int64_t lanes = least(V::width, last - c);
+    const V bias = V::load(w);
+    w += V::width;
+    V acc[Pixels];
+#pragma GCC unroll 16
+    for (int q = 0; q < Pixels; ++q) acc[q] = V(T(0));
+    for (std::int64_t r = 0; r < count; ++r, w += Width * V::width) {
+      V b[Width];
+#pragma GCC unroll 16
+      for (int j = 0; j < Width; ++j) b[j] = V::load(w + j * V::width);
+      const T* at = Edge ? nullptr : tile.rows[r].x + c;
+      const std::int64_t pixel = Edge ? 0 : tile.rows[r].pixel;
+#pragma GCC unroll 32
+      for (int m = 0; m < kColumns; ++m, at += pixel) {
+        const V a = Edge ? V::load_partial(tile.columns[r * kColumns + m] + c, lanes) : V::load(at);
+#pragma GCC unroll 16
+        for (int j = 0; j < Width; ++j)
+          if ((m - j) % Step == 0 && m >= j && (m - j) / Step < Pixels)
+            acc[(m - j) / Step] = fma(a, b[j], acc[(m - j) / Step]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int q = 0; q < Pixels; ++q) {
+      acc[q] = acc[q] + bias;
+      if (tile.relu) acc[q] = select(acc[q] < V(T(0)), V(T(0)), acc[q]);
+      T* const to = tile.y + q * tile.pixel + c;
+      if (!Edge || lanes == V::width)
+        acc[q].store(to);
+      else
+        acc[q].store_partial(to, lanes);
+    }
+  }
+}
+
+template <class T>
+using RowTileFunction = void (*)(const RowTile<T>&);
+
+template <class T, int Pixels, bool Edge>
+RowTileFunction<T> row_tile_of(const TapRows& rows) {
+  const bool two = rows.step == 2;
+  switch (rows.width) {
+    case 2:
+      return row_tile<T, 2, 1, Pixels, Edge>;
+    case 3:
+      return two ? row_tile<T, 3, 2, Pixels, Edge> : row_tile<T, 3, 1, Pixels, Edge>;
+    case 5:
+      return two ? row_tile<T, 5, 2, Pixels, Edge> : row_tile<T, 5, 1, Pixels, Edge>;
+    case 7:
+      return two ? row_tile<T, 7, 2, Pixels, Edge> : row_tile<T, 7, 1, Pixels, Edge>;
+    default:
+      return row_tile<T, 1, 1, Pixels, Edge>;
+  }
+}
+
+// One of the correlations that are computed together.
+template <class T>
+struct RowPart {
+  Correlation<T> k;
+  TapRows rows;
+  RowTileFunction<T> inner, edge;
+  std::int64_t pixels, columns;  // of a tile: of y, of x
+  const T* weights;
+
+  // Row p of image n. `table` has room for the rows of taps and the columns of each.
+  void run(std::int64_t n, std::int64_t p, const T* zeros, char* table) const {
+    const std::int64_t per_row = rows.width > 0 ? k.taps.w / rows.width : 0, channels = k.G;
+    const std::int64_t whole = channels / Vec<T>::width * Vec<T>::width;
+    const std::int64_t apart = rows.width > 1 ? 1 : k.step.w;  // columns of x
+    TapRow<T>* const taps = reinterpret_cast<TapRow<T>*>(table);
+    const T** const at = reinterpret_cast<const T**>(taps + rows.count);
+    RowTile<T> tile{taps, at, rows.count, 0, whole, weights, nullptr, k.ys.w, k.relu};
+    const std::int64_t reach = k.taps.w > 0 ? (k.taps.w - rows.width) * k.spread.w : 0;
+    for (std::int64_t next = 0; next < k.Q; next += pixels) {
+      const std::int64_t q = least(next, k.Q - pixels);  // the last tile begins where a whole one fits
+      const std::int64_t first = k.first.w + q * k.step.w;
+      const bool inside = first >= 0 && first + reach + (columns - 1) * apart < k.W;
+      const bool every = !inside || whole < channels;
+      for (std::int64_t r = 0; r < rows.count; ++r) {
+        const std::int64_t h = p * k.step.h + k.first.h + r / per_row * k.spread.h;
+        const std::int64_t w = first + r % per_row * rows.width * k.spread.w;
+        const bool there = h >= 0 && h < k.H;
+        const T* const row = there ? k.x + n * k.xs.n + h * k.xs.h : zeros;
+        const std::int64_t pixel = there ? k.xs.w : 0;
+        if (inside) taps[r] = {row + w * pixel, apart * pixel};
+        if (every)
+          for (std::int64_t m = 0; m < columns; ++m) {
+            const std::int64_t column = w + m * apart;
+            at[r * columns + m] = column >= 0 && column < k.W ? row + column * pixel : zeros;
+          }
+      }
+      tile.y = k.y + n * k.ys.n + p * k.ys.h + q * k.ys.w;
+      tile.first = 0, tile.last = whole;
+      if (inside) inner(tile), tile.first = whole;
+      tile.last = channels;
+      if (every) edge(tile);
+    }
+  }
+};
+
+}  // namespace
+
+template <class T>
+bool depthwise_rows(const Correlation<T>* parts, int count) {
+  using V = Vec<T>;
+  constexpr std::int64_t size = sizeof(T);
+  RowPart<T> part[kMaxPhases];
+  int live = 0;
+  std::int64_t used = 0, table = 0, P = 0;
+  for (int i = 0; i < count; ++i) {
+    const Correlation<T>& k = parts[i];
+    if (k.N == 0 || k.G == 0 || k.P <= 0 || k.Q <= 0) continue;
+    if (k.C != 1 || k.O != 1 || k.G < V::width || k.xs.c != 1 || k.ys.c != 1 || k.Q < kLanePixels - 1 ||
+        k.taps.h * k.taps.w > kMostTaps)
+      return false;
+    RowPart<T>& f = part[live++];
+    f.k = k, f.rows = TapRows(k);
+    // Tiles of 8 pixels or of 7, whichever wastes less.
+    f.pixels = k.Q >= 8 && round_up(k.Q, 8) <= round_up(k.Q, 7) ? 8 : 7;
+    f.inner = f.pixels == 8 ? row_tile_of<T, 8, false>(f.rows) : row_tile_of<T, 7, false>(f.rows);
+    f.edge = f.pixels == 8 ? row_tile_of<T, 8, true>(f.rows) : row_tile_of<T, 7, true>(f.rows);
+    f.columns = (f.pixels - 1) * f.rows.step + f.rows.width;
+    table = most(table, f.rows.count * (static_cast<std::int64_t>(sizeof(TapRow<T>)) + f.columns * 8));
+    const std::int64_t bytes = packed_lanes(k, f.rows) * size;
+    if (bytes > kSharedBytes - used) return false;
+    T* const weights = reinterpret_cast<T*>(shared_scratch<char>() + used);
+    pack_lanes(k, f.rows, weights);
+    f.weights = weights, used += bytes;
+    P = most(P, k.P);
+  }
+  if (live == 0) return true;
+  const Correlation<T>& k = part[0].k;
+  const std::int64_t channels = k.G, zero_bytes = round_up(channels, V::width) * size;
+  if (zero_bytes > kSharedBytes - used) return false;
+  T* const zeros = reinterpret_cast<T*>(shared_scratch<char>() + used);
+  std::memset(zeros, 0, static_cast<std::size_t>(zero_bytes));
+
+  if (table > kBandBytes) return false;
+  // Pieces of some rows of all images, by sizes alone.
+  const std::int64_t least_rows = ceil_div(std::int64_t{1} << 15, k.Q * channels);
+  const std::int64_t piece_rows = most(least_rows, ceil_div(k.N * P, 32));
+  parallel_for(ceil_div(k.N * P, piece_rows), [&](std::int64_t piece) {
+    const std::int64_t last = least(k.N * P, (piece + 1) * piece_rows);
+    for (std::int64_t row = piece * piece_rows; row < last; ++row)
+      for (int i = 0; i < live; ++i)
+        if (row % P < part[i].k.P) part[i].run(row / P, row % P, zeros, band_scratch<char>());
+  });
+  return true;
+}
+
+template bool depthwise_rows(const Correlation<float>*, int);
+template bool depthwise_rows(const Correlation<double>*, int);
+
+}  // namespace ts::cpu::TS_ISA

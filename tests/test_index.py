@@ -491,3 +491,52 @@ def test_topk_of_long_rows(kind: str, k: int, dtype: str) -> None:
         values, index = ts.topk(ts.asarray(x), k, largest=largest)
         np.testing.assert_array_equal(index.numpy(), order)
         np.testing.assert_array_equal(values.numpy(), np.take_along_axis(x, order, -1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool"])
+def test_many_positions(dtype: str) -> None:
+    """Blocks of indices that one thread checks as it takes them: what two threads give, and the same errors."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, 300_001).astype(dtype)
+    index = rng.integers(0, x.size, 140_003)
+    below = np.where(np.arange(index.size) == 139_999, -3, index)
+    threads = ts.get_num_threads()
+    try:
+        for count in (1, 2):
+            ts.set_num_threads(count)
+            for i in (index, below):
+                np.testing.assert_array_equal(ts.take(ts.asarray(x), i, axis=0).numpy(), x[i])
+                np.testing.assert_array_equal(ts.take(ts.asarray(x), i).numpy(), x[i])
+                np.testing.assert_array_equal(ts.asarray(x)[i].numpy(), x[i])
+                np.testing.assert_array_equal(ts.asarray(x)[::-2][i % 1000].numpy(), x[::-2][i % 1000])
+            for place, value in ((7, x.size), (139_999, x.size + 1), (70_000, -x.size - 1)):
+                bad = index.copy()
+                bad[place] = value
+                with pytest.raises(IndexError, match=rf"index {value} .* size 300001"):
+                    ts.asarray(x)[bad]
+                with pytest.raises(IndexError, match=rf"index {value} .* size 300001"):
+                    ts.take(ts.asarray(x), bad, axis=0)
+    finally:
+        ts.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("width", [63, 64, 65, 300, 1100])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "uint8"])
+def test_the_last_of_equal_rows(width: int, dtype: str) -> None:
+    rng = np.random.default_rng(width)
+    source = rng.integers(0, 99, (701, 2 * width)).astype(dtype)
+    x = rng.integers(0, 99, (97, width)).astype(dtype)
+    threads = ts.get_num_threads()
+    try:
+        for count, n, rows in itertools.product((1, 2), (97, 5), (source[:, :width], source[::-1, ::2])):
+            ts.set_num_threads(count)
+            index = rng.integers(0, n, 701)
+            ours, expected = ts.asarray(x.copy()), x.copy()
+            ours[index] = ts.asarray(rows)
+            expected[index] = rows
+            np.testing.assert_array_equal(ours.numpy(), expected)
+            ours[index] = ts.asarray(rows[:1])  # one row for all
+            expected[index] = rows[:1]
+            np.testing.assert_array_equal(ours.numpy(), expected)
+    finally:
+        ts.set_num_threads(threads)

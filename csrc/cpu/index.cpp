@@ -39,12 +39,22 @@ bool take_lines(In x, In index, Out y) {
   return true;
 }
 
-// y[m] = x[at[m]]. The strides are values here: behind a reference, a store of T might change them.
+constexpr std::int64_t kNearBytes = 1 << 20;  // what the second-level cache holds beside the rest
+constexpr std::int64_t kAheadElements = 64;
+
+// y[m] = x[at[m]], x of N elements. The strides are values here: behind a reference, a store of T might
+// change them.
 template <class T>
-TS_INLINE void take_elements(const T* x, std::int64_t xs, const std::int64_t* at, std::int64_t is, T* y,
-                             std::int64_t ys, std::int64_t n) {
+TS_INLINE void take_elements(const T* x, std::int64_t N, std::int64_t xs, const std::int64_t* at,
+                             std::int64_t is, T* y, std::int64_t ys, std::int64_t n) {
   std::int64_t m = 0;
   if (xs == 1 && is == 1 && ys == 1) {
+    // From further away loads one by one, asked for ahead, overtake the hardware's gather.
+    if (N * static_cast<std::int64_t>(sizeof(T)) > kNearBytes)
+      for (; m + kAheadElements + 4 <= n; m += 4) {
+        for (int j = 0; j < 4; ++j) __builtin_prefetch(x + at[m + kAheadElements + j]);
+        for (int j = 0; j < 4; ++j) y[m + j] = x[at[m + j]];
+      }
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 8)
       for (; m + 8 <= n; m += 8)
@@ -79,7 +89,7 @@ void take_typed(In x, In index, Out y) {
       const T* const source = x.as<T>() + a * x.strides[0];
       T* const target = y.as<T>() + a * y.strides[0];
       if (B == 1) {
-        take_elements(source, xs, at + m0 * is, is, target + m0 * ys, ys, m1 - m0);
+        take_elements(source, x.shape[1], xs, at + m0 * is, is, target + m0 * ys, ys, m1 - m0);
       } else if (dense) {
         for (std::int64_t m = m0; m < m1; ++m) {
           if (m + kAhead < m1) prefetch(source + at[(m + kAhead) * is] * xs, row_bytes, false);
@@ -113,6 +123,31 @@ TS_INLINE void combine_elements(T* y, std::int64_t ys, const std::int64_t* at, s
     T& element = y[at[m * is] * ys];
     element = op(element, x[m * xs]);
   }
+}
+
+// y[at[m]] = x[m] for rows of B, of equal indices the last: a table says which one that is, so that a row of
+// y is written once and threads share the sources. False where the rows are not worth it or lie otherwise.
+template <class T>
+bool set_rows(In index, In x, Out y) {
+  const std::int64_t M = x.shape[1], N = y.shape[1], B = x.shape[2];
+  const std::int64_t row_bytes = B * static_cast<std::int64_t>(sizeof(T));
+  if (x.shape[0] != 1 || x.strides[2] != 1 || y.strides[2] != 1 || row_bytes < 256 ||
+      M * row_bytes < kGrainBytes / 4 || M > UINT32_MAX || N * 4 > static_cast<std::int64_t>(kScratchBytes))
+    return false;
+  std::uint32_t* const last = static_cast<std::uint32_t*>(scratch());
+  const std::int64_t* const at = index.as<std::int64_t>();
+  const std::int64_t is = index.strides[0], xs = x.strides[1], ys = y.strides[1];
+  for (std::int64_t m = 0; m < M; ++m) last[at[m * is]] = static_cast<std::uint32_t>(m);
+  parallel_ranges(M, kGrainBytes / row_bytes + 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t m = begin; m < end; ++m) {
+      if (m + kAhead < end) prefetch(y.as<T>() + at[(m + kAhead) * is] * ys, row_bytes, true);
+      const std::int64_t n = at[m * is];
+      if (last[n] == m)
+        copy_bytes(reinterpret_cast<char*>(y.as<T>() + n * ys),
+                   reinterpret_cast<const char*>(x.as<T>() + m * xs), row_bytes);
+    }
+  });
+  return true;
 }
 
 // y[:, index[m]] = op(y[:, index[m]], x[:, m]), m ascending. Reads x once, reads and writes M rows of y.
@@ -219,7 +254,9 @@ void index_add(In index, In x, Out y) {
 }
 
 void index_set(In index, In x, Out y) {
-  with_size(y.dtype, [&]<class T>(Type<T>) { combine<T>(index, x, y, Replace<T>{}); });
+  with_size(y.dtype, [&]<class T>(Type<T>) {
+    if (!set_rows<T>(index, x, y)) combine<T>(index, x, y, Replace<T>{});
+  });
 }
 
 // Reads x twice (once to count), writes the positions once.

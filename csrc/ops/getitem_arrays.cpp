@@ -391,6 +391,8 @@ Array as_value(const Array& value, const Shape& shape, DType dtype) {
 }  // namespace
 
 Array getitem_arrays(const Array& x, const Key& key) {
+  if (x.ndim() == 1 && key.end() - key.begin() == 1 && key.arrays.size() == 1)
+    if (Array y = take_elements("getitem", x, key.arrays[0])) return y;
   if (const auto d = direct(x, key)) {
     Array y = empty("getitem", x.dtype(), d->result(x));
     const std::int64_t shape[3] = {1, d->size, d->shape[2]}, strides[3] = {0, d->shape[2], 1};

@@ -4,6 +4,7 @@
 
 #include "core/launch.h"
 #include "core/recording.h"
+#include "core/threads.h"
 #include "ops/complex.h"
 #include "ops/creation.h"
 #include "ops/elementwise.h"
@@ -88,6 +89,12 @@ Array checked_index(const char* op, const char* argument, const Array& index, co
   Array wrapped = empty(op, DType::int64, i.shape());
   launch<&Kernels::remainder>(i, n.view(i.shape()), wrapped);
   return wrapped;
+}
+
+bool in_range(In index, std::int64_t extent) {
+  std::int64_t range[2], shape = 2, stride = 1;
+  launch<&Kernels::index_range>(index, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
+  return range[0] >= 0 && range[1] < extent;
 }
 
 // x as (A, N, B) around `axis`: a view where the strides allow one, else a copy.
@@ -238,7 +245,28 @@ void index_write(const char* op, IndexedWrite kernel, Array& x, std::int64_t dim
 
 }  // namespace
 
+Array take_elements(const char* op, const Array& x, const Array& index) {
+  constexpr std::int64_t kBlock = 1 << 15;  // indices: 256 KiB, read again while the second level holds them
+  if (num_threads() > 1 || current_capture() || x.ndim() != 1 || index.size() < 2 * kBlock ||
+      index.dtype() != DType::int64 || !index.is_contiguous() || x.device() != Device::cpu ||
+      index.device() != Device::cpu)
+    return {};
+  Array y = empty(op, x.dtype(), index.shape());
+  const Array from = x.expand_dims(0).expand_dims(2), flat = as_one(index);
+  const Array to = *y.view_as({1, flat.size(), 1});
+  for (std::int64_t i = 0; i < flat.size(); i += kBlock) {
+    const std::int64_t n = flat.size() - i < kBlock ? flat.size() - i : kBlock;
+    const Array block = flat.slice(0, i, n);
+    if (!in_range(block, x.size())) return {};
+    Array part = to.slice(1, i, n);
+    launch<&Kernels::take>(from, block, part);
+  }
+  return y;
+}
+
 Array take(const Array& x, const Array& indices, std::optional<std::int64_t> axis) {
+  if (axis.value_or(0) == 0)
+    if (Array y = take_elements("take", axis ? x : as_one(x), indices)) return y;
   if (!axis) {
     const Array flat = as_one(x);
     return take_along("take", flat,

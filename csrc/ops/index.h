@@ -43,6 +43,10 @@ Array index_add(const Array& x, std::int64_t dim, const Array& index, const Arra
 void index_set_(Array& x, std::int64_t dim, const Array& index, const Array& source);
 Array index_set(const Array& x, std::int64_t dim, const Array& index, const Array& source);
 
+// x[index] for a vector and many indices, each block of them checked just before it is taken, so that one
+// thread reads them from memory once. Empty where that is no gain or an index is negative or out of range:
+// the caller then goes its own way.
+Array take_elements(const char* op, const Array& x, const Array& index);
 // x as int64, counted from the start of an axis of `extent` elements; IndexError where one is not in
 // [-extent, extent).
 Array checked_positions(const Array& x, std::int64_t axis, std::int64_t extent);

@@ -14,6 +14,7 @@ import pytest
 
 import tensorsmith as ts
 from cases import Case, load, make_inputs
+from tensorsmith.nn import functional as F
 from test_ops import EPS, floats, outputs, rounded, weighted
 
 pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
@@ -379,6 +380,39 @@ def test_batch_norm_of_every_layout(dtype: str) -> None:
             np.testing.assert_allclose(found[1][i], expected, rtol=200 * EPS[dtype], atol=200 * EPS[dtype])
             for other in found[2:]:
                 np.testing.assert_array_equal(other[i], found[1][i])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_resampled_images_are_the_cpus(dtype: str) -> None:
+    """Values and gradients, bit for bit, with points outside and many on one pixel."""
+    rng = np.random.default_rng(6)
+    image = rng.standard_normal((2, 19, 9, 7)).astype(dtype)
+    grid = np.concatenate([rng.uniform(-1.6, 1.6, (2, 8, 5, 2)), rng.uniform(0, 0.1, (2, 8, 5, 2))], 1)
+
+    def results(device: str) -> list[np.ndarray]:
+        y = []
+        for f in (
+            *(
+                lambda x, g, m=m, p=p, a=a: F.grid_sample(x, g, m, p, a)
+                for m in ("bilinear", "nearest")
+                for p in ("zeros", "border", "reflection")
+                for a in (False, True)
+            ),
+            lambda x, g: F.interpolate(x, (13, 5), mode="nearest"),
+            lambda x, g: F.interpolate(x, (13, 5), mode="bicubic"),
+            lambda x, g: F.adaptive_avg_pool2d(
+                ts.moveaxis(ts.moveaxis(x, 1, -1).contiguous(), -1, 1), (4, 3)
+            ),
+        ):
+            x = ts.tensor(image, device=device, requires_grad=True)
+            g = ts.tensor(grid.astype(dtype), device=device, requires_grad=True)
+            out = f(x, g)
+            (out * out).backward(out.detach() + 1)
+            y += [t.cpu().numpy() for t in (out.detach(), x.grad, g.grad) if t is not None]
+        return y
+
+    for mine, theirs in zip(results("cuda"), results("cpu"), strict=True):
+        assert mine.tobytes() == theirs.tobytes()
 
 
 def test_random_numbers_are_the_cpus() -> None:

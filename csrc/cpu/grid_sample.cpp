@@ -8,16 +8,12 @@
 #include "cpu/kernels.h"
 #include "cpu/reduce.h"
 #include "cpu/types.h"
+#include "math/grid.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
 
 using I = std::int64_t;
-
-TS_INLINE float whole_below(float x) { return __builtin_floorf(x); }
-TS_INLINE double whole_below(double x) { return __builtin_floor(x); }
-TS_INLINE float nearest_whole(float x) { return __builtin_nearbyintf(x); }  // half to even
-TS_INLINE double nearest_whole(double x) { return __builtin_nearbyint(x); }
 
 // The sum of the lanes of 64 bytes: lane i + lane i + L/2, and so on, on every level.
 template <class T, int R>
@@ -27,76 +23,21 @@ TS_INLINE T fold_lanes(Vec<T> (&v)[R]) {
   return fold<Add, T>(v[0]);
 }
 
-// Where a coordinate lies: its pixel, how far it is from there to the next one, and the slope of that.
-template <class T>
-struct Place {
-  I low;
-  T part, slope;
-  bool first, second;  // whether the pixel and the next one are inside
-};
-
-template <class T>
-TS_INLINE T clipped(T at, T high, T& slope) {
-  if (at < 0) {
-    slope = 0;
-    return 0;
-  }
-  if (at > high) {
-    slope = 0;
-    return high;
-  }
-  return at;
-}
-
-template <class T>
-TS_INLINE Place<T> place_of(T g, I size, GridSample options) {
-  const T n = static_cast<T>(size), high = static_cast<T>(size - 1);
-  T slope = options.align ? high / 2 : n / 2;
-  T at = options.align ? (g + 1) * slope : ((g + 1) * n - 1) / 2;
-  if (options.padding == GridPadding::border) {
-    at = clipped(at, high, slope);
-  } else if (options.padding == GridPadding::reflection) {
-    const T low = options.align ? T(0) : T(-0.5), span = options.align ? high : n;
-    if (span == 0) {
-      at = at * 0, slope = 0;
-    } else {
-      const T off = at < low ? low - at : at - low, turns = whole_below(off / span),
-              rest = off - turns * span;
-      if (at < low) slope = -slope;
-      const bool odd = turns - 2 * whole_below(turns / 2) != 0;
-      if (odd) slope = -slope;
-      at = clipped((odd ? span - rest : rest) + low, high, slope);
-    }
-  }
-  const T whole = options.nearest ? nearest_whole(at) : whole_below(at);
-  Place<T> p;
-  p.first = whole >= 0 && whole <= high;  // NaN is outside
-  p.second = !options.nearest && whole >= -1 && whole < high;
-  p.low = p.first || p.second ? static_cast<I>(whole) : 0;
-  p.part = at - whole;
-  p.slope = options.nearest ? T(0) : slope;
-  return p;
-}
-
 // The pixels of a point that lie inside, and their weights.
 template <class T>
-struct Taps {
+struct Taps : Around<T> {
   I at[4];  // offsets of the pixels
-  T weight[4];
+  T weights[4];
   int count = 0;
-  Place<T> down, across;
 
   TS_INLINE Taps(const T* g, I xy, I H, I W, I row, I column, GridSample options)
-      : down(place_of(g[xy], H, options)), across(place_of(g[0], W, options)) {
-    for (int i = 0; i < 2; ++i) {
-      if (!(i ? down.second : down.first)) continue;
-      const T v = options.nearest ? T(1) : i ? down.part : 1 - down.part;
+      : Around<T>(g, xy, H, W, options) {
+    for (int i = 0; i < 2; ++i)
       for (int j = 0; j < 2; ++j) {
-        if (!(j ? across.second : across.first)) continue;
-        at[count] = (down.low + i) * row + (across.low + j) * column;
-        weight[count++] = options.nearest ? T(1) : v * (j ? across.part : 1 - across.part);
+        if (!this->inside(i, j)) continue;
+        at[count] = this->offset(i, j, row, column);
+        weights[count++] = this->weight(i, j);
       }
-    }
   }
 };
 
@@ -121,7 +62,7 @@ void grid_sample(In x, In grid, Out y, GridSample options) {
         each<T>(0, C, [&](I c, auto part) {
           Vec<T> sum(T(0));
           for (int k = 0; k < taps.count; ++k)
-            sum = fma(Vec<T>(taps.weight[k]), get(from + taps.at[k] + c, part), sum);
+            sum = fma(Vec<T>(taps.weights[k]), get(from + taps.at[k] + c, part), sum);
           put(y.as<T>() + n * y.strides[0] + p * y.strides[1] + c, sum, part);
         });
       });
@@ -150,7 +91,7 @@ void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample op
             each<T>(first, last, [&](I c, auto part) {
               const Vec<T> g = get(from + c, part);
               for (int k = 0; k < taps.count; ++k)
-                put(to + taps.at[k] + c, fma(Vec<T>(taps.weight[k]), g, get(to + taps.at[k] + c, part)),
+                put(to + taps.at[k] + c, fma(Vec<T>(taps.weights[k]), g, get(to + taps.at[k] + c, part)),
                     part);
             });
           });
@@ -166,9 +107,8 @@ void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample op
         T products[2][2] = {};
         int k = 0;
         for (int i = 0; i < 2; ++i) {
-          if (!(i ? taps.down.second : taps.down.first)) continue;
           for (int j = 0; j < 2; ++j) {
-            if (!(j ? taps.across.second : taps.across.first)) continue;
+            if (!taps.inside(i, j)) continue;
             const T* const pixel = from + taps.at[k++];
             constexpr int R = 64 / kVectorBytes;
             Vec<T> sums[R];
@@ -187,13 +127,8 @@ void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample op
             products[i][j] = fold_lanes(sums);
           }
         }
-        const T across = (1 - taps.down.part) * (products[0][1] - products[0][0]) +
-                         taps.down.part * (products[1][1] - products[1][0]);
-        const T down = (1 - taps.across.part) * (products[1][0] - products[0][0]) +
-                       taps.across.part * (products[1][1] - products[0][1]);
         T* const to = dgrid.as<T>() + n * dgrid.strides[0] + p * dgrid.strides[1];
-        to[0] = taps.across.slope == 0 ? T(0) : across * taps.across.slope;
-        to[dgrid.strides[2]] = taps.down.slope == 0 ? T(0) : down * taps.down.slope;
+        taps.slopes(products, to, to + dgrid.strides[2]);
       });
     });
   });

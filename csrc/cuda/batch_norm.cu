@@ -2,6 +2,7 @@
 //
 // x (N, C, S); M = N S numbers a channel; h = (x - mean) rstd.
 //   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
+// batch_norm_relu: max(0, y); dy counts where y > 0, which backward makes anew from x.
 // Channels last or first. The statistics are sums by the tree of reduce.h over (N, S), so both layouts give
 // the same bits. Forward reads x three times, backward reads dy and x twice; each writes its result once, 16
 // bytes a thread where channels (or, channels first, pixels) allow.
@@ -61,16 +62,55 @@ struct ChannelSpread {
   }
 };
 template <class T>
+struct Normalise {
+  const T *mean, *rstd, *w, *b;
+  TS_INLINE T operator()(std::int64_t c, T x, T) const {
+    const T scale = w ? rstd[c] * w[c] : rstd[c];
+    const T h = (x - mean[c]) * scale;
+    return b ? h + b[c] : h;
+  }
+};
+template <class T>
+struct NormaliseRelu {
+  Normalise<T> normalise;
+  TS_INLINE T operator()(std::int64_t c, T x, T) const {
+    const T y = normalise(c, x, T(0));
+    return y < T(0) ? T(0) : y;  // NaN stays
+  }
+};
+
+// What a channel's dy pass on their way back: nothing, or the ReLU of that result.
+template <class T>
+struct NoGate {
+  struct Channel {
+    TS_INLINE T operator()(T, T, T dy) const { return dy; }
+  };
+  TS_INLINE Channel channel(std::int64_t) const { return {}; }
+};
+template <class T>
+struct ReluGate {
+  const T *rstd, *w, *b;
+  struct Channel {
+    T scale, shift;
+    TS_INLINE T operator()(T x, T mean, T dy) const { return (x - mean) * scale + shift > T(0) ? dy : T(0); }
+  };
+  TS_INLINE Channel channel(std::int64_t c) const { return {w ? rstd[c] * w[c] : rstd[c], b ? b[c] : T(0)}; }
+};
+
+template <class T, class Gate>
 struct ChannelGradients {
   using Value = T;
   static constexpr bool kPair = true;
   struct Sum {
     T dy, dyh, mean, rstd;
+    [[no_unique_address]] typename Gate::Channel gate;
   };
   const T *mean, *rstd;
   T *dbias, *dweight;
-  TS_INLINE Sum start(std::int64_t at) const { return {T(0), T(0), mean[at], rstd[at]}; }
-  TS_INLINE void step(Sum& s, T x, T dy, std::int64_t) const {
+  Gate gate;
+  TS_INLINE Sum start(std::int64_t at) const { return {T(0), T(0), mean[at], rstd[at], gate.channel(at)}; }
+  TS_INLINE void step(Sum& s, T x, T upstream, std::int64_t) const {
+    const T dy = s.gate(x, s.mean, upstream);
     s.dy += dy;
     s.dyh = fma(Vec<T>(dy), Vec<T>((x - s.mean) * s.rstd), Vec<T>(s.dyh)).r;
   }
@@ -141,58 +181,82 @@ void map_channels(const View& x, const View& dy, const View& y, const F& f) {
 }
 
 template <class T>
-struct Normalise {
-  const T *mean, *rstd, *w, *b;
-  TS_INLINE T operator()(std::int64_t c, T x, T) const {
-    const T scale = w ? rstd[c] * w[c] : rstd[c];
-    const T h = (x - mean[c]) * scale;
-    return b ? h + b[c] : h;
-  }
-};
-template <class T>
 struct Affine {
   const T *scale, *shift;
   TS_INLINE T operator()(std::int64_t c, T x, T) const {
     return fma(Vec<T>(x), Vec<T>(scale[c]), Vec<T>(shift ? shift[c] : T(0))).r;
   }
 };
-template <class T>
+template <class T, class Gate>
 struct InputGradient {
   const T *mean, *rstd, *w, *dbias, *dweight;
   T count;
-  TS_INLINE T operator()(std::int64_t c, T x, T dy) const {
+  Gate gate;
+  TS_INLINE T operator()(std::int64_t c, T x, T upstream) const {
+    const T dy = gate.channel(c)(x, mean[c], upstream);
     const T h = (x - mean[c]) * rstd[c], scale = w ? w[c] * rstd[c] : rstd[c];
     return scale * (dy - dbias[c] / count - h * (dweight[c] / count));
   }
 };
+
+template <class T, class Result>
+void forward(In x, Out y, Out mean, Out rstd, Out running_mean, Out running_var, double momentum, double eps,
+             const Result& result) {
+  const ByChannel channels(x);
+  const T count = static_cast<T>(x.shape[0] * x.shape[2]);
+  reduce("batch_norm", channels.view, nullptr, mean, 2, ChannelMean<T>{mean.as<T>(), count});
+  reduce("batch_norm", channels.view, nullptr, mean, 2,
+         ChannelSpread<T>{mean.as<T>(), rstd.as<T>(), running_mean.as<T>(), running_var.as<T>(), count,
+                          static_cast<T>(eps), static_cast<T>(momentum)});
+  map_channels<T>(x, View{}, y, result);
+}
+
+template <class T, class Gate>
+void backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias, const Gate& gate) {
+  const std::int64_t C = x.shape[1];
+  const ByChannel xs(x), dys(dy);
+  const Workspace room(2 * C * static_cast<std::int64_t>(sizeof(T)));
+  T* const db = dbias ? dbias.as<T>() : room.as<T>();
+  T* const dw = dweight ? dweight.as<T>() : room.as<T>() + C;
+  reduce("batch_norm_backward", xs.view, &dys.view, mean, 2,
+         ChannelGradients<T, Gate>{mean.as<T>(), rstd.as<T>(), db, dw, gate});
+  map_channels<T>(x, dy, dx,
+                  InputGradient<T, Gate>{mean.as<T>(), rstd.as<T>(), weight.as<T>(), db, dw,
+                                         static_cast<T>(x.shape[0] * x.shape[2]), gate});
+}
+
+template <class T>
+Normalise<T> normalise(In weight, In bias, const View& mean, const View& rstd) {
+  return {static_cast<const T*>(mean.data), static_cast<const T*>(rstd.data), weight.as<T>(), bias.as<T>()};
+}
 
 }  // namespace
 
 void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
                 double momentum, double eps) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const ByChannel channels(x);
-    const T count = static_cast<T>(x.shape[0] * x.shape[2]);
-    reduce("batch_norm", channels.view, nullptr, mean, 2, ChannelMean<T>{mean.as<T>(), count});
-    reduce("batch_norm", channels.view, nullptr, mean, 2,
-           ChannelSpread<T>{mean.as<T>(), rstd.as<T>(), running_mean.as<T>(), running_var.as<T>(), count,
-                            static_cast<T>(eps), static_cast<T>(momentum)});
-    map_channels<T>(x, View{}, y, Normalise<T>{mean.as<T>(), rstd.as<T>(), weight.as<T>(), bias.as<T>()});
+    forward<T>(x, y, mean, rstd, running_mean, running_var, momentum, eps,
+               normalise<T>(weight, bias, mean, rstd));
+  });
+}
+void batch_norm_relu(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
+                     double momentum, double eps) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    forward<T>(x, y, mean, rstd, running_mean, running_var, momentum, eps,
+               NormaliseRelu<T>{normalise<T>(weight, bias, mean, rstd)});
   });
 }
 
 void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const std::int64_t C = x.shape[1];
-    const ByChannel xs(x), dys(dy);
-    const Workspace room(2 * C * static_cast<std::int64_t>(sizeof(T)));
-    T* const db = dbias ? dbias.as<T>() : room.as<T>();
-    T* const dw = dweight ? dweight.as<T>() : room.as<T>() + C;
-    reduce("batch_norm_backward", xs.view, &dys.view, mean, 2,
-           ChannelGradients<T>{mean.as<T>(), rstd.as<T>(), db, dw});
-    map_channels<T>(x, dy, dx,
-                    InputGradient<T>{mean.as<T>(), rstd.as<T>(), weight.as<T>(), db, dw,
-                                     static_cast<T>(x.shape[0] * x.shape[2])});
+    backward<T>(dy, x, weight, mean, rstd, dx, dweight, dbias, NoGate<T>{});
+  });
+}
+void batch_norm_relu_backward(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dweight,
+                              Out dbias, Out) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    backward<T>(dy, x, weight, mean, rstd, dx, dweight, dbias,
+                ReluGate<T>{rstd.as<T>(), weight.as<T>(), bias.as<T>()});
   });
 }
 

@@ -295,9 +295,9 @@ def batch_norm_relu(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """relu(batch_norm(...)): the same bits, values and gradients, with a pass over memory less each way in training on
-    the CPU. Arguments and errors as `batch_norm`'s.
+    """relu(batch_norm(...)): the same bits, values and gradients, with a pass over memory less each way in
+    training. Arguments and errors as `batch_norm`'s.
     """
-    if training and x.device == "cpu":
+    if training:
         return core.batch_norm_relu(x, weight, bias, running_mean, running_var, momentum, eps)
     return core.relu(batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps))

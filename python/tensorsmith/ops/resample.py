@@ -77,21 +77,23 @@ define(
 
 
 @lru_cache(maxsize=256)
-def _pair_of_maps(dtype: str, makes: tuple[tuple[Any, ...], ...], sizes: tuple[int, ...] | None) -> Any:
+def _pair_of_maps(
+    device: str, dtype: str, makes: tuple[tuple[Any, ...], ...], sizes: tuple[int, ...] | None
+) -> Any:
     """What `resample2d` takes after x; with the `sizes` of H and W, their transposes."""
     places, values = [], []
     for i, make in enumerate(makes):
-        starts, columns, weights = _taps("cpu", *make)
+        starts, columns, weights = _taps("cpu", *make)  # the host makes the transposes
         if sizes is not None:
             # As csr_transpose, but on the host: a recording must not hold what this cache keeps.
             at, ends = columns.numpy(), starts.numpy()
             order = np.argsort(at, kind="stable")
             rows = np.repeat(np.arange(ends.size - 1), np.diff(ends))[order]
             counts = np.bincount(at, minlength=sizes[i])
-            starts = asarray(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-            columns, weights = asarray(rows.astype(np.int64)), weights[order]
-        places += [starts, columns]
-        values.append(asarray(weights, dtype=dtype))
+            starts = asarray(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), device="cpu")
+            columns, weights = asarray(rows.astype(np.int64), device="cpu"), weights[order]
+        places += [asarray(starts, device=device), asarray(columns, device=device)]
+        values.append(asarray(weights, dtype=dtype, device=device))
     return (*places, *values)
 
 
@@ -101,7 +103,7 @@ class _AlongBoth(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, makes: Any, sizes: Any) -> Tensor:
         ctx.makes, ctx.back = makes, x.shape[2:] if sizes is None else None
-        return core.resample2d(x, *_pair_of_maps(str(x.dtype), makes, sizes))
+        return core.resample2d(x, *_pair_of_maps(x.device, str(x.dtype), makes, sizes))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -110,10 +112,6 @@ class _AlongBoth(Function):
 
 def _along_both(x: Tensor, makes: Sequence[tuple[Any, ...]]) -> Tensor:
     """Images (N, C, H, W) with a linear map along H and one along W, each as `_along` takes it."""
-    if x.device != "cpu":
-        for axis, make in enumerate(makes, 2):
-            x = _along(x, axis, *make)
-        return x
     y: Tensor = _AlongBoth.apply(x, tuple(makes), None)
     return y
 
@@ -343,7 +341,7 @@ def interpolate(
         if align_corners is not None:
             raise ValueError(f'{name}: align_corners does not go with mode "{mode}"')
         shift = 0.5 if mode == "nearest-exact" else 0.0
-        if rank == 2 and x.device == "cpu" and str(x.dtype) in ("float32", "float64"):
+        if rank == 2 and str(x.dtype) in ("float32", "float64"):
             return _along_both(x, [(_nearest, n, m, s, shift) for n, m, s in zip(extents, sizes, scales)])
         for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
             x = core.index_select(x, axis, asarray(_nearest_places(n, m, s, shift), device=x.device))

@@ -146,7 +146,7 @@ def grid_sample(
     if 0 in x.shape[2:]:
         raise ValueError(f"{name}: x has no elements to sample, its shape is {tuple(x.shape)}")
     align = bool(align_corners)
-    if rank == 2 and mode != "bicubic" and x.device == "cpu" and str(x.dtype) in ("float32", "float64"):
+    if rank == 2 and mode != "bicubic":
         return core.grid_sample(x, grid, mode == "nearest", _PADDINGS.index(padding_mode), align)
     return _sampled(x, grid, mode, padding_mode, align)
 

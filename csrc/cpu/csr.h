@@ -31,6 +31,14 @@ struct Matrix {
     constexpr int kRegisters = 4;
     const std::int64_t first = starts[m], last = starts[m + 1];
     const Vec<T> none(first == last ? T(0) : start);
+    if (last - first == 2) {  // what it knows of its terms stays in registers
+      const T *const a = x + columns[first] * pitch, *const c = x + columns[first + 1] * pitch;
+      const Vec<T> u(value(first)), v(value(first + 1));
+      each<T>(0, B, [&](std::int64_t i, auto part) {
+        put(y + i, fma(v, get(c + i, part), fma(u, get(a + i, part), none)), part);
+      });
+      return;
+    }
     std::int64_t b = 0;
     for (; b + kRegisters * W <= B; b += kRegisters * W) {
       Vec<T> sum[kRegisters];
@@ -49,6 +57,11 @@ struct Matrix {
       put(y + i, sum, part);
     });
   }
+  // The row of x that row m copies, if it does.
+  TS_INLINE const T* copied(std::int64_t m, const T* x, std::int64_t pitch) const {
+    const std::int64_t first = starts[m];
+    return starts[m + 1] == first + 1 && value(first) == T(1) ? x + columns[first] * pitch : nullptr;
+  }
   TS_INLINE T one(std::int64_t m, const T* x, std::int64_t pitch) const {
     T sum = starts[m] == starts[m + 1] ? T(0) : start;
     for (std::int64_t k = starts[m]; k < starts[m + 1]; ++k)
@@ -66,6 +79,7 @@ class LineTerms {
   // rows, N columns.
   bool make(const Matrix<T>& matrix, std::int64_t M, std::int64_t N, char* room, std::int64_t bytes) {
     rows_ = M, blocks_ = (M + W - 1) / W, start_ = matrix.start;
+    bool plain = N >= W, two = false;
     const auto row_terms = [&](std::int64_t m) { return matrix.starts[m + 1] - matrix.starts[m]; };
     std::int64_t total = 0;
     for (std::int64_t i = 0; i < blocks_; ++i) {
@@ -99,13 +113,30 @@ class LineTerms {
           term.all = term.all && (has || l >= lanes);
         }
         term.tap = LineTap<T>(at, 1, W, N);
+        plain = plain && term.all && term.tap.near;
+        two = two || term.tap.two;
         terms_[made++] = term;
       }
+      plain = plain && made - first_[i] == first_[1];
     }
     first_[blocks_] = made;
+    const std::int64_t each = first_[1];
+    plain_ = plain && (each == 1 || each == 2 || each == 4) ? static_cast<int>(each) : 0;
+    plain_two_ = two;
     return true;
   }
   std::int64_t used() const { return used_; }
+  // Every register of outputs is a sum of 1, 2 or 4 whole registers: what `plain` is for.
+  bool is_plain() const { return plain_ != 0; }
+  bool reads_behind() const { return plain_two_; }
+
+  // R lines of these, from which a register more than they have may be read where reads_behind().
+  template <int R>
+  TS_INLINE void plain(const T* const* from, T* const* to) const {
+    if (plain_ == 1) return plain_two_ ? plain<1, 2, R>(from, to) : plain<1, 1, R>(from, to);
+    if (plain_ == 2) return plain_two_ ? plain<2, 2, R>(from, to) : plain<2, 1, R>(from, to);
+    return plain_two_ ? plain<4, 2, R>(from, to) : plain<4, 1, R>(from, to);
+  }
 
   // R lines, `from_pitch` and `to_pitch` apart: what a term knows is looked at once for all.
   template <int R>
@@ -145,7 +176,33 @@ class LineTerms {
     typename Vec<T>::MaskReg there;  // lanes that have this term
     bool all;
   };
+  template <int K, int Registers, int R>
+  TS_INLINE void plain(const T* const* from, T* const* to) const {
+    const auto add = [&](const Term* term, Vec<T>(&sum)[R]) {
+      for (int r = 0; r < R; ++r) sum[r] = Vec<T>(start_);
+#pragma GCC unroll 4
+      for (int k = 0; k < K; ++k) {
+        const Vec<T> value = Vec<T>::load(term[k].values);
+        Vec<T> x[R];
+        term[k].tap.template whole<Registers>(from, x);
+        for (int r = 0; r < R; ++r) sum[r] = fma(value, x[r], sum[r]);
+      }
+    };
+    const Term* term = terms_;
+    Vec<T> sum[R];
+    std::int64_t m = 0;
+    for (; m + W <= rows_; m += W, term += K) {
+      add(term, sum);
+      for (int r = 0; r < R; ++r) sum[r].store(to[r] + m);
+    }
+    if (m == rows_) return;
+    add(term, sum);
+    for (int r = 0; r < R; ++r) sum[r].store_partial(to[r] + m, rows_ - m);
+  }
+
   T start_ = T(0);
+  int plain_ = 0;  // terms of each register of outputs
+  bool plain_two_ = false;
   std::int64_t rows_ = 0, blocks_ = 0, used_ = 0;
   std::int64_t* first_ = nullptr;
   Term* terms_ = nullptr;

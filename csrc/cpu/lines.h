@@ -72,6 +72,19 @@ struct LineTap {
     for (int r = 0; r < R; ++r)
       for (std::int64_t i = 0; i < W; ++i) y[r].r[i] = line[r * pitch + far[i]];
   }
+  // Of lines that go on for as many registers as are read, where the tap is near.
+  template <int Registers, int R>
+  TS_INLINE void whole(const T* const* line, Vec<T> (&y)[R]) const {
+    Lanes lanes;
+    std::memcpy(&lanes, lane, sizeof lanes);
+    for (int r = 0; r < R; ++r) {
+      const T* const at = line[r] + base;
+      if constexpr (Registers == 1)
+        y[r] = typename Vec<T>::Reg(__builtin_shuffle(Vec<T>::load(at).r, lanes));
+      else
+        y[r] = typename Vec<T>::Reg(__builtin_shuffle(Vec<T>::load(at).r, Vec<T>::load(at + W).r, lanes));
+    }
+  }
   TS_INLINE Vec<T> operator()(const T* line) const {
     Vec<T> y[1];
     read<1>(line, 0, y);

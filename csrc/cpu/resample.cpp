@@ -22,8 +22,10 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
     LineTerms<T> shared_terms;
     const bool lines =
         B == 1 && shared_terms.make(columns_of_row, Q, M, static_cast<char*>(scratch()), kScratchBytes / 2);
-    // Each thread's row lies behind the terms, which lie in the caller's scratch.
-    const I offset = lines ? shared_terms.used() : 0;
+    // Each thread's row lies behind the terms, which lie in the caller's scratch; pages behind, or the
+    // others, which read the terms ahead, would fetch the lines that the caller writes its row to.
+    constexpr I kApart = 8192;
+    const I offset = lines ? (shared_terms.used() + 2 * kApart - 1) / kApart * kApart : 0;
     // Lines are taken four rows at a time.
     constexpr int R = 4;
     const I pitch = (M * B + 15) / 16 * 16;
@@ -37,7 +39,27 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
       const auto source = [&](I i) { return x.as<T>() + i / P * x.strides[0]; };
       const auto target = [&](I i) { return y.as<T>() + i / P * y.strides[0] + i % P * y.strides[1]; };
       I i = begin;
-      if (lines && fits) {
+      if (lines && fits && terms.is_plain()) {
+        // A few rows, then their results: a load from what was stored a moment ago, to other bounds, would
+        // wait.
+        const T* line[R];
+        T* to[R];
+        while (i < end) {
+          const I rows = end - i < R ? end - i : R;
+          for (I r = 0; r < rows; ++r) {
+            to[r] = target(i + r);
+            line[r] = terms.reads_behind() ? nullptr : down.copied((i + r) % P, source(i + r), x.strides[1]);
+            if (line[r]) continue;
+            T* const mine = row + r * pitch;
+            down.row((i + r) % P, source(i + r), x.strides[1], mine, M);
+            line[r] = mine;
+          }
+          i += rows;
+          I r = 0;
+          for (; r + 2 <= rows; r += 2) terms.template plain<2>(line + r, to + r);
+          if (r < rows) terms.template plain<1>(line + r, to + r);
+        }
+      } else if (lines && fits) {
         for (; i + R <= end; i += R) {
           for (I r = 0; r < R; ++r) down.row((i + r) % P, source(i + r), x.strides[1], row + r * pitch, M);
           if (target(i + R - 1) - target(i) == (R - 1) * Q) {

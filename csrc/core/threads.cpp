@@ -1,6 +1,8 @@
 // The thread pool. A region is one word, `gate`, which the caller opens, workers join and leave, and
-// the caller closes; pieces come from one counter. A worker that arrives late finds the gate closed
-// and touches nothing, so the caller never waits for a thread that holds no piece.
+// the caller closes. Each thread takes the pieces of a range of its own, then what is left of the others':
+// the thread that worked on a part of an array has it in its cache when the next kernel comes to it. A
+// worker that arrives late finds the gate closed and touches nothing, so the caller never waits for a
+// thread that holds no piece.
 //
 // Cost of a region on hot workers: one store, one joined worker and one leaving it, 0.1 to 0.3 µs.
 #include "core/threads.h"
@@ -139,11 +141,18 @@ struct Worker {
   Rescue rescue;
 };
 
+// Pieces [next, end) that nobody has taken.
+struct alignas(64) Range {
+  std::atomic<std::int64_t> next{0};
+  std::int64_t end = 0;
+};
+
 class Pool {
  public:
   explicit Pool(int threads)
       : threads_(threads),
-        workers_(new Worker[static_cast<std::size_t>(std::clamp(threads - 1, 0, kMaxThreads))]) {
+        workers_(new Worker[static_cast<std::size_t>(std::clamp(threads - 1, 0, kMaxThreads))]),
+        ranges_(new Range[static_cast<std::size_t>(std::clamp(threads, 1, kMaxThreads))]) {
     // Signals are for the threads of the program: a handler run here would not interrupt its sleep.
     sigset_t all, before;
     sigfillset(&all);
@@ -151,7 +160,7 @@ class Pool {
     try {
       for (; started_ < threads - 1; ++started_) {
         Worker& next = worker(started_);
-        next.thread = std::thread([this, &next] { work(next); });
+        next.thread = std::thread([this, &next, own = started_ + 1] { work(next, own); });
       }
     } catch (const std::system_error&) {  // the system refuses more threads: run with those there are
     }
@@ -169,7 +178,7 @@ class Pool {
 
   // In a forked child, which has no workers: ends the region that the forking thread may be in.
   void abandon() {
-    next_.store(pieces_);
+    drop_pieces();
     gate_.store(0);
     failed_.store(true);
     error_ =
@@ -186,8 +195,11 @@ class Pool {
     caller_rescue_.enter();
     body_ = body;
     context_ = context;
-    pieces_ = pieces;
-    next_.store(0, std::memory_order_relaxed);
+    used_ = static_cast<int>(std::min<std::int64_t>(pieces, threads_));
+    for (int i = 0; i < used_; ++i) {
+      range(i).next.store(begin_of_range(pieces, i), std::memory_order_relaxed);
+      range(i).end = begin_of_range(pieces, i + 1);
+    }
     failed_.store(false, std::memory_order_relaxed);
     gate_.store(++epoch_ << kEpochShift | wanted << kWantedShift);
     if (sleepers_.load() > 0) {
@@ -195,7 +207,7 @@ class Pool {
       wake(signal_, static_cast<int>(wanted));
     }
 
-    take_pieces([&] {
+    take_pieces(0, [&] {
       caller_rescue_.settle();
       caller.between_pieces();
     });
@@ -219,13 +231,24 @@ class Pool {
 
   Worker& worker(int i) { return workers_[static_cast<std::size_t>(i)]; }
 
+  Range& range(int i) { return ranges_[static_cast<std::size_t>(i)]; }
+  std::int64_t begin_of_range(std::int64_t pieces, int i) const {  // no product that could overflow
+    return pieces / used_ * i + std::min<std::int64_t>(pieces % used_, i);
+  }
+  void drop_pieces() {  // those not yet started
+    for (int i = 0; i < used_; ++i) range(i).next.store(range(i).end, std::memory_order_relaxed);
+  }
+
   template <class Between>
-  void take_pieces(const Between& between) {
+  void take_pieces(int own, const Between& between) {
     try {
-      for (std::int64_t piece; (piece = next_.fetch_add(1, std::memory_order_relaxed)) < pieces_; between())
-        body_(context_, piece);
+      for (int i = 0; i < used_; ++i) {
+        Range& r = range((own + i) % used_);
+        for (std::int64_t piece; (piece = r.next.fetch_add(1, std::memory_order_relaxed)) < r.end; between())
+          body_(context_, piece);
+      }
     } catch (...) {
-      next_.store(pieces_, std::memory_order_relaxed);  // drops the pieces not yet started
+      drop_pieces();
       if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();
     }
   }
@@ -275,7 +298,7 @@ class Pool {
     caller_asleep_.store(0, std::memory_order_relaxed);
   }
 
-  void work(Worker& self) {
+  void work(Worker& self, int own) {
     inside_region.store(true, std::memory_order_relaxed);
     self.rescue.start();
     std::uint64_t seen = 0;
@@ -287,7 +310,7 @@ class Pool {
       const bool in = gate_.compare_exchange_strong(gate, joined);
       if (in) {
         seen = gate >> kEpochShift;
-        take_pieces([] {});
+        take_pieces(own, [] {});
       }
       self.rescue.leave();
       if (in && inside(gate_.fetch_sub(1)) == 1 && caller_asleep_.load() == 1) {
@@ -324,17 +347,17 @@ class Pool {
   const int threads_;
   const bool can_rescue_ = threads_ <= Rescue::cpus();  // with more threads some are always waiting
   const std::unique_ptr<Worker[]> workers_;
+  const std::unique_ptr<Range[]> ranges_;
   int started_ = 0;
   void (*body_)(void*, std::int64_t) = nullptr;
   void* context_ = nullptr;
-  std::int64_t pieces_ = 0;
+  int used_ = 0;  // ranges
   std::uint64_t epoch_ = 0, caller_number_ = 0;
   std::exception_ptr error_;
   std::atomic<bool> failed_{false};
 
   alignas(64) Rescue caller_rescue_;
   alignas(64) std::atomic<std::uint64_t> gate_{0};
-  alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<std::uint32_t> signal_{0};  // changes when sleeping workers are called
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};

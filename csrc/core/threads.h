@@ -9,10 +9,10 @@
 namespace ts {
 
 // Calls body(context, piece) once for every piece in [0, pieces), on the caller and on idle workers.
-// Pieces are handed out one by one in ascending order, so a slow core takes fewer of them. What a
-// piece computes must not depend on which thread runs it or on how many threads there are: cut the
-// work by size alone. A piece should last 5 µs to 10 ms (shorter ones cost more in hand-out than
-// they gain, longer ones delay Ctrl-C and a busy neighbour's core).
+// Each thread takes pieces of a range of its own one by one, then others', so a slow core takes fewer of
+// them. What a piece computes must not depend on which thread runs it or on how many threads there are: cut
+// the work by size alone. A piece should last 5 µs to 10 ms (shorter ones cost more in hand-out than they
+// gain, longer ones delay Ctrl-C and a busy neighbour's core).
 //
 // One piece, a call from inside a piece, or a pool that another thread is using: runs inline.
 // If a body throws, the pieces not yet started are dropped and the first exception is rethrown here.

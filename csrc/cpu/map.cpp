@@ -105,14 +105,6 @@ void replicate(const char* value, std::int64_t item, char* buffer) {
   }
 }
 
-// At most `grain` elements, such that the pieces of n are even in size and number: of few pieces, an odd one
-// would leave every other thread idle.
-std::int64_t even_grain(std::int64_t n, std::int64_t grain) {
-  if (n <= grain) return grain;
-  const std::int64_t pieces = (n + 2 * grain - 1) / (2 * grain) * 2;
-  return ((n + pieces - 1) / pieces + 63) / 64 * 64;
-}
-
 // One axis; every operand contiguous or constant.
 void run_flat(const Plan& plan) {
   const Operand& y = plan.operand[0];
@@ -133,7 +125,8 @@ void run_flat(const Plan& plan) {
     in_place |= x.data == y.data;
   }
   const bool streams = n * y.item >= kStreamBytes && !in_place;
-  parallel_ranges(n, even_grain(n, plan.job.grain), [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t grain = (even_grain(n, plan.job.grain) + kLine - 1) / kLine * kLine;
+  parallel_ranges(n, grain, [&](std::int64_t begin, std::int64_t end) {
     const void* in[kMaxInputs];
     const auto at = [&](std::int64_t i) {
       for (int k = 0; k < inputs; ++k)

@@ -14,6 +14,14 @@ inline void parallel_for(std::int64_t pieces, const Body& body) {
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
+// At most `grain`, such that the pieces of n are even in size and number: of few pieces, an odd one would
+// leave every other thread idle.
+inline std::int64_t even_grain(std::int64_t n, std::int64_t grain) {
+  if (n <= grain) return grain;
+  const std::int64_t pieces = (n + 2 * grain - 1) / (2 * grain) * 2;
+  return (n + pieces - 1) / pieces;
+}
+
 // Cuts [0, n) into ranges of `grain` and runs body(begin, end) on each. The cut depends on n and
 // grain alone, so results do not depend on the number of threads.
 template <class Body>

@@ -160,8 +160,8 @@ struct Reduction {
   }
   void rows() const {
     if (a.length < 2 * kPiece || a.outputs >= 64) {  // enough rows for all threads
-      const std::int64_t grain = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
-      parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t most = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
+      parallel_ranges(a.outputs, even_grain(a.outputs, most), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) row(output_offsets(a, i, a.kept));
       });
       return;

@@ -39,3 +39,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     before = set(path.read_text().split()) if path.exists() else set()
     path.write_text("\n".join(sorted(before | {event.name for event in p.events})) + "\n")
     return result
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Generator[int, None, None]:
+    """Runs the test with one thread and with two."""
+    before = ts.get_num_threads()
+    ts.set_num_threads(request.param)
+    yield request.param
+    ts.set_num_threads(before)

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from jit_steps import Model, train
 from tensorsmith import nn, optim
 from tensorsmith.bench import models
 from tensorsmith.nn import functional as F
-from tensorsmith.optim.lr_scheduler import OneCycleLR
-from tensorsmith.train import parameters_hash
 
 pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
 
@@ -33,8 +32,7 @@ def cnn(nn: Any) -> Any:
     )  # fmt: skip
 
 
-# name: the model, the shape of its input, whether that is tokens, the number of classes
-MODELS: dict[str, Any] = {
+MODELS: dict[str, Model] = {
     "mlp": (models._mlp(12, 8, 5), (6, 12), False, 5),
     "cnn": (cnn, (3, 1, 8, 8), False, 5),
     "gpt": (models.gpt(1, 2, 16, 8), (2, 8), True, 256),
@@ -42,47 +40,12 @@ MODELS: dict[str, Any] = {
 }
 
 
-def train(model: Any, jit: bool, fused_clipping: bool, steps: int = 6) -> tuple[str, list[float], Any]:
-    make, shape, tokens, classes = model
-    ts.manual_seed(3)
-    net = make(nn).to("cuda")
-    drop = nn.Dropout(0.2)
-    optimizer = optim.AdamW(net.parameters(), lr=1e-3)
-    schedule = OneCycleLR(optimizer, 3e-3, total_steps=steps + 1)
-
-    def step(x: Any, t: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(drop(net(x)), t)
-        loss.backward()
-        if fused_clipping:
-            optimizer.step(max_norm=1.0)
-        else:
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-        schedule.step()
-        return loss
-
-    run = ts.jit(step) if jit else step
-    rng = np.random.default_rng(5)
-    losses, kept = [], []
-    for _ in range(steps):
-        if tokens:
-            x = rng.integers(0, classes, shape)
-            t = rng.integers(0, classes, shape[0] * shape[1])
-        else:
-            x = rng.standard_normal(shape, np.float32)
-            t = rng.integers(0, classes, shape[0])
-        losses.append(run(ts.asarray(x), ts.asarray(t)))
-        kept.append(x)  # nothing comes at the same address by chance alone
-    return parameters_hash(net.to("cpu")), [loss.item() for loss in losses], run
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_replayed_trainings_have_the_bits_of_eager_ones(name: str) -> None:
     """With dropout and a schedule: what changes from step to step is read from memory by the graphs."""
     for fused_clipping in (False, True):
-        eager = train(MODELS[name], False, fused_clipping)
-        replayed = train(MODELS[name], True, fused_clipping)
+        eager = train(MODELS[name], False, 6, 0.2, fused_clipping)
+        replayed = train(MODELS[name], True, 6, 0.2, fused_clipping)
         assert eager[:2] == replayed[:2] and np.isfinite(eager[1]).all()
         info = replayed[2].cache_info()
         assert info[:2] == (5, 1) and (info.cuda_graphs, info.kernel_by_kernel) == (1, 0)

@@ -11,14 +11,6 @@ import tensorsmith as ts
 from tensorsmith.nn import functional as F
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Any:
-    before = ts.get_num_threads()
-    ts.set_num_threads(request.param)
-    yield request.param
-    ts.set_num_threads(before)
-
-
 def tensor(*shape: int, seed: int = 0, dtype: Any = ts.float32) -> ts.Tensor:
     return ts.asarray(np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
 

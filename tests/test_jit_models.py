@@ -8,25 +8,19 @@ The models are made smaller where 200 steps would last; TENSORSMITH_FULL_JIT=1 t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tensorsmith as ts
-from tensorsmith import nn, optim
+from jit_steps import Model, train
 from tensorsmith.bench import models
-from tensorsmith.nn import functional as F
-from tensorsmith.optim.lr_scheduler import OneCycleLR
-from tensorsmith.train import MODELS, parameters_hash
+from tensorsmith.train import MODELS
 
 LONG = {"cnn": 40, "gpt 1x128": 40}  # steps, of those that take their time
 FULL = os.environ.get("TENSORSMITH_FULL_JIT") == "1"
 STEPS = 200
-
-# name: the model from the nn module, the shape of its input, whether that is tokens, the number of classes
-Model = tuple[Callable[[Any], Any], tuple[int, ...], bool, int]
 
 
 def digits(nn: Any) -> Any:  # of examples/digits.py
@@ -54,39 +48,6 @@ BENCH: dict[str, Model] = {
 }
 
 
-def train(model: Model, jit: bool, steps: int) -> tuple[str, list[float]]:
-    make, shape, tokens, classes = model
-    ts.manual_seed(3)
-    net = make(nn)
-    drop = nn.Dropout(0.1)
-    optimizer = optim.AdamW(net.parameters(), lr=1e-3)
-    schedule = OneCycleLR(optimizer, 3e-3, total_steps=steps + 1)
-
-    def step(x: Any, t: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(drop(net(x)), t)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        return loss
-
-    run = ts.jit(step) if jit else step
-    rng = np.random.default_rng(5)
-    losses = []
-    for _ in range(steps):
-        if tokens:
-            x = rng.integers(0, classes, shape)
-            t = rng.integers(0, classes, shape[0] * shape[1])
-        else:
-            x = rng.standard_normal(shape, np.float32)
-            t = rng.integers(0, classes, shape[0])
-        losses.append(float(run(ts.asarray(x), ts.asarray(t))))
-    if jit:
-        assert run.cache_info()[:2] == (steps - 1, 1)
-    return parameters_hash(net), losses
-
-
 @pytest.mark.parametrize("name", BENCH if FULL else SMALL)
 def test_200_replayed_steps_have_the_bits_of_200_eager_ones(name: str) -> None:
     model = (BENCH if FULL else SMALL)[name]
@@ -96,11 +57,12 @@ def test_200_replayed_steps_have_the_bits_of_200_eager_ones(name: str) -> None:
         for threads in (1, 2):
             ts.set_num_threads(threads)
             steps = STEPS if FULL else LONG.get(name, STEPS)
-            ends += [train(model, True, steps)]
-            ends += [train(model, False, steps)]
+            *replayed, run = train(model, True, steps)
+            assert run.cache_info()[:2] == (steps - 1, 1)
+            ends += [replayed, train(model, False, steps)[:2]]
     finally:
         ts.set_num_threads(before)
-    assert all(end == ends[0] for end in ends)
+    assert all(tuple(end) == tuple(ends[0]) for end in ends)
     assert np.isfinite(ends[0][1]).all()
 
 

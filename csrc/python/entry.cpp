@@ -85,6 +85,15 @@ std::unique_ptr<Entry> make_entry(Session& s, PyObject* result, std::string& why
       runtime_error(
           "jit: the result carries a gradient that a replay would lose; call backward() inside the function, "
           "or return x.detach(), or run it under ts.no_grad()");
+    const auto same =
+        std::find_if(leaves.begin(), leaves.end(), [&](const Ref& l) { return l.get() == leaf.get(); });
+    if (&*same != &leaf) {
+      Value again;
+      again.kind = Value::again;
+      again.number = static_cast<int>(same - leaves.begin());
+      entry->values.push_back(std::move(again));
+      continue;
+    }
     entry->values.push_back(describe_value(s, leaf.get(), results));
     hand_out(leaf.get());
   }
@@ -153,10 +162,7 @@ std::unique_ptr<Entry> make_entry(Session& s, PyObject* result, std::string& why
     entry->pinned |= meets(*entry, array_of(leaf.get()));
     // Seen through an argument, memory is an input, though it is also a tensor that the function reaches
     // itself.
-    for (const Guard& g : s.guards)
-      if (g.kind == Guard::memory && PyWeakref_GetObject(g.expected.get()) != Py_None)
-        entry->pinned |=
-            array_of(PyWeakref_GetObject(g.expected.get())).storage() == array_of(leaf.get()).storage();
+    entry->pinned |= s.guards.meet(array_of(leaf.get()).storage());
     entry->pins.push_back(array_of(leaf.get()).data());
   }
   for (const Ref& function : s.first) entry->effects.push_back({0, function});

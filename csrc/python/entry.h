@@ -25,8 +25,8 @@ struct Leaf {
 
 // A tensor that the replay hands out.
 struct Value {
-  enum Kind { argument, object, result, input, outside, constant } kind = result;
-  int number = -1;     // of the argument, result or input
+  enum Kind { argument, object, result, input, outside, constant, again } kind = result;
+  int number = -1;     // of the argument, result or input; again: of the earlier leaf that it is
   Ref tensor;          // object: weak reference
   StorageRef storage;  // outside, constant
   Shape shape, strides;
@@ -53,7 +53,7 @@ struct Entry {
   std::string key, description;
   std::vector<Ref> held;
   std::unique_ptr<Recording> recording;
-  std::vector<Guard> guards;
+  Guards guards;
   std::vector<Input> inputs;
   std::vector<Value> values;  // by leaf of the result
   std::vector<Gradient> gradients;

@@ -185,11 +185,7 @@ int replays_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   for (const auto& e : replays_of(self).entries) {
     for (const Ref& h : e->held) Py_VISIT(h.get());
-    for (const Guard& g : e->guards) {
-      Py_VISIT(g.container.get());
-      Py_VISIT(g.key.get());
-      Py_VISIT(g.expected.get());
-    }
+    if (const int stop = e->guards.traverse(visit, arg)) return stop;
     for (const Effect& effect : e->effects) Py_VISIT(effect.function.get());
   }
   return 0;

@@ -30,18 +30,12 @@ Ref tensor_of(const Value& v, const std::vector<Ref>& arguments, const std::vect
       as_tensor(tensor.get())->shares_storage = true;
       return tensor;
     }
+    case Value::again:  // is found among the leaves
     case Value::result:
       break;
   }
   return make_tensor(
       Array(results[static_cast<std::size_t>(v.number)], v.dtype, v.shape, v.strides, v.offset));
-}
-
-// The first guard that does not hold, or null.
-const Guard* broken(const Entry& e) {
-  for (const Guard& g : e.guards)
-    if (!g.holds()) return &g;
-  return nullptr;
 }
 
 }  // namespace
@@ -51,7 +45,7 @@ bool serves(const Entry& e, const Signature& s, std::string* why) {
     if (why) *why = reason;
     return false;
   };
-  if (const Guard* g = broken(e)) return no(g->path + " has changed");
+  if (!e.guards.hold()) return no(why ? e.guards.broken() + " has changed" : "");
   if (e.recording->stale()) return no("a tensor that it used has been replaced");
   for (std::size_t i = 0; i < s.leaves.size(); ++i) {
     const Array& x = array_of(s.leaves[i].get());
@@ -168,7 +162,9 @@ PyObject* replay(Entry& e, const Signature& s) {
   }
   std::vector<Ref> leaves;
   leaves.reserve(e.values.size());
-  for (const Value& v : e.values) leaves.push_back(tensor_of(v, s.leaves, inputs, results));
+  for (const Value& v : e.values)
+    leaves.push_back(v.kind == Value::again ? leaves[static_cast<std::size_t>(v.number)]
+                                            : tensor_of(v, s.leaves, inputs, results));
   ++e.replays;
   return put_together(e.result, leaves).release();
 }

@@ -3,6 +3,7 @@
 #include "python/autograd.h"
 #include "python/jit.h"
 #include "python/lines.h"
+#include "python/walk.h"
 
 namespace ts::python {
 
@@ -16,20 +17,20 @@ struct SessionObject {
 
 thread_local Session* t_session = nullptr;
 
-// Of a call to capture: Session(args, kwargs, guards, lenient).
+// Of a call to capture: Session(function, args, kwargs, lenient).
 PyObject* session_new(PyTypeObject* type, PyObject* args, PyObject*) {
   return guarded([&]() -> PyObject* {
-    PyObject *call_args, *call_kwargs, *guards;
+    PyObject *function, *call_args, *call_kwargs;
     int lenient;
-    if (!PyArg_ParseTuple(args, "O!O!O!p", &PyTuple_Type, &call_args, &PyDict_Type, &call_kwargs,
-                          &PyList_Type, &guards, &lenient))
+    if (!PyArg_ParseTuple(args, "OO!O!p", &function, &PyTuple_Type, &call_args, &PyDict_Type, &call_kwargs,
+                          &lenient))
       throw PythonError{};
     auto session = std::make_unique<Session>();
     session->signature = sign(call_args, call_kwargs);
     session->capture.lenient = lenient;
-    session->guards.reserve(static_cast<std::size_t>(PyList_GET_SIZE(guards)) / 5);
-    for (Py_ssize_t i = 0; i + 5 <= PyList_GET_SIZE(guards); i += 5)
-      session->guards.push_back(make_guard(PySequence_Fast_ITEMS(guards) + i));
+    if (const std::string why = take_for_granted(function, call_args, call_kwargs, session->guards);
+        !why.empty())
+      session->capture.refuse(why);
     for (const Ref& leaf : session->signature.leaves) {
       const Autograd* a = as_tensor(leaf.get())->autograd;
       if (a && a->node)
@@ -84,9 +85,9 @@ PyObject* session_refusal(PyObject* self, void*) {
 
 // changed(): the path of the first guard that no longer holds, or None.
 PyObject* session_changed(PyObject* self, PyObject*) {
-  for (const Guard& g : session_of(self).guards)
-    if (!g.holds()) return PyUnicode_FromString(g.path.c_str());
-  Py_RETURN_NONE;
+  const Guards& guards = session_of(self).guards;
+  if (guards.hold()) Py_RETURN_NONE;
+  return PyUnicode_FromString(guards.broken().c_str());
 }
 
 PyObject* capturing(PyObject*, PyObject*) { return PyBool_FromLong(current_capture() != nullptr); }

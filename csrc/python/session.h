@@ -33,7 +33,7 @@ struct Session {
   std::vector<std::pair<int, Ref>> effects;
   std::vector<Ref> first;  // effects that come before all steps
   std::vector<Input> inputs;
-  std::vector<Guard> guards;  // from before the call
+  Guards guards;  // from before the call
 };
 
 // Of a `Session`, which Python holds.

@@ -1,0 +1,44 @@
+// What a walk (walk.h) has to know of classes and code, found out once for each.
+#pragma once
+
+#include <vector>
+
+#include "python/tensor.h"
+
+namespace ts::python {
+
+enum class Kind : std::uint8_t {
+  plain,    // numbers, strings: guards hold their value, and nothing is behind them
+  nothing,  // nothing that a call depends on
+  tensor,
+  function,
+  method,
+  jitted,
+  cached,   // functools.cache
+  partial,  // functools.partial
+  tuple,
+  list,
+  dict,
+  elements,  // set, deque
+  module_of_python,
+  layer,
+  optimizer,
+  class_,
+  instance,
+  used_up  // an iterator, or a generator of random numbers: every use of it is another one
+};
+
+struct Class {
+  Kind kind;
+  std::vector<PyTypeObject*> own;  // it and its bases, without those whose code is known
+};
+
+// Valid until the next call.
+const Class& class_of(PyTypeObject* type);
+// Whether code of that module needs no look: it is the package's, or a library's.
+bool is_known_code(PyObject* module_name);
+// What the code and the functions within it ask for: names, and strings that may be names (getattr, hasattr).
+// Interned. Valid until the next call.
+const std::vector<PyObject*>& names_of(PyCodeObject* code);
+
+}  // namespace ts::python

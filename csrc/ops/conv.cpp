@@ -3,6 +3,7 @@
 
 #include "core/conv_algorithm.h"
 #include "core/launch.h"
+#include "ops/elementwise.h"
 #include "ops/window.h"
 
 namespace ts::ops {
@@ -46,21 +47,53 @@ Array channels_last(const char* operation, DType dtype, const Shape& shape) {
   return empty_ordered(operation, dtype, shape, Shape{0, 2, 3, 1});
 }
 
+// --- bfloat16: operands rounded to it, sums in float32, one rounding of the result -----------------------
+
+void check_takes_bf16(const char* operation, const char* argument, const Array& x) {
+  if (x.dtype() != DType::bfloat16 && x.dtype() != DType::float32)
+    type_error(operation, ": ", argument, " is ", name(x.dtype()), "; bfloat16 or float32 is needed");
+}
+
+DType bf16_result(const char* operation, std::optional<DType> dtype) {
+  const DType result = dtype.value_or(DType::bfloat16);
+  if (result != DType::bfloat16 && result != DType::float32)
+    type_error(operation, ": dtype must be bfloat16 or float32, got ", name(result));
+  return result;
+}
+
+// float32 numbers that are bfloat16 ones.
+Array rounded(const Array& x) {
+  return astype(x.dtype() == DType::float32 ? astype(x, DType::bfloat16, false) : x, DType::float32, false);
+}
+
 Array forward(const char* operation, const Array& given, const Array& weight, const Array& bias,
               const Shape& stride, const Shape& padding, const Shape& dilation, std::int64_t groups,
-              Activation activation) {
+              Activation activation, bool lowered = false) {
   const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
   const Array x = as_batch(operation, "x", given);
-  check_domain(operation, "x", x.dtype(), Domain::floating);
-  check_same_dtype(operation, "weight", weight, x.dtype());
+  const bool bf16 = lowered || x.dtype() == DType::bfloat16;
+  if (lowered) {
+    check_takes_bf16(operation, "x", x);
+    check_takes_bf16(operation, "weight", weight);
+  } else {
+    if (!bf16) check_domain(operation, "x", x.dtype(), Domain::floating);
+    check_same_dtype(operation, "weight", weight, x.dtype());
+  }
   const Shape shape = result_shape(operation, x.shape(), weight.shape(), conv);
   if (bias) {
-    check_same_dtype(operation, "bias", bias, x.dtype());
+    lowered ? check_takes_bf16(operation, "bias", bias)
+            : check_same_dtype(operation, "bias", bias, x.dtype());
     check_shape(operation, "bias", bias, Shape{weight.shape(0)});
   }
-  Array y = channels_last(operation, x.dtype(), shape);
-  launch<&Kernels::conv2d>(x, weight, bias, y, conv, activation);
-  return like_batch(given, y);
+  if (!bf16) {
+    Array y = channels_last(operation, x.dtype(), shape);
+    launch<&Kernels::conv2d>(x, weight, bias, y, conv, activation);
+    return like_batch(given, y);
+  }
+  const Array wide_bias = bias ? astype(bias, DType::float32, false) : bias;
+  Array y = channels_last(operation, DType::float32, shape);
+  launch<&Kernels::conv2d>(rounded(x), rounded(weight), wide_bias, y, conv, activation);
+  return like_batch(given, astype(y, DType::bfloat16, false));
 }
 
 // The shape of x with its batch axis.
@@ -97,33 +130,98 @@ Array conv2d_relu(const Array& x, const Array& weight, const Array& bias, const 
   return forward("conv2d_relu", x, weight, bias, stride, padding, dilation, groups, Activation::relu);
 }
 
+Array conv2d_bf16(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+                  const Shape& padding, const Shape& dilation, std::int64_t groups) {
+  return forward("conv2d_bf16", x, weight, bias, stride, padding, dilation, groups, Activation::none, true);
+}
+
+Array conv2d_relu_bf16(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+                       const Shape& padding, const Shape& dilation, std::int64_t groups) {
+  return forward("conv2d_relu_bf16", x, weight, bias, stride, padding, dilation, groups, Activation::relu,
+                 true);
+}
+
+namespace {
+
+// With `result`, operands are bfloat16 or float32, in any mixture; else all of one dtype, which is dx's.
+Array input_gradient(const char* operation, const Array& gradient, const Array& weight, const Shape& shape,
+                     const Conv2d& conv, std::optional<DType> result) {
+  const Array dy = as_batch(operation, "gradient", gradient);
+  if (result) {
+    check_takes_bf16(operation, "gradient", dy);
+    check_takes_bf16(operation, "weight", weight);
+  } else {
+    if (dy.dtype() == DType::bfloat16)
+      result = DType::bfloat16;
+    else
+      check_domain(operation, "gradient", dy.dtype(), Domain::floating);
+    check_same_dtype(operation, "weight", weight, dy.dtype());
+  }
+  const Shape full = batch_shape(operation, shape);
+  check_shape(operation, "gradient", dy, result_shape(operation, full, weight.shape(), conv));
+  Array dx = channels_last(operation, result ? DType::float32 : dy.dtype(), full);
+  launch<&Kernels::conv2d_input_backward>(result ? rounded(dy) : dy, result ? rounded(weight) : weight, dx,
+                                          conv);
+  return like_batch(gradient, result ? astype(dx, *result, false) : dx);
+}
+
+std::tuple<Array, Array> weight_gradient(const char* operation, const Array& gradient, const Array& given,
+                                         const Shape& shape, const Conv2d& conv,
+                                         std::optional<DType> result) {
+  Array dy = as_batch(operation, "gradient", gradient), x = as_batch(operation, "x", given);
+  if (result) {
+    check_takes_bf16(operation, "gradient", dy);
+    check_takes_bf16(operation, "x", x);
+  } else {
+    if (x.dtype() == DType::bfloat16)
+      result = DType::bfloat16;
+    else
+      check_domain(operation, "x", x.dtype(), Domain::floating);
+    check_same_dtype(operation, "gradient", dy, x.dtype());
+  }
+  check_shape(operation, "gradient", dy, result_shape(operation, x.shape(), shape, conv));
+  if (result) dy = rounded(dy), x = rounded(x);
+  Array dweight = empty(operation, x.dtype(), shape), dbias = empty(operation, x.dtype(), Shape{shape[0]});
+  launch<&Kernels::conv2d_weight_backward>(dy, x, dweight, dbias, conv);
+  if (result) return {astype(dweight, *result, false), astype(dbias, *result, false)};
+  return {dweight, dbias};
+}
+
+}  // namespace
+
 Array conv2d_input_backward(const Array& gradient, const Array& weight, const Shape& shape,
                             const Shape& stride, const Shape& padding, const Shape& dilation,
                             std::int64_t groups) {
   const char* operation = "conv2d_input_backward";
-  const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
-  const Array dy = as_batch(operation, "gradient", gradient);
-  check_domain(operation, "gradient", dy.dtype(), Domain::floating);
-  check_same_dtype(operation, "weight", weight, dy.dtype());
-  const Shape full = batch_shape(operation, shape);
-  check_shape(operation, "gradient", dy, result_shape(operation, full, weight.shape(), conv));
-  Array dx = channels_last(operation, dy.dtype(), full);
-  launch<&Kernels::conv2d_input_backward>(dy, weight, dx, conv);
-  return like_batch(gradient, dx);
+  return input_gradient(operation, gradient, weight, shape,
+                        read_options(operation, stride, padding, dilation, groups), std::nullopt);
 }
 
-std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Array& given, const Shape& shape,
+Array conv2d_input_backward_bf16(const Array& gradient, const Array& weight, const Shape& shape,
+                                 const Shape& stride, const Shape& padding, const Shape& dilation,
+                                 std::int64_t groups, std::optional<DType> dtype) {
+  const char* operation = "conv2d_input_backward_bf16";
+  return input_gradient(operation, gradient, weight, shape,
+                        read_options(operation, stride, padding, dilation, groups),
+                        bf16_result(operation, dtype));
+}
+
+std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Array& x, const Shape& shape,
                                                 const Shape& stride, const Shape& padding,
                                                 const Shape& dilation, std::int64_t groups) {
   const char* operation = "conv2d_weight_backward";
-  const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
-  const Array dy = as_batch(operation, "gradient", gradient), x = as_batch(operation, "x", given);
-  check_domain(operation, "x", x.dtype(), Domain::floating);
-  check_same_dtype(operation, "gradient", dy, x.dtype());
-  check_shape(operation, "gradient", dy, result_shape(operation, x.shape(), shape, conv));
-  Array dweight = empty(operation, x.dtype(), shape), dbias = empty(operation, x.dtype(), Shape{shape[0]});
-  launch<&Kernels::conv2d_weight_backward>(dy, x, dweight, dbias, conv);
-  return {dweight, dbias};
+  return weight_gradient(operation, gradient, x, shape,
+                         read_options(operation, stride, padding, dilation, groups), std::nullopt);
+}
+
+std::tuple<Array, Array> conv2d_weight_backward_bf16(const Array& gradient, const Array& x,
+                                                     const Shape& shape, const Shape& stride,
+                                                     const Shape& padding, const Shape& dilation,
+                                                     std::int64_t groups, std::optional<DType> dtype) {
+  const char* operation = "conv2d_weight_backward_bf16";
+  return weight_gradient(operation, gradient, x, shape,
+                         read_options(operation, stride, padding, dilation, groups),
+                         bf16_result(operation, dtype));
 }
 
 }  // namespace ts::ops

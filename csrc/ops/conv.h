@@ -1,6 +1,7 @@
 // 2-D convolution and its gradients. x (N, C, H, W) or (C, H, W); weight (O, C / groups, KH, KW); bias (O).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -26,5 +27,19 @@ std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Arr
                                                 const Shape& stride, const Shape& padding,
                                                 const Shape& dilation,
                                                 std::int64_t groups);  // of weight, of bias
+
+// The same for bfloat16 and float32 operands in any mixture, rounded to bfloat16; sums are float32. The
+// result is bfloat16, or for gradients `dtype`: bfloat16 (none) or float32.
+Array conv2d_bf16(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+                  const Shape& padding, const Shape& dilation, std::int64_t groups);
+Array conv2d_relu_bf16(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+                       const Shape& padding, const Shape& dilation, std::int64_t groups);
+Array conv2d_input_backward_bf16(const Array& gradient, const Array& weight, const Shape& shape,
+                                 const Shape& stride, const Shape& padding, const Shape& dilation,
+                                 std::int64_t groups, std::optional<DType> dtype);
+std::tuple<Array, Array> conv2d_weight_backward_bf16(const Array& gradient, const Array& x,
+                                                     const Shape& shape, const Shape& stride,
+                                                     const Shape& padding, const Shape& dilation,
+                                                     std::int64_t groups, std::optional<DType> dtype);
 
 }  // namespace ts::ops

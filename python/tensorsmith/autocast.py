@@ -21,10 +21,13 @@ _LOWERED = {
     "matmul": "matmul_bf16",
     "linear": "linear_bf16",
     "linear_relu": "linear_relu_bf16",
+    "conv2d": "conv2d_bf16",
+    "conv2d_relu": "conv2d_relu_bf16",
+    "conv2d_input_backward": "conv2d_input_backward_bf16",  # what transposed convolutions are
 }
 _RAISED = (
     "softmax log_softmax logsumexp cross_entropy layer_norm rms_norm batch_norm batch_norm_relu channel_affine "
-    "attention recurrent conv2d conv2d_relu max_pool2d avg_pool2d dropout "
+    "attention recurrent max_pool2d avg_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod "
     "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"
 )
@@ -45,9 +48,10 @@ class autocast(ContextDecorator):
     dtype: bfloat16, the only one; TypeError for others. enabled: False switches it off inside, for what must stay
     exact. Blocks nest.
 
-    - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`, projections of attention) round float32
-      operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
-    - softmax, norms, losses, reductions, exponentials, attention, convolution, pooling and recurrent layers take
+    - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`, projections of attention) and
+      convolutions round float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum
+      is rounded.
+    - softmax, norms, losses, reductions, exponentials, attention, pooling and recurrent layers take
       bfloat16 as float32 and return float32; but on GPUs attention takes float32 as bfloat16 and returns bfloat16.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
     - float64, complex and integer tensors are left alone, and so are operations in place.

@@ -14,6 +14,18 @@ void bind_conv(PyObject* m) {
          "conv2d_weight_backward(gradient, x, shape, stride=1, padding=0, dilation=1, groups=1) -> dweight, "
          "dbias",
          &ops::conv2d_weight_backward);
+  add_op(m, "conv2d_bf16(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)",
+         &ops::conv2d_bf16);
+  add_op(m, "conv2d_relu_bf16(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)",
+         &ops::conv2d_relu_bf16);
+  add_op(m,
+         "conv2d_input_backward_bf16(gradient, weight, shape, stride=1, padding=0, dilation=1, groups=1, "
+         "dtype=None) -> dx",
+         &ops::conv2d_input_backward_bf16);
+  add_op(m,
+         "conv2d_weight_backward_bf16(gradient, x, shape, stride=1, padding=0, dilation=1, groups=1, "
+         "dtype=None) -> dweight, dbias",
+         &ops::conv2d_weight_backward_bf16);
 }
 
 }  // namespace ts::python

@@ -6,6 +6,7 @@ from contextlib import ContextDecorator
 from typing import Any
 
 from tensorsmith import _core
+from tensorsmith._core import is_autocast_enabled
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -42,7 +43,7 @@ class conv_algorithm(ContextDecorator):
 
 
 _OPTIONS = """
-    x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
+    x:       (N, C, H, W) or (C, H, W), float32, float64 or bfloat16 (sums in float32, rounded once), any strides
     weight:  (O, C / groups, KH, KW)
     bias:    (O), or None
     stride, padding, dilation:  an integer, or (height, width)
@@ -144,6 +145,92 @@ define(
 )
 
 
+# --- bfloat16 numbers whose operands may be float32: what autocast calls ----------------------------------
+
+
+def _gradients_bf16(
+    dy: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
+) -> Any:
+    options = (stride, padding, dilation, groups)
+    dx = core.conv2d_input_backward_bf16(dy, weight, x.shape, *options, x.dtype) if needs[0] else None
+    dweight = dbias = None
+    if needs[1] or needs[2]:
+        dweight, dbias = core.conv2d_weight_backward_bf16(dy, x, weight.shape, *options, weight.dtype)
+    return dx, dweight, dbias
+
+
+def _gradients_relu_bf16(
+    dy: Any, y: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
+) -> Any:
+    return _gradients_bf16(core.relu_backward(dy, y), x, weight, stride, padding, dilation, groups, needs)
+
+
+def _input_gradient_bf16(dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
+    return core.conv2d_bf16(dy, weight, None, stride, padding, dilation, groups)
+
+
+def _input_weight_bf16(
+    dy: Any, gradient: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Any:
+    options = (stride, padding, dilation, groups)
+    return core.conv2d_weight_backward_bf16(gradient, dy, weight.shape, *options, weight.dtype)[0]
+
+
+def _weight_gradients_bf16(
+    ddweight: Any,
+    ddbias: Any,
+    gradient: Any,
+    x: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    needs: Any,
+) -> Any:
+    options = (stride, padding, dilation, groups)
+    dgradient = dx = None
+    if ddweight is not None:
+        if needs[0]:
+            dgradient = core.conv2d_bf16(x, ddweight, ddbias, *options)
+        if needs[1]:
+            dx = core.conv2d_input_backward_bf16(gradient, ddweight, x.shape, *options, x.dtype)
+    elif ddbias is not None and needs[0]:
+        dgradient = core.broadcast_to(core.reshape(ddbias, (-1, 1, 1)), gradient.shape)
+    return dgradient, dx
+
+
+define(
+    core.conv2d_bf16,
+    """`conv2d` of x and weight (bfloat16 or float32) rounded to bfloat16, and bias; the result is bfloat16.
+
+    Sums and bias are float32, and the result is rounded once. TypeError for other dtypes.
+    """,
+    wrt="x weight bias",
+    vjp=_gradients_bf16,
+)
+define(
+    core.conv2d_relu_bf16,
+    """relu(conv2d_bf16(...)) in one pass over the result.""",
+    wrt="x weight bias",
+    vjp=_gradients_relu_bf16,
+)
+define(
+    core.conv2d_input_backward_bf16,
+    """The gradient of conv2d_bf16 with respect to x, whose shape is `shape`.
+
+    dtype: of the result, bfloat16 (None) or float32.
+    """,
+    gradient=_input_gradient_bf16,
+    weight=_input_weight_bf16,
+)
+define(
+    core.conv2d_weight_backward_bf16,
+    """The gradients of conv2d_bf16 with respect to weight, whose shape is `shape`, and bias, both of `dtype`.""",
+    wrt="gradient x",
+    vjp=_weight_gradients_bf16,
+)
+
+
 # --- one and three dimensions, transposed: the same kernels on reshaped operands --------------------
 
 
@@ -161,6 +248,9 @@ def _options(name: str, rank: int, **values: Any) -> list[tuple[int, ...]]:
             )
         result.append(numbers)
     return result
+
+
+_MIXED = {"float32", "bfloat16"}  # what autocast takes in any mixture
 
 
 def _operands(name: str, x: Any, weight: Any, bias: Any, groups: int, rank: int, transposed: bool) -> Any:
@@ -189,7 +279,8 @@ def _operands(name: str, x: Any, weight: Any, bias: Any, groups: int, rank: int,
     if bias is not None and tuple(bias.shape) != (gives,):
         raise ValueError(f"{name}: bias must have shape ({gives},), got {tuple(bias.shape)}")
     for key, value in (("weight", weight), ("bias", bias)):
-        if value is not None and value.dtype != x.dtype:
+        lowered = is_autocast_enabled() and value is not None and {str(x.dtype), str(value.dtype)} <= _MIXED
+        if value is not None and value.dtype != x.dtype and not lowered:
             raise TypeError(f"{name}: {key} is {value.dtype} where {x.dtype} is needed")
     return x if x.ndim == rank + 2 else core.expand_dims(x, 0)
 

@@ -3,12 +3,14 @@
 //   y[n, o, p, q] = act(bias[o] + sum over kh, kw, c of
 //                       x[n, c, p * stride + kh * dilation - padding, ...] * w[o, c, kh, kw])
 #include "core/conv_algorithm.h"
+#include "cpu/conv_bf16.h"
 #include "cpu/conv_tile.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
 
 void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation) {
+  if (weight.dtype == DType::bfloat16) return conv2d_bf16(x, weight, bias, y, conv, activation);
   const bool fast = conv_algorithm() == ConvAlgorithm::winograd;
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     Correlation<T> k;

@@ -7,19 +7,11 @@
 // Rows h = phase + stride * i meet the same taps at constant offsets, so every phase is a correlation of
 // stride 1.
 #include "core/conv_algorithm.h"
+#include "cpu/conv_bf16.h"
 #include "cpu/conv_tile.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
-
-namespace {
-
-// One axis of one phase: the taps that meet it, last tap first so that the rows of dy ascend.
-struct Phase {
-  std::int64_t size;                 // rows of dx
-  std::int64_t taps, last, between;  // of the kernel
-  std::int64_t first, spread;        // of dy
-};
 
 Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std::int64_t stride,
                std::int64_t padding, std::int64_t dilation) {
@@ -41,9 +33,8 @@ Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std
   return f;
 }
 
-}  // namespace
-
 void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
+  if (weight.dtype == DType::bfloat16) return conv2d_input_backward_bf16(dy, weight, dx, conv);
   const bool fast = conv_algorithm() == ConvAlgorithm::winograd;
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
     Correlation<T> phases[kMaxPhases];

@@ -1,7 +1,10 @@
 // 2-D convolution and its gradients: check, allocate channels last beneath (N, C, H, W), launch.
 #include "ops/conv.h"
 
+#include <algorithm>
+
 #include "core/conv_algorithm.h"
+#include "core/dispatch.h"
 #include "core/launch.h"
 #include "ops/elementwise.h"
 #include "ops/window.h"
@@ -66,6 +69,34 @@ Array rounded(const Array& x) {
   return astype(x.dtype() == DType::float32 ? astype(x, DType::bfloat16, false) : x, DType::float32, false);
 }
 
+// Whether the kernels' products of bfloat16 take these shapes; others are computed in float32, product for
+// product the same numbers. By the machine's engine and the shapes alone.
+bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Conv2d& conv) {
+  if (x.device() != Device::cpu || bf16_engine().engine != Bf16Engine::amx) return false;
+  const auto up = [](std::int64_t n) { return (n + 31) / 32 * 32; };
+  const std::int64_t o = weight[0] / conv.groups, c = weight[1], taps = weight[2] * weight[3];
+  if (o == 0 || c == 0 || (conv.groups > 1 && c <= 8 && o <= 8)) return false;
+  // The scratch holds all filters, and the rows under one row of results (cpu/conv_bf16.cpp).
+  const std::int64_t record = std::max({up(c), up(o), 32 * weight[3]});
+  const auto reach = [&](int axis) {
+    return (weight[2 + axis] - 1) * conv.dilation[axis] + 2 * conv.stride[axis];
+  };
+  constexpr double kMost = 16 << 20;
+  const double filters = 2.0 * static_cast<double>(conv.groups) * static_cast<double>(taps) *
+                         static_cast<double>(std::max(up(o), up(c))) * static_cast<double>(record);
+  const double band = 2.0 * static_cast<double>(reach(0)) *
+                      static_cast<double>(image[3] + 2 * conv.padding[1] + reach(1)) *
+                      static_cast<double>(record);
+  return filters <= 2 * kMost && band <= kMost;
+}
+
+// Filters as the tiles want them: bfloat16, (O, KH, KW, C) in memory.
+Array filters_of(const char* operation, const Array& weight) {
+  Array last = empty_ordered(operation, DType::bfloat16, weight.shape(), Shape{0, 2, 3, 1});
+  copy_into(operation, weight, last);
+  return last;
+}
+
 Array forward(const char* operation, const Array& given, const Array& weight, const Array& bias,
               const Shape& stride, const Shape& padding, const Shape& dilation, std::int64_t groups,
               Activation activation, bool lowered = false) {
@@ -91,6 +122,12 @@ Array forward(const char* operation, const Array& given, const Array& weight, co
     return like_batch(given, y);
   }
   const Array wide_bias = bias ? astype(bias, DType::float32, false) : bias;
+  if (on_tiles(x, x.shape(), weight.shape(), conv)) {
+    Array y = channels_last(operation, DType::bfloat16, shape);
+    launch<&Kernels::conv2d>(x, filters_of(operation, weight), wide_bias ? contiguous(wide_bias) : wide_bias,
+                             y, conv, activation);
+    return like_batch(given, y);
+  }
   Array y = channels_last(operation, DType::float32, shape);
   launch<&Kernels::conv2d>(rounded(x), rounded(weight), wide_bias, y, conv, activation);
   return like_batch(given, astype(y, DType::bfloat16, false));
@@ -159,6 +196,11 @@ Array input_gradient(const char* operation, const Array& gradient, const Array& 
   }
   const Shape full = batch_shape(operation, shape);
   check_shape(operation, "gradient", dy, result_shape(operation, full, weight.shape(), conv));
+  if (result && on_tiles(dy, full, weight.shape(), conv)) {
+    Array dx = channels_last(operation, *result, full);
+    launch<&Kernels::conv2d_input_backward>(dy, filters_of(operation, weight), dx, conv);
+    return like_batch(gradient, dx);
+  }
   Array dx = channels_last(operation, result ? DType::float32 : dy.dtype(), full);
   launch<&Kernels::conv2d_input_backward>(result ? rounded(dy) : dy, result ? rounded(weight) : weight, dx,
                                           conv);

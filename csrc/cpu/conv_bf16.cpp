@@ -1,0 +1,360 @@
+// Convolution of bfloat16 numbers and its input gradient on AMX tiles: the correlation of conv_tile.h, sums
+// in float32, rounded once where y is bfloat16.
+//
+// The rows under a band of y are copied to the scratch as records of 32 numbers or a multiple, zeros around
+// the image: the channels of a pixel, or, for few channels, all that a row of taps or the whole window sees.
+// With a stride, each of its phases is an image of its own, so that neighbouring pixels of y are one record
+// apart whatever the stride, and the 16 rows of a tile of the left side are loaded where they lie. Pixels of
+// y are counted on through the rows of a band, a few records longer than y's; what is computed there is
+// dropped.
+//
+// The sum runs over i, j, c (zeros up to a multiple of 32 for each record), in the order of ADR 6's `amx`; by
+// shapes alone.
+#include "cpu/conv_bf16.h"
+
+#if defined(__AVX512F__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
+#else
+#pragma GCC target("avx512bf16,amx-tile,amx-bf16")
+#endif
+#include "cpu/bf16.h"
+#include "cpu/conv_tile.h"
+
+namespace ts::cpu::TS_ISA {
+namespace {
+
+constexpr std::int64_t kTile = 32, kArea = kTile * kTile;  // pixels and outputs of a tile
+constexpr std::int64_t kBandTarget = 384 << 10;            // bytes: beside the filters in L2
+constexpr std::int64_t kNear = 32 << 10;                   // bytes of filters that stay in L1
+
+// What a record holds.
+enum class Fold { pixel, row, window };
+
+struct Conv16 {
+  Correlation<Bits16> k;  // x may be float32, and y
+  bool x_wide, y_wide;
+  const float* bias;
+
+  Fold fold;
+  Pair taps, step, shift;       // of records; how far the last taps reach, in records of a phase
+  std::int64_t length, padded;  // of a record
+  std::int64_t steps, cols;     // of 32 in a record; records of a row of a band
+  std::int64_t panels, panel;   // of 32 outputs in a group; elements of one
+  std::int64_t rows;            // of y in a band
+
+  Conv16(const Correlation<Bits16>& given, bool x_is_wide, bool y_is_wide, const float* b)
+      : k(given), x_wide(x_is_wide), y_wide(y_is_wide), bias(b) {
+    const std::int64_t all = k.depth(), row = k.taps.w * k.C;
+    fold = all <= 64 ? Fold::window : k.C < 32 && row > k.C ? Fold::row : Fold::pixel;
+    taps = fold == Fold::window ? Pair{1, 1} : fold == Fold::row ? Pair{k.taps.h, 1} : k.taps;
+    step = fold == Fold::window ? Pair{1, 1} : fold == Fold::row ? Pair{k.step.h, 1} : k.step;
+    if (k.taps.h == 0 || k.taps.w == 0) taps = {0, 0};
+    length = fold == Fold::window ? all : fold == Fold::row ? row : k.C;
+    shift = {taps.h > 0 ? (taps.h - 1) * k.spread.h / step.h : 0,
+             taps.w > 0 ? (taps.w - 1) * k.spread.w / step.w : 0};
+    padded = most(kTile, round_up(length, kTile)), steps = taps.h > 0 ? padded / kTile : 0;
+    cols = k.Q + shift.w;
+    panels = ceil_div(k.O, kTile), panel = taps.h * taps.w * steps * kArea;
+    const std::int64_t fit = kBandTarget / (step.h * step.w * cols * padded * 2) - shift.h;
+    rows = most(1, least(k.P, fit));
+    // At least 8 bands, if they are worth a copy each.
+    while (rows > 4 && k.N * ceil_div(k.P, rows) < 8) rows = ceil_div(rows, 2);
+  }
+  std::int64_t band_height(std::int64_t r) const { return r + shift.h; }
+  std::int64_t image(std::int64_t r) const { return band_height(r) * cols * padded; }  // of a phase
+};
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start = 0, reserved[14] = {};
+  std::uint16_t bytes[16] = {};
+  std::uint8_t rows[16] = {};
+  TileConfig() {
+    for (int i = 0; i < 8; ++i) bytes[i] = 64, rows[i] = 16;
+  }
+};
+
+// `count` numbers, at most 32, of a band's record.
+template <class S>
+TS_INLINE void copy_numbers(const S* from, std::int64_t stride, std::int64_t count, std::uint16_t* to) {
+  if (stride == 1) {
+    for (std::int64_t c = 0; c < count; c += kTile) {
+      const std::int64_t n = least(kTile, count - c);
+      _mm512_mask_storeu_epi16(to + c, _bzhi_u32(~0u, static_cast<unsigned>(n)), load_bf16(from + c, n));
+    }
+    return;
+  }
+  for (std::int64_t c = 0; c < count; ++c) {
+    const __m512i one = load_bf16(from + c * stride, 1);
+    to[c] = static_cast<std::uint16_t>(_mm_extract_epi16(_mm512_castsi512_si128(one), 0));
+  }
+}
+
+// The records under rows [p0, p0 + count) of y, for the channels of group g.
+template <class S>
+void copy_records(const Conv16& f, const S* image, std::int64_t p0, std::int64_t count, std::uint16_t* band) {
+  const Correlation<Bits16>& k = f.k;
+  const std::int64_t height = f.band_height(count), tail = f.padded - f.length;
+  const bool squares = f.fold == Fold::pixel && k.xs.c != 1 && k.xs.w == 1 && k.step.w == 1;
+  for (std::int64_t phase = 0; phase < f.step.h * f.step.w; ++phase) {
+    const std::int64_t ph = phase / f.step.w, pw = phase % f.step.w;
+    // Phases that no tap meets.
+    bool met_h = false, met_w = false;
+    for (std::int64_t i = 0; i < f.taps.h; ++i) met_h |= i * k.spread.h % f.step.h == ph;
+    for (std::int64_t j = 0; j < f.taps.w; ++j) met_w |= j * k.spread.w % f.step.w == pw;
+    if (!met_h || !met_w) continue;
+    std::uint16_t* to = band + phase * f.image(count);
+    for (std::int64_t r = 0; r < height; ++r) {
+      std::uint16_t* const row = to;
+      for (std::int64_t q = 0; q < f.cols && !squares; ++q, to += f.padded) {
+        if (tail > 0) std::memset(to + f.length, 0, static_cast<std::size_t>(tail) * 2);
+        std::uint16_t* at = to;
+        const std::int64_t is = f.fold == Fold::window ? k.taps.h : 1,
+                           js = f.fold == Fold::pixel ? 1 : k.taps.w;
+        for (std::int64_t i = 0; i < is; ++i) {
+          const std::int64_t h =
+              (p0 + r) * k.step.h + k.first.h + (f.fold == Fold::window ? i * k.spread.h : ph);
+          for (std::int64_t j = 0; j < js; ++j, at += k.C) {
+            const std::int64_t w = q * k.step.w + k.first.w + (f.fold == Fold::pixel ? pw : j * k.spread.w);
+            if (h >= 0 && h < k.H && w >= 0 && w < k.W)
+              copy_numbers(image + h * k.xs.h + w * k.xs.w, k.xs.c, k.C, at);
+            else
+              std::memset(at, 0, static_cast<std::size_t>(k.C) * 2);
+          }
+        }
+      }
+      if (!squares) continue;
+      // Rows of pixels (NCHW): 32 pixels by 32 channels at a time, transposed.
+      to += f.cols * f.padded;
+      const std::int64_t h = (p0 + r) * k.step.h + k.first.h + ph;
+      const std::int64_t left = least(f.cols, most(0, -k.first.w)),
+                         right = h < 0 || h >= k.H ? left : most(left, least(f.cols, k.W - k.first.w));
+      std::memset(row, 0, static_cast<std::size_t>(left * f.padded) * 2);
+      std::memset(row + right * f.padded, 0, static_cast<std::size_t>((f.cols - right) * f.padded) * 2);
+      alignas(64) std::uint16_t square[kArea];
+      for (std::int64_t q = left; q < right; q += kTile)
+        for (std::int64_t c = 0; c < f.padded; c += kTile) {
+          const std::int64_t n = least(kTile, right - q);
+          pack_square<false>(square, image + c * k.xs.c + h * k.xs.h + (q + k.first.w), std::int64_t{1},
+                             k.xs.c, n, least(kTile, k.C - c));
+          for (std::int64_t i = 0; i < n; ++i)
+            _mm512_storeu_si512(row + (q + i) * f.padded + c, _mm512_load_si512(square + i * kTile));
+        }
+    }
+  }
+}
+
+// Outputs [o, o + 32) of group g: [tap][step] squares of pairs.
+void pack_panel(const Conv16& f, std::int64_t g, std::int64_t o, std::uint16_t* to) {
+  const Correlation<Bits16>& k = f.k;
+  const std::int64_t lanes = least(kTile, k.O - o);
+  const Bits16* const w = k.w + g * k.wg + o * k.wo;
+  for (std::int64_t i = 0; i < f.taps.h; ++i)
+    for (std::int64_t j = 0; j < f.taps.w; ++j)
+      for (std::int64_t s = 0; s < f.steps; ++s, to += kArea) {
+        const std::int64_t depth = least(kTile, f.length - s * kTile);
+        if (f.fold == Fold::pixel && (k.wc == 1 || k.wo == 1)) {
+          pack_square<true>(to, w + i * k.ws.h + j * k.ws.w + s * kTile * k.wc, k.wo, k.wc, lanes, depth);
+          continue;
+        }
+        Bits16 dense[kArea];
+        for (std::int64_t l = 0; l < lanes; ++l)
+          for (std::int64_t d = 0; d < depth; ++d) {
+            const std::int64_t e = s * kTile + d, tap = e / k.C, c = e % k.C;
+            const std::int64_t ti = f.fold == Fold::window ? tap / k.taps.w : i;
+            const std::int64_t tj = f.fold == Fold::window ? tap % k.taps.w : f.fold == Fold::row ? tap : j;
+            dense[l * kTile + d] = w[l * k.wo + ti * k.ws.h + tj * k.ws.w + c * k.wc];
+          }
+        pack_square<true>(to, dense, kTile, std::int64_t{1}, lanes, depth);
+      }
+}
+
+// out = 32 records from each tap's offset on, times a panel. Wide: more than 16 outputs.
+template <bool Wide>
+void tile(const std::uint16_t* a, std::int64_t record, const std::int64_t* offsets, std::int64_t taps,
+          std::int64_t steps, const std::uint16_t* b, float* out) {
+  const std::int64_t stride = record * 2;
+  _tile_zero(0);
+  _tile_zero(2);
+  if constexpr (Wide) {
+    _tile_zero(1);
+    _tile_zero(3);
+  }
+  for (std::int64_t t = 0; t < taps; ++t) {
+    const std::uint16_t* p = a + offsets[t];
+    for (std::int64_t s = 0; s < steps; ++s, p += kTile, b += kArea) {
+      _tile_loadd(6, b, 64);
+      _tile_loadd(4, p, stride);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (Wide) {
+        _tile_loadd(7, b + kArea / 2, 64);
+        _tile_dpbf16ps(1, 4, 7);
+      }
+      _tile_loadd(5, p + 16 * record, stride);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (Wide) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, out, kTile * 4);
+  _tile_stored(2, out + 16 * kTile, kTile * 4);
+  if constexpr (Wide) {
+    _tile_stored(1, out + 16, kTile * 4);
+    _tile_stored(3, out + 16 * kTile + 16, kTile * 4);
+  }
+}
+
+// Bias, relu, rounding: the pixels of a tile that are y's, from the one that is `at` in its band.
+void finish(const Conv16& f, const float* sums, std::int64_t at, std::int64_t rows, std::int64_t outputs,
+            const float* bias, char* y) {
+  const Correlation<Bits16>& k = f.k;
+  const unsigned lanes = _bzhi_u32(~0u, static_cast<unsigned>(outputs));
+  const auto low = static_cast<__mmask16>(lanes), high = static_cast<__mmask16>(lanes >> 16);
+  const __m512 zero = _mm512_setzero_ps();
+  const __m512 b0 = bias ? _mm512_maskz_loadu_ps(low, bias) : zero,
+               b1 = bias ? _mm512_maskz_loadu_ps(high, bias + 16) : zero;
+  std::int64_t p = at / f.cols, q = at % f.cols;
+  for (std::int64_t i = 0; i < kTile && p < rows; ++i, sums += kTile) {
+    if (q < k.Q) {
+      __m512 u = _mm512_loadu_ps(sums), v = _mm512_maskz_loadu_ps(high, sums + 16);
+      if (bias) u = _mm512_add_ps(u, b0), v = _mm512_add_ps(v, b1);
+      if (k.relu) {  // NaN stays
+        u = _mm512_mask_mov_ps(u, _mm512_cmp_ps_mask(u, zero, _CMP_LT_OQ), zero);
+        v = _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, zero, _CMP_LT_OQ), zero);
+      }
+      const std::int64_t to = p * k.ys.h + q * k.ys.w;
+      if (f.y_wide) {
+        float* const row = reinterpret_cast<float*>(y) + to;
+        _mm512_mask_storeu_ps(row, low, u);
+        _mm512_mask_storeu_ps(row + 16, high, v);
+      } else {
+        _mm512_mask_storeu_epi16(reinterpret_cast<std::uint16_t*>(y) + to, lanes,
+                                 reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(v, u)));
+      }
+    }
+    if (++q == f.cols) q = 0, ++p;
+  }
+}
+
+// Reads x about once, writes y once; packs the filters once a call.
+void correlate_bf16(const Conv16& f) {
+  const Correlation<Bits16>& k = f.k;
+  if (k.N == 0 || k.G == 0 || k.O == 0 || k.P <= 0 || k.Q <= 0) return;
+  auto* const packed = shared_scratch<std::uint16_t>();
+  const std::int64_t all = k.G * f.panels;
+  parallel_ranges(all, most(1, (1 << 16) / most(1, f.panel)), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      pack_panel(f, i / f.panels, i % f.panels * kTile, packed + i * f.panel);
+  });
+  const std::int64_t bands = ceil_div(k.P, f.rows), places = k.N * bands;
+  // Few bands: more pieces from fewer panels each, who copy the band again.
+  const std::int64_t splits = least(all, ceil_div(4, places)), each = ceil_div(all, splits);
+  parallel_for(places * splits, [&](std::int64_t piece) {
+    const std::int64_t n = piece / splits / bands, p0 = piece / splits % bands * f.rows;
+    const std::int64_t rows = least(f.rows, k.P - p0), first = piece % splits * each,
+                       last = least(all, first + each);
+    if (first >= last) return;
+    const TileConfig config;
+    _tile_loadconfig(&config);
+    char* const memory = band_scratch<char>();
+    float* const sums = reinterpret_cast<float*>(memory);
+    auto* const offsets = reinterpret_cast<std::int64_t*>(memory + kArea * 4);
+    const std::int64_t taps = f.taps.h * f.taps.w;
+    auto* const band = reinterpret_cast<std::uint16_t*>(memory + kArea * 4 + round_up(taps * 8, 64));
+    for (std::int64_t i = 0; i < f.taps.h; ++i)
+      for (std::int64_t j = 0; j < f.taps.w; ++j) {
+        const std::int64_t h = i * k.spread.h, w = j * k.spread.w;
+        offsets[i * f.taps.w + j] = (h % f.step.h * f.step.w + w % f.step.w) * f.image(rows) +
+                                    (h / f.step.h * f.cols + w / f.step.w) * f.padded;
+      }
+    const std::int64_t pixels = rows * f.cols - f.shift.w;
+    const std::int64_t item = f.y_wide ? 4 : 2;
+    char* const y = reinterpret_cast<char*>(k.y) + (n * k.ys.n + p0 * k.ys.h) * item;
+    for (std::int64_t i = first; i < last;) {
+      const std::int64_t g = i / f.panels, stop = least(last, (g + 1) * f.panels);
+      const std::int64_t from = n * k.xs.n + g * k.C * k.xs.c;
+      if (taps > 0 && f.x_wide)
+        copy_records(f, reinterpret_cast<const float*>(k.x) + from, p0, rows, band);
+      else if (taps > 0)
+        copy_records(f, k.x + from, p0, rows, band);
+      const auto run = [&](std::int64_t panel, std::int64_t at) {
+        const std::int64_t o = panel % f.panels * kTile, outputs = least(kTile, k.O - o), c = g * k.O + o;
+        (outputs > 16 ? tile<true> : tile<false>)(band + at * f.padded, f.padded, offsets, taps, f.steps,
+                                                  packed + panel * f.panel, sums);
+        finish(f, sums, at, rows, outputs, f.bias ? f.bias + c : nullptr, y + c * k.ys.c * item);
+      };
+      // The side that stays in L1 is the one that the inner loop meets again.
+      if (f.panel * 2 <= kNear) {
+        for (; i < stop; ++i)
+          for (std::int64_t at = 0; at < pixels; at += kTile) run(i, at);
+      } else {
+        for (std::int64_t at = 0; at < pixels; at += kTile)
+          for (std::int64_t panel = i; panel < stop; ++panel) run(panel, at);
+        i = stop;
+      }
+    }
+    _tile_release();
+  });
+}
+
+}  // namespace
+
+void conv2d_bf16(In x, In weight, In bias, Out y, Conv2d conv, Activation activation) {
+  Correlation<Bits16> k;
+  k.N = x.shape[0], k.G = conv.groups, k.C = weight.shape[1], k.O = weight.shape[0] / conv.groups;
+  k.H = x.shape[2], k.W = x.shape[3], k.P = y.shape[2], k.Q = y.shape[3];
+  k.step = {conv.stride[0], conv.stride[1]};
+  k.taps = {weight.shape[2], weight.shape[3]};
+  k.first = {-conv.padding[0], -conv.padding[1]};
+  k.spread = {conv.dilation[0], conv.dilation[1]};
+  k.x = static_cast<const Bits16*>(x.data), k.xs = {x.strides[0], x.strides[1], x.strides[2], x.strides[3]};
+  k.w = static_cast<const Bits16*>(weight.data);
+  k.wo = weight.strides[0], k.wc = weight.strides[1], k.wg = k.O * k.wo;
+  k.ws = {weight.strides[2], weight.strides[3]};
+  k.y = static_cast<Bits16*>(y.data), k.ys = {y.strides[0], y.strides[1], y.strides[2], y.strides[3]};
+  k.bias = nullptr, k.bias_stride = 0, k.relu = activation == Activation::relu;
+  correlate_bf16(
+      Conv16(k, x.dtype == DType::float32, y.dtype == DType::float32, static_cast<const float*>(bias.data)));
+}
+
+void conv2d_input_backward_bf16(In dy, In weight, Out dx, Conv2d conv) {
+  for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)
+    for (std::int64_t pw = 0; pw < conv.stride[1]; ++pw) {
+      const Phase fh =
+          phase_of(ph, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
+      const Phase fw =
+          phase_of(pw, dx.shape[3], weight.shape[3], conv.stride[1], conv.padding[1], conv.dilation[1]);
+      Correlation<Bits16> k;
+      k.N = dx.shape[0], k.G = conv.groups, k.C = weight.shape[0] / conv.groups, k.O = weight.shape[1];
+      k.H = dy.shape[2], k.W = dy.shape[3], k.P = fh.size, k.Q = fw.size;
+      k.step = {1, 1};
+      k.taps = {fh.taps, fw.taps};
+      k.first = {fh.first, fw.first};
+      k.spread = {fh.spread, fw.spread};
+      k.x = static_cast<const Bits16*>(dy.data);
+      k.xs = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
+      k.w =
+          static_cast<const Bits16*>(weight.data) + fh.last * weight.strides[2] + fw.last * weight.strides[3];
+      k.wo = weight.strides[1], k.wc = weight.strides[0], k.wg = k.C * k.wc;
+      k.ws = {-fh.between * weight.strides[2], -fw.between * weight.strides[3]};
+      k.y = reinterpret_cast<Bits16*>(static_cast<char*>(dx.data) +
+                                      (ph * dx.strides[2] + pw * dx.strides[3]) * itemsize(dx.dtype));
+      k.ys = {dx.strides[0], dx.strides[1], conv.stride[0] * dx.strides[2], conv.stride[1] * dx.strides[3]};
+      k.bias = nullptr, k.bias_stride = 0, k.relu = false;
+      correlate_bf16(Conv16(k, dy.dtype == DType::float32, dx.dtype == DType::float32, nullptr));
+    }
+}
+
+}  // namespace ts::cpu::TS_ISA
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#else
+namespace ts::cpu::TS_ISA {
+
+// csrc/ops computes in float32 where there are no tiles, which is so on this level.
+void conv2d_bf16(In, In, In, Out, Conv2d, Activation) { __builtin_trap(); }
+void conv2d_input_backward_bf16(In, In, Out, Conv2d) { __builtin_trap(); }
+
+}  // namespace ts::cpu::TS_ISA
+#endif

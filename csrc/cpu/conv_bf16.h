@@ -1,0 +1,12 @@
+// Convolutions of bfloat16 numbers on AMX tiles (conv_bf16.cpp): where filters (weight_backward: dy) are
+// bfloat16, csrc/ops means these.
+#pragma once
+
+#include "cpu/kernels.h"
+
+namespace ts::cpu::TS_ISA {
+
+void conv2d_bf16(In x, In weight, In bias, Out y, Conv2d conv, Activation activation);
+void conv2d_input_backward_bf16(In dy, In weight, Out dx, Conv2d conv);
+
+}  // namespace ts::cpu::TS_ISA

@@ -63,6 +63,8 @@ struct Conv16 {
   }
   std::int64_t band_height(std::int64_t r) const { return r + shift.h; }
   std::int64_t image(std::int64_t r) const { return band_height(r) * cols * padded; }  // of a phase
+  // With what the last tile reads past its end.
+  std::int64_t band_size(std::int64_t r) const { return step.h * step.w * image(r) + 2 * kTile * padded; }
 };
 
 struct alignas(64) TileConfig {
@@ -74,9 +76,9 @@ struct alignas(64) TileConfig {
   }
 };
 
-// `count` numbers, at most 32, of a band's record.
+// A pixel's channels.
 template <class S>
-TS_INLINE void copy_numbers(const S* from, std::int64_t stride, std::int64_t count, std::uint16_t* to) {
+TS_INLINE void copy_pixel(const S* from, std::int64_t stride, std::int64_t count, std::uint16_t* to) {
   if (stride == 1) {
     for (std::int64_t c = 0; c < count; c += kTile) {
       const std::int64_t n = least(kTile, count - c);
@@ -90,12 +92,70 @@ TS_INLINE void copy_numbers(const S* from, std::int64_t stride, std::int64_t cou
   }
 }
 
-// The records under rows [p0, p0 + count) of y, for the channels of group g.
+// Columns [w0, w0 + cols) of row h, channels together, zeros outside the image.
+template <class S>
+void copy_row(const Correlation<Bits16>& k, const S* image, std::int64_t h, std::int64_t w0,
+              std::int64_t cols, std::uint16_t* to) {
+  const std::int64_t left = least(cols, most(0, -w0)),
+                     right = h < 0 || h >= k.H ? left : most(left, least(cols, k.W - w0));
+  std::memset(to, 0, static_cast<std::size_t>(left * k.C) * 2);
+  std::memset(to + right * k.C, 0, static_cast<std::size_t>((cols - right) * k.C) * 2);
+  if (left == right) return;
+  const S* const from = image + h * k.xs.h + (w0 + left) * k.xs.w;
+  to += left * k.C;
+  if ((k.xs.c == 1 || k.C == 1) && k.xs.w == k.C) {
+    copy_pixel(from, std::int64_t{1}, (right - left) * k.C, to);
+  } else if (k.xs.w == 1) {
+    alignas(64) std::uint16_t some[kTile];
+    for (std::int64_t c = 0; c < k.C; ++c)
+      for (std::int64_t w = 0; w < right - left; w += kTile) {
+        const std::int64_t n = least(kTile, right - left - w);
+        _mm512_store_si512(some, load_bf16(from + c * k.xs.c + w, n));
+        for (std::int64_t i = 0; i < n; ++i) to[(w + i) * k.C + c] = some[i];
+      }
+  } else {
+    for (std::int64_t w = 0; w < right - left; ++w) copy_pixel(from + w * k.xs.w, k.xs.c, k.C, to + w * k.C);
+  }
+}
+
+// Few channels: the records of rows [p0, p0 + count) of y, from rows of x that are made dense in `rows`.
+template <class S>
+void copy_folded(const Conv16& f, const S* image, std::int64_t p0, std::int64_t count, std::uint16_t* band,
+                 std::uint16_t* rows) {
+  const Correlation<Bits16>& k = f.k;
+  const bool window = f.fold == Fold::window;
+  const std::int64_t seen = window ? k.taps.h : 1, cols = k.band_cols();
+  const std::int64_t run = k.spread.w == 1 || k.taps.w == 1 ? k.taps.w * k.C : k.C,
+                     runs = k.taps.w * k.C / run;
+  for (std::int64_t phase = 0; phase < f.step.h; ++phase) {
+    bool met = false;
+    for (std::int64_t i = 0; i < f.taps.h; ++i) met |= i * k.spread.h % f.step.h == phase;
+    if (!met) continue;
+    std::uint16_t* to = band + phase * f.image(count);
+    for (std::int64_t r = 0; r < f.band_height(count); ++r) {
+      for (std::int64_t i = 0; i < seen; ++i)
+        copy_row(k, image, (p0 + r) * k.step.h + k.first.h + (window ? i * k.spread.h : phase), k.first.w,
+                 cols, rows + i * cols * k.C);
+      for (std::int64_t q = 0; q < f.cols; ++q, to += f.padded) {
+        for (std::int64_t e = 0; e < f.padded; e += kTile)
+          _mm512_storeu_si512(to + e, _mm512_setzero_si512());
+        std::uint16_t* at = to;
+        for (std::int64_t i = 0; i < seen; ++i)
+          for (std::int64_t j = 0; j < runs; ++j, at += run)
+            copy_pixel(
+                reinterpret_cast<const Bits16*>(rows) + (i * cols + q * k.step.w + j * k.spread.w) * k.C,
+                std::int64_t{1}, run, at);
+      }
+    }
+  }
+}
+
+// The records under rows [p0, p0 + count) of y, for the channels of one group.
 template <class S>
 void copy_records(const Conv16& f, const S* image, std::int64_t p0, std::int64_t count, std::uint16_t* band) {
   const Correlation<Bits16>& k = f.k;
   const std::int64_t height = f.band_height(count), tail = f.padded - f.length;
-  const bool squares = f.fold == Fold::pixel && k.xs.c != 1 && k.xs.w == 1 && k.step.w == 1;
+  const bool squares = k.xs.c != 1 && k.xs.w == 1 && k.step.w == 1;
   for (std::int64_t phase = 0; phase < f.step.h * f.step.w; ++phase) {
     const std::int64_t ph = phase / f.step.w, pw = phase % f.step.w;
     // Phases that no tap meets.
@@ -103,40 +163,31 @@ void copy_records(const Conv16& f, const S* image, std::int64_t p0, std::int64_t
     for (std::int64_t i = 0; i < f.taps.h; ++i) met_h |= i * k.spread.h % f.step.h == ph;
     for (std::int64_t j = 0; j < f.taps.w; ++j) met_w |= j * k.spread.w % f.step.w == pw;
     if (!met_h || !met_w) continue;
-    std::uint16_t* to = band + phase * f.image(count);
-    for (std::int64_t r = 0; r < height; ++r) {
-      std::uint16_t* const row = to;
-      for (std::int64_t q = 0; q < f.cols && !squares; ++q, to += f.padded) {
-        if (tail > 0) std::memset(to + f.length, 0, static_cast<std::size_t>(tail) * 2);
-        std::uint16_t* at = to;
-        const std::int64_t is = f.fold == Fold::window ? k.taps.h : 1,
-                           js = f.fold == Fold::pixel ? 1 : k.taps.w;
-        for (std::int64_t i = 0; i < is; ++i) {
-          const std::int64_t h =
-              (p0 + r) * k.step.h + k.first.h + (f.fold == Fold::window ? i * k.spread.h : ph);
-          for (std::int64_t j = 0; j < js; ++j, at += k.C) {
-            const std::int64_t w = q * k.step.w + k.first.w + (f.fold == Fold::pixel ? pw : j * k.spread.w);
-            if (h >= 0 && h < k.H && w >= 0 && w < k.W)
-              copy_numbers(image + h * k.xs.h + w * k.xs.w, k.xs.c, k.C, at);
-            else
-              std::memset(at, 0, static_cast<std::size_t>(k.C) * 2);
-          }
-        }
-      }
-      if (!squares) continue;
-      // Rows of pixels (NCHW): 32 pixels by 32 channels at a time, transposed.
-      to += f.cols * f.padded;
-      const std::int64_t h = (p0 + r) * k.step.h + k.first.h + ph;
-      const std::int64_t left = least(f.cols, most(0, -k.first.w)),
-                         right = h < 0 || h >= k.H ? left : most(left, least(f.cols, k.W - k.first.w));
+    std::uint16_t* row = band + phase * f.image(count);
+    for (std::int64_t r = 0; r < height; ++r, row += f.cols * f.padded) {
+      const std::int64_t h = (p0 + r) * k.step.h + k.first.h + ph, w0 = k.first.w + pw;
+      const std::int64_t left = least(f.cols, w0 < 0 ? ceil_div(-w0, k.step.w) : 0),
+                         right = h < 0 || h >= k.H || w0 >= k.W
+                                     ? left
+                                     : most(left, least(f.cols, ceil_div(k.W - w0, k.step.w)));
       std::memset(row, 0, static_cast<std::size_t>(left * f.padded) * 2);
       std::memset(row + right * f.padded, 0, static_cast<std::size_t>((f.cols - right) * f.padded) * 2);
+      const S* const from = image + h * k.xs.h + w0 * k.xs.w;
+      if (!squares) {
+        for (std::int64_t q = left; q < right; ++q) {
+          std::uint16_t* const to = row + q * f.padded;
+          copy_pixel(from + q * k.step.w * k.xs.w, k.xs.c, k.C, to);
+          if (tail > 0) std::memset(to + f.length, 0, static_cast<std::size_t>(tail) * 2);
+        }
+        continue;
+      }
+      // Rows of pixels (NCHW): 32 pixels by 32 channels at a time, transposed.
       alignas(64) std::uint16_t square[kArea];
       for (std::int64_t q = left; q < right; q += kTile)
         for (std::int64_t c = 0; c < f.padded; c += kTile) {
           const std::int64_t n = least(kTile, right - q);
-          pack_square<false>(square, image + c * k.xs.c + h * k.xs.h + (q + k.first.w), std::int64_t{1},
-                             k.xs.c, n, least(kTile, k.C - c));
+          pack_square<false>(square, from + c * k.xs.c + q, std::int64_t{1}, k.xs.c, n,
+                             least(kTile, k.C - c));
           for (std::int64_t i = 0; i < n; ++i)
             _mm512_storeu_si512(row + (q + i) * f.padded + c, _mm512_load_si512(square + i * kTile));
         }
@@ -272,10 +323,13 @@ void correlate_bf16(const Conv16& f) {
     for (std::int64_t i = first; i < last;) {
       const std::int64_t g = i / f.panels, stop = least(last, (g + 1) * f.panels);
       const std::int64_t from = n * k.xs.n + g * k.C * k.xs.c;
-      if (taps > 0 && f.x_wide)
-        copy_records(f, reinterpret_cast<const float*>(k.x) + from, p0, rows, band);
-      else if (taps > 0)
-        copy_records(f, k.x + from, p0, rows, band);
+      const auto copy = [&](const auto* x) {
+        if (f.fold == Fold::pixel)
+          copy_records(f, x + from, p0, rows, band);
+        else
+          copy_folded(f, x + from, p0, rows, band, band + f.band_size(rows));
+      };
+      if (taps > 0) f.x_wide ? copy(reinterpret_cast<const float*>(k.x)) : copy(k.x);
       const auto run = [&](std::int64_t panel, std::int64_t at) {
         const std::int64_t o = panel % f.panels * kTile, outputs = least(kTile, k.O - o), c = g * k.O + o;
         (outputs > 16 ? tile<true> : tile<false>)(band + at * f.padded, f.padded, offsets, taps, f.steps,

@@ -8,5 +8,6 @@ namespace ts::cpu::TS_ISA {
 
 void conv2d_bf16(In x, In weight, In bias, Out y, Conv2d conv, Activation activation);
 void conv2d_input_backward_bf16(In dy, In weight, Out dx, Conv2d conv);
+void conv2d_weight_backward_bf16(In dy, In x, Out dweight, Out dbias, Conv2d conv);  // float32 results
 
 }  // namespace ts::cpu::TS_ISA

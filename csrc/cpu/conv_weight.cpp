@@ -7,6 +7,7 @@
 // pixels: per pixel, broadcasts of x and vector loads of dy. The pixels are cut into at most 16 chunks of
 // whole rows by their number alone; a chunk sums in the order of the pixels, and the chunks are added in
 // order.
+#include "cpu/conv_bf16.h"
 #include "cpu/conv_pack.h"
 #include "cpu/conv_tile.h"
 #include "cpu/types.h"
@@ -437,6 +438,7 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
 }  // namespace
 
 void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
+  if (dy.dtype == DType::bfloat16) return conv2d_weight_backward_bf16(dy, x, dweight, dbias, conv);
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     Correlation<T> k;
     k.N = x.shape[0], k.G = conv.groups, k.C = dweight.shape[1], k.O = dweight.shape[0] / conv.groups;

@@ -71,7 +71,8 @@ Array rounded(const Array& x) {
 
 // Whether the kernels' products of bfloat16 take these shapes; others are computed in float32, product for
 // product the same numbers. By the machine's engine and the shapes alone.
-bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Conv2d& conv) {
+bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Conv2d& conv,
+              bool sums = false) {
   if (x.device() != Device::cpu || bf16_engine().engine != Bf16Engine::amx) return false;
   const auto up = [](std::int64_t n) { return (n + 31) / 32 * 32; };
   const std::int64_t o = weight[0] / conv.groups, c = weight[1], taps = weight[2] * weight[3];
@@ -82,12 +83,17 @@ bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Con
     return (weight[2 + axis] - 1) * conv.dilation[axis] + 2 * conv.stride[axis];
   };
   constexpr double kMost = 16 << 20;
+  // A weight gradient's sums, and its band in four layouts.
+  if (sums && 4.0 * static_cast<double>(conv.groups) * static_cast<double>(up(o)) *
+                      static_cast<double>(4 + taps * up(c)) >
+                  2 * kMost)
+    return false;
   const double filters = 2.0 * static_cast<double>(conv.groups) * static_cast<double>(taps) *
                          static_cast<double>(std::max(up(o), up(c))) * static_cast<double>(record);
   const double band = 2.0 * static_cast<double>(reach(0)) *
                       static_cast<double>(image[3] + 2 * conv.padding[1] + reach(1)) *
                       static_cast<double>(record);
-  return filters <= 2 * kMost && band <= kMost;
+  return filters <= 2 * kMost && band <= (sums ? kMost / 4 : kMost);
 }
 
 // Filters as the tiles want them: bfloat16, (O, KH, KW, C) in memory.
@@ -222,8 +228,12 @@ std::tuple<Array, Array> weight_gradient(const char* operation, const Array& gra
     check_same_dtype(operation, "gradient", dy, x.dtype());
   }
   check_shape(operation, "gradient", dy, result_shape(operation, x.shape(), shape, conv));
-  if (result) dy = rounded(dy), x = rounded(x);
-  Array dweight = empty(operation, x.dtype(), shape), dbias = empty(operation, x.dtype(), Shape{shape[0]});
+  if (result && on_tiles(x, x.shape(), shape, conv, true))
+    dy = astype(dy, DType::bfloat16, false);
+  else if (result)
+    dy = rounded(dy), x = rounded(x);
+  const DType summed = result ? DType::float32 : x.dtype();
+  Array dweight = empty(operation, summed, shape), dbias = empty(operation, summed, Shape{shape[0]});
   launch<&Kernels::conv2d_weight_backward>(dy, x, dweight, dbias, conv);
   if (result) return {astype(dweight, *result, false), astype(dbias, *result, false)};
   return {dweight, dbias};

@@ -134,12 +134,19 @@ struct Tile {
     unroll<MR>([&]<int i>() TS_LAMBDA { unroll<NV>([&]<int j>() TS_LAMBDA { acc[i][j] = Vec<T>(T(0)); }); });
   }
 
+  TS_INLINE void load(const T* sums) {  // stored with rows of NV * W
+    unroll<MR>([&]<int i>() TS_LAMBDA {
+      unroll<NV>([&]<int j>() TS_LAMBDA { acc[i][j] = Vec<T>::load(sums + (i * NV + j) * W); });
+    });
+  }
+
   // Adds a[i * a_row + k * a_depth] * b[k * b_depth + j] for k in [0, depth). With Masked the last vector of
-  // B reads only `lanes`. With Fetch every step touches the line at `ahead`, which moves by `stride` bytes.
-  template <bool Masked, bool Fetch = false>
+  // B reads only `lanes`. With Fetch every step touches the line at `ahead`, which moves by `stride` bytes; with
+  // Copy it leaves its vectors of B at `copy`, one step after another.
+  template <bool Masked, bool Fetch = false, bool Copy = false>
   TS_INLINE void multiply(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth,
                           const T* b, std::int64_t b_depth, const Lanes<T>& lanes,
-                          const char* ahead = nullptr, std::int64_t stride = 0) {
+                          const char* ahead = nullptr, std::int64_t stride = 0, T* copy = nullptr) {
     // Pointers and strides in bytes. Row i is 0, 1, 2, 4 or 8 rows beyond one of four pointers, which the
     // scaled addressing of x86 reaches without a pointer for each row.
     std::int64_t a_step = a_depth * sizeof(T), b_step = b_depth * sizeof(T);
@@ -160,7 +167,9 @@ struct Tile {
           row[j] = load_lanes(p, lanes);
         else
           row[j] = Vec<T>::load(p);
+        if constexpr (Copy) row[j].store(copy + j * W);
       });
+      if constexpr (Copy) copy += NV * W;
       unroll<MR>([&]<int i>() TS_LAMBDA {
         constexpr int from = i == 3 ? 3 : i < 5 || i == 8 ? 0 : i < 10 || i == 13 ? 5 : 10;
         const char* base = from == 0 ? a0 : from == 3 ? a3 : from == 5 ? a5 : a10;

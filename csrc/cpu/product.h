@@ -45,8 +45,35 @@ struct Ahead {
 };
 constexpr std::int64_t kLine = 64;  // bytes
 
-// One tile and one block of K: c = a b, or c += a b, then `finish` where it is given. c has unit column
-// stride.
+// The end of a tile: c = t, or c += t, then `finish` where it is given. c has unit column stride.
+template <class T, int MR, int NV>
+TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, bool add, const Finish<T>* finish,
+                           const Lanes<T>& lanes) {
+  if (add) t.add(c, c_row, lanes);
+  if (finish) {
+    if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
+    if (finish->activation == Activation::relu) t.relu();
+  }
+  t.store(c, c_row, lanes);
+}
+
+// Tile::multiply, with lines touched as `ahead` says.
+template <bool Copy, bool Masked, class T, int MR, int NV>
+TS_INLINE void multiply_ahead(Tile<T, MR, NV>& t, std::int64_t steps, const T* a, std::int64_t a_row,
+                              std::int64_t a_depth, const T* b, std::int64_t b_depth, const Lanes<T>& lanes,
+                              const Ahead* ahead, T* copy) {
+  const char* touched = ahead->p;
+  for (std::int64_t left = steps, group = 0; left > 0;) {
+    const std::int64_t now = left < ahead->lines ? left : ahead->lines;
+    t.template multiply<Masked, (MR * NV >= kRegisters / 2), Copy>(now, a, a_row, a_depth, b, b_depth, lanes,
+                                                                   touched, ahead->stride, copy);
+    a += now * a_depth, b += now * b_depth, left -= now, touched += ahead->next;
+    if constexpr (Copy) copy += now * NV * Vec<T>::width;
+    if (++group == ahead->groups) touched = (++ahead)->p, group = 0;
+  }
+}
+
+// One tile and one block of K: c = a b, or c += a b, then `finish` where it is given.
 template <class T, int MR, int NV, bool Masked>
 void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth, const T* b,
           std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, bool add,
@@ -58,20 +85,35 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
     for (int i = 0; i < MR; ++i)
       for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 0, 2);
   }
-  const char* touched = ahead->p;
-  for (std::int64_t left = depth, group = 0; left > 0;) {
-    const std::int64_t steps = left < ahead->lines ? left : ahead->lines;
-    t.template multiply<Masked, (MR * NV >= kRegisters / 2)>(steps, a, a_row, a_depth, b, b_depth, lanes,
-                                                             touched, ahead->stride);
-    a += steps * a_depth, b += steps * b_depth, left -= steps, touched += ahead->next;
-    if (++group == ahead->groups) touched = (++ahead)->p, group = 0;
+  multiply_ahead<false, Masked>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead,
+                                static_cast<T*>(nullptr));
+  finish_tile(t, c, c_row, add, finish, lanes);
+}
+
+// Steps of the first tile over a panel of B, which it copies to `packed` on its way: the loads are there
+// anyhow, and stores have a port that tiles leave idle. Between two calls for one tile, its sums lie in
+// `sums`.
+template <class T, int MR, int NV, bool Masked>
+void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::int64_t a_row,
+                  std::int64_t a_depth, const T* b, std::int64_t b_depth, T* packed, T* sums, T* c,
+                  std::int64_t c_row, std::int64_t columns, bool add, const Finish<T>* finish,
+                  const Ahead* ahead) {
+  constexpr int W = Vec<T>::width;
+  const Lanes<T> lanes(columns - (NV - 1) * W), all(W);
+  Tile<T, MR, NV> t;
+  if (first)
+    t.zero();
+  else
+    t.load(sums);
+  if (last) {
+    for (int i = 0; i < MR; ++i)
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * W, 0, 2);
   }
-  if (add) t.add(c, c_row, lanes);
-  if (finish) {
-    if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
-    if (finish->activation == Activation::relu) t.relu();
-  }
-  t.store(c, c_row, lanes);
+  multiply_ahead<true, Masked>(t, steps, a, a_row, a_depth, b, b_depth, lanes, ahead, packed);
+  if (last)
+    finish_tile(t, c, c_row, add, finish, lanes);
+  else
+    t.store(sums, NV * W, all);
 }
 
 template <class T>
@@ -97,6 +139,31 @@ constexpr TileTable<T> make_tile_table(std::integer_sequence<int, I...>) {
 template <class T>
 constexpr TileTable<T> kTileTable =
     make_tile_table<T>(std::make_integer_sequence<int, kMaxRows * kMaxVectors * 2>{});
+
+template <class T>
+using PackingTileFunction = void (*)(std::int64_t, bool, bool, const T*, std::int64_t, std::int64_t, const T*,
+                                     std::int64_t, T*, T*, T*, std::int64_t, std::int64_t, bool,
+                                     const Finish<T>*, const Ahead*);
+
+// The same for packing tiles, which are at least half as tall as the tallest.
+template <class T>
+struct PackingTileTable {
+  PackingTileFunction<T> of[kMaxRows][kMaxVectors][2];
+};
+template <class T, int MR, int NV, int Masked>
+constexpr PackingTileFunction<T> packing_tile_function() {
+  if constexpr (NV > tile_vectors(MR) || 2 * MR < kMaxRows)
+    return nullptr;
+  else
+    return packing_tile < T, MR, NV, kMasksAreFree || Masked > ;
+}
+template <class T, int... I>
+constexpr PackingTileTable<T> make_packing_tile_table(std::integer_sequence<int, I...>) {
+  return {{packing_tile_function<T, I / (2 * kMaxVectors) + 1, I / 2 % kMaxVectors + 1, I % 2>()...}};
+}
+template <class T>
+constexpr PackingTileTable<T> kPackingTileTable =
+    make_packing_tile_table<T>(std::make_integer_sequence<int, kMaxRows * kMaxVectors * 2>{});
 
 // How K is cut: blocks of at most KC whose depths differ by at most one. By K alone.
 struct Blocks {
@@ -158,41 +225,38 @@ void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int6
 // One panel more than a block of K has: the spare one takes the first panel of the next block.
 template <class T>
 struct PackedColumns {
-  Matrix<const T> b;
+  const Matrix<const T> b;
   const Panels& columns;
   const Blocks& blocks;
   std::int64_t column0, column1, slots;
+  std::int64_t strip;  // steps in a slice
   T* const packed = static_cast<T*>(scratch());
   // The panel in the making, and how much of it is done.
   std::int64_t block = 0, q = 0, done = 0, depth = 0;
 
   TS_INLINE T* panel(std::int64_t at_block, std::int64_t at) const {
-    const std::int64_t slot = (at_block * (slots - 1) + at - column0) % slots;
-    return packed + slot * columns.width * blocks.deepest;
+    const std::int64_t index = at_block * (column1 - column0) + at - column0;
+    return packed + index % slots * columns.width * blocks.deepest;
   }
   TS_INLINE void begin(std::int64_t at_block, std::int64_t at) {
     block = at_block, q = at, done = 0, depth = blocks.depth(block);
   }
-  TS_INLINE void slice() {
-    if (done == depth) return;
-    const std::int64_t end = done + kStrip < depth ? done + kStrip : depth;
+  TS_INLINE std::int64_t slice_end() const { return done + strip < depth ? done + strip : depth; }
+  // Packs the steps from `done` to `end`.
+  TS_INLINE void copy(std::int64_t end) const {
     pack<T>(panel(block, q), columns.part(q, q + 1), depth, done, end,
             b.at(blocks.first(block), columns.first(q)).p, b.col, b.row);
-    done = end;
   }
-  TS_INLINE void finish() {
-    while (done < depth) slice();
-  }
-  // The lines of the next slice.
-  TS_INLINE Ahead ahead() const {
+  // The lines of the slice from `from` on, without the first `groups_done` groups.
+  TS_INLINE Ahead ahead(std::int64_t from, std::int64_t groups_done) const {
     constexpr std::int64_t size = sizeof(T);
-    const T* const p = b.at(blocks.first(block) + done, columns.first(q)).p;
-    const std::int64_t steps = depth - done < kStrip ? depth - done : kStrip, width = columns.width_of(q);
-    if (b.col == 1)
-      return {reinterpret_cast<const char*>(p), b.row * size, kLine, steps,
-              (width * size + 2 * kLine - 2) / kLine};
-    return {reinterpret_cast<const char*>(p), b.col * size, kLine, width,
-            (steps * size + 2 * kLine - 2) / kLine};
+    const T* const p = b.at(blocks.first(block) + from, columns.first(q)).p;
+    const std::int64_t steps = strip < depth - from ? strip : depth - from, width = columns.width_of(q);
+    const bool rows = b.col == 1;
+    const std::int64_t stride = (rows ? b.row : b.col) * size, bytes = (rows ? width : steps) * size;
+    const std::int64_t before = stride % kLine ? kLine - 1 : reinterpret_cast<std::uintptr_t>(p) % kLine;
+    return {reinterpret_cast<const char*>(p) + groups_done * kLine, stride, kLine, rows ? steps : width,
+            (before + bytes + kLine - 1) / kLine - groups_done};
   }
 };
 
@@ -211,7 +275,8 @@ void multiply(const Product<T>& p) {
   constexpr std::int64_t size = sizeof(T);
   const int in_place = rows_in_place(p);
   const Panels rows(p.m, p.a_packed ? kMaxRows : in_place, 1);
-  const std::int64_t rows_once = kRowsOnce / (p.a_packed ? kMaxRows : in_place);  // panels
+  const std::int64_t row_blocks = (rows.count * rows.width + kRowsOnce - 1) / kRowsOnce;
+  const std::int64_t rows_once = (rows.count + row_blocks - 1) / row_blocks;  // panels
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
   const Blocks blocks(p.k, kBlock<T>);
   std::int64_t columns_once = columns.count;
@@ -220,13 +285,46 @@ void multiply(const Product<T>& p) {
     if (columns_once < 1) columns_once = 1;
   }
 
+  const bool tiles_pack = p.pack_b && p.b.col == 1 && 2 * rows.width_of(rows.count - 1) >= kMaxRows;
+  std::int64_t strip = kStrip;
+  if (tiles_pack) {
+    const std::int64_t tiles = (rows_once < rows.count ? rows_once : rows.count) - 1;
+    strip = p.prefetch ? (blocks.deepest + tiles - 1) / tiles : blocks.deepest;
+  }
+  alignas(64) T sums[kRegisters * W];  // of the first tile over the panel that is packed
+
   // Rows of A that lie side by side, read in place: each step of k is a line far from the one before it.
   const bool beside = !p.a_packed && p.a.row == 1 && p.a.col != 1;
   for (std::int64_t column0 = 0; column0 < columns.count; column0 += columns_once) {
     const std::int64_t column1 =
         column0 + columns_once < columns.count ? column0 + columns_once : columns.count;
-    PackedColumns<T> packing{p.b, columns, blocks, column0, column1, column1 - column0 + 1};
-    if (p.pack_b) packing.begin(0, column0), packing.finish();
+    const std::int64_t slots = rows.count <= rows_once ? 2 : column1 - column0 + 1;
+    PackedColumns<T> packing{p.b, columns, blocks, column0, column1, slots, strip};
+    // The next slice of the panel in the making, through its first tile where that can read B as it lies.
+    const auto slice = [&] {
+      const std::int64_t end = packing.slice_end();
+      if (packing.done == end) return;
+      if (tiles_pack) {
+        const std::int64_t k0 = blocks.first(packing.block), j = columns.first(packing.q);
+        const std::int64_t n = columns.lanes(packing.q), nv = columns.width_of(packing.q) / W;
+        const std::int64_t k = k0 + packing.done, h = rows.width_of(0);
+        const bool last = packing.block == blocks.count - 1;
+        const Ahead nothing{reinterpret_cast<const char*>(p.b.p), 0, 0, packing.depth, 0};
+        Ahead ahead[2] = {nothing, nothing};
+        if (p.prefetch && end < packing.depth) ahead[0] = packing.ahead(end, 0);
+        const Finish<T> finish = p.finish.at(0, j);
+        kPackingTileTable<T>.of[h - 1][nv - 1][n % W != 0](
+            end - packing.done, packing.done == 0, end == packing.depth,
+            p.a_packed ? p.a_packed + k0 * p.m + packing.done * h : p.a.at(0, k).p, p.a_packed ? 1 : p.a.row,
+            p.a_packed ? h : p.a.col, p.b.at(k, j).p, p.b.row,
+            packing.panel(packing.block, packing.q) + packing.done * nv * W, sums, p.c.at(0, j).p, p.c.row, n,
+            packing.block > 0, last ? &finish : nullptr, ahead);
+      } else {
+        packing.copy(end);
+      }
+      packing.done = end;
+    };
+    if (p.pack_b) packing.begin(0, column0);
     for (std::int64_t block = 0; block < blocks.count; ++block) {
       const std::int64_t depth = blocks.depth(block), k0 = blocks.first(block);
       const bool last = block == blocks.count - 1;
@@ -255,14 +353,14 @@ void multiply(const Product<T>& p) {
           const T* b = p.b.at(k0, j).p;
           std::int64_t b_depth = p.b.row;
           if (p.pack_b) {
-            packing.finish();
+            while (packing.done < packing.depth) slice();
             b = packing.panel(block, q), b_depth = nv * W;
             if (row0 == 0 && q + 1 < column1)
               packing.begin(block, q + 1);
             else if (row1 == rows.count && q + 1 == column1 && !last)
               packing.begin(block + 1, column0);
           }
-          for (std::int64_t r = row0; r < row1; ++r) {
+          for (std::int64_t r = row0 + (tiles_pack && row0 == 0); r < row1; ++r) {
             const std::int64_t i = rows.first(r), h = rows.width_of(r);
             const T* a = p.a_packed ? p.a_packed + k0 * p.m + i * depth : p.a.at(i, k0).p;
             const Finish<T> finish = p.finish.at(i, j);
@@ -270,9 +368,9 @@ void multiply(const Product<T>& p) {
               Ahead* next = ahead;
               std::int64_t left = depth;
               if (packing.done < packing.depth) {
-                *next = packing.ahead();
+                *next = packing.ahead(packing.done, tiles_pack && packing.done > 0);
                 left -= next->lines * next->groups;
-                ++next;
+                if (next->groups > 0) ++next;
               }
               if (next_a.groups > 0 && left > 0) {
                 *next = next_a;
@@ -288,7 +386,7 @@ void multiply(const Product<T>& p) {
             kTileTable<T>.of[h - 1][nv - 1][masked](
                 depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col, b, b_depth, p.c.at(i, j).p,
                 p.c.row, n, block > 0, last ? &finish : nullptr, p.prefetch, ahead);
-            if (p.pack_b && p.prefetch) packing.slice();
+            if (p.pack_b && p.prefetch) slice();
           }
         }
         if (last) {

@@ -29,7 +29,8 @@ bool worth_packing_a(Matrix<const T> a, std::int64_t m, std::int64_t n, std::int
 template <class T>
 bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int64_t k) {
   if (b.col != 1 && n > 1) return true;
-  return m > 2 * kMaxRows && k * n > 64 * 64;
+  const bool little = k * n * static_cast<std::int64_t>(sizeof(T)) <= kLittleB;
+  return m > (little ? 4 * kRowsInPlace : 2 * kMaxRows) && k * n > 64 * 64;
 }
 
 // Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size alone.

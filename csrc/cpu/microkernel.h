@@ -112,6 +112,10 @@ constexpr int tile_vectors(int rows) {
   return nv;
 }
 
+// How far ahead of its use a line of B is brought from L2 to L1. Out-of-order execution alone looks three or
+// four steps ahead, until the FMAs of those fill the scheduler.
+constexpr std::int64_t kNearSteps = 8;
+
 // unroll<N>([&]<int I>() TS_LAMBDA { ... }): the body N times with a constant index, so that arrays indexed
 // by it become registers.
 #define TS_LAMBDA __attribute__((always_inline))
@@ -141,9 +145,10 @@ struct Tile {
   }
 
   // Adds a[i * a_row + k * a_depth] * b[k * b_depth + j] for k in [0, depth). With Masked the last vector of
-  // B reads only `lanes`. With Fetch every step touches the line at `ahead`, which moves by `stride` bytes; with
-  // Copy it leaves its vectors of B at `copy`, one step after another.
-  template <bool Masked, bool Fetch = false, bool Copy = false>
+  // B reads only `lanes`. With Fetch every step touches the line at `ahead`, which moves by `stride` bytes;
+  // with Near also the lines of B of kNearSteps later, into L1; with Copy it leaves its vectors of B at
+  // `copy`, one step after another.
+  template <bool Masked, bool Fetch = false, bool Near = false, bool Copy = false>
   TS_INLINE void multiply(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth,
                           const T* b, std::int64_t b_depth, const Lanes<T>& lanes,
                           const char* ahead = nullptr, std::int64_t stride = 0, T* copy = nullptr) {
@@ -155,6 +160,7 @@ struct Tile {
     const char* a0 = reinterpret_cast<const char*>(a);
     const char *a3 = a0 + 3 * r, *a5 = a0 + 5 * r, *a10 = a5 + 5 * r;
     const char* bk = reinterpret_cast<const char*>(b);
+    const std::int64_t near = kNearSteps * b_step;
     for (; depth > 0; --depth) {
       if constexpr (Fetch) {
         __builtin_prefetch(ahead, 0, 2);
@@ -168,6 +174,8 @@ struct Tile {
         else
           row[j] = Vec<T>::load(p);
         if constexpr (Copy) row[j].store(copy + j * W);
+        if constexpr (Near && j * W * sizeof(T) % 64 == 0)
+          __builtin_prefetch(reinterpret_cast<const char*>(p) + near, 0, 3);
       });
       if constexpr (Copy) copy += NV * W;
       unroll<MR>([&]<int i>() TS_LAMBDA {

@@ -57,16 +57,20 @@ TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, bool ad
   t.store(c, c_row, lanes);
 }
 
+// Tiles big enough to leave load slots for fetching ahead.
+template <int MR, int NV>
+constexpr bool kHasSlots = MR * NV >= kRegisters / 2;
+
 // Tile::multiply, with lines touched as `ahead` says.
-template <bool Copy, bool Masked, class T, int MR, int NV>
+template <bool Masked, bool Near, bool Copy, class T, int MR, int NV>
 TS_INLINE void multiply_ahead(Tile<T, MR, NV>& t, std::int64_t steps, const T* a, std::int64_t a_row,
                               std::int64_t a_depth, const T* b, std::int64_t b_depth, const Lanes<T>& lanes,
                               const Ahead* ahead, T* copy) {
   const char* touched = ahead->p;
   for (std::int64_t left = steps, group = 0; left > 0;) {
     const std::int64_t now = left < ahead->lines ? left : ahead->lines;
-    t.template multiply<Masked, (MR * NV >= kRegisters / 2), Copy>(now, a, a_row, a_depth, b, b_depth, lanes,
-                                                                   touched, ahead->stride, copy);
+    t.template multiply<Masked, kHasSlots<MR, NV>, Near, Copy>(now, a, a_row, a_depth, b, b_depth, lanes,
+                                                               touched, ahead->stride, copy);
     a += now * a_depth, b += now * b_depth, left -= now, touched += ahead->next;
     if constexpr (Copy) copy += now * NV * Vec<T>::width;
     if (++group == ahead->groups) touched = (++ahead)->p, group = 0;
@@ -77,7 +81,7 @@ TS_INLINE void multiply_ahead(Tile<T, MR, NV>& t, std::int64_t steps, const T* a
 template <class T, int MR, int NV, bool Masked>
 void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth, const T* b,
           std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, bool add,
-          const Finish<T>* finish, bool fetch_c, const Ahead* ahead) {
+          const Finish<T>* finish, bool fetch_c, bool near, const Ahead* ahead) {
   const Lanes<T> lanes(columns - (NV - 1) * Vec<T>::width);
   Tile<T, MR, NV> t;
   t.zero();
@@ -85,8 +89,12 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
     for (int i = 0; i < MR; ++i)
       for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 0, 2);
   }
-  multiply_ahead<false, Masked>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead,
-                                static_cast<T*>(nullptr));
+  T* const no_copy = nullptr;
+  if (kHasSlots<MR, NV> && near)
+    multiply_ahead<Masked, kHasSlots<MR, NV>, false>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead,
+                                                     no_copy);
+  else
+    multiply_ahead<Masked, false, false>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead, no_copy);
   finish_tile(t, c, c_row, add, finish, lanes);
 }
 
@@ -109,7 +117,7 @@ void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::in
     for (int i = 0; i < MR; ++i)
       for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * W, 0, 2);
   }
-  multiply_ahead<true, Masked>(t, steps, a, a_row, a_depth, b, b_depth, lanes, ahead, packed);
+  multiply_ahead<Masked, true, true>(t, steps, a, a_row, a_depth, b, b_depth, lanes, ahead, packed);
   if (last)
     finish_tile(t, c, c_row, add, finish, lanes);
   else
@@ -118,7 +126,7 @@ void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::in
 
 template <class T>
 using TileFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t, T*,
-                              std::int64_t, std::int64_t, bool, const Finish<T>*, bool, const Ahead*);
+                              std::int64_t, std::int64_t, bool, const Finish<T>*, bool, bool, const Ahead*);
 
 // kTileTable<T>.of[MR - 1][NV - 1][Masked]; null where the registers do not suffice.
 template <class T>
@@ -201,6 +209,7 @@ constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed a
 constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
+constexpr std::int64_t kLittleB = std::int64_t{512} << 10;  // bytes of B that four tiles read in place
 constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;   // operands of more bytes are fetched ahead
 
 // The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
@@ -292,6 +301,9 @@ void multiply(const Product<T>& p) {
     strip = p.prefetch ? (blocks.deepest + tiles - 1) / tiles : blocks.deepest;
   }
   alignas(64) T sums[kRegisters * W];  // of the first tile over the panel that is packed
+
+  // Panels of B that L1 does not hold.
+  const bool near = p.prefetch || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
 
   // Rows of A that lie side by side, read in place: each step of k is a line far from the one before it.
   const bool beside = !p.a_packed && p.a.row == 1 && p.a.col != 1;
@@ -385,7 +397,7 @@ void multiply(const Product<T>& p) {
             }
             kTileTable<T>.of[h - 1][nv - 1][masked](
                 depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col, b, b_depth, p.c.at(i, j).p,
-                p.c.row, n, block > 0, last ? &finish : nullptr, p.prefetch, ahead);
+                p.c.row, n, block > 0, last ? &finish : nullptr, p.prefetch, near, ahead);
             if (p.pack_b && p.prefetch) slice();
           }
         }

@@ -406,3 +406,67 @@ def test_overlap(seed: int) -> None:
         a[target] = a[source].copy()
         x[target] = x[source]
         np.testing.assert_array_equal(x.numpy(), a)
+
+
+def test_allclose_of_many() -> None:
+    """Blocks: one element that differs is found wherever it lies, in every layout."""
+    x = np.random.default_rng(0).standard_normal((300, 501))
+    for where in (0, 40_000, 65_536, x.size - 1):
+        y = x.copy()
+        y.flat[where] += 1e-3
+        assert ts.allclose(ts.asarray(x), ts.asarray(x)) and not ts.allclose(ts.asarray(x), ts.asarray(y))
+        assert not ts.allclose(ts.asarray(x).T, ts.asarray(y).T)
+        assert ts.allclose(ts.asarray(x), ts.asarray(y), atol=1e-2)
+        y.flat[where] = np.nan
+        assert not ts.allclose(ts.asarray(y), ts.asarray(y))
+        assert ts.allclose(ts.asarray(y).requires_grad_(), ts.asarray(y), equal_nan=True)
+    assert ts.allclose(ts.asarray(x), ts.asarray(x[:1]), atol=100.0)
+    assert not ts.allclose(ts.asarray(x), ts.asarray(x[:, :1]))
+    assert ts.allclose(ts.asarray(x), x + 1j * 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var"])
+def test_columns_that_no_cache_holds(name: str, dtype: str) -> None:
+    """Added row after row into a table: the bits that the rows of the transposed copy give."""
+    x = np.random.default_rng(0).standard_normal((4100 if dtype == "float32" else 2051, 1603)).astype(dtype)
+    x[5, 7], x[:, 3], x[:, 9] = np.nan, -0.0, np.finfo(dtype).smallest_subnormal
+    ours = getattr(ts, name)(ts.asarray(x), axis=0).numpy()
+    rows = getattr(ts, name)(ts.asarray(np.ascontiguousarray(x.T)), axis=1).numpy()
+    assert ours.tobytes() == rows.tobytes()
+    view = getattr(ts, name)(ts.asarray(x)[:, 2:-3], axis=0).numpy()
+    assert view.tobytes() == rows[2:-3].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint32"])
+@pytest.mark.parametrize("kind", ["random", "few", "ascending", "descending", "equal", "special"])
+@pytest.mark.parametrize("n", [4097, 8193, 16_385, 100_003])
+def test_sorts_in_place(n: int, kind: str, dtype: str) -> None:
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal(n) * 1e5 + (1e6 if dtype == "uint32" else 0)
+    if kind == "few":
+        x = np.round(x / 1e5)
+    elif kind in ("ascending", "descending"):
+        x = np.sort(x)[:: 1 if kind == "ascending" else -1]
+    elif kind == "equal":
+        x = np.full(n, 3.0)
+    elif kind == "special" and dtype[0] == "f":
+        for value in (np.nan, -0.0, np.inf, 0.0):
+            x[rng.integers(0, n, n // 5)] = value
+    x = np.abs(x).astype(dtype) if dtype == "uint32" else x.astype(dtype)
+    if kind == "special" and dtype == "int64":
+        x = rng.integers(-(2**62), 2**62, n)
+    expected = np.sort(x)
+    threads = ts.get_num_threads()
+    try:
+        for count in (1, 2):
+            ts.set_num_threads(count)
+            y = ts.sort(ts.asarray(x)).numpy()
+            np.testing.assert_array_equal(y, expected)
+            signs = np.signbit(y[y == 0])
+            assert (signs == np.sort(np.signbit(x[x == 0]))[::-1]).all()
+            numbers = expected[expected == expected]
+            down = ts.sort(ts.asarray(x), descending=True).numpy()
+            np.testing.assert_array_equal(down[: numbers.size], numbers[::-1])
+    finally:
+        ts.set_num_threads(threads)

@@ -107,6 +107,8 @@ TS_INLINE T extreme_of(const T* p, std::int64_t n) {
   std::uint64_t nans = 0;
   const auto four = [&](std::int64_t i) {
     Vec<T> x[4];
+    if constexpr (kTreeParts == 1)  // see Ahead
+      for (int k = 0; k < 4; ++k) __builtin_prefetch(reinterpret_cast<const char*>(p + i + k * W) + 2048);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) x[k] = load_once(p + i + k * W), best[k] = Plain<Op>::apply(best[k], x[k]);
     if constexpr (kNaN) nans |= nan_bits(x[0], x[1]) | nan_bits(x[2], x[3]);

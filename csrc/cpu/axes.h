@@ -131,6 +131,8 @@ inline void gather(const Axes& a, const std::int64_t* strides, const T* base, st
     const T* p = base + runs.offset;
     if (step == 1)
       for (std::int64_t i = 0; i < run; ++i) buffer[i] = load(p[i]);
+    else if (step == 2)  // by registers, two for one
+      for (std::int64_t i = 0; i < run; ++i) buffer[i] = load(p[2 * i]);
     else
       for (std::int64_t i = 0; i < run; ++i) buffer[i] = load(p[i * step]);
     runs.advance(run);

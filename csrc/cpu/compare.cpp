@@ -33,7 +33,7 @@ void where_loop(const void* const* in, const std::int64_t* step, void* out, std:
   const T* b = static_cast<const T*>(in[2]);
   T* y = static_cast<T*>(out);
   const std::int64_t sc = step[0], sa = step[1], sb = step[2];
-  for_registers<formula::Light, Vec<T>::width>(n, [&](std::int64_t i, std::int64_t count) {
+  for_registers<formula::Light, Vec<T>::width>(y, n, [&](std::int64_t i, std::int64_t count) {
     const bool* c = condition + i * sc;
     const Mask<T> mask = count >= Vec<T>::width ? load_mask<T>(c) : load_mask_partial<T>(c, count);
     store_some(

@@ -10,15 +10,26 @@
 
 namespace ts::cpu::TS_ISA {
 
-// Runs body(full, i, count) over [0, n). Short formulas get an unrolled loop of their own for full registers;
-// long ones are compiled once, and inlined, so that constants stay in registers.
-template <class Formula, int Width, class Body>
-TS_INLINE void for_registers(std::int64_t n, const Body& body) {
+// Asks for the lines of y that are written 1 KiB on, never beyond its end, where another thread may write.
+template <int Width, class R>
+TS_INLINE void claim(R* y, std::int64_t i, std::int64_t n) {
+  if constexpr (kVectorBytes == 64 && Width * sizeof(R) == 64) {
+    constexpr std::int64_t kAhead = 1024 / sizeof(R);
+    const R* const p = y + (i + kAhead < n - 4 * Width ? i + kAhead : n - 4 * Width);
+    for (int k = 0; k < 4; ++k) __builtin_prefetch(p + k * Width, 1);
+  }
+}
+
+// Runs body(i, count) over [0, n), which writes y. Short formulas get an unrolled loop of their own for full
+// registers; long ones are compiled once, and inlined, so that constants stay in registers.
+template <class Formula, int Width, class R, class Body>
+TS_INLINE void for_registers(R* y, std::int64_t n, const Body& body) {
   std::int64_t i = 0;
   if constexpr (Formula::heavy) {
     for (; i < n; i += Width) body(i, n - i);
   } else {
     for (; i + 4 * Width <= n; i += 4 * Width) {
+      claim<Width>(y, i, n);
       body(i, Width);
       body(i + Width, Width);
       body(i + 2 * Width, Width);
@@ -73,7 +84,7 @@ void unary_loop(const void* const* in, const std::int64_t* step, void* out, std:
   R* y = static_cast<R*>(out);
   const std::int64_t sx = step[0];
   for_registers<F, V::width>(
-      n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
         store_some(F::apply(load_some<V>(x + i * sx, sx, count)), y + i, count);
       });
 }
@@ -86,7 +97,7 @@ void binary_loop(const void* const* in, const std::int64_t* step, void* out, std
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1];
   for_registers<F, V::width>(
-      n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
         store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i,
                    count);
       });
@@ -101,7 +112,7 @@ void ternary_loop(const void* const* in, const std::int64_t* step, void* out, st
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1], sc = step[2];
   for_registers<F, V::width>(
-      n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
         store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count),
                             load_some<V>(c + i * sc, sc, count)),
                    y + i, count);

@@ -1,10 +1,12 @@
 // Quicksort by registers: one comparison and two compressions a register and level.
 //
-// A segment is parted into what is below its pivot, which stays in front of its own memory, and the rest,
-// which goes to the front of its twin: nothing is copied back, the twins of a part are what is left of both.
-// What fits in 16 registers is sorted there and handed out with its place. Keys are unsigned integers, or
-// floats without NaN, whose minima and maxima have twice the throughput. Needs AVX-512's compression; the
-// result is that of any other sort of the same keys.
+// A long segment is parted in place, from both ends: blocks are read where room is short, what is below the
+// pivot goes to the front, the rest to the back. A segment that the first-level cache holds is parted into
+// what is below its pivot, which stays in front of its own memory, and the rest, which goes to the front of
+// its twin: nothing is copied back, the twins of a part are what is left of both. What fits in 16 registers
+// is sorted there and handed out with its place. Keys are unsigned integers, or floats without NaN, whose
+// minima and maxima have twice the throughput. Needs AVX-512's compression; the result is that of any other
+// sort of the same keys.
 #pragma once
 
 #include <limits>
@@ -83,9 +85,12 @@ TS_OUTLINE void sort_short(const K* keys, KeyOf<K> flip, std::int64_t n, const P
 }
 
 template <class K>
+constexpr std::int64_t kNear = 65536 / static_cast<std::int64_t>(sizeof(K));  // keys that are sorted by twins
+
+template <class K>
 struct Segment {
   K* keys;
-  K* twin;
+  K* twin;             // room for as many
   std::int64_t n, at;  // at: the place of its first element in the result
   int depth;
 };
@@ -123,6 +128,80 @@ struct Quicksort {
     return low;
   }
 
+  // The same in place: the elements below the pivot come first. Two blocks are held back, so that both ends
+  // have room for what the next one brings, wherever it is read. n is two blocks or more.
+  template <bool kEqualToo>
+  TS_INLINE static std::int64_t part_in_place(K* keys, KeyOf<K> flip, std::int64_t n, K pivot) {
+    constexpr int R = 8;
+    constexpr std::int64_t kBlock = R * W;
+    constexpr std::int64_t kAhead = 1024 / static_cast<std::int64_t>(sizeof(K));
+    const Vec<K> p(pivot);
+    const Vec<KeyOf<K>> flips(flip);
+    alignas(64) K rest[3 * kBlock];
+    std::int64_t low = 0, high = n, left = 0, right = n, held = 0;
+    const auto hold = [&](std::int64_t from, std::int64_t count) {
+      Vec<K>::load_partial(keys + from, count).store(rest + held);
+      held += count;
+    };
+    for (; left < kBlock; left += W) hold(left, W);
+    for (; right > n - kBlock; right -= W) hold(right - W, W);
+    while (right - left >= kBlock) {
+      const bool back = high - right < left - low;  // without a branch: nothing can foretell it
+      const K* const block = back ? keys + right - kBlock : keys + left;
+      left += back ? 0 : kBlock, right -= back ? kBlock : 0;
+      Vec<K> v[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) v[r] = Vec<K>::load(block + r * W) ^ flips;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        __builtin_prefetch(keys + left + kAhead + r * W);
+        __builtin_prefetch(keys + right - kBlock - kAhead + r * W);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const unsigned less = below<kEqualToo>(v[r], p);
+        const int down = __builtin_popcount(less);
+        compress(v[r], less).store(keys + low);
+        low += down, high -= W - down;
+        compress(v[r], less ^ ((1u << W) - 1)).store_partial(keys + high, W - down);
+      }
+    }
+    for (; left < right; left += W) hold(left, right - left < W ? right - left : W);
+    for (std::int64_t i = 0; i < held; i += W) {
+      const std::int64_t count = held - i < W ? held - i : W;
+      const Vec<K> v = Vec<K>::load(rest + i) ^ flips;
+      const unsigned lanes = (1u << count) - 1, less = below<kEqualToo>(v, p) & lanes, more = ~less & lanes;
+      const int down = __builtin_popcount(less);
+      compress(v, less).store_partial(keys + low, down);
+      low += down, high -= count - down;
+      compress(v, more).store_partial(keys + high, count - down);
+    }
+    return low;
+  }
+  // And into other memory: from[i] ^ flip, those below the pivot from the front of keys on, the others from
+  // its end back.
+  TS_INLINE static std::int64_t part_to_ends(const K* from, KeyOf<K> flip, K* keys, std::int64_t n, K pivot) {
+    const Vec<K> p(pivot);
+    const Vec<KeyOf<K>> flips(flip);
+    std::int64_t low = 0, high = n;
+    std::int64_t i = 0;
+    for (; i + W <= n; i += W) {  // n - i elements are missing between low and high: room for a register
+      const Vec<K> v = Vec<K>::load(from + i) ^ flips;
+      const unsigned less = below<false>(v, p);
+      const int down = __builtin_popcount(less);
+      compress(v, less).store(keys + low);
+      low += down, high -= W - down;
+      compress(v, less ^ ((1u << W) - 1)).store_partial(keys + high, W - down);
+    }
+    const Vec<K> v = Vec<K>::load_partial(from + i, n - i) ^ flips;
+    const unsigned lanes = (1u << (n - i)) - 1, less = below<false>(v, p) & lanes;
+    const int down = __builtin_popcount(less);
+    compress(v, less).store_partial(keys + low, down);
+    low += down;
+    compress(v, less ^ lanes).store_partial(keys + low, high - low);
+    return low;
+  }
+
   // The median of R medians of W columns or, below, of R registers' worth of elements, evenly spread.
   template <int R>
   TS_INLINE static K median(const K* from, KeyOf<K> flip, std::int64_t n) {
@@ -152,6 +231,38 @@ struct Quicksort {
     }
     parts[0] = {s.keys, s.twin + (s.n - low), low, s.at, s.depth + 1};
     parts[1] = {s.twin, s.keys + low, s.n - low, s.at + low, s.depth + 1};
+  }
+
+  // Two segments in place of a long one whose elements are from[i] ^ flip; `from` may be its keys.
+  void split_long(const K* from, KeyOf<K> flip, const Segment<K>& s, Segment<K>* parts) const {
+    const K pivot = median<8>(from, flip, s.n);
+    std::int64_t low = from == s.keys ? part_in_place<false>(s.keys, flip, s.n, pivot)
+                                      : part_to_ends(from, flip, s.keys, s.n, pivot);
+    parts[0] = {s.keys, s.twin, low, s.at, s.depth + 1};
+    if (low == 0) {  // the pivot is the least: all equal to it are done
+      low = part_in_place<true>(s.keys, KeyOf<K>(0), s.n, pivot);
+      for (std::int64_t i = 0; i < low; i += W) put(Vec<K>(pivot), s.at + i, low - i < W ? low - i : W);
+    }
+    parts[1] = {s.keys + low, s.twin + low, s.n - low, s.at + low, s.depth + 1};
+  }
+  // Of any length; the results may go where its keys lie.
+  void run_long(const Segment<K>& s) const {
+    if (s.n <= kNear<K>) return run_near(s.keys, KeyOf<K>(0), s);
+    if (s.depth > kDepth) return run_radix(s);  // pivots that keep failing
+    Segment<K> parts[2];
+    split_long(s.keys, KeyOf<K>(0), s, parts);
+    run_long(parts[0]), run_long(parts[1]);
+  }
+  TS_OUTLINE void run_near(const K* from, KeyOf<K> flip, const Segment<K>& s) const {
+    if (s.n <= kRegisterSort<K>)
+      return sort_short(
+          from, flip, s.n, [&](Vec<K> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+            put(v, s.at + at, count);
+          });
+    K* const near = reinterpret_cast<K*>(static_cast<char*>(scratch()) + kScratchBytes) - 2 * kNear<K>;
+    Segment<K> parts[2];
+    split(from, flip, {near, near + kNear<K>, s.n, s.at, s.depth}, parts);
+    run(parts[0]), run(parts[1]);
   }
 
   void run(const Segment<K>& s) const {
@@ -186,29 +297,30 @@ struct Quicksort {
   }
 };
 
-// Sorts from[i] ^ flip, 0 <= i < n; a[0..n) and b[0..n) are the twins, and `from` may be a.
+// Sorts from[i] ^ flip, 0 <= i < n, in a[0..n), with b as room; `from` may be a, and what put writes may take
+// the place of a's elements.
 template <class K, class Put>
 void quicksort(const K* from, KeyOf<K> flip, K* a, K* b, std::int64_t n, const Put& put) {
-  if (n <= kRegisterSort<K>) return sort_short(from, flip, n, put);
   const Quicksort<K, Put> sort{put};
+  if (n <= kNear<K> && (n < kShared || num_threads() == 1)) return sort.run_near(from, flip, {a, b, n, 0, 0});
   constexpr int kSegments = 16;
   Segment<K> list[2][kSegments];
-  sort.split(from, flip, {a, b, n, 0, 0}, list[0]);
+  sort.split_long(from, flip, {a, b, n, 0, 0}, list[0]);
   int count = 2, now = 0;
   // Level by level until there are enough segments to share; then each to its end.
   for (; 2 * count <= kSegments && 2 * count * kLeastShare <= n; count *= 2, now ^= 1)
     parallel_for(count, [&](std::int64_t i) {
       const Segment<K>& s = list[now][i];
       Segment<K>* const parts = list[now ^ 1] + 2 * i;
-      if (s.n > kRegisterSort<K>)
-        sort.split(s, parts);
+      if (s.n > kNear<K>)
+        sort.split_long(s.keys, KeyOf<K>(0), s, parts);
       else
         parts[0] = s, parts[1] = {s.keys, s.twin, 0, s.at, 0};
     });
   if (n < kShared)
-    for (int i = 0; i < count; ++i) sort.run(list[now][i]);
+    for (int i = 0; i < count; ++i) sort.run_long(list[now][i]);
   else
-    parallel_for(count, [&](std::int64_t i) { sort.run(list[now][i]); });
+    parallel_for(count, [&](std::int64_t i) { sort.run_long(list[now][i]); });
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -186,7 +186,7 @@ TS_INLINE T fold(Vec<T> v) {
 // --- the tree along a row ------------------------------------------------------------------------
 //
 // N results at once, of one Op. step(sums, i, part) takes the elements [i, i + width) into the registers
-// sums[0..N).
+// sums[0..N); step.ahead(i), where it is, asks for what follows the stripe at i.
 
 // The part of the tree above the leaves: push() adds a leaf's results, finish() returns the whole.
 template <class Op, class T, int N>
@@ -257,6 +257,7 @@ TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* o
     for (int k = 0; k < N; ++k) sum[r][k] = none;
   std::int64_t i = begin;
   for (; i + R * W <= end; i += R * W) {
+    if constexpr (requires { step.ahead(i); }) step.ahead(i);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) step(sum[r], i + r * W, All{});
   }
@@ -287,6 +288,22 @@ TS_INLINE void tree(std::int64_t begin, std::int64_t end, const Step& step, T* o
   }
   above.finish(out);
 }
+
+// A step whose memory is asked for 2 KiB on. Registers that cross from one line into the next are loaded at
+// half the rate from the second-level cache, at nearly the full one from the first.
+constexpr std::int64_t kFarBytes = std::int64_t{2} << 20;  // from here on memory is asked for in any case
+template <class T, class Step>
+struct Ahead : Step {
+  const T *x, *x2;  // null: of this operand not
+
+  TS_INLINE void ahead(std::int64_t i) const {
+    if constexpr (kTreeParts == 1)
+      for (const T* const p : {x, x2})
+        if (p)
+          for (int r = 0; r < kTreeChains; ++r)
+            __builtin_prefetch(reinterpret_cast<const char*>(p + i + r * kTreeLanes<T>) + 2048);
+  }
+};
 
 // How the work inside one row is done: by the thread that has the row, or, for long rows, in chunks by all of
 // them. Both make the same additions.

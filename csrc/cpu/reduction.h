@@ -21,7 +21,8 @@ struct Operands {
   T* partials = nullptr;  // room for the chunks' results: the caller's scratch
 };
 
-constexpr std::int64_t kReduceGrain = 1 << 16;  // elements of a piece
+constexpr std::int64_t kReduceGrain = 1 << 16;                // elements of a piece
+constexpr std::int64_t kTableBytes = std::int64_t{24} << 20;  // what far_columns begins with
 
 // A register of params or results for `part` of the outputs from offset `at`, `stride` apart.
 template <class T>
@@ -82,6 +83,9 @@ struct Reduction {
   const Term& term;
   const Next& next;
 
+  bool far() const { return a.outputs * a.length * static_cast<std::int64_t>(sizeof(T)) >= kFarBytes; }
+  static bool crosses_lines(const T* p) { return reinterpret_cast<std::uintptr_t>(p) % kTreeBytes != 0; }
+
   // --- along rows: one output at a time -------------------------------------------------------------
 
   void total_of_row(Offsets at, std::int64_t begin, std::int64_t end, T* sums) const {
@@ -95,7 +99,11 @@ struct Reduction {
       term.step(s, get(x + i, part), Term::kInputs == 2 ? get(x2 + i, part) : Vec<T>(Lane<T>(0)), params,
                 part);
     };
-    if (in_place) return tree<Op, T, N>(begin, end, step, sums);
+    if (in_place) {
+      const auto asked = [&](const T* p) { return far() || crosses_lines(p) ? p : nullptr; };
+      const Ahead<T, decltype(step)> ahead{step, asked(x), Term::kInputs == 2 ? asked(x2) : nullptr};
+      return tree<Op, T, N>(begin, end, ahead, sums);
+    }
     const T* const base = x;
     const T* const base2 = x2;
     Pairwise<Op, T, N> above;
@@ -261,9 +269,76 @@ struct Reduction {
       for (; c + 2 * W <= end; c += 2 * W) body(c, std::integral_constant<int, 2>{}, All{});
     for (; c < end; c += W) body(c, std::integral_constant<int, 1>{}, First{end - c < W ? end - c : W});
   }
+  // Columns of a matrix that no cache holds: rows one after another, as the hardware reads ahead, each into
+  // the running sums of its lane and chain, which are kept in a table. The additions are those of columns.h.
+  static constexpr bool kPlain =
+      N == 1 && Term::kInputs == 1 && Term::kParams == 0 && std::is_same_v<Next, Nothing>;
+  static constexpr std::int64_t kTableColumns = 8192 / static_cast<std::int64_t>(sizeof(T));
+  void far_columns() const {
+    const int last = a.kept - 1;
+    const std::int64_t width = a.kept_shape[last], threads = num_threads();
+    std::int64_t wide = ((width + threads - 1) / threads + W - 1) / W * W;
+    if (wide > kTableColumns) wide = kTableColumns;
+    const std::int64_t tiles = (width + wide - 1) / wide;
+    parallel_for(a.outputs / width * tiles, [&](std::int64_t piece) {
+      const Offsets first = output_offsets(a, piece / tiles, last);
+      const std::int64_t c = piece % tiles * wide, count = width - c < wide ? width - c : wide;
+      T* const table = static_cast<T*>(scratch());
+      T* const stack = table + kStripe<T> * wide;
+      const auto total = [&](std::int64_t level, std::int64_t v) { return stack + level * wide + v; };
+      const auto each_register = [&](const auto& body) {
+        std::int64_t v = 0;
+        for (; v + W <= count; v += W) body(v, All{});
+        if (v < count) body(v, First{count - v});
+      };
+      int top = 0;
+      std::int64_t leaves = 0;
+      for (std::int64_t i = 0; i < a.length; i += kLeaf<T>, ++leaves) {
+        const std::int64_t rows = a.length - i < kLeaf<T> ? a.length - i : kLeaf<T>;
+        for (std::int64_t k = 0; k < kStripe<T> * wide; k += W)
+          Vec<T>(Lane<T>(Op::template identity<T>)).store(table + k);
+        for (std::int64_t row = 0; row < rows; ++row) {
+          const T* const x = o.x + first.x + c + (i + row) * a.x[0];
+          T* const sums = table + row % kStripe<T> * wide;
+          each_register([&](std::int64_t v, auto part) {
+            Vec<T> sum = Vec<T>::load(sums + v);
+            term.step(&sum, get(x + v, part), Vec<T>(Lane<T>(0)), static_cast<const Vec<T>*>(nullptr), All{});
+            sum.store(sums + v);
+          });
+        }
+        int level = top;
+        each_register([&](std::int64_t v, auto) {
+          constexpr int L = kTreeLanes<T>;
+          Vec<T> lane[L];
+          const auto chain = [&](int k, int l) { return Vec<T>::load(table + (k * L + l) * wide + v); };
+          for (int l = 0; l < L; ++l)
+            lane[l] = Op::apply(Op::apply(chain(0, l), chain(1, l)), Op::apply(chain(2, l), chain(3, l)));
+          for (int half = L / 2; half > 0; half /= 2)
+            for (int l = 0; l < half; ++l) lane[l] = Op::apply(lane[l], lane[l + half]);
+          Vec<T> sum = lane[0];
+          level = top;
+          for (std::int64_t carry = leaves; carry & 1; carry >>= 1)
+            sum = Op::apply(Vec<T>::load(total(--level, v)), sum);
+          sum.store(total(level, v));
+        });
+        top = level + 1;
+      }
+      each_register([&](std::int64_t v, auto part) {
+        Tile<T, N, 1> sum;
+        sum.v[0][0] = Vec<T>::load(total(top - 1, v));
+        for (int level = top - 1; level-- > 0;)
+          sum.v[0][0] = Op::apply(Vec<T>::load(total(level, v)), sum.v[0][0]);
+        finish_columns<1>(first.y + (c + v) * a.kept_y[last], sum, part);
+      });
+    });
+  }
   void columns() const {
     const int last = a.kept - 1;
     const std::int64_t width = a.kept_shape[last], outer = a.outputs / width;
+    if constexpr (kPlain)
+      if (a.reduced == 1 && a.outputs * a.length * static_cast<std::int64_t>(sizeof(T)) >= kTableBytes &&
+          width >= kTableColumns / 4 && a.length >= 8 * kStripe<T>)
+        return far_columns();
     const std::int64_t sx = a.kept_x[last], sx2 = a.kept_x2[last], sy = a.kept_y[last];
     const auto offsets = [&](Offsets at, std::int64_t c) {
       return Offsets{at.x + c * sx, at.x2 + c * sx2, at.y + c * sy};

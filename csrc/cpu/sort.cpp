@@ -85,7 +85,7 @@ bool holds_special(const T* x, std::int64_t n, bool flips) {
 // Floats are sorted as they are. Where that is not their order, NaN is infinity on the way and put in its
 // place afterwards, as are the zeros, which compare equal. Descending is the order of the negatives.
 template <class T>
-void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, T* a, T* b)
+void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, T* room)
   requires std::is_floating_point_v<T>
 {
   using Key = KeyOf<T>;
@@ -102,7 +102,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
   });
   bool all = true;
   for (std::int64_t c = 0; c * chunk < n; ++c) all = all && plain[c];
-  if (all) return quicksort(x, sign, a, b, n, put);
+  if (all) return quicksort(x, sign, y, room, n, put);
   IntOf<T> nans[130], zeros[130];
   parallel_ranges(n, chunk, [&](std::int64_t begin, std::int64_t end) {
     IntOf<T> unordered = 0, negative = 0;
@@ -114,11 +114,11 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
       unordered += nan, negative += bits == kTop;
       T value;
       std::memcpy(&value, &bits, sizeof(T));
-      a[i] = nan ? kLast<T> : value;
+      y[i] = nan ? kLast<T> : value;
     }
     nans[begin / chunk] = unordered, zeros[begin / chunk] = negative;
   });
-  quicksort(a, Key(0), a, b, n, put);
+  quicksort(y, Key(0), y, room, n, put);
   std::int64_t last = n, negative = 0;
   for (std::int64_t c = 0; c * chunk < n; ++c) last -= nans[c], negative += zeros[c];
   for (std::int64_t i = last; i < n; ++i) y[i] = order.value(static_cast<Key>(~Key(0)));
@@ -139,7 +139,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
 
 // Integers as unsigned keys; those of 8 bytes whose range fits 4, as most do, as keys of 4.
 template <class T>
-void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, KeyOf<T>* a, KeyOf<T>* b) {
+void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order, KeyOf<T>* room) {
   using Key = KeyOf<T>;
   const Key* const from = reinterpret_cast<const Key*>(x);
   const Key flip = order.key(T(0));  // a key is the value's bits, some flipped
@@ -163,7 +163,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
       low = least[c] < low ? least[c] : low, high = most[c] > high ? most[c] : high;
     if (high - low <= 0xffffffffu) {
       using Half = std::uint32_t;
-      Half* const half = reinterpret_cast<Half*>(b);
+      Half* const half = reinterpret_cast<Half*>(room);
       parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) half[i] = static_cast<Half>(order.key(x[i]) - low);
       });
@@ -181,7 +181,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
       return quicksort(half, Half(0), half, half + n, n, widen);
     }
   }
-  quicksort(from, flip, a, b, n, put);
+  quicksort(from, flip, reinterpret_cast<Key*>(y), room, n, put);
 }
 
 #endif
@@ -217,9 +217,9 @@ void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, ch
   if constexpr (sizeof(T) == 1) return sort_bytes(x, y, n, order);
 #if defined(__AVX512F__)
   if constexpr (std::is_floating_point_v<T>)
-    return sort_values(x, y, n, order, reinterpret_cast<T*>(a), reinterpret_cast<T*>(b));
+    return sort_values(x, y, n, order, reinterpret_cast<T*>(b));
   else if constexpr (sizeof(T) >= 4)
-    return sort_values(x, y, n, order, a, b);
+    return sort_values(x, y, n, order, b);
 #endif
   if constexpr (sizeof(T) > 1) {
     parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {

@@ -61,6 +61,9 @@ TS_INLINE void gather_pairs(T* to, const char* from, std::int64_t columns) {
     using Row = typename Square<T>::Row;
     for (; c + N < columns; c += N) {  // the last element's neighbour is not read
       Row a, b;
+      if constexpr (sizeof(Row) == 64)  // registers across lines are loaded from the first-level cache
+        for (std::int64_t k = 0; k < 2; ++k)
+          __builtin_prefetch(from + (2 * c + k * N) * static_cast<std::int64_t>(sizeof(T)) + 2048);
       std::memcpy(&a, from + 2 * c * sizeof(T), sizeof(Row));
       std::memcpy(&b, from + (2 * c + N) * sizeof(T), sizeof(Row));
       const Row even = Square<T>::evens(a, b, std::make_integer_sequence<int, static_cast<int>(N)>{});

@@ -37,8 +37,8 @@ void row_tile(const RowTile<T>& tile) {
   constexpr int kColumns = (Pixels - 1) * Step + Width;
   const std::int64_t count = tile.count, last = tile.last;
   const T* w = tile.w + tile.first / V::width * (1 + count * Width) * V::width;
-  for (std::int64_t c = tile.first; c < last; c += V::width) {
-    const std::int64_t lanes = least(V::width, last - c);
+  // One vector of channels from c on, of which the last has `lanes`.
+  const auto vector = [&]<bool Whole>(std::int64_t c, std::int64_t lanes) TS_LAMBDA {
     const V bias = V::load(w);
     w += V::width;
     V acc[Pixels];
@@ -52,7 +52,8 @@ void row_tile(const RowTile<T>& tile) {
       const std::int64_t pixel = Edge ? 0 : tile.rows[r].pixel;
 #pragma GCC unroll 32
       for (int m = 0; m < kColumns; ++m, at += pixel) {
-        const V a = Edge ? V::load_partial(tile.columns[r * kColumns + m] + c, lanes) : V::load(at);
+        const T* const from = Edge ? tile.columns[r * kColumns + m] + c : at;
+        const V a = Whole ? V::load(from) : V::load_partial(from, lanes);
 #pragma GCC unroll 16
         for (int j = 0; j < Width; ++j)
           if ((m - j) % Step == 0 && m >= j && (m - j) / Step < Pixels)
@@ -64,12 +65,13 @@ void row_tile(const RowTile<T>& tile) {
       acc[q] = acc[q] + bias;
       if (tile.relu) acc[q] = select(acc[q] < V(T(0)), V(T(0)), acc[q]);
       T* const to = tile.y + q * tile.pixel + c;
-      if (!Edge || lanes == V::width)
-        acc[q].store(to);
-      else
-        acc[q].store_partial(to, lanes);
+      Whole ? acc[q].store(to) : acc[q].store_partial(to, lanes);
     }
-  }
+  };
+  std::int64_t c = tile.first;
+  for (; c + V::width <= last; c += V::width) vector.template operator()<true>(c, V::width);
+  if constexpr (Edge)
+    if (c < last) vector.template operator()<false>(c, last - c);
 }
 
 template <class T>

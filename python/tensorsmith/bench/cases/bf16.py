@@ -1,4 +1,5 @@
-"""bfloat16: products, and training steps under autocast. M N K: rows and columns of the result, depth.
+"""bfloat16: products, convolutions, and training steps under autocast. M N K: rows and columns of the result, depth;
+N C H W images, channels last, O filters.
 
 Shares are of the float32 FMA peak: with AMX a product goes past it.
 """
@@ -18,6 +19,13 @@ from tensorsmith.bench.models import STEPS, ours, torch_step
 SHAPES = (
     (64, 64, 64), (256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048), (1000, 1001, 1003),
     (768, 384, 128), (768, 512, 128), (768, 128, 512), (2048, 1536, 384), (2048, 384, 1536), (128, 512, 784),
+)  # fmt: skip
+
+CONVOLUTIONS = (
+    # N  C   H   O  K stride
+    (8, 64, 56, 64, 3, 1), (16, 256, 14, 256, 3, 1), (4, 512, 7, 512, 3, 1), (8, 128, 28, 128, 3, 2),
+    (32, 16, 32, 16, 3, 1), (64, 1, 28, 32, 3, 1), (4, 3, 224, 64, 7, 2), (8, 256, 28, 64, 1, 1),
+    (8, 256, 14, 256, 1, 1), (8, 256, 28, 512, 1, 2),
 )  # fmt: skip
 
 
@@ -46,6 +54,48 @@ def _torch_product(m: int, n: int, k: int, layout: str) -> Thunk:
     return lambda: torch.matmul(left, right, out=result)
 
 
+def _images(n: int, c: int, h: int, o: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, h, h, c), np.float32), rng.standard_normal((o, c, k, k), np.float32)
+
+
+def _convolution(n: int, c: int, h: int, o: int, k: int, stride: int, backward: bool) -> Thunk:
+    import tensorsmith as ts
+
+    images, filters = _images(n, c, h, o, k)
+    x = ts.permute_dims(ts.asarray(images).astype(ts.bfloat16), (0, 3, 1, 2))
+    w = ts.asarray(filters).astype(ts.bfloat16)
+    if not backward:
+        return lambda: ts.conv2d(x, w, None, stride, k // 2)
+    leaves = (x.requires_grad_(), w.requires_grad_())
+    ones = ts.ones_like(ts.conv2d(x, w, None, stride, k // 2).detach())
+
+    def step() -> None:
+        ts.conv2d(x, w, None, stride, k // 2).backward(ones)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return step
+
+
+def _torch_convolution(n: int, c: int, h: int, o: int, k: int, stride: int, backward: bool) -> Thunk:
+    import torch
+
+    images, filters = (torch.from_numpy(a).bfloat16() for a in _images(n, c, h, o, k))
+    x, conv2d = images.permute(0, 3, 1, 2), torch.nn.functional.conv2d
+    if not backward:
+        return lambda: conv2d(x, filters, None, stride, k // 2)
+    leaves = (x.requires_grad_(), filters.requires_grad_())
+    ones = torch.ones_like(conv2d(x, filters, None, stride, k // 2).detach())
+
+    def step() -> None:
+        conv2d(x, filters, None, stride, k // 2).backward(ones)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return step
+
+
 def cases() -> Iterator[Task]:
     for m, n, k in SHAPES:
         for layout in ("NN", "NT", "TN", "TT"):
@@ -55,6 +105,17 @@ def cases() -> Iterator[Task]:
             }
             size = 2.0 * (m * k + k * n + m * n)
             yield Task(f"{m}x{n}x{k} {layout}", makers, 2.0 * m * n * k, size)
+    for n, c, h, o, k, stride in CONVOLUTIONS:
+        size = (h + 2 * (k // 2) - k) // stride + 1
+        for backward in (False, True):
+            makers = {
+                "tensorsmith": partial(_convolution, n, c, h, o, k, stride, backward),
+                "torch": partial(_torch_convolution, n, c, h, o, k, stride, backward),
+            }
+            times = 3 if backward else 1
+            name = f"conv {n}x{c}x{h}x{h} -> {o} k{k} s{stride}" + (" backward" if backward else "")
+            flops, places = 2.0 * n * o * size * size * c * k * k, n * o * size * size
+            yield Task(name, makers, flops * times, 2.0 * (n * c * h * h + o * c * k * k + places) * times)
     for step in STEPS:
         makers = {
             "tensorsmith": partial(ours, step, autocast=True),

@@ -137,9 +137,11 @@ def test_bits(i: int) -> None:
 
 
 def test_autocast() -> None:
+    ts.manual_seed(0)
     rng = np.random.default_rng(0)
     x = ts.asarray(rng.standard_normal((2, 3, 9, 9)).astype(np.float32)).requires_grad_()
-    net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 5, 3, stride=2))
+    # Smooth: where rounding turns a relu on or off, gradients would differ by whole terms.
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.Tanh(), nn.Conv2d(12, 5, 3, stride=2))
     with ts.autocast():
         y = net(x)
         assert y.dtype == ts.bfloat16
@@ -162,6 +164,7 @@ def test_autocast() -> None:
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
 def test_layers_under_autocast(rank: int, kind: str) -> None:
+    ts.manual_seed(1)
     rng = np.random.default_rng(1)
     layers = [getattr(nn, f"{kind}{rank}d")(4, 4, 2, stride=2) for _ in range(2)]
     x = ts.asarray(rng.standard_normal((2, 4, *(8, 4, 6)[:rank])).astype(np.float32))

@@ -59,11 +59,24 @@ void grid_sample(In x, In grid, Out y, GridSample options) {
     parallel_ranges(points, (1 << 14) / (C + 16) + 1, [&](I begin, I end) {
       each_point<T>(grid, x, begin, end, options, [&](I n, I p, const Taps<T>& taps) {
         const T* const from = x.as<T>() + n * x.strides[0];
+        T* const to = y.as<T>() + n * y.strides[0] + p * y.strides[1];
+        if (taps.count == 4) {  // nearly every point: offsets and weights stay in registers
+          const T *const a = from + taps.at[0], *const b = from + taps.at[1], *const c = from + taps.at[2],
+                         *const d = from + taps.at[3];
+          const Vec<T> u(taps.weights[0]), v(taps.weights[1]), w(taps.weights[2]), z(taps.weights[3]);
+          each<T>(0, C, [&](I i, auto part) {
+            Vec<T> sum = fma(u, get(a + i, part), Vec<T>(T(0)));
+            sum = fma(v, get(b + i, part), sum);
+            sum = fma(w, get(c + i, part), sum);
+            put(to + i, fma(z, get(d + i, part), sum), part);
+          });
+          return;
+        }
         each<T>(0, C, [&](I c, auto part) {
           Vec<T> sum(T(0));
           for (int k = 0; k < taps.count; ++k)
             sum = fma(Vec<T>(taps.weights[k]), get(from + taps.at[k] + c, part), sum);
-          put(y.as<T>() + n * y.strides[0] + p * y.strides[1] + c, sum, part);
+          put(to + c, sum, part);
         });
       });
     });

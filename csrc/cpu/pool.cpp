@@ -98,6 +98,28 @@ TS_INLINE Vec<T> load_row(const T* x, std::int64_t stride, std::int64_t count) {
   return Vec<T>(__builtin_shuffle(low.r, high.r, even));
 }
 
+// Neighbouring windows of 2 x 2, edge to edge and wholly inside: every element is loaded once.
+template <bool Full, class T, class Pool>
+TS_INLINE typename Pool::Lanes pool_pairs(const T* x, std::int64_t pitch, std::int64_t count) {
+  constexpr int W = Vec<T>::width;
+  typename Vec<T>::MaskReg even, odd;
+  for (int i = 0; i < W; ++i) even[i] = 2 * i, odd[i] = 2 * i + 1;
+  auto state = Pool::empty();
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i, x += pitch) {
+    Vec<T> low, high;
+    if constexpr (Full) {
+      low = Vec<T>::load(x), high = Vec<T>::load(x + W);
+    } else {
+      low = load_lanes(x, 2 * count < W ? 2 * count : W);
+      high = 2 * count > W ? load_lanes(x + W, 2 * count - W) : Vec<T>(T(0));
+    }
+    Pool::add(state, Vec<T>(__builtin_shuffle(low.r, high.r, even)), 2 * i, i == 0);
+    Pool::add(state, Vec<T>(__builtin_shuffle(low.r, high.r, odd)), 2 * i + 1, false);
+  }
+  return state;
+}
+
 // One output pixel, channels last. A window of constant size (Kernel x Kernel, wholly inside) unrolls.
 template <int Kernel, class T, class Pool>
 TS_INLINE void pool_channels(const Pool& pool, const PoolShape& s, const Plane<const T>& x, T* y,
@@ -162,17 +184,34 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x,
   }
 
   const bool vectors = x.w == 1 && y.w == 1 && pool.rows() && s.w.stride <= 2;
+  const bool pairs =
+      s.h.kernel == 2 && s.w.kernel == 2 && s.w.stride == 2 && s.h.dilation == 1 && s.w.dilation == 1;
   const std::int64_t grain = 1 + kPiece / (Q * taps);
   parallel_ranges(s.N * s.C * P, grain, [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t n = begin / P / s.C, c = begin / P % s.C, p = begin % P - 1;
     for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t n = row / P / s.C, c = row / P % s.C, p = row % P;
+      if (++p == P) {
+        p = 0;
+        if (++c == s.C) c = 0, ++n;
+      }
       if (!vectors) {
         for (std::int64_t q = 0; q < Q; ++q) one(n, c, p, q);
         continue;
       }
       for (std::int64_t q = 0; q < q_first; ++q) one(n, c, p, q);
       const std::int64_t i0 = s.h.low(p), i1 = s.h.high(p);
-      for (std::int64_t q = q_first; q < q_end; q += W) {
+      std::int64_t q = q_first;
+      if (pairs && i1 - i0 == 2) {
+        const T* from = x.at(n, c, s.h.start(p), s.w.start(q));
+        T* to = y.at(n, c, p, q);
+        const std::int64_t over = divisor(p, q);  // the same of all whole windows
+        for (; q + W <= q_end; q += W, from += 2 * W, to += W)
+          pool.write(pool_pairs<true, T, Pool>(from, x.h, W), to, n, c, p, q, over, W);
+        if (q < q_end)
+          pool.write(pool_pairs<false, T, Pool>(from, x.h, q_end - q), to, n, c, p, q, over, q_end - q);
+        q = q_end;
+      }
+      for (; q < q_end; q += W) {
         const std::int64_t lanes = q_end - q < W ? q_end - q : W;
         auto state = Pool::empty();
         for (std::int64_t i = i0; i < i1; ++i) {

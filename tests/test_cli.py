@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import pytest
 
@@ -244,7 +245,9 @@ def test_bench_measures_and_keeps(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("family", bench.FAMILIES)
-def test_every_family_runs(family):
+def test_every_family_runs(family, monkeypatch):
+    monkeypatch.setattr(bench, "STREAM_SIZE", 1 << 20)
+    monkeypatch.setattr(import_module("tensorsmith.bench.cases.stream"), "SIZE", 1 << 20)
     small = {
         "gemm": "32x32x32",
         "pointwise": "16 KB",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -71,10 +72,113 @@ def test_adaptive_maxima() -> None:
         np.take_along_axis(x.reshape(2, 3, -1), index.numpy().reshape(2, 3, -1), 2),
         y.numpy().reshape(2, 3, -1),
     )
+    # Channels last, with windows of one length and one step: a pool like any other.
+    wide = normal(2, 56, 30, 5)
+    last = ts.permute_dims(ts.asarray(wide), (0, 3, 1, 2))
+    first = ts.asarray(np.ascontiguousarray(wide.transpose(0, 3, 1, 2)))
+    for size in (5, (5, 15), (7, 4)):
+        np.testing.assert_array_equal(
+            F.adaptive_max_pool2d(last, size).numpy(), F.adaptive_max_pool2d(first, size).numpy()
+        )
     # Of equals the first in row-major order.
     assert F.adaptive_max_pool2d(ts.ones((1, 4, 4)), 2, return_indices=True)[1].tolist() == [
         [[0, 2], [8, 10]]
     ]
+
+
+def fractional_starts(u: float, n: int, kernel: int, count: int, dtype: type) -> list[int]:
+    if count == 1:
+        return [n - kernel]
+    step = dtype(n - kernel) / dtype(count - 1)
+    first = int(dtype(u) * step)
+    return [int((dtype(i) + dtype(u)) * step) - first for i in range(count - 1)] + [n - kernel]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "size"),
+    [((2, 3, 9, 12), (2, 2), (5, 7)), ((2, 3, 9, 12), (3, 3), (4, 1)), ((3, 11, 8), (2, 3), (10, 6))],
+)
+def test_fractional_maxima(shape: tuple[int, ...], kernel: Any, size: Any, dtype: type) -> None:
+    x, u = (
+        normal(*shape).astype(dtype),
+        np.random.default_rng(1).random((*(1,) * (4 - len(shape)), *shape[:-2], 2)).astype(dtype),
+    )
+    leaf = ts.asarray(x).requires_grad_()
+    y, index = F.fractional_max_pool2d(leaf, kernel, size, return_indices=True, _random_samples=ts.asarray(u))
+    dy = normal(*y.shape).astype(dtype)
+    y.backward(ts.asarray(dy))
+    planes, samples = x.reshape(-1, *shape[-2:]), u.reshape(-1, 2)
+    dx = np.zeros_like(planes)
+    for a, plane in enumerate(planes):
+        rows = fractional_starts(samples[a, 1], shape[-2], kernel[0], size[0], dtype)
+        columns = fractional_starts(samples[a, 0], shape[-1], kernel[1], size[1], dtype)
+        for p, row in enumerate(rows):
+            for q, column in enumerate(columns):
+                window = plane[row : row + kernel[0], column : column + kernel[1]]
+                i, j = np.unravel_index(window.argmax(), window.shape)
+                place = np.ravel_multi_index((a, p, q), (len(planes), *size))
+                assert y.detach().numpy().reshape(-1)[place] == window[i, j]
+                assert index.numpy().reshape(-1)[place] == (row + i) * shape[-1] + column + j
+                dx[a, row + i, column + j] += dy.reshape(-1)[place]
+    np.testing.assert_allclose(leaf.grad.numpy().reshape(dx.shape), dx, rtol=1e-6, atol=1e-6)
+
+
+def test_fractional_maxima_as_torch_has_them() -> None:
+    torch = pytest.importorskip("torch")
+    for shape, kernel, options in (
+        ((3, 5, 32, 31), 2, {"output_size": (17, 20)}),
+        ((2, 2, 56, 57), (3, 3), {"output_ratio": (0.7, 0.5)}),
+        ((4, 40, 23), (4, 2), {"output_ratio": (0.6, 0.6)}),
+    ):
+        for bad in (False, True):
+            x = normal(*shape).astype(np.float32)
+            if bad:
+                x.reshape(-1)[::9] = np.nan
+                x.reshape(-1)[::7] = -np.inf
+            u = np.random.default_rng(1).random((*(1,) * (4 - len(shape)), *shape[:-2], 2)).astype(np.float32)
+            ours, theirs = ts.asarray(x).requires_grad_(), torch.from_numpy(x.copy()).requires_grad_()
+            y, index = F.fractional_max_pool2d(
+                ours, kernel, return_indices=True, _random_samples=ts.asarray(u), **options
+            )
+            expected, places = torch.nn.functional.fractional_max_pool2d(
+                theirs, kernel, return_indices=True, _random_samples=torch.from_numpy(u), **options
+            )
+            np.testing.assert_array_equal(y.detach().numpy(), expected.detach().numpy())
+            np.testing.assert_array_equal(index.numpy(), places.numpy())
+            y.sum().backward()
+            expected.sum().backward()
+            np.testing.assert_array_equal(ours.grad.numpy(), theirs.grad.numpy())
+
+
+def test_fractional_layer_and_errors() -> None:
+    x = ts.asarray(normal(2, 3, 16, 16))
+    pool = nn.FractionalMaxPool2d(2, output_size=(9, 7), return_indices=True)
+    ts.random.manual_seed(0)
+    first, second = pool(x), pool(x)
+    assert first[0].shape == (2, 3, 9, 7) and first[1].tolist() != second[1].tolist()
+    ts.random.manual_seed(0)
+    assert pool(x)[1].tolist() == first[1].tolist()
+    np.testing.assert_array_equal(
+        np.take_along_axis(x.numpy().reshape(2, 3, -1), first[1].numpy().reshape(2, 3, -1), 2),
+        first[0].numpy().reshape(2, 3, -1),
+    )
+    for bad, words in (
+        (lambda: nn.FractionalMaxPool2d(2), "output_size or output_ratio"),
+        (lambda: nn.FractionalMaxPool2d(2, 3, 0.5), "one of the two"),
+        (lambda: nn.FractionalMaxPool2d(2, output_ratio=1.0), r"output_ratio must be a number in \(0, 1\)"),
+        (
+            lambda: F.fractional_max_pool2d(x, 3, 15),
+            "kernel_size \\+ output_size - 1 must be at most the extent 16",
+        ),
+        (lambda: F.fractional_max_pool2d(x, 2, 8, _random_samples=ts.zeros((2, 3, 1))), "samples must"),
+        (lambda: F.fractional_max_pool2d(x, 0, 8), "kernel_size must be >= 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            bad()
+    # Samples that are none lay no window outside.
+    y = F.fractional_max_pool2d(x, 2, 8, _random_samples=ts.full((2, 3, 2), math.nan))
+    assert y.shape == (2, 3, 8, 8)
 
 
 # --- rearrangements -------------------------------------------------------------------------------
@@ -324,7 +428,10 @@ def test_images_are_resampled_with_the_bits_of_two_products(last: bool, channels
                 [np.sort((r * size // rows + np.arange(n)) % size) for r, n in enumerate(counts)]
             ).astype(np.int64)
             matrices.append(
-                [ts.asarray(a) for a in (starts, columns, rng.random(columns.size).astype(dtype))]
+                [
+                    ts.asarray(a)
+                    for a in (starts, columns, np.random.default_rng(1).random(columns.size).astype(dtype))
+                ]
             )
         x = ts.asarray(image.copy(order="K"))
         (*down, u), (*across, v) = matrices

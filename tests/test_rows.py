@@ -134,3 +134,20 @@ def test_one_element_of_many_decides() -> None:
             assert ts.any(ts.stack([ts.asarray(x), ts.asarray(~x)]), axis=1).numpy().tolist() == [False, True]
     finally:
         ts.set_num_threads(before)
+
+
+def test_large_results_go_past_the_caches_with_the_same_bits() -> None:
+    x = ts.random.uniform(-1.0, 1.0, (16384, 1024))  # 64 MiB
+    w, b = ts.random.uniform(0.5, 2.0, (1024,)), ts.random.uniform(0.5, 2.0, (1024,))
+    few = slice(8190, 8200)
+    for f in (
+        lambda x: F.softmax(x, -1),
+        lambda x: F.layer_norm(x, (1024,), w, b),
+        lambda x: F.layer_norm(x, (1024,)),
+        lambda x: ts.channel_affine(x, w, b),
+    ):
+        assert f(x)[few].numpy().tobytes() == f(x[few]).numpy().tobytes()
+    images = ts.reshape(x, (256, 64, 1024))
+    some = ts.channel_affine(images, w[:64], b[:64])[100:102]
+    assert some.numpy().tobytes() == ts.channel_affine(images[100:102], w[:64], b[:64]).numpy().tobytes()
+    np.testing.assert_array_equal(ts.copy(ts.matrix_transpose(x)).numpy(), x.numpy().T)

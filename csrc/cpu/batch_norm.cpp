@@ -9,6 +9,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/moments.h"
+#include "cpu/stream.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
@@ -69,6 +70,13 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
   const auto at = [](const View& v, std::int64_t n, std::int64_t c, std::int64_t s) {
     return static_cast<T*>(v.data) + n * v.strides[0] + c * v.strides[1] + s * v.strides[2];
   };
+  // Large results go past the caches, where every register of them lies at a multiple of its size.
+  const bool large = N * C * S * static_cast<std::int64_t>(sizeof(T)) >= 4 * kStreamBytes && at_line(y.data);
+  const auto write = [](bool streams, T* p, Vec<T> v, auto part) {
+    if constexpr (std::is_same_v<decltype(part), All>)
+      if (streams) return stream_lanes(p, v);
+    put(p, v, part);
+  };
   if (channels_last(y)) {
     constexpr std::int64_t W = Vec<T>::width;
     // Rows of C numbers that follow one another are one long row, in which what f needs repeats after `span`.
@@ -92,16 +100,18 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
       Of* const table = static_cast<Of*>(scratch());
       for (std::int64_t i = 0; i < span; i += W) table[i / W] = of_lanes(i);
       parallel_ranges(N * S * C, (kGrain / span + 1) * span, [&](std::int64_t begin, std::int64_t end) {
+        const bool streams = large;
         const auto element = [&](std::int64_t i, const Of& of, auto part) {
           Vec<T> x[Inputs];
           for (int k = 0; k < Inputs; ++k) x[k] = get(static_cast<const T*>(inputs[k]->data) + i, part);
-          put(static_cast<T*>(y.data) + i, f(x, of), part);
+          write(streams, static_cast<T*>(y.data) + i, f(x, of), part);
         };
         for (std::int64_t i = begin; i < end; i += span) {
           const std::int64_t n = end - i < span ? end - i : span;
           const Of* of = table;
           each<T>(i, i + n, [&](std::int64_t j, auto part) { element(j, *of++, part); });
         }
+        if (streams) _mm_sfence();
       });
       return;
     }
@@ -124,7 +134,12 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
   constexpr std::int64_t kSegment = 4 * kGrain;
   const std::int64_t segments = (S + kSegment - 1) / kSegment;
   const std::int64_t grain = S >= kGrain ? 1 : kGrain / (S + 8);
+  const auto whole = [](std::int64_t stride) {
+    return stride * static_cast<std::int64_t>(sizeof(T)) % kLine == 0;
+  };
+  const bool lines = large && whole(y.strides[0]) && whole(y.strides[1]);
   parallel_ranges(N * C * segments, grain, [&](std::int64_t begin, std::int64_t end) {
+    const bool streams = lines;
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t run = piece / segments, first = piece % segments * kSegment;
       const std::int64_t n = run / C, c = run % C, length = S - first < kSegment ? S - first : kSegment;
@@ -135,9 +150,10 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
       each<T>(0, length, [&](std::int64_t i, auto part) {
         Vec<T> x[Inputs];
         for (int k = 0; k < Inputs; ++k) x[k] = get(in[k] + i, part);
-        put(out + i, f(x, of_channel), part);
+        write(streams, out + i, f(x, of_channel), part);
       });
     }
+    if (streams) _mm_sfence();
   });
 }
 

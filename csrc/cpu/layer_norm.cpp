@@ -7,7 +7,6 @@
 // The RMS norm is the same with 0 for the mean and for avg g.
 // A row stays in cache between its passes: forward reads x and writes y once; backward reads dy and x and
 // writes dx once.
-#include <cmath>
 #include <cstring>
 
 #include "cpu/kernels.h"
@@ -18,31 +17,23 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 // Without centring the mean is 0: the RMS norm.
-template <bool kCentred, class T, class Threads>
+template <bool kCentred, bool kStreams, class T, class Threads>
 TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, const T* b, T* y,
                               std::int64_t C, double eps, T* mean_out, T* rstd_out) {
-  T mean = 0;
-  if constexpr (kCentred)
-    mean = row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(x + i, part); }) /
-           static_cast<T>(C);
-  const Vec<T> m(mean), none(T(0));
-  const T var = row_dot<T>(threads, C,
-                           [&](std::int64_t i, auto part, Vec<T>& p, Vec<T>& q) {
-                             p = q = only(get(x + i, part) - m, none, part);
-                           }) /
-                static_cast<T>(C);
-  const T rstd = T(1) / std::sqrt(var + static_cast<T>(eps));
+  T mean, rstd;
+  row_moments<kCentred>(threads, x, C, eps, &mean, &rstd);
+  const Vec<T> m(mean);
   const Vec<T> s(rstd);
   if (w && b)
     threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
-      put(y + i, fma((get(x + i, part) - m) * s, get(w + i, part), get(b + i, part)), part);
+      put_row<kStreams>(y + i, fma((get(x + i, part) - m) * s, get(w + i, part), get(b + i, part)), part);
     });
   else
     threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
       Vec<T> h = (get(x + i, part) - m) * s;
       if (w) h = h * get(w + i, part);
       if (b) h = h + get(b + i, part);
-      put(y + i, h, part);
+      put_row<kStreams>(y + i, h, part);
     });
   if constexpr (kCentred) *mean_out = mean;
   *rstd_out = rstd;
@@ -186,9 +177,14 @@ void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps)
     const Rows<T> ys(y);
     const Line<T> means(mean), rstds(rstd);
     const T *const w = weight.as<T>(), *const b = bias.as<T>();
-    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
-      layer_norm_row<true>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r]);
-    });
+    const bool streams = streams_rows<T>(y);
+    for_rows<T>(
+        R, C,
+        [&](const auto& threads, std::int64_t r) {
+          streams ? layer_norm_row<true, true>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r])
+                  : layer_norm_row<true, false>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r]);
+        },
+        streams);
   });
 }
 
@@ -209,7 +205,7 @@ void rms_norm(In x, In weight, Out y, Out rstd, double eps) {
     const Line<T> rstds(rstd);
     const T* const w = weight.as<T>();
     for_rows<T>(x.shape[0], C, [&](const auto& threads, std::int64_t r) {
-      layer_norm_row<false, T>(threads, xs[r], w, nullptr, ys[r], C, eps, nullptr, &rstds[r]);
+      layer_norm_row<false, false, T>(threads, xs[r], w, nullptr, ys[r], C, eps, nullptr, &rstds[r]);
     });
   });
 }

@@ -220,7 +220,7 @@ struct Cell {
   std::int64_t row, column, index[kMaxDims];  // index of axes 2 and on
 };
 
-void run_tile(const Plan& plan, const Tiling& t, const Cell& cell) {
+void run_tile(const Plan& plan, const Tiling& t, const Cell& cell, bool streams) {
   alignas(64) char buffer[1 + kMaxInputs][kTile * kLargestItem];
   const std::int64_t columns =
       cell.column + t.columns < plan.size[0] ? t.columns : plan.size[0] - cell.column;
@@ -262,7 +262,12 @@ void run_tile(const Plan& plan, const Tiling& t, const Cell& cell) {
         in[k - 1] = base[k] + r * down[k];
       }
     }
-    plan.job.loop(in, step, base[0] + r * down[0], length);
+    char* const to = base[0] + r * down[0];
+    const std::int64_t bytes = length * plan.operand[0].item;
+    if (streams && !scatters && !constant[1] && at_line(to) && bytes % kLine == 0)
+      stream(to, static_cast<const char*>(in[0]), bytes);
+    else
+      plan.job.loop(in, step, to, length);
   }
   if (scatters) {
     const Operand& y = plan.operand[0];
@@ -275,7 +280,11 @@ void run_tile(const Plan& plan, const Tiling& t, const Cell& cell) {
 void run_tiles(Plan& plan) {
   const Tiling t = tile(plan);
   const std::int64_t per_piece = plan.job.grain / (t.rows * t.columns);
+  std::int64_t bytes = plan.operand[0].item;
+  for (int axis = 0; axis < plan.ndim; ++axis) bytes *= plan.size[axis];
+  const bool large = plan.job.copies && bytes >= 4 * kStreamBytes;
   parallel_ranges(t.total, per_piece > 1 ? per_piece : 1, [&](std::int64_t begin, std::int64_t end) {
+    const bool streams = large;
     Cell cell;
     std::int64_t rest = begin;
     cell.column = rest % t.across * t.columns;
@@ -287,7 +296,7 @@ void run_tiles(Plan& plan) {
       rest /= plan.size[axis];
     }
     for (std::int64_t i = begin; i < end; ++i) {
-      run_tile(plan, t, cell);
+      run_tile(plan, t, cell, streams);
       if ((cell.column += t.columns) < plan.size[0]) continue;
       cell.column = 0;
       if ((cell.row += t.rows) < plan.size[1]) continue;
@@ -297,6 +306,7 @@ void run_tiles(Plan& plan) {
         cell.index[axis] = 0;
       }
     }
+    if (streams) _mm_sfence();
   });
 }
 

@@ -2,9 +2,12 @@
 // long, for all of them; its result is the same either way and does not depend on R.
 #pragma once
 
+#include <cmath>
+
 #include "core/view.h"
 #include "cpu/parallel.h"
 #include "cpu/reduce.h"
+#include "cpu/stream.h"
 
 namespace ts::cpu::TS_ISA {
 
@@ -29,9 +32,25 @@ struct Line {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// Calls row(threads, r) for every row; `threads` is OneThread or AllThreads.
+// Whether rows of results go past the caches, which then do not read them first: large ones, of whole lines.
+template <class T>
+bool streams_rows(const View& y) {
+  constexpr std::int64_t kItem = sizeof(T);
+  return y.shape[0] * y.shape[1] * kItem >= 4 * kStreamBytes && y.shape[1] < 2 * kChunk<T> &&
+         at_line(y.data) && y.strides[0] * kItem % kLine == 0;
+}
+template <bool kStreams, class T>
+TS_INLINE void put_row(T* p, Vec<T> v, All) {
+  kStreams ? stream_lanes(p, v) : v.store(p);
+}
+template <bool kStreams, class T>
+TS_INLINE void put_row(T* p, Vec<T> v, First part) {
+  put(p, v, part);
+}
+
+// Calls row(threads, r) for every row; `threads` is OneThread or AllThreads. `streams`: rows of results do.
 template <class T, class Row>
-void for_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
+void for_rows(std::int64_t rows, std::int64_t columns, const Row& row, bool streams = false) {
   if (columns >= 2 * kChunk<T>) {
     for (std::int64_t r = 0; r < rows; ++r) row(AllThreads{}, r);
     return;
@@ -39,6 +58,7 @@ void for_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
   const std::int64_t grain = columns >= kRowGrain ? 1 : kRowGrain / (columns + 8);
   parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) row(OneThread{}, r);
+    if (streams) _mm_sfence();
   });
 }
 
@@ -110,6 +130,22 @@ TS_INLINE T row_dot(const Threads& threads, std::int64_t n, const Factors& facto
       },
       &result);
   return result;
+}
+
+// Mean and 1 / sqrt(variance + eps) of a row, the variance in a second pass. Without kCentred the mean is 0.
+template <bool kCentred, class T, class Threads>
+TS_INLINE void row_moments(const Threads& threads, const T* x, std::int64_t n, double eps, T* mean, T* rstd) {
+  *mean = 0;
+  if constexpr (kCentred)
+    *mean = row_sum<T>(threads, n, [&](std::int64_t i, auto part) { return get(x + i, part); }) /
+            static_cast<T>(n);
+  const Vec<T> m(*mean), none(T(0));
+  const T variance = row_dot<T>(threads, n,
+                                [&](std::int64_t i, auto part, Vec<T>& p, Vec<T>& q) {
+                                  p = q = only(get(x + i, part) - m, none, part);
+                                }) /
+                     static_cast<T>(n);
+  *rstd = T(1) / std::sqrt(variance + static_cast<T>(eps));
 }
 
 }  // namespace ts::cpu::TS_ISA

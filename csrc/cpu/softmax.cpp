@@ -14,19 +14,20 @@ namespace {
 
 // Three passes: the maximum; the exponentials and their sum; the scale. A long row takes the exponentials
 // again instead of reading them back. A NaN or +inf makes the row NaN, and so does a row of -inf.
-template <class T, class Threads>
+template <bool kStreams, class T, class Threads>
 TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_t C) {
   const Vec<T> m(row_max(threads, x, C));
   const Vec<T> zero(T(0));
   if constexpr (std::is_same_v<Threads, OneThread>) {
+    T* const room = kStreams ? static_cast<T*>(scratch()) : y;  // a row of exponentials, to be read back
     const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
       const Vec<T> e = vmath::exp(get(x + i, part) - m);
-      put(y + i, e, part);
+      put(room + i, e, part);
       return only(e, zero, part);
     });
     const Vec<T> scale(T(1) / sum);
     threads.template each_of<T>(
-        C, [&](std::int64_t i, auto part) { put(y + i, get(y + i, part) * scale, part); });
+        C, [&](std::int64_t i, auto part) { put_row<kStreams>(y + i, get(room + i, part) * scale, part); });
   } else {
     const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
       return only(vmath::exp(get(x + i, part) - m), zero, part);
@@ -59,7 +60,14 @@ void softmax(In x, Out y) {
     if (C == 0) return;
     const Rows<const T> xs(x);
     const Rows<T> ys(y);
-    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) { softmax_row(threads, xs[r], ys[r], C); });
+    const bool streams = streams_rows<T>(y);
+    for_rows<T>(
+        R, C,
+        [&](const auto& threads, std::int64_t r) {
+          streams ? softmax_row<true>(threads, xs[r], ys[r], C)
+                  : softmax_row<false>(threads, xs[r], ys[r], C);
+        },
+        streams);
   });
 }
 

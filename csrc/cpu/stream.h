@@ -23,6 +23,12 @@ TS_INLINE void stream(char* to, const char* from, std::int64_t bytes) {
   }
 }
 
+// One register, to a multiple of its size.
+template <class T>
+TS_INLINE void stream_lanes(T* to, Vec<T> v) {
+  stream(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(&v.r), kVectorBytes);
+}
+
 // How many of n elements lie before the first whole line.
 TS_INLINE std::int64_t before_line(const void* data, std::int64_t item, std::int64_t n) {
   const std::int64_t first = (-reinterpret_cast<std::intptr_t>(data) & (kLine - 1)) / item;

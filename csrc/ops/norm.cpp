@@ -2,6 +2,8 @@
 #include "ops/norm.h"
 
 #include "core/launch.h"
+#include "ops/creation.h"
+#include "ops/reduce.h"
 #include "ops/rows.h"
 
 namespace ts::ops {
@@ -37,6 +39,28 @@ struct Trailing {
                   " does not match the last axes of x, whose shape is ", x.shape());
     for (int i = 0; i < x.ndim(); ++i) (i < x.ndim() - count ? rows : columns) *= x.shape(i);
   }
+};
+
+// --- group norm ----------------------------------------------------------------------------------
+
+struct Groups {
+  std::int64_t N, C, count, columns;
+  Groups(const char* operation, const Array& x, std::int64_t groups) : count(groups) {
+    check_domain(operation, "x", x.dtype(), Domain::floating);
+    if (x.ndim() < 2)
+      value_error(operation, ": x must have at least 2 dimensions (N, C, ...), got shape ", x.shape());
+    N = x.shape(0), C = x.shape(1);
+    if (groups < 1 || groups > 0x7fffffff || C % groups)
+      value_error(operation, ": num_groups must divide the ", C, " channels, got ", groups);
+    columns = C / groups;
+    for (int i = 2; i < x.ndim(); ++i) columns *= x.shape(i);
+  }
+  Array rows(const Array& x) const {
+    const Shape shape{N * count, columns};
+    const std::optional<Array> view = x.view_as(shape);
+    return view && (view->stride(1) == 1 || columns <= 1) ? *view : *contiguous(x).view_as(shape);
+  }
+  Shape statistics() const { return Shape{N * count}; }
 };
 
 // --- batch norm ----------------------------------------------------------------------------------
@@ -128,6 +152,41 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
     launch<&Kernels::layer_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, m, r, rows,
                                           parameters ? dweight : none, parameters ? dbias : none);
   return {dx, dweight, dbias};
+}
+
+std::tuple<Array, Array, Array> group_norm(const Array& x, std::int64_t groups, const Array& weight,
+                                           const Array& bias, double eps) {
+  const char* operation = "group_norm";
+  const Groups g(operation, x, groups);
+  const Array w = statistic(operation, "weight", weight, x, Shape{g.C}),
+              b = vector(operation, "bias", bias, x, Shape{g.C});
+  Array y = empty(operation, x.dtype(), x.shape());
+  Array mean = empty(operation, x.dtype(), g.statistics()),
+        rstd = empty(operation, x.dtype(), g.statistics());
+  if (x.size() > 0) {
+    Array rows = g.rows(y);
+    launch<&Kernels::group_norm>(g.rows(x), w, b, rows, mean, rstd, static_cast<int>(groups), eps);
+  }
+  return {y, mean, rstd};
+}
+
+std::tuple<Array, Array, Array> group_norm_backward(const Array& dy, const Array& x, const Array& weight,
+                                                    const Array& mean, const Array& rstd,
+                                                    std::int64_t groups) {
+  const char* operation = "group_norm_backward";
+  const Groups g(operation, x, groups);
+  check_same_dtype(operation, "gradient", dy, x.dtype());
+  check_shape(operation, "gradient", dy, x.shape());
+  const Array w = statistic(operation, "weight", weight, x, Shape{g.C});
+  const Array m = statistic(operation, "mean", mean, x, g.statistics());
+  const Array r = statistic(operation, "rstd", rstd, x, g.statistics());
+  Array dx = empty(operation, x.dtype(), x.shape());
+  if (x.size() == 0) return {dx, zeros(Shape{g.C}, x.dtype()), zeros(Shape{g.C}, x.dtype())};
+  Array sums = empty(operation, x.dtype(), Shape{2, g.N, g.C});
+  Array rows = g.rows(dx);
+  launch<&Kernels::group_norm_backward>(g.rows(dy), g.rows(x), w, m, r, rows, sums, static_cast<int>(groups));
+  const Array both = sum(sums, Axes{false, Shape{1}}, {}, false);
+  return {dx, both.select(0, 1), both.select(0, 0)};
 }
 
 std::tuple<Array, Array> rms_norm(const Array& x, const Shape& normalized_shape, const Array& weight,

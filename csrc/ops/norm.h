@@ -22,6 +22,13 @@ std::tuple<Array, Array> rms_norm(const Array& x, const Shape& normalized_shape,
 std::tuple<Array, Array> rms_norm_backward(const Array& dy, const Array& x, const Array& weight,
                                            const Array& rstd, const Shape& normalized_shape);
 
+// x (N, C, ...), weight (C), bias (C) or absent. Returns y and the mean and 1/std of every group of an image.
+std::tuple<Array, Array, Array> group_norm(const Array& x, std::int64_t groups, const Array& weight,
+                                           const Array& bias, double eps);
+std::tuple<Array, Array, Array> group_norm_backward(const Array& dy, const Array& x, const Array& weight,
+                                                    const Array& mean, const Array& rstd,
+                                                    std::int64_t groups);
+
 // x (N, C, ...), the rest (C) or absent; the running statistics are updated in place. Returns y and this
 // batch's mean and 1/std.
 std::tuple<Array, Array, Array> batch_norm(const Array& x, const Array& weight, const Array& bias,

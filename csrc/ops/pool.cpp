@@ -103,6 +103,36 @@ Array max_pool2d_backward(const Array& gradient, const Array& index, const Shape
   return like_batch(gradient, dx);
 }
 
+std::tuple<Array, Array> fractional_max_pool2d(const Array& given, const Array& samples,
+                                               const Shape& kernel_size, const Shape& output_size) {
+  const char* operation = "fractional_max_pool2d";
+  const Array x = as_batch(operation, "x", given);
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  std::int64_t kernel[2], out[2];
+  read_pair(operation, "kernel_size", kernel_size, 1, kernel);
+  read_pair(operation, "output_size", output_size, 1, out);
+  for (int i = 0; i < 2; ++i)
+    if (kernel[i] > x.shape(2 + i) || out[i] > x.shape(2 + i) - kernel[i] + 1)
+      value_error(operation, ": kernel_size + output_size - 1 must be at most the extent ", x.shape(2 + i),
+                  " of axis ", 2 + i - (4 - given.ndim()), " of x, got kernel_size ", kernel[i],
+                  " and output_size ", out[i]);
+  if (kernel[0] > 0x7fffffff || kernel[1] > 0x7fffffff || out[0] + out[1] > std::int64_t{1} << 22)
+    value_error(operation, ": output_size must add up to at most 2**22, kernel_size be below 2**31, got ",
+                output_size, " and ", kernel_size);
+  check_same_dtype(operation, "samples", samples, x.dtype());
+  check_shape(operation, "samples", samples, Shape{x.shape(0), x.shape(1), 2});
+  const std::int64_t A = x.shape(0) * x.shape(1);
+  Array y = empty(operation, x.dtype(), Shape{x.shape(0), x.shape(1), out[0], out[1]}),
+        index = empty(operation, DType::int64, y.shape());
+  if (y.size() > 0) {
+    Array flat = *y.view_as({A, out[0], out[1]}), places = *index.view_as({A, out[0], out[1]});
+    launch<&Kernels::fractional_max_pool2d>(*contiguous(x).view_as({A, x.shape(2), x.shape(3)}),
+                                            *contiguous(samples).view_as({A, 2}), flat, places,
+                                            static_cast<int>(kernel[0]), static_cast<int>(kernel[1]));
+  }
+  return {like_batch(given, y), like_batch(given, index)};
+}
+
 Array avg_pool2d(const Array& given, const Shape& kernel_size, const std::optional<Shape>& stride,
                  const Shape& padding, bool ceil_mode, bool count_include_pad,
                  const std::optional<std::int64_t>& divisor_override) {

@@ -92,6 +92,7 @@ CASES = [
         [normal(3, 4, 2, 2), uniform(0.5, 2, 4), normal(4)],
         tolerance=32,
         scale=4.0,
+        large=[normal(3, 4, 33, 67), uniform(0.5, 2, 4), normal(4)],
     ),
     Case(
         "instance_norm",

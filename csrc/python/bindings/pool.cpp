@@ -11,6 +11,8 @@ void bind_pool(PyObject* m) {
          "max_pool2d_backward(gradient, index, shape, kernel_size, stride=None, padding=0, dilation=1, "
          "ceil_mode=False) -> dx",
          &ops::max_pool2d_backward);
+  add_op(m, "fractional_max_pool2d(x, samples, kernel_size, output_size) -> y, index",
+         &ops::fractional_max_pool2d);
   add_op(m,
          "avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, "
          "divisor_override=None)",

@@ -22,7 +22,7 @@ from tensorsmith.bench.case import Case, Reading, Task
 from tensorsmith.bench.cases import NAMES as FAMILIES
 from tensorsmith.bench.cases import cases
 from tensorsmith.bench.libraries import OWN, Ours, installed_peers
-from tensorsmith.bench.measure import Limits, limits
+from tensorsmith.bench.measure import COPY_SIZES, STREAM_SIZE, Limits, limits
 from tensorsmith.bench.worker import time_case
 
 __all__ = ["FAMILIES", "Row", "compare", "run"]
@@ -115,7 +115,8 @@ def run(
 
     ours, threads = Ours(), threads or ts.get_num_threads()
     ours.set_threads(threads)
-    limit = limits(min(0.5, 2 * seconds))
+    streams = "stream" in (families or FAMILIES)
+    limit = limits(min(0.5, 2 * seconds), (*COPY_SIZES, STREAM_SIZE) if streams else COPY_SIZES)
     config = ts.config()
     simd, count = config["simd"]["level"], config["threads"]["count"]
     print(f"tensorsmith {config['version']}, {config['cpu']}, {simd}, {count} threads\n{limit}", flush=True)

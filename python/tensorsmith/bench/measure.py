@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 Thunk = Callable[[], object]
 FMA_LOOP_FLOPS = 3 << 22  # of one piece of fma_loop: csrc/cpu/roofline.cpp
 FMA_LOOP_PIECES = 64
 COPY_SIZES = tuple(1 << k for k in range(15, 30, 2))  # from the nearest cache to memory
+STREAM_SIZE = 1 << 30  # past caches that many machines share
 
 
 def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
@@ -76,8 +75,8 @@ def _size(nbytes: int) -> str:
     return f"{nbytes >> 20} MB" if nbytes >> 20 else f"{nbytes >> 10} KB"
 
 
-def limits(seconds: float = 0.5) -> Limits:
-    """Runs fused multiply-adds in registers, and copies of many sizes; the best of each."""
+def limits(seconds: float = 0.5, copies_of: Sequence[int] = COPY_SIZES) -> Limits:
+    """Runs fused multiply-adds in registers, and copies that move so many bytes; the best of each."""
     import tensorsmith as ts
     from tensorsmith import _core
 
@@ -86,11 +85,11 @@ def limits(seconds: float = 0.5) -> Limits:
         thunk = partial(_core.ops.fma_loop, FMA_LOOP_PIECES, getattr(ts, name))
         fma[name] = FMA_LOOP_PIECES * FMA_LOOP_FLOPS / _best(thunk, seconds)
     copy = {}
-    for moved in COPY_SIZES:
-        source = ts.asarray(np.ones(moved // 8, np.float32))
-        target = ts.asarray(np.zeros(moved // 8, np.float32))
+    for moved in copies_of:
+        # Memory of our own: huge pages, and whole lines, without which no store goes past the caches.
+        source, target = ts.ones(moved // 8), ts.zeros(moved // 8)
         copies = [partial(_core.ops.copy_loop_, target, source, streaming) for streaming in (False, True)]
-        copy[moved] = moved / min(_best(thunk, seconds / len(COPY_SIZES)) for thunk in copies)
+        copy[moved] = moved / min(_best(thunk, seconds / len(copies_of)) for thunk in copies)
     return Limits(fma, copy)
 
 

@@ -18,7 +18,8 @@ from tensorsmith.tensor import Tensor
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "affine_grid", "avg_pool1d", "avg_pool3d", "celu",
-    "channel_shuffle", "cosine_embedding_loss", "cosine_similarity", "embedding_bag", "fold", "gaussian_nll_loss",
+    "channel_shuffle", "cosine_embedding_loss", "cosine_similarity", "embedding_bag", "fold", "fractional_max_pool2d",
+    "gaussian_nll_loss",
     "glu", "grid_sample", "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
     "hinge_embedding_loss", "instance_norm", "interpolate", "kl_div", "lp_pool1d", "lp_pool2d", "lp_pool3d",
     "margin_ranking_loss", "max_pool1d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish",
@@ -277,6 +278,44 @@ def max_pool3d(
     )
     index = ops.reshape(index, at.shape) + ops.floor_divide(at, p_ * q_) * (height * width)
     return y, ops.reshape(index, (*lead, at.shape[-2], p_, q_))
+
+
+def fractional_max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    output_size: Any = None,
+    output_ratio: Any = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+) -> Any:
+    """The maxima of `output_size` windows of kernel_size at random steps (Graham 2014), as torch's of that name.
+
+    input: (N, C, H, W) or (C, H, W), float32 or float64
+    output_size: an integer or (height, width), or output_ratio: a number or two, each in (0, 1), of the extents
+    _random_samples: (N, C, 2) in [0, 1), by which the windows of each plane are laid; drawn where not given
+    return_indices: also the int64 positions of the maxima in the flattened last two axes, for max_unpool2d
+
+    ValueError where the sizes do not fit.
+    """
+    name = "fractional_max_pool2d"
+    _lifted(name, input, 2)
+    kernel = _checks.pair(name, "kernel_size", kernel_size)
+    if (output_size is None) == (output_ratio is None):
+        raise ValueError(f"{name}: give output_size or output_ratio, one of the two")
+    if output_size is not None:
+        size: tuple[int, ...] = _checks.pair(name, "output_size", output_size)
+    else:
+        ratios = _checks.ratios(name, "output_ratio", output_ratio)
+        size = tuple(int(n * ratio) for n, ratio in zip(input.shape[-2:], ratios, strict=True))
+    if _random_samples is None:
+        planes = tuple(input.shape[:-2]) if input.ndim == 4 else (1, input.shape[0])
+        samples = ts.random.uniform(0.0, 1.0, (*planes, 2), dtype=input.dtype)
+        if input.device != "cpu":
+            samples = samples.to(input.device)
+    else:
+        samples = ops.asarray(_random_samples)
+    y, index = ops.fractional_max_pool2d(input, samples, kernel, size)
+    return (y, index) if return_indices else y
 
 
 def _max_unpool(rank: int) -> Any:

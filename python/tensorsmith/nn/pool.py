@@ -259,6 +259,35 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     _function = staticmethod(functional.adaptive_max_pool3d)
 
 
+class FractionalMaxPool2d(_Pool):
+    """The maxima of windows at random steps, new ones at every call: `functional.fractional_max_pool2d`.
+
+    One of output_size and output_ratio must be given.
+    """
+
+    _function = staticmethod(functional.fractional_max_pool2d)
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None:
+        super().__init__()
+        name = "FractionalMaxPool2d"
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError(f"{name}: give output_size or output_ratio, one of the two")
+        self._set(
+            kernel_size=_checks.pair(name, "kernel_size", kernel_size),
+            output_size=None if output_size is None else _checks.pair(name, "output_size", output_size),
+            output_ratio=None if output_ratio is None else _checks.ratios(name, "output_ratio", output_ratio),
+            return_indices=return_indices,
+            _random_samples=_random_samples,
+        )
+
+
 class _LPPool(_Pool):
     def __init__(
         self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False

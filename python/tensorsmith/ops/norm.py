@@ -124,6 +124,42 @@ define(
 )
 
 
+def _group_norm_gradients(
+    dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, num_groups: Any, needs: Any
+) -> Any:
+    gradients = core.group_norm_backward(dy, x, weight, mean, rstd, num_groups)
+    return tuple(g if need else None for g, need in zip(gradients, needs))
+
+
+define(
+    core.group_norm,
+    "Group norm in one kernel: the public group_norm's, with a weight.",
+    wrt="x weight bias",
+    vjp=_group_norm_gradients,
+)
+
+
+def _group_norm_second(dys: Any, gradient: Any, x: Any, weight: Any, rstd: Any, num_groups: Any) -> Any:
+    n, c = x.shape[:2]
+    shape, rows = (n, num_groups, c // num_groups, -1), core.reshape(rstd, (n, num_groups, 1, 1))
+
+    def plain(dy: Any, x: Any, weight: Any) -> Any:
+        w = core.reshape(weight, (num_groups, c // num_groups, 1))
+        g, v = core.reshape(dy, shape), core.reshape(x, shape)
+        dx, dweight, dbias = _plain_backward(g, v, w, rows, (2, 3), (0, 3))
+        return core.reshape(dx, x.shape), core.reshape(dweight, (c,)), core.reshape(dbias, (c,))
+
+    return _second(plain, dys, gradient, x, weight)
+
+
+define(
+    core.group_norm_backward,
+    "The gradients of group_norm with respect to x, weight and bias.",
+    wrt="gradient x weight",
+    vjp=_group_norm_second,
+)
+
+
 def group_norm(
     x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -140,6 +176,9 @@ def group_norm(
     n, c = x.shape[:2]
     if num_groups < 1 or c % num_groups:
         raise ValueError(f"group_norm: num_groups must divide the {c} channels, got {num_groups}")
+    if weight is not None and x.device == "cpu":
+        y: Tensor = core.group_norm(x, num_groups, weight, bias, eps)
+        return y
     rows = core.reshape(x, (n, num_groups, -1)) if x.size else core.reshape(x, (n, num_groups, 0))
     y = core.reshape(core.layer_norm(rows, rows.shape[-1:], None, None, eps), x.shape)
     if weight is None and bias is None:

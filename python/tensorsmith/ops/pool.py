@@ -8,7 +8,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
-__all__ = ["avg_pool2d", "max_pool2d", "max_pool2d_indices", "max_unpool"]
+__all__ = ["avg_pool2d", "fractional_max_pool2d", "max_pool2d", "max_pool2d_indices", "max_unpool"]
 
 
 def _pair(value: Any) -> Any:
@@ -102,6 +102,28 @@ def max_unpool(x: Any, indices: Any, sizes: Any) -> Any:
     zeros = core.zeros((*lead, math.prod(sizes)), x.dtype, device=x.device)
     y = core.scatter(zeros, -1, core.reshape(indices, flat.shape), flat)
     return core.reshape(y, (*lead, *sizes))
+
+
+def _fractional_rule(dy: Any, x: Any, index: Any) -> Any:
+    lead, (height, width) = tuple(x.shape[:-2]), x.shape[-2:]
+    flat = (*lead, index.shape[-2] * index.shape[-1])
+    dx = core.gather_backward(core.reshape(dy, flat), -1, core.reshape(index, flat), (*lead, height * width))
+    return core.reshape(dx, x.shape)
+
+
+fractional_max_pool2d = define(
+    core.fractional_max_pool2d,
+    """The maxima of windows that follow random sequences (Graham 2014), and their int64 positions in the flattened last
+    two axes, as torch.nn.functional.fractional_max_pool2d_with_indices.
+
+    x:       (N, C, H, W) or (C, H, W), float32 or float64
+    samples: (N, C, 2) or (1, C, 2), of x's dtype, in [0, 1): where the sequences of a plane begin, (width, height)
+    kernel_size, output_size: an integer, or (height, width)
+
+Of equal elements the first is the maximum, of several NaN the last. ValueError where the sizes do not fit.
+""",
+    x=_fractional_rule,
+)
 
 
 define(

@@ -235,18 +235,36 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     return x
 
 
+def _even_windows(size: int, out: int) -> tuple[int, int] | None:
+    """The length and the step of the adaptive windows, where all have the same."""
+    windows = _adaptive_windows(size, out)
+    if out < 2 or len({b - a for a, b in windows}) > 1:
+        return None
+    step = windows[1][0]
+    return None if any(a != i * step for i, (a, _) in enumerate(windows)) else (windows[0][1], step)
+
+
+def _channels_last(x: Tensor) -> bool:
+    channels, strides = x.shape[1], x.strides
+    return (
+        x.device == "cpu"
+        and str(x.dtype) in ("float32", "float64")
+        and channels > 1
+        and strides[1] == x.itemsize
+        and strides[3] == channels * x.itemsize
+    )
+
+
 def _windowed(x: Tensor, axis: int, size: int) -> Tensor | None:
     """The adaptive windows along `axis` (from the end) as an axis of their own behind it, a view, where they have one
     length and one step."""
-    windows = _adaptive_windows(x.shape[axis], size)
-    if size < 2 or len({b - a for a, b in windows}) > 1:
+    even = _even_windows(x.shape[axis], size)
+    if even is None:
         return None
-    step = windows[1][0]
-    if any(a != i * step for i, (a, _) in enumerate(windows)):
-        return None
+    length, step = even
     at = x.ndim + axis
     strides = [s // x.itemsize for s in x.strides]
-    shape = (*x.shape[:at], size, windows[0][1], *x.shape[at + 1 :])
+    shape = (*x.shape[:at], size, length, *x.shape[at + 1 :])
     return core.as_strided(x, shape, (*strides[:at], strides[at] * step, *strides[at:]), 0)
 
 
@@ -257,6 +275,13 @@ def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool 
     """
     x = asarray(x)
     sizes = _adaptive_sizes("adaptive_max_pool", x, output_size, rank)
+    recorded = _core.is_grad_enabled() and x.requires_grad
+    if rank == 2 and x.ndim == 4 and not (return_indices or recorded) and _channels_last(x):
+        even = [_even_windows(x.shape[axis], size) for axis, size in sizes]
+        if None not in even:  # a pool like any other, whose registers are channels
+            lengths, steps = zip(*even)
+            y: Tensor = core.max_pool2d(x, lengths, steps)
+            return y
     places: dict[int, Tensor] = {}  # by axis: where along it the maximum lies
     y = x
     # The last axis first keeps the first of equals; without positions the first axis goes first, whose maxima are
@@ -271,7 +296,7 @@ def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool 
             places = {other: core.take_along_axis(place, at, axis) for other, place in places.items()}
             places[axis] = at
         if size != n:
-            together = None if _core.is_grad_enabled() and y.requires_grad else _windowed(y, axis, size)
+            together = None if recorded else _windowed(y, axis, size)
             if together is not None:
                 y = core.max(together, axis)
             else:

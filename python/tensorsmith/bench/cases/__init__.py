@@ -22,6 +22,7 @@ NAMES = (
     "random",
     "optim",
     "memory",
+    "stream",
     "steps",
     "jit",
     "overhead",

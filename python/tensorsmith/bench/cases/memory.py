@@ -293,7 +293,15 @@ def _pooling() -> Iterator[Case]:
         ("adaptive_avg_pool2d 7", lambda m, x: m.adaptive_avg_pool2d(x, 7), last, True, (), 2),
         ("adaptive_avg_pool2d 1", lambda m, x: m.adaptive_avg_pool2d(x, 1), last, False, (), 1),
         ("adaptive_avg_pool2d 1", lambda m, x: m.adaptive_avg_pool2d(x, 1), last, True, (), 2),
-        ("adaptive_max_pool2d 5", lambda m, x: m.adaptive_max_pool2d(x, 5), last, False, ("torch",), 1),
+        ("adaptive_max_pool2d 5", lambda m, x: m.adaptive_max_pool2d(x, 5), last, False, (), 1),
+        (
+            "adaptive_max_pool2d 5 channels last",
+            lambda m, x: m.adaptive_max_pool2d(x, 5),
+            last,
+            False,
+            both,
+            1,
+        ),
         ("lp_pool2d 2x2", lambda m, x: m.lp_pool2d(x, 2.0, 2), last, True, both, 2.5),
         ("nearest x2", lambda m, x: m.interpolate(x, scale_factor=2), last, False, ("torch",), 5),
         (

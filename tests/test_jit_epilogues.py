@@ -65,7 +65,8 @@ def test_after_a_matrix_product(name: str, shape: tuple[int, ...], dtype: Any, t
         b,
         tensor(*rows, n, seed=4, dtype=dtype),
     )
-    assert "gemm+" in text
+    # Long arithmetic gains nothing behind few columns.
+    assert ("gemm+" in text) == (n >= 32 or name != "one")
 
 
 @pytest.mark.parametrize("name", EPILOGUES)

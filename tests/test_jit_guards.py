@@ -485,3 +485,18 @@ def test_a_long_chain_of_objects_is_walked() -> None:
     while chain is not end:  # nor would taking it apart
         following, chain.following = chain.following, None
         chain = following
+
+
+def test_an_attribute_is_no_global_of_that_name() -> None:
+    options = types.SimpleNamespace(SCALE=2.0)
+    f = ts.jit(lambda x: x * options.SCALE)
+    x = ts.ones((1,))
+    f(x)
+    globals()["SCALE"] = 5.0
+    try:
+        assert f(x).tolist() == [2] and f.cache_info()[:2] == (1, 1)
+        g = ts.jit(lambda x: (lambda: x * SCALE)())  # nor is one missed in a function within
+        assert g(x).tolist() == [5]
+    finally:
+        globals()["SCALE"] = 2.0
+    assert g(x).tolist() == [2]

@@ -12,13 +12,38 @@ namespace ts {
 
 namespace {
 
-constexpr std::int64_t kLeastColumns = 16;  // narrower results are written by elements
+constexpr std::int64_t kLeastColumns = 16;    // narrower results are written by elements
+constexpr std::int64_t kColumnsForLong = 32;  // below it, long arithmetic gains nothing (docs/jit.md)
 // Wider results of a matrix product are made in strips of columns. What else the epilogue reads and writes
 // would be touched in as many strips, which costs more than reading the result again (docs/jit.md).
 constexpr std::int64_t kMostColumns = 63;
 constexpr std::int64_t kLeastResult = 2
                                       << 20;  // bytes: smaller results are still in cache when they are read
 constexpr int kLooksBack = 16;                // steps
+
+// More than half a nanosecond an element: what is saved in memory is little beside it.
+bool is_long(Kernel kernel) {
+  switch (kernel) {
+    case Kernel::power:
+    case Kernel::gelu:
+    case Kernel::gelu_backward:
+    case Kernel::gelu_tanh:
+    case Kernel::gelu_tanh_backward:
+    case Kernel::mish:
+    case Kernel::mish_backward:
+    case Kernel::softplus:
+    case Kernel::log_sigmoid:
+    case Kernel::logaddexp:
+    case Kernel::atan2:
+    case Kernel::asinh:
+    case Kernel::acosh:
+    case Kernel::atanh:
+    case Kernel::floor_divide:
+      return true;
+    default:
+      return false;
+  }
+}
 
 // Of a product's result: the length of a row, where its elements lie side by side as rows of channels or of
 // columns; else 0.
@@ -109,6 +134,8 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
     return false;
   const Step *const begin = fused.steps.data() + fused.begins[number], *const end = fused.steps.data() +
                                                                                     fused.begins[number + 1];
+  if (row < kColumnsForLong && std::any_of(begin, end, [](const Step& s) { return is_long(s.kernel); }))
+    return false;
   GroupAxes axes;
   if (!axes.begin(views_[static_cast<std::size_t>(begin->first + begin->count - 1)])) return false;
   // All of the result, in the order of its memory; and no other operand of the product is written.

@@ -105,23 +105,63 @@ bool may_be_name(PyObject* constant) {
   return PyUnicode_CheckExact(constant) && PyUnicode_IsIdentifier(constant);
 }
 
-void collect_names(PyObject* code, std::vector<PyObject*>& names) {
-  const auto each = [&](const char* attribute, auto&& use) {
-    const Ref tuple = checked(PyObject_GetAttrString(code, attribute));
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple.get()); ++i) use(PyTuple_GET_ITEM(tuple.get(), i));
-  };
+// Byte code, as far as it tells globals from attributes: words of an instruction and its argument, the number
+// of a name.
+struct ByteCode {
+  int load_global, load_name, extended;
+  int flags;  // low bits of LOAD_GLOBAL's argument that are none of the number
+  ByteCode() {
+    const Ref opcode = checked(PyImport_ImportModule("opcode"));
+    const Ref map = checked(PyObject_GetAttrString(opcode.get(), "opmap"));
+    const auto number = [&](const char* name) {
+      PyObject* value = PyDict_GetItemString(map.get(), name);
+      return value ? static_cast<int>(PyLong_AsLong(value)) : -1;
+    };
+    load_global = number("LOAD_GLOBAL");
+    load_name = number("LOAD_NAME");
+    extended = number("EXTENDED_ARG");
+    flags = PY_VERSION_HEX >= 0x030B0000 ? 1 : 0;
+  }
+};
+
+void collect_globals(PyObject* code, PyObject* names, std::vector<PyObject*>& globals) {
+  static const ByteCode byte_code;
+  const Ref words = checked(PyObject_GetAttrString(code, "co_code"));
+  const auto* at = reinterpret_cast<const unsigned char*>(PyBytes_AS_STRING(words.get()));
+  Py_ssize_t argument = 0;
+  for (Py_ssize_t i = 0; i + 1 < PyBytes_GET_SIZE(words.get()); i += 2) {
+    argument = argument << 8 | at[i + 1];
+    if (at[i] == byte_code.extended) continue;
+    const Py_ssize_t number = at[i] == byte_code.load_global ? argument >> byte_code.flags
+                              : at[i] == byte_code.load_name ? argument
+                                                             : -1;
+    if (number >= 0 && number < PyTuple_GET_SIZE(names)) globals.push_back(PyTuple_GET_ITEM(names, number));
+    argument = 0;
+  }
+}
+
+void collect_names(PyObject* code, Names& found) {
+  const Ref names = checked(PyObject_GetAttrString(code, "co_names"));
+  const Ref constants = checked(PyObject_GetAttrString(code, "co_consts"));
   const auto take = [&](PyObject* name) {
     Py_INCREF(name);
     PyUnicode_InternInPlace(&name);
-    names.push_back(name);  // for good: there are not many
+    found.all.push_back(name);  // for good: there are not many
   };
-  each("co_names", take);
-  each("co_consts", [&](PyObject* constant) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names.get()); ++i) take(PyTuple_GET_ITEM(names.get(), i));
+  collect_globals(code, names.get(), found.globals);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants.get()); ++i) {
+    PyObject* const constant = PyTuple_GET_ITEM(constants.get(), i);
     if (PyCode_Check(constant))
-      collect_names(constant, names);
+      collect_names(constant, found);
     else if (may_be_name(constant))
       take(constant);
-  });
+  }
+}
+
+void sort_once(std::vector<PyObject*>& names) {
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
 }
 
 }  // namespace
@@ -148,14 +188,14 @@ const Class& class_of(PyTypeObject* type) {
   return classes.emplace(type, std::move(c)).first->second;
 }
 
-const std::vector<PyObject*>& names_of(PyCodeObject* code) {
-  static std::unordered_map<PyCodeObject*, std::vector<PyObject*>> all;
+const Names& names_of(PyCodeObject* code) {
+  static std::unordered_map<PyCodeObject*, Names> all;
   const auto found = all.find(code);
   if (found != all.end()) return found->second;
-  std::vector<PyObject*> names;
+  Names names;
   collect_names(reinterpret_cast<PyObject*>(code), names);
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  sort_once(names.all);
+  sort_once(names.globals);
   keep_small(all);
   Py_INCREF(code);
   return all.emplace(code, std::move(names)).first->second;

@@ -37,8 +37,12 @@ struct Class {
 const Class& class_of(PyTypeObject* type);
 // Whether code of that module needs no look: it is the package's, or a library's.
 bool is_known_code(PyObject* module_name);
-// What the code and the functions within it ask for: names, and strings that may be names (getattr, hasattr).
-// Interned. Valid until the next call.
-const std::vector<PyObject*>& names_of(PyCodeObject* code);
+// What the code and the functions within it ask for. Interned.
+struct Names {
+  std::vector<PyObject*> all;  // with strings that may be names (getattr, hasattr)
+  std::vector<PyObject*> globals;
+};
+// Valid until the next call.
+const Names& names_of(PyCodeObject* code);
 
 }  // namespace ts::python

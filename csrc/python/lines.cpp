@@ -18,8 +18,8 @@ bool is_users(const char* path) {
   return false;
 }
 
-// The innermost frame of the user's: its code, and the line. Null where there is none.
-std::pair<Ref, int> user_frame() {
+// The innermost frame of the user's, and its code. Null where there is none.
+std::pair<Ref, Ref> user_frame() {
   if (!Py_IsInitialized() || !PyGILState_Check()) return {};
   PyFrameObject* frame = PyEval_GetFrame();
   Ref held = Ref::share(reinterpret_cast<PyObject*>(frame));
@@ -27,7 +27,7 @@ std::pair<Ref, int> user_frame() {
     Ref code(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
     const char* path = PyUnicode_AsUTF8(reinterpret_cast<PyCodeObject*>(code.get())->co_filename);
     if (!path) PyErr_Clear();
-    if (path && is_users(path)) return {std::move(code), PyFrame_GetLineNumber(frame)};
+    if (path && is_users(path)) return {std::move(code), std::move(held)};
     held = Ref(reinterpret_cast<PyObject*>(PyFrame_GetBack(frame)));
     frame = reinterpret_cast<PyFrameObject*>(held.get());
   }
@@ -35,13 +35,20 @@ std::pair<Ref, int> user_frame() {
 }
 
 LineKey find_line() {
-  const auto [code, line] = user_frame();
-  return {code.get(), line};
+  const auto [code, frame] = user_frame();
+  if (!code) return {nullptr, 0};
+  auto* f = reinterpret_cast<PyFrameObject*>(frame.get());
+#if PY_VERSION_HEX >= 0x030B0000
+  return {code.get(), PyFrame_GetLasti(f)};  // the instruction, which is known sooner than its line
+#else
+  return {code.get(), PyFrame_GetLineNumber(f)};
+#endif
 }
 
 std::string line_hook() {
-  const auto [code, line] = user_frame();
+  const auto [code, frame] = user_frame();
   if (!code) return "?";
+  const int line = PyFrame_GetLineNumber(reinterpret_cast<PyFrameObject*>(frame.get()));
   const auto* c = reinterpret_cast<const PyCodeObject*>(code.get());
   return std::string(PyUnicode_AsUTF8(c->co_filename)) + ":" + std::to_string(line) + " in " +
          PyUnicode_AsUTF8(c->co_name);

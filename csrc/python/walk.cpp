@@ -12,6 +12,18 @@ namespace {
 
 PyObject* interned(const char* text) { return PyUnicode_InternFromString(text); }
 
+struct Words {
+  PyObject *name = interned("__name__"), *wrapped = interned("__wrapped__"), *self = interned("self"),
+           *func = interned("func"), *args = interned("args"), *keywords = interned("keywords"),
+           *param_groups = interned("param_groups"), *params = interned("params"),
+           *momentum = interned("momentum"), *buckets = interned("_buckets"), *hyper = interned("hyper"),
+           *state = interned("state"), *fget = interned("fget"), *in_method = interned("__func__");
+};
+const Words& words() {
+  static const Words all;
+  return all;
+}
+
 // The attributes of an object that has a dict of them, or null.
 Ref attributes_of(PyObject* object) {
   PyObject* dict = PyObject_GenericGetDict(object, nullptr);
@@ -19,28 +31,28 @@ Ref attributes_of(PyObject* object) {
   return dict && PyDict_Check(dict) ? Ref(dict) : (Py_XDECREF(dict), Ref());
 }
 
-Ref get(PyObject* object, const char* name) {
-  PyObject* value = PyObject_GetAttrString(object, name);
+Ref get(PyObject* object, PyObject* name) {
+  PyObject* value = PyObject_GetAttr(object, name);
   if (!value) PyErr_Clear();
   return Ref(value);
 }
 
 // A member of a class that is a function, or the one in a property, a static method and the like.
 Ref function_in(PyObject* member) {
-  const auto in = [&](const char* name) {
+  const auto in = [&](PyObject* name) {
     Ref inner = get(member, name);
     return inner && PyFunction_Check(inner.get()) ? std::move(inner) : Ref();
   };
   PyTypeObject* const type = Py_TYPE(member);
   if (type == &PyFunction_Type) return Ref::share(member);
-  if (type == &PyProperty_Type) return in("fget");
-  if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type) return in("__func__");
+  if (type == &PyProperty_Type) return in(words().fget);
+  if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type) return in(words().in_method);
   switch (class_of(type).kind) {
     case Kind::jitted:
     case Kind::cached:
-      return in("__wrapped__");
+      return in(words().wrapped);
     case Kind::nothing:
-      return std::string_view(type->tp_name) == "cached_property" ? in("func") : Ref();
+      return std::string_view(type->tp_name) == "cached_property" ? in(words().func) : Ref();
     default:
       return {};
   }
@@ -69,24 +81,6 @@ const LayerNames& layer_names() {
   return names;
 }
 
-// Whether the code, or a function within it, reads the global. `names_of` cannot tell it from an attribute.
-bool loads_global(PyObject* code, PyObject* name) {
-  const Ref dis = checked(PyImport_ImportModule("dis"));
-  const Ref instructions = checked(PyObject_CallMethod(dis.get(), "Bytecode", "O", code));
-  const Ref iterator = checked(PyObject_GetIter(instructions.get()));
-  while (const Ref one = Ref(PyIter_Next(iterator.get()))) {
-    const Ref does = get(one.get(), "opname"), with = get(one.get(), "argval");
-    if (!does || !with) continue;
-    const char* text = PyUnicode_AsUTF8(does.get());
-    if (text && (std::string_view(text) == "LOAD_GLOBAL" || std::string_view(text) == "LOAD_NAME") &&
-        with.get() == name)
-      return true;
-    if (PyCode_Check(with.get()) && loads_global(with.get(), name)) return true;
-  }
-  if (PyErr_Occurred()) throw PythonError{};
-  return false;
-}
-
 class Walk {
  public:
   explicit Walk(Guards& guards) : guards_(guards) {
@@ -97,10 +91,9 @@ class Walk {
   std::string refusal;
 
   void root(PyObject* function) {
-    const Ref name = get(function, "__name__");
+    const Ref name = get(function, words().name);
     const bool named = name && PyUnicode_Check(name.get());
-    static PyObject* const self = interned("self");
-    const int path = guards_.path(Guards::kNowhere, Guards::name, named ? name.get() : self);
+    const int path = guards_.path(Guards::kNowhere, Guards::name, named ? name.get() : words().self);
     if (PyFunction_Check(function)) {  // wherever it comes from
       seen_.insert(function);
       this->function(function, path);
@@ -188,10 +181,11 @@ class Walk {
         return;
       case Kind::jitted:
       case Kind::cached:
-        if (const Ref inner = get(object, "__wrapped__")) follow(inner.get(), path);
+        if (const Ref inner = get(object, words().wrapped)) follow(inner.get(), path);
         return;
       case Kind::partial: {
-        const Ref function = get(object, "func"), args = get(object, "args"), named = get(object, "keywords");
+        const Ref function = get(object, words().func), args = get(object, words().args),
+                  named = get(object, words().keywords);
         for (const Ref& part : {function, args, named})
           if (part) follow(part.get(), path);
         return;
@@ -213,7 +207,7 @@ class Walk {
         elements(object, path);
         return own(object, path);
       case Kind::module_of_python:
-        if (const Ref name = get(object, "__name__"); !is_known_code(name.get()))
+        if (const Ref name = get(object, words().name); !is_known_code(name.get()))
           named_.push_back({attributes_of(object), path, Guards::attribute});
         return;
       case Kind::layer:
@@ -233,8 +227,8 @@ class Walk {
   void function(PyObject* f, int path) {
     guards_.add_function(f, path);
     auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(f));
-    const std::vector<PyObject*>& names = names_of(code);
-    names_.insert(names.begin(), names.end());
+    const Names& names = names_of(code);
+    names_.insert(names.all.begin(), names.all.end());
     if (PyObject* closure = PyFunction_GET_CLOSURE(f)) {
       const Ref free = checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(code), "co_freevars"));
       for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(closure); ++i) {
@@ -246,25 +240,20 @@ class Walk {
     }
     PyObject* const globals = PyFunction_GET_GLOBALS(f);
     PyObject* const builtins = PyEval_GetBuiltins();
-    for (PyObject* name : names) {
+    for (PyObject* name : names.globals) {
       PyObject* value = PyDict_GetItemWithError(globals, name);
       // A global may come to hide a builtin.
       if (!value && !(builtins && PyDict_GetItemWithError(builtins, name))) continue;
       if (!items_.insert({globals, name}).second) continue;
       const int path = guards_.path(Guards::kNowhere, Guards::name, name);
       guards_.add_item(globals, name, path);
-      if (!value) continue;
-      if (class_of(Py_TYPE(value)).kind == Kind::used_up &&
-          !loads_global(reinterpret_cast<PyObject*>(code), name))
-        continue;  // it is an attribute's name
-      follow(value, path);
+      if (value) follow(value, path);
     }
     if (PyObject* defaults = PyFunction_GET_DEFAULTS(f)) follow(defaults, path);
     if (PyObject* defaults = PyFunction_GET_KW_DEFAULTS(f)) follow(defaults, path);
     if (PyObject* attributes = reinterpret_cast<PyFunctionObject*>(f)->func_dict) {
       named_.push_back({Ref::share(attributes), path, Guards::attribute});
-      static PyObject* const wrapped = interned("__wrapped__");
-      if (PyObject* inner = PyDict_GetItemWithError(attributes, wrapped)) follow(inner, path);
+      if (PyObject* inner = PyDict_GetItemWithError(attributes, words().wrapped)) follow(inner, path);
     }
   }
 
@@ -305,22 +294,19 @@ class Walk {
 
   // Numbers that its kernels read from memory may change; what chooses the kernel's work may not.
   void optimizer(PyObject* optimizer, int path) {
-    const Ref groups = get(optimizer, "param_groups"), buckets = get(optimizer, "_buckets");
-    static PyObject* const params = interned("params");
-    static PyObject* const momentum = interned("momentum");
-    static PyObject* const param_groups = interned("param_groups");
+    const Ref groups = get(optimizer, words().param_groups), buckets = get(optimizer, words().buckets);
     if (groups && PyList_Check(groups.get()) && first(groups.get())) {
-      const int list = guards_.path(path, Guards::attribute, param_groups);
+      const int list = guards_.path(path, Guards::attribute, words().param_groups);
       guards_.add_list(groups.get(), list);
       for (Py_ssize_t i = 0; i < PyList_GET_SIZE(groups.get()); ++i) {
         PyObject* const group = PyList_GET_ITEM(groups.get(), i);
         const int where = guards_.path(list, Guards::position, nullptr, i);
         PyObject *key, *value;
         for (Py_ssize_t at = 0; PyDict_Check(group) && PyDict_Next(group, &at, &key, &value);) {
-          const bool parameters = key == params;
-          if (!parameters && !PyBool_Check(value) && key != momentum) continue;
+          const bool parameters = key == words().params;
+          if (!parameters && !PyBool_Check(value) && key != words().momentum) continue;
           const int item = guards_.path(where, Guards::key, key);
-          if (key == momentum)
+          if (key == words().momentum)
             guards_.add_truth(group, key, item);
           else
             guards_.add_item(group, key, item);
@@ -331,9 +317,9 @@ class Walk {
     for (Py_ssize_t i = 0; buckets && PyList_Check(buckets.get()) && i < PyList_GET_SIZE(buckets.get());
          ++i) {
       PyObject* const bucket = PyList_GET_ITEM(buckets.get(), i);
-      if (const Ref hyper = get(bucket, "hyper")) follow(hyper.get(), path);
-      static PyObject* const name = interned("state");
-      if (const Ref state = get(bucket, "state")) follow(state.get(), path, Guards::attribute, name);
+      if (const Ref hyper = get(bucket, words().hyper)) follow(hyper.get(), path);
+      if (const Ref state = get(bucket, words().state))
+        follow(state.get(), path, Guards::attribute, words().state);
     }
     classes(Py_TYPE(optimizer), path);
   }

@@ -9,6 +9,7 @@
 #include "ops/complex.h"
 #include "ops/creation.h"
 #include "ops/device.h"
+#include "ops/half.h"
 #include "ops/reduce.h"
 
 namespace ts::ops {
@@ -192,6 +193,18 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
   }
 }
 
+// Halves a block at a time, where that can be done.
+bool by_blocks(const Pointwise& op, const Operand* operands, DType half, Array& out) {
+  Broadcast views[kMaxOperands];
+  In x[kMaxOperands];
+  for (int i = 0; i < op.arity; ++i) {
+    const DType own = operands[i].is_array() ? operands[i].array().dtype() : DType::float32;
+    views[i].bind(op.name, operands[i], own, out.shape(), half);
+    x[i] = views[i].view();
+  }
+  return pointwise_by_blocks(op, x, out);
+}
+
 }  // namespace
 
 namespace {
@@ -230,6 +243,10 @@ Array pointwise(const Pointwise& op, const Operand* operands) {
   const Shape shape = result_shape(op, operands);
   if (const auto held = constant_comparison(op, operands, dtype))
     return full(shape, Scalar::of(*held), DType::boolean);
+  if (kernel != dtype) {
+    Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : dtype);
+    if (by_blocks(op, operands, dtype, y)) return y;
+  }
   Broadcast views[kMaxOperands];
   for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], kernel, shape, dtype);
   Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : kernel);
@@ -259,13 +276,14 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
                name(out.dtype()));
   if (ready) return copy_into(op.name, *ready, out);
   // Through a temporary where the kernel's dtype differs or an input would be overwritten before it is read.
-  bool direct = result == out.dtype() && (op.boolean_result || !is_half(dtype)) &&
-                !constant_comparison(op, operands, dtype);
+  bool direct = result == out.dtype() && !constant_comparison(op, operands, dtype);
   for (int i = 0; i < op.arity; ++i)
     if (operands[i].is_array() && may_overlap(operands[i].array(), out) &&
         !same_elements(operands[i].array(), out))
       direct = false;
-  if (!direct) return copy_into(op.name, pointwise(op, operands), out);
+  const bool half = kernel_dtype(dtype) != dtype;
+  if (direct && half && by_blocks(op, operands, dtype, out)) return;
+  if (!direct || (half && !op.boolean_result)) return copy_into(op.name, pointwise(op, operands), out);
   Broadcast views[kMaxOperands];
   for (int i = 0; i < op.arity; ++i)
     views[i].bind(op.name, operands[i], kernel_dtype(dtype), out.shape(), dtype);

@@ -317,7 +317,7 @@ Array index_select(const Array& x, std::int64_t dim, const Array& index) {
 
 Array embedding(const Array& x, const Array& weight, std::optional<std::int64_t> padding_idx) {
   check_rank("embedding", "weight", weight, 2);
-  check_domain("embedding", "weight", weight.dtype(), Domain::floating);
+  if (!is_half(weight.dtype())) check_domain("embedding", "weight", weight.dtype(), Domain::floating);
   const std::int64_t rows = weight.shape(0);
   if (padding_idx && (*padding_idx < 0 || *padding_idx >= rows))
     value_error("embedding: padding_idx must be in 0 to ", rows - 1, " (weight has ", rows, " rows), got ",

@@ -2,8 +2,10 @@
 #include "python/op.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 #include "python/autograd.h"
@@ -275,6 +277,28 @@ PyObject* op_autocast(PyObject* self, PyObject* how) {
   });
 }
 
+// _widen(parameters, only_float16): those that may be halves where a kernel takes float32.
+PyObject* op_widen(PyObject* self, PyObject* args) {
+  return guarded([&]() -> PyObject* {
+    Op& op = *as_op(self)->op;
+    PyObject* parameters;
+    int only_float16;
+    if (!PyArg_ParseTuple(args, "Op", &parameters, &only_float16)) throw PythonError{};
+    op.takes_bfloat16 = only_float16;
+    const Ref list = checked(PySequence_Fast(parameters, "_widen takes the names of parameters"));
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list.get()); ++i) {
+      const char* name = PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(list.get(), i));
+      if (!name) throw PythonError{};
+      const auto found = std::find(op.parameters.begin(), op.parameters.end(), name);
+      const auto at = static_cast<std::size_t>(found - op.parameters.begin());
+      if (found == op.parameters.end() || op.roles[at] != Role::tensor)
+        value_error(op.name, " has no tensor named ", name);
+      op.widened |= std::uint32_t{1} << at;
+    }
+    Py_RETURN_NONE;
+  });
+}
+
 Ref names(const std::vector<std::string>& strings) {
   Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(strings.size())));
   for (std::size_t i = 0; i < strings.size(); ++i)
@@ -304,6 +328,7 @@ PyGetSetDef op_getset[] = {
 PyMethodDef op_methods[] = {
     {"_define", op_define, METH_VARARGS, "Sets the gradient rules; see autograd.define."},
     {"_autocast", op_autocast, METH_O, "Sets what autocast does; see autocast.py."},
+    {"_widen", op_widen, METH_VARARGS, "Lets float16 and bfloat16 be computed in float32; see halves.py."},
     {}};
 PyMemberDef op_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(OpObject, vectorcall), READONLY, nullptr}, {}};
@@ -439,6 +464,30 @@ PyObject* apply_checked(Op& op, PyObject* const* arguments) {
   return list ? list.release() : tensors[0].release();
 }
 
+PyObject* cast(PyObject* tensor, PyObject* dtype) {
+  static Op& astype = find_op("astype");
+  PyObject* arguments[] = {tensor, dtype, Py_False};
+  return apply_checked(astype, arguments);
+}
+
+// The arguments with the tensors of dtype `half` among `which` as float32, as operations that are recorded.
+struct Widened {
+  Ref held[kMaxParameters];
+  PyObject* slots[kMaxParameters];
+
+  Widened(const Op& op, PyObject* const* arguments, std::uint32_t which, DType half) {
+    static PyObject* const float32 = PyUnicode_InternFromString("float32");
+    for (std::size_t i = 0; i < op.roles.size(); ++i) {
+      slots[i] = arguments[i];
+      if (!(which >> i & 1) || op.roles[i] != Role::tensor || !is_tensor(arguments[i]) ||
+          array_of(arguments[i]).dtype() != half)
+        continue;
+      held[i] = checked(cast(arguments[i], float32));
+      slots[i] = held[i].get();
+    }
+  }
+};
+
 // Under autocast an operation runs in the precision that it is listed with (python/tensorsmith/autocast.py).
 PyObject* apply_autocast(Op& op, PyObject* const* arguments) {
   bool lowers = op.lowered != nullptr;
@@ -456,20 +505,32 @@ PyObject* apply_autocast(Op& op, PyObject* const* arguments) {
     return apply_checked(*op.lowered, slots);
   }
   if (!op.raised || !halves) return apply_checked(op, arguments);
-  static Op& cast = find_op("astype");
-  static PyObject* const float32 = PyUnicode_InternFromString("float32");
-  Ref held[kMaxParameters];
-  PyObject* slots[kMaxParameters];
-  for (std::size_t i = 0; i < op.roles.size(); ++i) {
-    slots[i] = arguments[i];
-    if (op.roles[i] != Role::tensor || !is_tensor(arguments[i]) ||
-        array_of(arguments[i]).dtype() != DType::bfloat16)
-      continue;
-    PyObject* of_cast[] = {arguments[i], float32, Py_False};
-    held[i] = checked(apply_checked(cast, of_cast));
-    slots[i] = held[i].get();
-  }
-  return apply_checked(op, slots);
+  Widened wide(op, arguments, ~std::uint32_t{0}, DType::bfloat16);
+  return apply_checked(op, wide.slots);
+}
+
+// The first of the operands that an operation takes as halves though its kernels do not, if it is one.
+std::optional<DType> half_of(const Op& op, PyObject* const* arguments) {
+  const auto first = static_cast<std::size_t>(std::countr_zero(op.widened));
+  if (!is_tensor(arguments[first])) return {};
+  const DType d = array_of(arguments[first]).dtype();
+  const bool half = d == DType::float16 || (d == DType::bfloat16 && !op.takes_bfloat16);
+  return half ? std::optional(d) : std::nullopt;
+}
+
+PyObject* apply_widened(Op& op, PyObject* const* arguments, DType half) {
+  Widened wide(op, arguments, op.widened, half);
+  Ref results = checked(apply_checked(op, wide.slots));
+  const Ref name_of_half = checked(PyUnicode_FromString(name(half)));
+  const auto narrow = [&](PyObject* result) {
+    if (!is_tensor(result) || array_of(result).dtype() != DType::float32) return Ref(Py_NewRef(result));
+    return Ref(cast(result, name_of_half.get()));
+  };
+  if (!PyTuple_Check(results.get())) return narrow(results.get()).release();
+  Ref list = checked(PyTuple_New(PyTuple_GET_SIZE(results.get())));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(results.get()); ++i)
+    PyTuple_SET_ITEM(list.get(), i, narrow(PyTuple_GET_ITEM(results.get(), i)).release());
+  return list.release();
 }
 
 }  // namespace
@@ -480,6 +541,8 @@ PyObject* apply(Op& op, PyObject* const* arguments) {
   return guarded([&] {
     if (g_autocast && (op.lowered || op.raised)) [[unlikely]]
       return apply_autocast(op, arguments);
+    if (op.widened) [[unlikely]]
+      if (const auto half = half_of(op, arguments)) return apply_widened(op, arguments, *half);
     return apply_checked(op, arguments);
   });
 }

@@ -83,7 +83,11 @@ struct Op {
   // are made float32 first.
   Op* lowered = nullptr;
   bool raised = false;
-  bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
+  // Parameters, as bits, that float32 kernels serve where the first tensor is float16 or bfloat16: all its
+  // tensors among them are made float32, and float32 results take that dtype.
+  std::uint32_t widened = 0;
+  bool takes_bfloat16 = false;  // and then float16 only
+  bool differentiable = true;   // false: results never carry a gradient (argmax, comparisons)
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;
   // The same, written where the result goes; false where that takes a temporary (null: always).

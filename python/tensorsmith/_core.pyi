@@ -1,6 +1,6 @@
 """The native core. Operations are described where `tensorsmith.ops` defines them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from tensorsmith.dtypes import DType
@@ -16,6 +16,7 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def _define(self, rules: Any, conjugate: bool, /) -> None: ...
     def _autocast(self, how: Op | bool, /) -> None: ...
+    def _widen(self, parameters: Sequence[str], only_float16: bool, /) -> None: ...
 
 class Node:
     name: str

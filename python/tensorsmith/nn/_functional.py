@@ -309,7 +309,8 @@ def fractional_max_pool2d(
         size = tuple(int(n * ratio) for n, ratio in zip(input.shape[-2:], ratios, strict=True))
     if _random_samples is None:
         planes = tuple(input.shape[:-2]) if input.ndim == 4 else (1, input.shape[0])
-        samples = ts.random.uniform(0.0, 1.0, (*planes, 2), dtype=input.dtype)
+        double = str(input.dtype) == "float64"
+        samples = ts.random.uniform(0.0, 1.0, (*planes, 2), dtype="float64" if double else "float32")
         if input.device != "cpu":
             samples = samples.to(input.device)
     else:

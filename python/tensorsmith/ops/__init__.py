@@ -6,6 +6,7 @@ import sys
 
 import tensorsmith.ops.fft  # public as tensorsmith.fft
 import tensorsmith.ops.getitem  # the rules of x[key]
+import tensorsmith.ops.halves  # what float16 and bfloat16 are computed in
 import tensorsmith.ops.linalg  # public as tensorsmith.linalg
 import tensorsmith.ops.resample  # public in tensorsmith.nn.functional
 import tensorsmith.ops.sampling  # the same

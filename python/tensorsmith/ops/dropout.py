@@ -29,7 +29,7 @@ define(
 def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Any:
     """x / (1 - p) where a draw says keep (probability 1 - p), 0 elsewhere; x itself unless `training`.
 
-    x: float32 or float64, any shape; the result has its memory order. ValueError for p outside [0, 1].
+    x: floating-point, any shape; the result has its memory order. ValueError for p outside [0, 1].
     """
     if not training:
         return x

@@ -59,7 +59,7 @@ layer_norm = define(
     core.layer_norm,
     """(x - mean) / sqrt(var + eps) weight + bias over the last axes (Ba, Kiros & Hinton 2016).
 
-    x: (..., *normalized_shape), float32 or float64    weight, bias: normalized_shape, or None
+    x: (..., *normalized_shape), floating-point    weight, bias: normalized_shape, or None
     The variance is the biased one, in two passes. ValueError where shapes do not fit.""",
     wrt="x weight bias",
     vjp=_layer_norm_gradients,
@@ -94,7 +94,7 @@ rms_norm = define(
     core.rms_norm,
     """x / sqrt(mean x^2 + eps) weight over the last axes (Zhang & Sennrich 2019).
 
-    x: (..., *normalized_shape), float32 or float64    weight: normalized_shape, or None
+    x: (..., *normalized_shape), floating-point    weight: normalized_shape, or None
     ValueError where shapes do not fit.""",
     wrt="x weight",
     vjp=_rms_norm_gradients,
@@ -166,7 +166,7 @@ def group_norm(
     """(x - mean) / sqrt(var + eps) weight + bias, mean and var over each group of channels of each image
     (Wu & He 2018).
 
-    x: (N, C, ...), float32 or float64    weight, bias: (C,), or None
+    x: (N, C, ...), floating-point    weight, bias: (C,), or None
     The bits of an image do not depend on its batch. ValueError where num_groups does not divide C.
     """
     if x.ndim < 2:
@@ -201,7 +201,7 @@ def instance_norm(
     """(x - mean) / sqrt(var + eps) weight + bias, mean and var over each channel of each image (Ulyanov, Vedaldi
     & Lempitsky 2016); running statistics move towards the means over the batch, by `momentum`.
 
-    x: (N, C, ...), float32 or float64    the others: (C,), or None
+    x: (N, C, ...), floating-point    the others: (C,), or None
     """
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -304,7 +304,7 @@ def batch_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) weight + bias for each channel (Ioffe & Szegedy 2015); as PyTorch's.
 
-    x: (N, C, ...), float32 or float64, NCHW or NHWC in memory, and so is the result; the others: (C,)
+    x: (N, C, ...), floating-point, NCHW or NHWC in memory, and so is the result; the others: (C,)
     training: mean and var are the batch's, and the running ones move towards them in place, by `momentum` and
     with the unbiased variance. Otherwise they are the running ones.
 

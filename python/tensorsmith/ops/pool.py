@@ -19,7 +19,7 @@ max_pool2d = define(
     core.max_pool2d,
     """The largest element of each window, as torch.nn.functional.max_pool2d. NaN wins, padding loses.
 
-    x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
+    x:       (N, C, H, W) or (C, H, W), floating-point, any strides
     kernel_size, stride (None: kernel_size), padding (at most half a kernel), dilation:
              an integer, or (height, width)
     ceil_mode: windows may run over the end, as long as they start inside
@@ -136,7 +136,7 @@ avg_pool2d = define(
     core.avg_pool2d,
     """The mean of each window, as torch.nn.functional.avg_pool2d.
 
-    x:       (N, C, H, W) or (C, H, W), float32 or float64, any strides
+    x:       (N, C, H, W) or (C, H, W), floating-point, any strides
     kernel_size, stride (None: kernel_size), padding (at most half a kernel): an integer, or (height, width)
     ceil_mode: windows may run over the end, as long as they start inside
     count_include_pad: padding counts as zeros; otherwise only elements of x are counted

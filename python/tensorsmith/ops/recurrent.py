@@ -58,7 +58,7 @@ recurrent = define(
         "lstm"          c_t = f c_{t-1} + i g, h_t = o tanh(c_t); gates i, f, g, o (Hochreiter & Schmidhuber 1997)
         "gru"           h_t = (1 - z) n + z h_{t-1}, n = tanh(a_n + r (w_n h_{t-1} + b_n)); gates r, z, n (Cho 2014)
 
-    x: (T, N, I), float32 or float64    w_input: (G H, I)    w_hidden: (G H, H)    biases: (G H) or None
+    x: (T, N, I), floating-point    w_input: (G H, I)    w_hidden: (G H, H)    biases: (G H) or None
     h0, c0: (N, H), c0 for "lstm" only    lengths: (N) int64, the steps of each sequence, or None
     reverse: from each sequence's last step to its first
     returns: y (T, N, H), 0 beyond a sequence's end; h and c (N, H) behind its last step (c is empty without a cell

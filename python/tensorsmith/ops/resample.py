@@ -198,8 +198,12 @@ def _check_sizes(name: str, x: Tensor, sizes: Sequence[int]) -> None:
 
 
 def _check_floating(name: str, x: Tensor) -> None:
-    if str(x.dtype) not in ("float32", "float64"):
-        raise TypeError(f"{name}: x must be float32 or float64, got {x.dtype}")
+    if x.dtype.kind != "floating":
+        raise TypeError(f"{name}: x must be floating-point, got {x.dtype}")
+
+
+def _is_half(x: Tensor) -> bool:
+    return str(x.dtype) in ("float16", "bfloat16")
 
 
 # --- adaptive pooling -----------------------------------------------------------------------------
@@ -218,11 +222,13 @@ def _adaptive_sizes(name: str, x: Tensor, output_size: Any, rank: int) -> list[t
 
 def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     """The means of `output_size` windows along each of the last `rank` axes: window i is [floor(i n / m),
-    ceil((i + 1) n / m)). None keeps an extent. Float32 or float64.
+    ceil((i + 1) n / m)). None keeps an extent. Floating-point; halves are computed in float32.
     """
     x = asarray(x)
     sizes = _adaptive_sizes("adaptive_avg_pool", x, output_size, rank)
     _check_floating("adaptive_avg_pool", x)
+    if _is_half(x):
+        return core.astype(adaptive_avg_pool(core.astype(x, "float32"), output_size, rank), x.dtype)
     if all(size == 1 for _, size in sizes):
         return core.mean(x, tuple(axis for axis, _ in sizes), None, True)
     if rank == 2 and x.ndim == 4 and all(1 < size != x.shape[axis] for axis, size in sizes):
@@ -330,7 +336,8 @@ def interpolate(
           "trilinear" (5-D)
     align_corners: the corners' centres stay in place (linear and cubic modes)
 
-    float32 or float64, the nearest modes any dtype. ValueError for options that do not fit. antialias is not supported.
+    Floating-point (halves are computed in float32), the nearest modes any dtype. ValueError for options that do not
+    fit. antialias is not supported.
     """
     name = "interpolate"
     x = asarray(x)
@@ -379,6 +386,10 @@ def interpolate(
     if x.ndim != wanted:
         raise ValueError(f"{name}: mode {mode!r} needs {wanted} dimensions, got shape {tuple(x.shape)}")
     _check_floating(name, x)
+    if _is_half(x):
+        wide = core.astype(x, "float32")
+        y = interpolate(wide, size, scale_factor, mode, align_corners, recompute_scale_factor)
+        return core.astype(y, x.dtype)
     if rank == 2 and all(n != m or s != 1.0 for n, m, s in zip(extents, sizes, scales)):
         return _along_both(
             x, [(make, n, m, s, bool(align_corners)) for n, m, s in zip(extents, sizes, scales)]

@@ -121,7 +121,7 @@ def grid_sample(
     as torch.nn.functional.grid_sample. Volumes (N, C, D, H, W) take grids (N, O, P, Q, 3) of (x, y, z).
 
     mode: "bilinear" (of volumes trilinear), "nearest" or, for images, "bicubic"; padding_mode: "zeros", "border" or
-    "reflection" for points outside. Differentiable in x and grid.
+    "reflection" for points outside. Halves are computed in float32. Differentiable in x and grid.
     """
     name = "grid_sample"
     x, grid = asarray(x), asarray(grid)
@@ -139,10 +139,11 @@ def grid_sample(
         )
     if mode == "bicubic" and rank != 2:
         raise ValueError(f'{name}: mode "bicubic" is for images (N, C, H, W), got shape {tuple(x.shape)}')
-    if str(x.dtype) not in ("float32", "float64") or grid.dtype != x.dtype:
-        raise TypeError(
-            f"{name}: x and grid must both be float32 or both float64, got {x.dtype} and {grid.dtype}"
-        )
+    if x.dtype.kind != "floating" or grid.dtype != x.dtype:
+        raise TypeError(f"{name}: x and grid must have one floating dtype, got {x.dtype} and {grid.dtype}")
+    if str(x.dtype) in ("float16", "bfloat16"):
+        wide, at = core.astype(x, "float32"), core.astype(grid, "float32")
+        return core.astype(grid_sample(wide, at, mode, padding_mode, align_corners), x.dtype)
     if 0 in x.shape[2:]:
         raise ValueError(f"{name}: x has no elements to sample, its shape is {tuple(x.shape)}")
     align = bool(align_corners)

@@ -13,7 +13,7 @@ softmax = define(
     core.softmax,
     """exp(x - m) / sum exp(x - m) along an axis, m its maximum: positive, with sum 1.
 
-    x: float32 or float64, any shape and strides. A NaN, a +inf or nothing but -inf makes the row NaN.
+    x: floating-point, any shape and strides. A NaN, a +inf or nothing but -inf makes the row NaN.
     AxisError for an axis that x does not have, TypeError for other dtypes.""",
     x=lambda dy, y, axis: core.softmax_backward(dy, y, axis),
 )
@@ -36,7 +36,7 @@ log_softmax = define(
     core.log_softmax,
     """x - logsumexp(x) along an axis: the logarithm of softmax, without its underflow.
 
-    x: float32 or float64, any shape and strides. Errors as softmax.""",
+    x: floating-point, any shape and strides. Errors as softmax.""",
     x=lambda dy, y, axis: core.log_softmax_backward(dy, y, axis),
 )
 

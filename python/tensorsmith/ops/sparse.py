@@ -54,7 +54,7 @@ csr_matmul = define(
     """A sparse matrix (M, N) times x along `axis`, whose extent N becomes M:
     y[m] = sum of values[k] x[columns[k]] over starts[m] <= k < starts[m + 1].
 
-    x: float32 or float64    starts: (M + 1,) integers from 0 on, ascending    columns: (K,) integers in [0, N)
+    x: floating-point    starts: (M + 1,) integers from 0 on, ascending    columns: (K,) integers in [0, N)
     values: (K,) of x's dtype, or None for ones. Terms are added in the order of k, for any number of threads.
 
     Differentiable in x and values. IndexError for a column out of range, ValueError for starts that descend or

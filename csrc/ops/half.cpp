@@ -1,0 +1,130 @@
+#include "ops/half.h"
+
+#include <algorithm>
+
+#include "core/array.h"
+#include "core/dispatch.h"
+#include "core/storage.h"
+#include "core/threads.h"
+#include "core/watch.h"
+
+namespace ts::ops {
+namespace {
+
+constexpr int kViews = 4;                    // the operands and y
+constexpr std::int64_t kBlock = 4096;        // numbers: two buffers of them leave room in L1 for the halves
+constexpr std::int64_t kBlocksOfAPiece = 8;  // of the threads' work
+constexpr std::size_t kBuffers = kScratchBytes / 2;  // kernels use the scratch from its beginning
+
+// The views with their axes joined to rows and columns; y is dense.
+class Plane {
+ public:
+  const Pointwise& op;
+  const In* x;
+  const Out& y;
+
+  Plane(const Pointwise& op, const In* x, const Out& y) : op(op), x(x), y(y) {}
+
+  // False where more than two axes remain, or an operand's columns are neither neighbours nor one.
+  bool join() {
+    const Shape order = memory_order(Shape(y.shape, y.ndim), Shape(y.strides, y.ndim));
+    std::int64_t expected = 1;
+    int axes = 0;
+    for (int i = y.ndim - 1; i >= 0; --i) {
+      const int axis = static_cast<int>(order[i]);
+      const std::int64_t extent = y.shape[axis];
+      if (extent == 1) continue;
+      if (y.strides[axis] != expected) return false;
+      expected *= extent;
+      bool same = axes > 0;
+      for (int k = 0; k < op.arity; ++k)
+        same = same && x[k].strides[axis] == strides_[k][2 - axes] * extents_[2 - axes];
+      if (same) {
+        extents_[2 - axes] *= extent;
+        continue;
+      }
+      if (++axes > 2) return false;
+      extents_[2 - axes] = extent;
+      for (int k = 0; k < op.arity; ++k) {
+        strides_[k][2 - axes] = x[k].strides[axis];
+        if (axes == 1 && x[k].strides[axis] != 0 && x[k].strides[axis] != 1) return false;
+      }
+    }
+    columns_ = std::min(extents_[1], kBlock);
+    rows_ = std::min(extents_[0], kBlock / columns_);
+    across_ = (extents_[1] + columns_ - 1) / columns_;
+    return true;
+  }
+
+  void run() const {
+    const std::int64_t blocks = across_ * ((extents_[0] + rows_ - 1) / rows_);
+    struct Work {
+      const Plane& plane;
+      std::int64_t blocks;
+    } work{*this, blocks};
+    parallel_for((blocks + kBlocksOfAPiece - 1) / kBlocksOfAPiece,
+                 [](void* context, std::int64_t piece) {
+                   const Work& w = *static_cast<Work*>(context);
+                   const std::int64_t end = std::min(w.blocks, (piece + 1) * kBlocksOfAPiece);
+                   for (std::int64_t b = piece * kBlocksOfAPiece; b < end; ++b) w.plane.block(b);
+                 },
+                 &work);
+  }
+
+ private:
+  void block(std::int64_t number) const {
+    const std::int64_t row = number / across_ * rows_, column = number % across_ * columns_;
+    const std::int64_t shape[2] = {std::min(rows_, extents_[0] - row),
+                                   std::min(columns_, extents_[1] - column)};
+    const std::int64_t dense[2] = {shape[1], 1}, to_strides[2] = {extents_[1], 1};
+    const auto part = [&](const View& v, const std::int64_t* strides) {
+      char* const data =
+          static_cast<char*>(v.data) + (row * strides[0] + column * strides[1]) * itemsize(v.dtype);
+      return View{data, shape, strides, nullptr, 2, v.dtype};
+    };
+    const auto buffer = [&](int i) {
+      char* const data =
+          static_cast<char*>(scratch()) + kBuffers + static_cast<std::size_t>(i * kBlock) * sizeof(float);
+      return View{data, shape, dense, nullptr, 2, DType::float32};
+    };
+    const Kernels& cpu = kernels(Device::cpu);
+    In wide[kViews - 1];
+    for (int k = 0; k < op.arity; ++k) {
+      wide[k] = In{part(x[k], strides_[k])};
+      if (x[k].dtype == DType::float32) continue;
+      const View to = buffer(k);
+      cpu.cast(wide[k], Out{to});
+      wide[k] = In{to};
+    }
+    const Out to{part(y, to_strides)}, result = op.boolean_result ? to : Out{buffer(0)};
+    switch (op.arity) {
+      case 1:
+        (cpu.*op.unary)(wide[0], result);
+        break;
+      case 2:
+        (cpu.*op.binary)(wide[0], wide[1], result);
+        break;
+      default:
+        (cpu.*op.ternary)(wide[0], wide[1], wide[2], result);
+    }
+    if (!op.boolean_result) cpu.cast(In{result}, to);
+  }
+
+  std::int64_t extents_[2] = {1, 1}, strides_[kViews - 1][2] = {};  // rows, columns
+  std::int64_t rows_ = 1, columns_ = 1, across_ = 1;                // of a block; blocks beside one another
+};
+
+}  // namespace
+
+bool pointwise_by_blocks(const Pointwise& op, const In* x, const Out& y) {
+  if (detail::watching() || !y.storage || y.storage->device() != Device::cpu) return false;
+  for (int k = 0; k < op.arity; ++k)
+    if (x[k].storage && x[k].storage->device() != Device::cpu) return false;
+  if (y.size() == 0) return true;
+  Plane plane(op, x, y);
+  if (!plane.join()) return false;
+  plane.run();
+  return true;
+}
+
+}  // namespace ts::ops

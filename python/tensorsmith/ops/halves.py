@@ -1,0 +1,45 @@
+"""float16 and bfloat16 where kernels take float32: computed in float32, results and gradients rounded once.
+
+The core looks at the lists in `apply` (csrc/python/op.cpp). Pointwise operations, reductions, products, indexing and
+attention take halves by themselves; factorisations, as NumPy's, do not.
+"""
+
+from __future__ import annotations
+
+from tensorsmith._core import ops as core
+
+__all__: list[str] = []
+
+# Tensors that may be halves; the first tells of which dtype results are. Statistics that are updated in place stay
+# float32.
+_WIDENED = {
+    "softmax": "x",
+    "log_softmax": "x",
+    "cross_entropy": "x weight",
+    "layer_norm": "x weight bias",
+    "rms_norm": "x weight",
+    "group_norm": "x weight bias",
+    "batch_norm": "x weight bias",
+    "batch_norm_relu": "x weight bias",
+    "channel_affine": "x scale shift",
+    "dropout": "x",
+    "max_pool2d": "x",
+    "avg_pool2d": "x",
+    "fractional_max_pool2d": "x samples",
+    "csr_matmul": "x values",
+    "recurrent": "x w_input w_hidden b_input b_hidden h0 c0",
+}
+
+# Products, whose kernels take bfloat16 as it is.
+_WIDENED_FLOAT16 = {
+    "linear": "x weight bias",
+    "linear_relu": "x weight bias",
+    "conv2d": "x weight bias",
+    "conv2d_relu": "x weight bias",
+    "conv2d_input_backward": "gradient weight",
+    "conv2d_weight_backward": "gradient x",
+}
+
+for _lists, _only_float16 in ((_WIDENED, False), (_WIDENED_FLOAT16, True)):
+    for _name, _parameters in _lists.items():
+        getattr(core, _name)._widen(_parameters.split(), _only_float16)

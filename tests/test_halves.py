@@ -1,0 +1,129 @@
+"""float16 and bfloat16 through every operation: computed in float32, rounded once, gradients of the same dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from cases import Case, load, make_inputs
+from tensorsmith.nn import functional as F
+from test_ops import outputs, weighted
+
+HALVES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # their eps
+# Factorisations take float32 and float64, as NumPy's do; some cases choose a dtype themselves.
+CASES = [
+    c
+    for c in load()
+    if "float32" in c.dtypes
+    and not str(c).startswith(("linalg", "fft", "rfft", "irfft", "astype"))
+    and "16" not in str(c)
+]
+
+
+def operands(case: Case, dtype: str) -> tuple[list[Any], list[Any]]:
+    """The floating inputs as halves, and the same numbers as float32."""
+    narrow, wide = [], []
+    for a in make_inputs(case.inputs):
+        floating = a.dtype == np.float64
+        narrow.append(ts.asarray(a).astype(dtype) if floating else ts.asarray(a))
+        wide.append(narrow[-1].astype("float32") if floating else narrow[-1])
+    return narrow, wide
+
+
+def plain(t: Any) -> np.ndarray:
+    return t.detach().astype("float64").numpy() if t.dtype.kind == "floating" else t.numpy()
+
+
+def close(case: Case, y: Any, expected: Any, dtype: str, steps: float) -> None:
+    """Within some roundings of the largest number around: compositions round between their operations."""
+    if expected.dtype.kind != "floating":
+        return  # a rounded tie may choose another place
+    assert str(y.dtype) == dtype, case
+    assert y.shape == expected.shape
+    with np.errstate(all="ignore"):
+        a, b = plain(y), plain(expected.astype(dtype))
+        finite = np.isfinite(b)
+        bound = steps * HALVES[dtype] * max(np.abs(b[finite]).max(initial=0.0), case.scale, 2.0**-10)
+        assert np.all(np.abs(a - b)[finite] <= bound), (case, np.abs(a - b)[finite].max(), bound)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward(case: Case, dtype: str) -> None:
+    narrow, wide = operands(case, dtype)
+    for y, expected in zip(outputs(case.op(*narrow)), outputs(case.op(*wide)), strict=True):
+        close(case, y, expected, dtype, 8)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.gradient], ids=str)
+def test_gradient(case: Case) -> None:
+    dtype = "bfloat16"
+    found = []
+    for inputs in operands(case, dtype):
+        wrt = [x.requires_grad_() for x in inputs if x.dtype.kind == "floating"]
+        weighted(case.op(*inputs)).backward()
+        found.append([x.grad for x in wrt])
+    for mine, expected in zip(*found, strict=True):
+        assert (mine is None) == (expected is None)
+        if mine is not None:
+            close(case, mine, expected, dtype, 16)
+
+
+def test_dropout() -> None:
+    ts.manual_seed(3)
+    x = ts.ones((40, 50), dtype="bfloat16").requires_grad_()
+    y = F.dropout(x, 0.5)
+    ts.sum(y).backward()
+    assert str(y.dtype) == str(x.grad.dtype) == "bfloat16"
+    np.testing.assert_array_equal(plain(y), plain(x.grad))
+    assert set(np.unique(plain(y))) == {0.0, 2.0}
+
+
+def test_statistics_stay_float32() -> None:
+    x = ts.ones((4, 3, 2, 2), dtype="bfloat16")
+    mean, var = ts.zeros(3), ts.ones(3)
+    assert str(F.batch_norm(x, mean, var, training=True).dtype) == "bfloat16"
+    assert mean.tolist() == pytest.approx([0.1] * 3)
+    with pytest.raises(TypeError, match="running_mean"):
+        F.batch_norm(x, mean.astype("bfloat16"), var.astype("bfloat16"), training=True)
+
+
+def test_factorisations_say_what_they_take() -> None:
+    with pytest.raises(TypeError, match="cholesky: a is bfloat16; float32 or float64 is needed"):
+        ts.linalg.cholesky(ts.eye(2, dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pointwise_in_blocks_is_pointwise_in_float32(threads: int) -> None:
+    """Bit for bit, for layouts that blocks take and those that they do not."""
+    rng = np.random.default_rng(2)
+    before = ts.get_num_threads()
+    ts.set_num_threads(threads)
+    try:
+        for dtype in HALVES:
+            for m, n in ((1, 1), (3, 5), (7, 4096), (70, 5000), (9000, 3), (1, 70_001)):
+                x, y = (ts.asarray(rng.standard_normal((m, n))).astype(dtype) for _ in range(2))
+                row, column = y[0], x[:, :1]
+                for a, b in (
+                    (x, y), (x, row), (column, y), (x, 1.75), (2, y), (x.T, y.T), (row, column), (x, y[:, ::-1]),
+                    (x[:, ::2], y[:, ::2]), (x[None], y[:, None] if m * n < 10_000 else y), (x > 0, y),
+                ):  # fmt: skip
+                    wide = [
+                        t.astype("float32") if isinstance(t, ts.Tensor) and t.dtype.kind == "floating" else t
+                        for t in (a, b)
+                    ]
+                    for f in (ts.multiply, ts.logaddexp, ts.less, ts.copysign):
+                        if f is not ts.multiply and not isinstance(a, ts.Tensor):
+                            continue
+                        mine, expected = f(a, b), f(*wide)
+                        assert mine.numpy().tobytes() == expected.astype(mine.dtype).numpy().tobytes()
+                expected = ts.exp(x.astype("float32")).astype(dtype)
+                assert ts.exp(x).numpy().tobytes() == expected.numpy().tobytes()
+                z = ts.array(x)
+                z *= y
+                assert z.numpy().tobytes() == (x * y).numpy().tobytes()
+    finally:
+        ts.set_num_threads(before)

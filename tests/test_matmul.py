@@ -16,7 +16,7 @@ LAYOUTS = ("NN", "NT", "TN", "TT")
 SHAPES = (
     (1, 1, 1), (1, 1, 1500), (3, 2, 5), (4, 4, 4), (1, 33, 700), (33, 1, 700), (2, 130, 67), (5, 96, 1025),
     (8, 200, 512), (9, 47, 31), (15, 17, 1024), (31, 49, 2049), (57, 65, 64), (64, 64, 64), (130, 300, 1100),
-    (70, 1100, 900), (80, 3, 130), (300, 11, 520),
+    (70, 1100, 900), (80, 3, 130), (300, 11, 520), (40, 600, 3000),
 )  # fmt: skip
 
 
@@ -222,6 +222,14 @@ def test_no_inner_axis_and_nothing_at_all() -> None:
     assert (ts.zeros((3, 0)) @ ts.zeros((0, 4))).numpy().tolist() == [[0.0] * 4] * 3
     assert (ts.zeros((0, 3)) @ ts.zeros((3, 4))).shape == (0, 4)
     assert (ts.zeros((2, 0, 3)) @ ts.zeros((3, 4))).shape == (2, 0, 4)
+
+
+@pytest.mark.parametrize("shape", [(5, 40, 2500), (17, 70, 2500), (64, 200, 3000)])
+def test_bias_comes_after_every_block(shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    rng = np.random.default_rng(k)
+    x, w, bias = (ts.asarray(rng.uniform(-1, 1, s).astype("float32")) for s in ((m, k), (n, k), (n,)))
+    same_bits(ts.nn.functional.linear(x, w, bias), x @ w.T + bias, f"linear {shape}")
 
 
 def test_special_values_stay_in_their_row() -> None:

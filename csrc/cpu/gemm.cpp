@@ -77,6 +77,7 @@ struct Problem {
   Activation activation;
   bool elementwise;  // C or the bias is finished element by element
   const Epilogue* epilogue = nullptr;
+  bool prefetch = false, onto = false;  // as in Product
 
   // C' = B' A'.
   TS_INLINE void transpose() {
@@ -94,7 +95,7 @@ struct Problem {
     p.a.p += matrix * step_a, p.b.p += matrix * step_b, p.c.p += matrix * step_c;
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
-    p.prefetch = (m + n) * k * static_cast<std::int64_t>(sizeof(T)) > kBeyondL2;
+    p.prefetch = prefetch, p.onto = onto;
     p.epilogue = epilogue, p.row = matrix * m + i, p.column = j;
     T* const sums = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 2;
     if (epilogue && epilogue->forgotten) p.c = {sums, width, 1};
@@ -106,7 +107,26 @@ struct Problem {
     finish_elements<T>(height, width, {sums, width, 1}, finish, target);
   }
 
-  void run() const {
+  void run() {
+    constexpr std::int64_t size = sizeof(T);
+    prefetch = (m + n) * k * size > kBeyondL2;
+    const Blocks blocks(k, kBlock<T>);
+    if (blocks.count == 1 || matrices > 1 || elementwise || m * n * size > kLittleC ||
+        (epilogue && epilogue->forgotten))
+      return run_once();
+    // A long K over a little C: all pieces take one block of K, then the next, so that A and B are read in
+    // the order of memory.
+    for (std::int64_t i = 0; i < blocks.count; ++i) {
+      Problem part = *this;
+      part.k = blocks.depth(i), part.onto = i > 0;
+      part.a = a.at(0, blocks.first(i)), part.b = b.at(blocks.first(i), 0);
+      if (i + 1 < blocks.count)
+        part.bias.p = nullptr, part.activation = Activation::none, part.epilogue = nullptr;
+      part.run_once();
+    }
+  }
+
+  void run_once() const {
     const Cut parts = cut(matrices, m, n, k);
     const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
     const auto each = [&](std::int64_t matrix, std::int64_t row0, std::int64_t rows, std::int64_t count,

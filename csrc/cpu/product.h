@@ -194,7 +194,8 @@ struct Product {
   Finish<T> finish;
   const T* a_packed;  // by pack_a, or null: A is read where it lies
   bool pack_b;
-  bool prefetch;  // the operands come from beyond L2
+  bool prefetch;      // the operands come from beyond L2
+  bool onto = false;  // C holds the sum of the blocks of K before these
   const Epilogue* epilogue = nullptr;
   std::int64_t row = 0, column = 0;  // of C's first element in the epilogue's matrix
 
@@ -210,7 +211,9 @@ constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
 constexpr std::int64_t kLittleB = std::int64_t{512} << 10;  // bytes of B that four tiles read in place
-constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;   // operands of more bytes are fetched ahead
+constexpr std::int64_t kLittleC = std::int64_t{512}
+                                  << 10;  // bytes of C that L2 keeps from block to block of K
+constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;  // operands of more bytes are fetched ahead
 
 // The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
 // k0 * m.
@@ -330,7 +333,7 @@ void multiply(const Product<T>& p) {
             p.a_packed ? p.a_packed + k0 * p.m + packing.done * h : p.a.at(0, k).p, p.a_packed ? 1 : p.a.row,
             p.a_packed ? h : p.a.col, p.b.at(k, j).p, p.b.row,
             packing.panel(packing.block, packing.q) + packing.done * nv * W, sums, p.c.at(0, j).p, p.c.row, n,
-            packing.block > 0, last ? &finish : nullptr, ahead);
+            packing.block > 0 || p.onto, last ? &finish : nullptr, ahead);
       } else {
         packing.copy(end);
       }
@@ -397,7 +400,7 @@ void multiply(const Product<T>& p) {
             }
             kTileTable<T>.of[h - 1][nv - 1][masked](
                 depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col, b, b_depth, p.c.at(i, j).p,
-                p.c.row, n, block > 0, last ? &finish : nullptr, p.prefetch, near, ahead);
+                p.c.row, n, block > 0 || p.onto, last ? &finish : nullptr, p.prefetch, near, ahead);
             if (p.pack_b && p.prefetch) slice();
           }
         }
@@ -462,7 +465,7 @@ void multiply_few(const Product<T>& p) {
           Tile<T, 1, 1> t;
           t.acc[0][0] = load_lanes(sums + i * kColumns + j, lanes);
           T* const c = p.c.at(i, j0 + j).p;
-          if (block > 0) t.add(c, 0, lanes);
+          if (block > 0 || p.onto) t.add(c, 0, lanes);
           if (block + 1 == blocks.count) {
             const Finish<T> f = p.finish.at(i, j0 + j);
             if (f.bias.p) t.add_bias(f.bias.p, 0, f.bias.col == 0, lanes);

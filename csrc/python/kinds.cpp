@@ -55,6 +55,10 @@ bool among(const std::string_view (&packages)[N], PyObject* module_name) {
 // Of the package, or of a library whose objects need no look.
 bool is_foreign(PyObject* module_name) {
   constexpr std::string_view kForeign[] = {"tensorsmith", "numpy", "builtins", "torch", "jax", "scipy"};
+  // Programs within the package, whose steps are a user's.
+  constexpr std::string_view kPrograms[] = {"tensorsmith.bench", "tensorsmith.train"};
+  for (const std::string_view program : kPrograms)
+    if (text_of(module_name).substr(0, program.size()) == program) return false;
   // A C type may have a descriptor there.
   return !module_name || !PyUnicode_Check(module_name) || among(kForeign, module_name);
 }

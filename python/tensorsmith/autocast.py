@@ -26,8 +26,8 @@ _LOWERED = {
     "conv2d_input_backward": "conv2d_input_backward_bf16",  # what transposed convolutions are
 }
 _RAISED = (
-    "softmax log_softmax logsumexp cross_entropy layer_norm rms_norm batch_norm batch_norm_relu channel_affine "
-    "attention recurrent max_pool2d avg_pool2d dropout "
+    "softmax log_softmax logsumexp cross_entropy layer_norm group_norm rms_norm batch_norm batch_norm_relu "
+    "channel_affine attention recurrent max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod "
     "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"
 )

@@ -193,6 +193,9 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
   }
 }
 
+// Whether to try blocks: not while somebody watches, for a recording's planner makes blocks of single steps.
+bool goes_by_blocks(DType dtype) { return kernel_dtype(dtype) != dtype && !detail::watching(); }
+
 // Halves a block at a time, where that can be done.
 bool by_blocks(const Pointwise& op, const Operand* operands, DType half, Array& out) {
   Broadcast views[kMaxOperands];
@@ -243,7 +246,7 @@ Array pointwise(const Pointwise& op, const Operand* operands) {
   const Shape shape = result_shape(op, operands);
   if (const auto held = constant_comparison(op, operands, dtype))
     return full(shape, Scalar::of(*held), DType::boolean);
-  if (kernel != dtype) {
+  if (goes_by_blocks(dtype)) {
     Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : dtype);
     if (by_blocks(op, operands, dtype, y)) return y;
   }
@@ -281,9 +284,9 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
     if (operands[i].is_array() && may_overlap(operands[i].array(), out) &&
         !same_elements(operands[i].array(), out))
       direct = false;
-  const bool half = kernel_dtype(dtype) != dtype;
-  if (direct && half && by_blocks(op, operands, dtype, out)) return;
-  if (!direct || (half && !op.boolean_result)) return copy_into(op.name, pointwise(op, operands), out);
+  if (direct && goes_by_blocks(dtype) && by_blocks(op, operands, dtype, out)) return;
+  if (!direct || (kernel_dtype(dtype) != dtype && !op.boolean_result))
+    return copy_into(op.name, pointwise(op, operands), out);
   Broadcast views[kMaxOperands];
   for (int i = 0; i < op.arity; ++i)
     views[i].bind(op.name, operands[i], kernel_dtype(dtype), out.shape(), dtype);

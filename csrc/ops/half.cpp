@@ -4,17 +4,14 @@
 
 #include "core/array.h"
 #include "core/dispatch.h"
+#include "core/fuse.h"
 #include "core/storage.h"
-#include "core/threads.h"
-#include "core/watch.h"
 
 namespace ts::ops {
 namespace {
 
-constexpr int kViews = 4;                    // the operands and y
-constexpr std::int64_t kBlock = 4096;        // numbers: two buffers of them leave room in L1 for the halves
-constexpr std::int64_t kBlocksOfAPiece = 8;  // of the threads' work
-constexpr std::size_t kBuffers = kScratchBytes / 2;  // kernels use the scratch from its beginning
+constexpr int kOperands = kFusedOperands - 1;  // and y
+constexpr std::int64_t kBlocksOfAPiece = kFusedPiece / kFusedBlock;
 
 // The views with their axes joined to rows and columns; y is dense.
 class Plane {
@@ -50,8 +47,8 @@ class Plane {
         if (axes == 1 && x[k].strides[axis] != 0 && x[k].strides[axis] != 1) return false;
       }
     }
-    columns_ = std::min(extents_[1], kBlock);
-    rows_ = std::min(extents_[0], kBlock / columns_);
+    columns_ = std::min(extents_[1], kFusedBlock);
+    rows_ = std::min(extents_[0], kFusedBlock / columns_);
     across_ = (extents_[1] + columns_ - 1) / columns_;
     return true;
   }
@@ -83,12 +80,12 @@ class Plane {
       return View{data, shape, strides, nullptr, 2, v.dtype};
     };
     const auto buffer = [&](int i) {
-      char* const data =
-          static_cast<char*>(scratch()) + kBuffers + static_cast<std::size_t>(i * kBlock) * sizeof(float);
+      char* const data = static_cast<char*>(scratch()) + kFusedBuffers +
+                         static_cast<std::size_t>(i * kFusedBlock) * sizeof(float);
       return View{data, shape, dense, nullptr, 2, DType::float32};
     };
     const Kernels& cpu = kernels(Device::cpu);
-    In wide[kViews - 1];
+    In wide[kOperands];
     for (int k = 0; k < op.arity; ++k) {
       wide[k] = In{part(x[k], strides_[k])};
       if (x[k].dtype == DType::float32) continue;
@@ -110,14 +107,14 @@ class Plane {
     if (!op.boolean_result) cpu.cast(In{result}, to);
   }
 
-  std::int64_t extents_[2] = {1, 1}, strides_[kViews - 1][2] = {};  // rows, columns
-  std::int64_t rows_ = 1, columns_ = 1, across_ = 1;                // of a block; blocks beside one another
+  std::int64_t extents_[2] = {1, 1}, strides_[kOperands][2] = {};  // rows, columns
+  std::int64_t rows_ = 1, columns_ = 1, across_ = 1;               // of a block; blocks beside one another
 };
 
 }  // namespace
 
 bool pointwise_by_blocks(const Pointwise& op, const In* x, const Out& y) {
-  if (detail::watching() || !y.storage || y.storage->device() != Device::cpu) return false;
+  if (!y.storage || y.storage->device() != Device::cpu) return false;
   for (int k = 0; k < op.arity; ++k)
     if (x[k].storage && x[k].storage->device() != Device::cpu) return false;
   if (y.size() == 0) return true;

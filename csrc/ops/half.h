@@ -8,8 +8,7 @@ namespace ts::ops {
 // y = op(x...): operands of any dtype, of y's shape (broadcast), scalars as float32; y a half, or bool where
 // the operation says so, dense; it may be exactly one of the operands. The bits are those of casting whole
 // operands, computing, and casting the result. False, and nothing is done, where their layouts do not go
-// together, elsewhere than on the CPU, or while the operation is being recorded (whose planner makes blocks
-// of the single steps).
+// together, and elsewhere than on the CPU.
 bool pointwise_by_blocks(const Pointwise& op, const In* x, const Out& y);
 
 }  // namespace ts::ops

@@ -290,7 +290,7 @@ def fractional_max_pool2d(
 ) -> Any:
     """The maxima of `output_size` windows of kernel_size at random steps (Graham 2014), as torch's of that name.
 
-    input: (N, C, H, W) or (C, H, W), float32 or float64
+    input: (N, C, H, W) or (C, H, W), floating-point
     output_size: an integer or (height, width), or output_ratio: a number or two, each in (0, 1), of the extents
     _random_samples: (N, C, 2) in [0, 1), by which the windows of each plane are laid; drawn where not given
     return_indices: also the int64 positions of the maxima in the flattened last two axes, for max_unpool2d

@@ -6,9 +6,17 @@ attention take halves by themselves; factorisations, as NumPy's, do not.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorsmith._core import ops as core
 
 __all__: list[str] = []
+
+
+def is_half(x: Any) -> bool:
+    """Of a tensor, for operations made of several."""
+    return str(x.dtype) in ("float16", "bfloat16")
+
 
 # Tensors that may be halves; the first tells of which dtype results are. Statistics that are updated in place stay
 # float32.

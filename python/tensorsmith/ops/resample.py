@@ -18,6 +18,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import Function, define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.halves import is_half
 from tensorsmith.ops.sparse import csr_transpose
 
 if TYPE_CHECKING:
@@ -202,10 +203,6 @@ def _check_floating(name: str, x: Tensor) -> None:
         raise TypeError(f"{name}: x must be floating-point, got {x.dtype}")
 
 
-def _is_half(x: Tensor) -> bool:
-    return str(x.dtype) in ("float16", "bfloat16")
-
-
 # --- adaptive pooling -----------------------------------------------------------------------------
 
 
@@ -227,7 +224,7 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     x = asarray(x)
     sizes = _adaptive_sizes("adaptive_avg_pool", x, output_size, rank)
     _check_floating("adaptive_avg_pool", x)
-    if _is_half(x):
+    if is_half(x):
         return core.astype(adaptive_avg_pool(core.astype(x, "float32"), output_size, rank), x.dtype)
     if all(size == 1 for _, size in sizes):
         return core.mean(x, tuple(axis for axis, _ in sizes), None, True)
@@ -386,7 +383,7 @@ def interpolate(
     if x.ndim != wanted:
         raise ValueError(f"{name}: mode {mode!r} needs {wanted} dimensions, got shape {tuple(x.shape)}")
     _check_floating(name, x)
-    if _is_half(x):
+    if is_half(x):
         wide = core.astype(x, "float32")
         y = interpolate(wide, size, scale_factor, mode, align_corners, recompute_scale_factor)
         return core.astype(y, x.dtype)

@@ -14,6 +14,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define, vjp
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.halves import is_half
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -141,7 +142,7 @@ def grid_sample(
         raise ValueError(f'{name}: mode "bicubic" is for images (N, C, H, W), got shape {tuple(x.shape)}')
     if x.dtype.kind != "floating" or grid.dtype != x.dtype:
         raise TypeError(f"{name}: x and grid must have one floating dtype, got {x.dtype} and {grid.dtype}")
-    if str(x.dtype) in ("float16", "bfloat16"):
+    if is_half(x):
         wide, at = core.astype(x, "float32"), core.astype(grid, "float32")
         return core.astype(grid_sample(wide, at, mode, padding_mode, align_corners), x.dtype)
     if 0 in x.shape[2:]:

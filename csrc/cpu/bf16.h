@@ -14,7 +14,7 @@
 
 namespace ts::cpu::TS_ISA {
 
-constexpr std::int64_t kSquare = 32;
+constexpr std::int64_t kSquare = 32, kArea = kSquare * kSquare;
 
 // The first n (at most 32) numbers from p on, as bfloat16; zeros behind them.
 TS_INLINE __m512i load_bf16(const Bits16* p, std::int64_t n) {
@@ -96,7 +96,6 @@ TS_INLINE void pack_square(std::uint16_t* dst, const S* src, std::int64_t lane_s
 template <bool Pairs, class S>
 [[gnu::noinline]] void pack_squares(std::uint16_t* dst, const S* src, std::int64_t lane_stride,
                                     std::int64_t k_stride, std::int64_t lanes, std::int64_t depth) {
-  constexpr std::int64_t kArea = kSquare * kSquare;
   const std::int64_t steps = (depth + kSquare - 1) / kSquare;
   if (k_stride == 1 && !Pairs && lanes == kSquare && depth % kSquare == 0) {  // a copy
     for (std::int64_t i = 0; i < kSquare; ++i) {
@@ -134,5 +133,15 @@ template <bool Pairs, class S>
       for (std::int64_t panel = 0; panel < panels; ++panel) square(panel, step);
   }
 }
+
+// Eight AMX registers of 16 rows of 64 bytes, for _tile_loadconfig.
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start = 0, reserved[14] = {};
+  std::uint16_t bytes[16] = {};
+  std::uint8_t rows[16] = {};
+  TileConfig() {
+    for (int i = 0; i < 8; ++i) bytes[i] = 64, rows[i] = 16;
+  }
+};
 
 }  // namespace ts::cpu::TS_ISA

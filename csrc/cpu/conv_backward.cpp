@@ -8,7 +8,7 @@
 // stride 1.
 #include "core/conv_algorithm.h"
 #include "cpu/conv_bf16.h"
-#include "cpu/conv_tile.h"
+#include "cpu/conv_views.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
@@ -39,35 +39,17 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
     Correlation<T> phases[kMaxPhases];
     int count = 0;
-    const auto run = [&] {
+    const auto flush = [&] {
       if (count == 0 || (phases[0].narrow() && depthwise(phases, count))) return void(count = 0);
       for (int i = 0; i < count; ++i)
         if (!(fast && winograd(phases[i]))) correlate(phases[i]);
       count = 0;
     };
-    for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)
-      for (std::int64_t pw = 0; pw < conv.stride[1]; ++pw) {
-        const Phase fh =
-            phase_of(ph, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
-        const Phase fw =
-            phase_of(pw, dx.shape[3], weight.shape[3], conv.stride[1], conv.padding[1], conv.dilation[1]);
-        Correlation<T>& k = phases[count++];
-        k.N = dx.shape[0], k.G = conv.groups, k.C = weight.shape[0] / conv.groups, k.O = weight.shape[1];
-        k.H = dy.shape[2], k.W = dy.shape[3], k.P = fh.size, k.Q = fw.size;
-        k.step = {1, 1};
-        k.taps = {fh.taps, fw.taps};
-        k.first = {fh.first, fw.first};
-        k.spread = {fh.spread, fw.spread};
-        k.x = dy.as<T>(), k.xs = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
-        k.w = weight.as<T>() + fh.last * weight.strides[2] + fw.last * weight.strides[3];
-        k.wo = weight.strides[1], k.wc = weight.strides[0], k.wg = k.C * k.wc;
-        k.ws = {-fh.between * weight.strides[2], -fw.between * weight.strides[3]};
-        k.y = dx.as<T>() + ph * dx.strides[2] + pw * dx.strides[3];
-        k.ys = {dx.strides[0], dx.strides[1], conv.stride[0] * dx.strides[2], conv.stride[1] * dx.strides[3]};
-        k.bias = nullptr, k.bias_stride = 0, k.relu = false;
-        if (count == kMaxPhases) run();
-      }
-    run();
+    for_each_phase<T>(dy, weight, dx, conv, [&](const Correlation<T>& phase) {
+      phases[count++] = phase;
+      if (count == kMaxPhases) flush();
+    });
+    flush();
   });
 }
 

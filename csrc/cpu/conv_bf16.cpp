@@ -19,6 +19,7 @@
 #pragma GCC target("avx512bf16,amx-tile,amx-bf16")
 #endif
 #include "cpu/conv_records.h"
+#include "cpu/conv_views.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
@@ -50,38 +51,16 @@ void pack_panel(const Conv16& f, std::int64_t g, std::int64_t o, std::uint16_t* 
       }
 }
 
-// out = 32 records from each tap's offset on, times a panel. Wide: more than 16 outputs.
+// out = 32 records from each tap's offset on, times a panel.
 template <bool Wide>
 void tile(const std::uint16_t* a, std::int64_t record, const std::int64_t* offsets, std::int64_t taps,
           std::int64_t steps, const std::uint16_t* b, float* out) {
-  const std::int64_t stride = record * 2;
-  _tile_zero(0);
-  _tile_zero(2);
-  if constexpr (Wide) {
-    _tile_zero(1);
-    _tile_zero(3);
-  }
+  zero_tile<Wide>();
   for (std::int64_t t = 0; t < taps; ++t) {
     const std::uint16_t* p = a + offsets[t];
-    for (std::int64_t s = 0; s < steps; ++s, p += kTile, b += kArea) {
-      _tile_loadd(6, b, 64);
-      _tile_loadd(4, p, stride);
-      _tile_dpbf16ps(0, 4, 6);
-      if constexpr (Wide) {
-        _tile_loadd(7, b + kArea / 2, 64);
-        _tile_dpbf16ps(1, 4, 7);
-      }
-      _tile_loadd(5, p + 16 * record, stride);
-      _tile_dpbf16ps(2, 5, 6);
-      if constexpr (Wide) _tile_dpbf16ps(3, 5, 7);
-    }
+    for (std::int64_t s = 0; s < steps; ++s, p += kTile, b += kArea) multiply_step<Wide>(p, record, b);
   }
-  _tile_stored(0, out, kTile * 4);
-  _tile_stored(2, out + 16 * kTile, kTile * 4);
-  if constexpr (Wide) {
-    _tile_stored(1, out + 16, kTile * 4);
-    _tile_stored(3, out + 16 * kTile + 16, kTile * 4);
-  }
+  store_tile<Wide>(out);
 }
 
 // Bias, relu, rounding: the pixels of a tile that are y's, from the one that is `at` in its band.
@@ -152,14 +131,7 @@ void correlate_bf16(const Conv16& f) {
     char* const y = reinterpret_cast<char*>(k.y) + (n * k.ys.n + p0 * k.ys.h) * item;
     for (std::int64_t i = first; i < last;) {
       const std::int64_t g = i / f.panels, stop = least(last, (g + 1) * f.panels);
-      const std::int64_t from = n * k.xs.n + g * k.C * k.xs.c;
-      const auto copy = [&](const auto* x) {
-        if (f.fold == Fold::pixel)
-          copy_records(f, x + from, p0, rows, band);
-        else
-          copy_folded(f, x + from, p0, rows, band, band + f.band_size(rows));
-      };
-      if (taps > 0) f.x_wide ? copy(reinterpret_cast<const float*>(k.x)) : copy(k.x);
+      if (taps > 0) copy_image(f, n, g, p0, rows, band, band + f.band_size(rows));
       const auto run = [&](std::int64_t panel, std::int64_t at) {
         const std::int64_t o = panel % f.panels * kTile, outputs = least(kTile, k.O - o), c = g * k.O + o;
         (outputs > 16 ? tile<true> : tile<false>)(band + at * f.padded, f.padded, offsets, taps, f.steps,
@@ -183,49 +155,16 @@ void correlate_bf16(const Conv16& f) {
 }  // namespace
 
 void conv2d_bf16(In x, In weight, In bias, Out y, Conv2d conv, Activation activation) {
-  Correlation<Bits16> k;
-  k.N = x.shape[0], k.G = conv.groups, k.C = weight.shape[1], k.O = weight.shape[0] / conv.groups;
-  k.H = x.shape[2], k.W = x.shape[3], k.P = y.shape[2], k.Q = y.shape[3];
-  k.step = {conv.stride[0], conv.stride[1]};
-  k.taps = {weight.shape[2], weight.shape[3]};
-  k.first = {-conv.padding[0], -conv.padding[1]};
-  k.spread = {conv.dilation[0], conv.dilation[1]};
-  k.x = static_cast<const Bits16*>(x.data), k.xs = {x.strides[0], x.strides[1], x.strides[2], x.strides[3]};
-  k.w = static_cast<const Bits16*>(weight.data);
-  k.wo = weight.strides[0], k.wc = weight.strides[1], k.wg = k.O * k.wo;
-  k.ws = {weight.strides[2], weight.strides[3]};
-  k.y = static_cast<Bits16*>(y.data), k.ys = {y.strides[0], y.strides[1], y.strides[2], y.strides[3]};
-  k.bias = nullptr, k.bias_stride = 0, k.relu = activation == Activation::relu;
+  Correlation<Bits16> k = correlation_of<Bits16>(x, weight, y, conv);
+  k.relu = activation == Activation::relu;
   correlate_bf16(
       Conv16(k, x.dtype == DType::float32, y.dtype == DType::float32, static_cast<const float*>(bias.data)));
 }
 
 void conv2d_input_backward_bf16(In dy, In weight, Out dx, Conv2d conv) {
-  for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)
-    for (std::int64_t pw = 0; pw < conv.stride[1]; ++pw) {
-      const Phase fh =
-          phase_of(ph, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
-      const Phase fw =
-          phase_of(pw, dx.shape[3], weight.shape[3], conv.stride[1], conv.padding[1], conv.dilation[1]);
-      Correlation<Bits16> k;
-      k.N = dx.shape[0], k.G = conv.groups, k.C = weight.shape[0] / conv.groups, k.O = weight.shape[1];
-      k.H = dy.shape[2], k.W = dy.shape[3], k.P = fh.size, k.Q = fw.size;
-      k.step = {1, 1};
-      k.taps = {fh.taps, fw.taps};
-      k.first = {fh.first, fw.first};
-      k.spread = {fh.spread, fw.spread};
-      k.x = static_cast<const Bits16*>(dy.data);
-      k.xs = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
-      k.w =
-          static_cast<const Bits16*>(weight.data) + fh.last * weight.strides[2] + fw.last * weight.strides[3];
-      k.wo = weight.strides[1], k.wc = weight.strides[0], k.wg = k.C * k.wc;
-      k.ws = {-fh.between * weight.strides[2], -fw.between * weight.strides[3]};
-      k.y = reinterpret_cast<Bits16*>(static_cast<char*>(dx.data) +
-                                      (ph * dx.strides[2] + pw * dx.strides[3]) * itemsize(dx.dtype));
-      k.ys = {dx.strides[0], dx.strides[1], conv.stride[0] * dx.strides[2], conv.stride[1] * dx.strides[3]};
-      k.bias = nullptr, k.bias_stride = 0, k.relu = false;
-      correlate_bf16(Conv16(k, dy.dtype == DType::float32, dx.dtype == DType::float32, nullptr));
-    }
+  for_each_phase<Bits16>(dy, weight, dx, conv, [&](const Correlation<Bits16>& k) {
+    correlate_bf16(Conv16(k, dy.dtype == DType::float32, dx.dtype == DType::float32, nullptr));
+  });
 }
 
 }  // namespace ts::cpu::TS_ISA

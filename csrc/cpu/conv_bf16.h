@@ -1,5 +1,6 @@
 // Convolutions of bfloat16 numbers on AMX tiles (conv_bf16.cpp): where filters (weight_backward: dy) are
-// bfloat16, csrc/ops means these.
+// bfloat16, csrc/ops means these. The other images, read or written, are bfloat16 or float32; bias is
+// contiguous float32.
 #pragma once
 
 #include "cpu/kernels.h"

@@ -20,51 +20,21 @@
 #endif
 #include "cpu/conv_pack.h"
 #include "cpu/conv_records.h"
+#include "cpu/conv_views.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr std::int64_t kBand = 448;  // pixels, about: two panels of them fill the first-level cache
-constexpr int kBiasRows = 4;         // pixel t adds to row t % 4
+constexpr int kBiasRows = 4;         // of partial sums of dbias
 
-// sum (32 x 32) += 32 rows of x by the squares of dy; from null: = .
+// sum (32 x 32) += 32 rows of x by the squares of dy; fresh: = .
 template <bool Wide>
 void weight_tile(const std::uint16_t* x, std::int64_t pitch, const std::uint16_t* dy, std::int64_t steps,
                  float* sum, bool fresh) {
-  const std::int64_t stride = pitch * 2;
-  if (fresh) {
-    _tile_zero(0);
-    _tile_zero(2);
-    if constexpr (Wide) {
-      _tile_zero(1);
-      _tile_zero(3);
-    }
-  } else {
-    _tile_loadd(0, sum, kTile * 4);
-    _tile_loadd(2, sum + 16 * kTile, kTile * 4);
-    if constexpr (Wide) {
-      _tile_loadd(1, sum + 16, kTile * 4);
-      _tile_loadd(3, sum + 16 * kTile + 16, kTile * 4);
-    }
-  }
-  for (std::int64_t s = 0; s < steps; ++s, x += kTile, dy += kArea) {
-    _tile_loadd(6, dy, 64);
-    _tile_loadd(4, x, stride);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (Wide) {
-      _tile_loadd(7, dy + kArea / 2, 64);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    _tile_loadd(5, x + 16 * pitch, stride);
-    _tile_dpbf16ps(2, 5, 6);
-    if constexpr (Wide) _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, sum, kTile * 4);
-  _tile_stored(2, sum + 16 * kTile, kTile * 4);
-  if constexpr (Wide) {
-    _tile_stored(1, sum + 16, kTile * 4);
-    _tile_stored(3, sum + 16 * kTile + 16, kTile * 4);
-  }
+  fresh ? zero_tile<Wide>() : load_tile<Wide>(sum);
+  for (std::int64_t s = 0; s < steps; ++s, x += kTile, dy += kArea) multiply_step<Wide>(x, pitch, dy);
+  store_tile<Wide>(sum);
 }
 
 // `pixels` records to to[number][pixel].
@@ -80,8 +50,8 @@ void transpose_records(const std::uint16_t* records, std::int64_t padded, std::i
     }
 }
 
-// The same for dy: rows [p0, p0 + rows) of one image, outputs of one group, `width` of them with zeros, in
-// records as far apart as those of x.
+// dy's records, each beside one of x: rows [p0, p0 + rows) of one image, the outputs of one group, zeros up
+// to `width` numbers.
 void copy_gradient(const Conv16& f, const Bits16* dy, std::int64_t p0, std::int64_t rows, std::int64_t width,
                    std::uint16_t* to) {
   const Correlation<Bits16>& k = f.k;
@@ -94,6 +64,7 @@ void copy_gradient(const Conv16& f, const Bits16* dy, std::int64_t p0, std::int6
     }
 }
 
+// The sums of dbias: pixel t adds to row t % 4, so that additions do not wait for each other.
 void add_bias(const std::uint16_t* dy, std::int64_t width, std::int64_t pixels, float* sums, bool fresh) {
   __m512 low[kBiasRows], high[kBiasRows];
   for (int r = 0; r < kBiasRows; ++r) {
@@ -118,21 +89,7 @@ void add_bias(const std::uint16_t* dy, std::int64_t width, std::int64_t pixels, 
 }  // namespace
 
 void conv2d_weight_backward_bf16(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
-  Correlation<Bits16> given;
-  given.N = x.shape[0], given.G = conv.groups, given.C = dweight.shape[1],
-  given.O = dweight.shape[0] / conv.groups;
-  given.H = x.shape[2], given.W = x.shape[3], given.P = dy.shape[2], given.Q = dy.shape[3];
-  given.step = {conv.stride[0], conv.stride[1]};
-  given.taps = {dweight.shape[2], dweight.shape[3]};
-  given.first = {-conv.padding[0], -conv.padding[1]};
-  given.spread = {conv.dilation[0], conv.dilation[1]};
-  given.x = static_cast<const Bits16*>(x.data);
-  given.xs = {x.strides[0], x.strides[1], x.strides[2], x.strides[3]};
-  given.w = nullptr, given.wo = given.wc = given.wg = 0, given.ws = {0, 0};
-  given.y = static_cast<Bits16*>(dy.data),
-  given.ys = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
-  given.bias = nullptr, given.bias_stride = 0, given.relu = false;
-  const Conv16 f(given, x.dtype == DType::float32, false, nullptr);
+  const Conv16 f(correlation_of<Bits16>(x, dweight, dy, conv), x.dtype == DType::float32, false, nullptr);
   const Correlation<Bits16>& k = f.k;
 
   const std::int64_t taps = f.taps.h * f.taps.w, all = k.G * f.panels, blocks = f.padded / kTile;
@@ -174,14 +131,7 @@ void conv2d_weight_backward_bf16(In dy, In x, Out dweight, Out dbias, Conv2d con
       for (std::int64_t first = begin; first < end;) {
         const std::int64_t g = first / f.panels, stop = least(end, (g + 1) * f.panels);
         for (std::int64_t m = 0; m < images; ++m) {
-          const std::int64_t from = (n + m) * k.xs.n + g * k.C * k.xs.c;
-          const auto copy = [&](const auto* source) {
-            if (f.fold == Fold::pixel)
-              copy_records(f, source + from, p0, rows, band);
-            else
-              copy_folded(f, source + from, p0, rows, band, row_scratch);
-          };
-          f.x_wide ? copy(reinterpret_cast<const float*>(k.x)) : copy(k.x);
+          copy_image(f, n + m, g, p0, rows, band, row_scratch);
           for (std::int64_t phase = 0; phase < phases; ++phase)
             if (f.met(phase))
               transpose_records(band + phase * f.image(rows), f.padded, each_image, pitch,
@@ -223,10 +173,8 @@ void conv2d_weight_backward_bf16(In dy, In x, Out dweight, Out dbias, Conv2d con
   });
 
   // Adds the chunks in order, into the first, and puts every weight in its place.
-  Correlation<float> filters;
-  filters.taps = k.taps, filters.C = k.C;
-  filters.wo = dweight.strides[0], filters.wc = dweight.strides[1],
-  filters.ws = {dweight.strides[2], dweight.strides[3]};
+  Correlation<float> filters;  // what unpack_filters reads
+  filters.taps = k.taps, filters.C = k.C, filters.wo = k.wo, filters.wc = k.wc, filters.ws = k.ws;
   parallel_ranges(all, most(1, (1 << 16) / panel), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       float* const sum = partial + i * panel;

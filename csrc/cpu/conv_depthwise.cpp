@@ -69,19 +69,8 @@ using LaneTile = void (*)(const T*, std::int64_t, const std::int64_t*, std::int6
 
 template <class T, int Pixels>
 LaneTile<T> lane_tile_of(const TapRows& rows) {
-  const bool two = rows.step == 2;
-  switch (rows.width) {
-    case 2:
-      return lane_tile<T, 2, 1, Pixels>;
-    case 3:
-      return two ? lane_tile<T, 3, 2, Pixels> : lane_tile<T, 3, 1, Pixels>;
-    case 5:
-      return two ? lane_tile<T, 5, 2, Pixels> : lane_tile<T, 5, 1, Pixels>;
-    case 7:
-      return two ? lane_tile<T, 7, 2, Pixels> : lane_tile<T, 7, 1, Pixels>;
-    default:
-      return lane_tile<T, 1, 1, Pixels>;
-  }
+  return tile_for(rows,
+                  []<int Width, int Step>() -> LaneTile<T> { return lane_tile<T, Width, Step, Pixels>; });
 }
 
 // One of the correlations that are computed together, its filters and offsets in the shared scratch.

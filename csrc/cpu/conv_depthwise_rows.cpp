@@ -79,19 +79,9 @@ using RowTileFunction = void (*)(const RowTile<T>&);
 
 template <class T, int Pixels, bool Edge>
 RowTileFunction<T> row_tile_of(const TapRows& rows) {
-  const bool two = rows.step == 2;
-  switch (rows.width) {
-    case 2:
-      return row_tile<T, 2, 1, Pixels, Edge>;
-    case 3:
-      return two ? row_tile<T, 3, 2, Pixels, Edge> : row_tile<T, 3, 1, Pixels, Edge>;
-    case 5:
-      return two ? row_tile<T, 5, 2, Pixels, Edge> : row_tile<T, 5, 1, Pixels, Edge>;
-    case 7:
-      return two ? row_tile<T, 7, 2, Pixels, Edge> : row_tile<T, 7, 1, Pixels, Edge>;
-    default:
-      return row_tile<T, 1, 1, Pixels, Edge>;
-  }
+  return tile_for(rows, []<int Width, int Step>() -> RowTileFunction<T> {
+    return row_tile<T, Width, Step, Pixels, Edge>;
+  });
 }
 
 // One of the correlations that are computed together.

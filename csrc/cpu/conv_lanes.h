@@ -44,6 +44,24 @@ struct TapRows {
   }
 };
 
+// instance<width, step>() for these rows: the tile that is compiled for them.
+template <class Instance>
+auto tile_for(const TapRows& rows, const Instance& instance) {
+  const bool two = rows.step == 2;
+  switch (rows.width) {
+    case 2:
+      return instance.template operator()<2, 1>();
+    case 3:
+      return two ? instance.template operator()<3, 2>() : instance.template operator()<3, 1>();
+    case 5:
+      return two ? instance.template operator()<5, 2>() : instance.template operator()<5, 1>();
+    case 7:
+      return two ? instance.template operator()<7, 2>() : instance.template operator()<7, 1>();
+    default:
+      return instance.template operator()<1, 1>();
+  }
+}
+
 // Filters and bias to [vector][bias, then row and tap][lane], zeros in lanes past the last.
 template <class T>
 std::int64_t packed_lanes(const Correlation<T>& k, const TapRows& rows) {

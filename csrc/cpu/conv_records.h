@@ -7,8 +7,8 @@
 
 namespace ts::cpu::TS_ISA {
 
-constexpr std::int64_t kTile = 32, kArea = kTile * kTile;  // pixels and outputs of a tile
-constexpr std::int64_t kBandTarget = 384 << 10;            // bytes: beside the filters in L2
+constexpr std::int64_t kTile = kSquare;          // pixels and outputs of a tile
+constexpr std::int64_t kBandTarget = 384 << 10;  // bytes: beside the filters in L2
 
 // What a record holds.
 enum class Fold { pixel, row, window };
@@ -56,14 +56,50 @@ struct Conv16 {
   std::int64_t band_size(std::int64_t r) const { return step.h * step.w * image(r) + 2 * kTile * padded; }
 };
 
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1, start = 0, reserved[14] = {};
-  std::uint16_t bytes[16] = {};
-  std::uint8_t rows[16] = {};
-  TileConfig() {
-    for (int i = 0; i < 8; ++i) bytes[i] = 64, rows[i] = 16;
+// A tile is 32 x 32 sums in tile registers 0 and 2 (and 1 and 3, if Wide: more than 16 outputs): its halves
+// of 16 rows.
+template <bool Wide>
+TS_INLINE void zero_tile() {
+  _tile_zero(0);
+  _tile_zero(2);
+  if constexpr (Wide) {
+    _tile_zero(1);
+    _tile_zero(3);
   }
-};
+}
+template <bool Wide>
+TS_INLINE void load_tile(const float* sums) {
+  _tile_loadd(0, sums, kTile * 4);
+  _tile_loadd(2, sums + 16 * kTile, kTile * 4);
+  if constexpr (Wide) {
+    _tile_loadd(1, sums + 16, kTile * 4);
+    _tile_loadd(3, sums + 16 * kTile + 16, kTile * 4);
+  }
+}
+template <bool Wide>
+TS_INLINE void store_tile(float* sums) {
+  _tile_stored(0, sums, kTile * 4);
+  _tile_stored(2, sums + 16 * kTile, kTile * 4);
+  if constexpr (Wide) {
+    _tile_stored(1, sums + 16, kTile * 4);
+    _tile_stored(3, sums + 16 * kTile + 16, kTile * 4);
+  }
+}
+// += 32 numbers of 32 rows, `row` apart, times a square of pairs.
+template <bool Wide>
+TS_INLINE void multiply_step(const std::uint16_t* rows, std::int64_t row, const std::uint16_t* pairs) {
+  const std::int64_t stride = row * 2;
+  _tile_loadd(6, pairs, 64);
+  _tile_loadd(4, rows, stride);
+  _tile_dpbf16ps(0, 4, 6);
+  if constexpr (Wide) {
+    _tile_loadd(7, pairs + kArea / 2, 64);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  _tile_loadd(5, rows + 16 * row, stride);
+  _tile_dpbf16ps(2, 5, 6);
+  if constexpr (Wide) _tile_dpbf16ps(3, 5, 7);
+}
 
 // A pixel's channels.
 template <class S>
@@ -176,6 +212,19 @@ void copy_records(const Conv16& f, const S* image, std::int64_t p0, std::int64_t
         }
     }
   }
+}
+
+// The same from image n for group g, whichever the fold and x's type; `rows` as of copy_folded.
+inline void copy_image(const Conv16& f, std::int64_t n, std::int64_t g, std::int64_t p0, std::int64_t count,
+                       std::uint16_t* band, std::uint16_t* rows) {
+  const std::int64_t from = n * f.k.xs.n + g * f.k.C * f.k.xs.c;
+  const auto copy = [&](const auto* x) {
+    if (f.fold == Fold::pixel)
+      copy_records(f, x + from, p0, count, band);
+    else
+      copy_folded(f, x + from, p0, count, band, rows);
+  };
+  f.x_wide ? copy(reinterpret_cast<const float*>(f.k.x)) : copy(f.k.x);
 }
 
 }  // namespace ts::cpu::TS_ISA

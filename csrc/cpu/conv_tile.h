@@ -79,16 +79,6 @@ bool depthwise(const Correlation<T>* parts, int count);
 template <class T>
 bool depthwise_weight(const Correlation<T>& c, T* dw, T* dbias, std::int64_t dbias_stride);
 
-// One axis of one phase of an input gradient: the taps that meet it, last tap first so that the rows of dy
-// ascend.
-struct Phase {
-  std::int64_t size;                 // rows of dx
-  std::int64_t taps, last, between;  // of the kernel
-  std::int64_t first, spread;        // of dy
-};
-Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std::int64_t stride,
-               std::int64_t padding, std::int64_t dilation);
-
 // --- scratch ---------------------------------------------------------------------------------
 // The caller's scratch holds what all workers read (packed weights) or add to (partial gradients) in its
 // first part; every thread's own bands lie in the rest.

@@ -10,6 +10,7 @@
 #include "cpu/conv_bf16.h"
 #include "cpu/conv_pack.h"
 #include "cpu/conv_tile.h"
+#include "cpu/conv_views.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
@@ -440,19 +441,7 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
 void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
   if (dy.dtype == DType::bfloat16) return conv2d_weight_backward_bf16(dy, x, dweight, dbias, conv);
   with_floating(x.dtype, [&]<class T>(Type<T>) {
-    Correlation<T> k;
-    k.N = x.shape[0], k.G = conv.groups, k.C = dweight.shape[1], k.O = dweight.shape[0] / conv.groups;
-    k.H = x.shape[2], k.W = x.shape[3], k.P = dy.shape[2], k.Q = dy.shape[3];
-    k.step = {conv.stride[0], conv.stride[1]};
-    k.taps = {dweight.shape[2], dweight.shape[3]};
-    k.first = {-conv.padding[0], -conv.padding[1]};
-    k.spread = {conv.dilation[0], conv.dilation[1]};
-    k.x = x.as<T>(), k.xs = {x.strides[0], x.strides[1], x.strides[2], x.strides[3]};
-    k.w = nullptr, k.wo = dweight.strides[0], k.wc = dweight.strides[1], k.wg = k.O * k.wo;
-    k.ws = {dweight.strides[2], dweight.strides[3]};
-    // dy is read here; the tiles know it as the other operand.
-    k.y = static_cast<T*>(dy.data), k.ys = {dy.strides[0], dy.strides[1], dy.strides[2], dy.strides[3]};
-    k.bias = nullptr, k.bias_stride = 0, k.relu = false;
+    Correlation<T> k = correlation_of<T>(x, dweight, dy, conv);
     T* const db = dbias ? dbias.as<T>() : nullptr;
     const std::int64_t db_stride = dbias ? dbias.strides[0] : 0;
     leave_out_pixels(k);

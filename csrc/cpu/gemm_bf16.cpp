@@ -97,15 +97,6 @@ struct Ahead {
   std::int64_t step, across, down;  // bytes: to the next step, and to the lines beside p
 };
 
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1, start = 0, reserved[14] = {};
-  std::uint16_t bytes[16] = {};
-  std::uint8_t rows[16] = {};
-  TileConfig() {
-    for (int i = 0; i < 8; ++i) bytes[i] = 64, rows[i] = 16;
-  }
-};
-
 // One step: TMUL takes 16 cycles for each of the four products, loads and `finish` fit beside them.
 #define TS_AMX_STEP                              \
   _tile_loadd(6, b, 64);                         \

@@ -138,7 +138,7 @@ constexpr TileFunction<T> tile_function() {
   if constexpr (NV > tile_vectors(MR))
     return nullptr;
   else
-    return tile < T, MR, NV, kMasksAreFree || Masked > ;
+    return tile<T, MR, NV, (kMasksAreFree || Masked)>;
 }
 template <class T, int... I>
 constexpr TileTable<T> make_tile_table(std::integer_sequence<int, I...>) {
@@ -163,7 +163,7 @@ constexpr PackingTileFunction<T> packing_tile_function() {
   if constexpr (NV > tile_vectors(MR) || 2 * MR < kMaxRows)
     return nullptr;
   else
-    return packing_tile < T, MR, NV, kMasksAreFree || Masked > ;
+    return packing_tile<T, MR, NV, (kMasksAreFree || Masked)>;
 }
 template <class T, int... I>
 constexpr PackingTileTable<T> make_packing_tile_table(std::integer_sequence<int, I...>) {
@@ -232,9 +232,11 @@ void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int6
 }
 
 // The panels of B of one piece, packed a slice at a time between the tiles of the panel before, which fetch
-// the slice meanwhile. Slices are thin, because rows of B a power of two apart share few sets of cache.
+// the slice meanwhile, or by the panel's own first tile (packing_tile). Slices are thin, because rows of B a
+// power of two apart share few sets of cache.
 //
-// One panel more than a block of K has: the spare one takes the first panel of the next block.
+// Slots: two where one pass over the rows of A is all that a panel serves; else one more than a block of K
+// has panels, the spare one for the first panel of the next block.
 template <class T>
 struct PackedColumns {
   const Matrix<const T> b;

@@ -70,7 +70,7 @@ Array rounded(const Array& x) {
 }
 
 // Whether the kernels' products of bfloat16 take these shapes; others are computed in float32, product for
-// product the same numbers. By the machine's engine and the shapes alone.
+// product the same numbers. By the machine's engine and the shapes alone. sums: for a weight gradient.
 bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Conv2d& conv,
               bool sums = false) {
   if (x.device() != Device::cpu || bf16_engine().engine != Bf16Engine::amx) return false;
@@ -103,6 +103,7 @@ Array filters_of(const char* operation, const Array& weight) {
   return last;
 }
 
+// lowered: operands are bfloat16 or float32, in any mixture; else all of one dtype, which is y's.
 Array forward(const char* operation, const Array& given, const Array& weight, const Array& bias,
               const Shape& stride, const Shape& padding, const Shape& dilation, std::int64_t groups,
               Activation activation, bool lowered = false) {

@@ -55,16 +55,76 @@ Raises ValueError where shapes or options do not fit, TypeError where dtypes dif
 """
 
 
-def _gradients(
-    dy: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
-) -> Any:
-    options = (stride, padding, dilation, groups)
-    dx = core.conv2d_input_backward(dy, weight, x.shape, *options) if needs[0] else None
-    dweight = dbias = None
-    if needs[1] or needs[2]:
-        dweight, dbias = core.conv2d_weight_backward(dy, x, weight.shape, *options)
-    return dx, dweight, dbias
+def _rules(forward: Any, input_backward: Any, weight_backward: Any, lowered: bool) -> tuple[Any, ...]:
+    """The gradient rules of these three operations and, second, of relu(forward).
 
+    The three are the trilinear form sum(dy * forward(x, weight)) seen from each of its arguments.
+    lowered: the two backward take their result's dtype.
+    """
+
+    def dtype_of(operand: Any) -> tuple[Any, ...]:
+        return (operand.dtype,) if lowered else ()
+
+    def gradients(
+        dy: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
+    ) -> Any:
+        options = (stride, padding, dilation, groups)
+        dx = input_backward(dy, weight, x.shape, *options, *dtype_of(x)) if needs[0] else None
+        dweight = dbias = None
+        if needs[1] or needs[2]:
+            dweight, dbias = weight_backward(dy, x, weight.shape, *options, *dtype_of(weight))
+        return dx, dweight, dbias
+
+    def gradients_relu(
+        dy: Any,
+        y: Any,
+        x: Any,
+        weight: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: Any,
+        needs: Any,
+    ) -> Any:
+        return gradients(core.relu_backward(dy, y), x, weight, stride, padding, dilation, groups, needs)
+
+    def input_gradient(dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
+        return forward(dy, weight, None, stride, padding, dilation, groups)
+
+    def input_weight(
+        dy: Any, gradient: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+    ) -> Any:
+        options = (stride, padding, dilation, groups)
+        return weight_backward(gradient, dy, weight.shape, *options, *dtype_of(weight))[0]
+
+    def weight_gradients(
+        ddweight: Any,
+        ddbias: Any,
+        gradient: Any,
+        x: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: Any,
+        needs: Any,
+    ) -> Any:
+        options = (stride, padding, dilation, groups)
+        dgradient = dx = None
+        if ddweight is not None:
+            if needs[0]:
+                dgradient = forward(x, ddweight, ddbias, *options)
+            if needs[1]:
+                dx = input_backward(gradient, ddweight, x.shape, *options, *dtype_of(x))
+        elif ddbias is not None and needs[0]:
+            dgradient = core.broadcast_to(core.reshape(ddbias, (-1, 1, 1)), gradient.shape)
+        return dgradient, dx
+
+    return gradients, gradients_relu, input_gradient, input_weight, weight_gradients
+
+
+_gradients, _gradients_relu, _input_gradient, _input_weight, _weight_gradients = _rules(
+    core.conv2d, core.conv2d_input_backward, core.conv2d_weight_backward, lowered=False
+)
 
 conv2d = define(
     core.conv2d,
@@ -78,13 +138,6 @@ conv2d = define(
     vjp=_gradients,
 )
 
-
-def _gradients_relu(
-    dy: Any, y: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
-) -> Any:
-    return _gradients(core.relu_backward(dy, y), x, weight, stride, padding, dilation, groups, needs)
-
-
 conv2d_relu = define(
     core.conv2d_relu,
     """relu(conv2d(...)) in one pass over the result.
@@ -93,50 +146,12 @@ conv2d_relu = define(
     wrt="x weight bias",
     vjp=_gradients_relu,
 )
-
-
-# The three are the trilinear form sum(dy * conv2d(x, weight)) seen from each of its arguments.
-def _input_gradient(dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
-    return core.conv2d(dy, weight, None, stride, padding, dilation, groups)
-
-
-def _input_weight(
-    dy: Any, gradient: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> Any:
-    return core.conv2d_weight_backward(gradient, dy, weight.shape, stride, padding, dilation, groups)[0]
-
-
 define(
     core.conv2d_input_backward,
     """The gradient of conv2d with respect to x, whose shape is `shape`.""",
     gradient=_input_gradient,
     weight=_input_weight,
 )
-
-
-def _weight_gradients(
-    ddweight: Any,
-    ddbias: Any,
-    gradient: Any,
-    x: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    needs: Any,
-) -> Any:
-    options = (stride, padding, dilation, groups)
-    dgradient = dx = None
-    if ddweight is not None:
-        if needs[0]:
-            dgradient = core.conv2d(x, ddweight, ddbias, *options)
-        if needs[1]:
-            dx = core.conv2d_input_backward(gradient, ddweight, x.shape, *options)
-    elif ddbias is not None and needs[0]:
-        dgradient = core.broadcast_to(core.reshape(ddbias, (-1, 1, 1)), gradient.shape)
-    return dgradient, dx
-
-
 define(
     core.conv2d_weight_backward,
     """The gradients of conv2d with respect to weight, whose shape is `shape`, and bias.""",
@@ -147,57 +162,13 @@ define(
 
 # --- bfloat16 numbers whose operands may be float32: what autocast calls ----------------------------------
 
-
-def _gradients_bf16(
-    dy: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
-) -> Any:
-    options = (stride, padding, dilation, groups)
-    dx = core.conv2d_input_backward_bf16(dy, weight, x.shape, *options, x.dtype) if needs[0] else None
-    dweight = dbias = None
-    if needs[1] or needs[2]:
-        dweight, dbias = core.conv2d_weight_backward_bf16(dy, x, weight.shape, *options, weight.dtype)
-    return dx, dweight, dbias
-
-
-def _gradients_relu_bf16(
-    dy: Any, y: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any, needs: Any
-) -> Any:
-    return _gradients_bf16(core.relu_backward(dy, y), x, weight, stride, padding, dilation, groups, needs)
-
-
-def _input_gradient_bf16(dy: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
-    return core.conv2d_bf16(dy, weight, None, stride, padding, dilation, groups)
-
-
-def _input_weight_bf16(
-    dy: Any, gradient: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> Any:
-    options = (stride, padding, dilation, groups)
-    return core.conv2d_weight_backward_bf16(gradient, dy, weight.shape, *options, weight.dtype)[0]
-
-
-def _weight_gradients_bf16(
-    ddweight: Any,
-    ddbias: Any,
-    gradient: Any,
-    x: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    needs: Any,
-) -> Any:
-    options = (stride, padding, dilation, groups)
-    dgradient = dx = None
-    if ddweight is not None:
-        if needs[0]:
-            dgradient = core.conv2d_bf16(x, ddweight, ddbias, *options)
-        if needs[1]:
-            dx = core.conv2d_input_backward_bf16(gradient, ddweight, x.shape, *options, x.dtype)
-    elif ddbias is not None and needs[0]:
-        dgradient = core.broadcast_to(core.reshape(ddbias, (-1, 1, 1)), gradient.shape)
-    return dgradient, dx
-
+(
+    _gradients_bf16,
+    _gradients_relu_bf16,
+    _input_gradient_bf16,
+    _input_weight_bf16,
+    _weight_gradients_bf16,
+) = _rules(core.conv2d_bf16, core.conv2d_input_backward_bf16, core.conv2d_weight_backward_bf16, lowered=True)
 
 define(
     core.conv2d_bf16,

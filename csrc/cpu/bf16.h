@@ -1,4 +1,5 @@
-// bfloat16 operands of products: rounded where they are float32, packed for the tiles of gemm_bf16.cpp.
+// bfloat16 operands of products and convolutions: rounded where they are float32, packed for the tiles of
+// gemm_bf16.cpp and conv_records.h.
 //
 // A square is 32 lanes (rows of A, columns of B) by 32 k, 2 KiB, padded with zeros:
 //

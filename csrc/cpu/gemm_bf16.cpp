@@ -98,17 +98,17 @@ struct Ahead {
 };
 
 // One step: TMUL takes 16 cycles for each of the four products, loads and `finish` fit beside them.
-#define TS_AMX_STEP                              \
-  _tile_loadd(6, b, 64);                         \
-  _tile_loadd(4, a, 64);                         \
-  _tile_dpbf16ps(0, 4, 6);                       \
-  _tile_loadd(7, b + kSquare * kSquare / 2, 64); \
-  _tile_dpbf16ps(1, 4, 7);                       \
-  _tile_loadd(5, a + kSquare * kSquare / 2, 64); \
-  _tile_dpbf16ps(2, 5, 6);                       \
-  _tile_dpbf16ps(3, 5, 7);                       \
-  a += kSquare * kSquare;                        \
-  b += kSquare * kSquare;
+#define TS_AMX_STEP                  \
+  _tile_loadd(6, b, 64);             \
+  _tile_loadd(4, a, 64);             \
+  _tile_dpbf16ps(0, 4, 6);           \
+  _tile_loadd(7, b + kArea / 2, 64); \
+  _tile_dpbf16ps(1, 4, 7);           \
+  _tile_loadd(5, a + kArea / 2, 64); \
+  _tile_dpbf16ps(2, 5, 6);           \
+  _tile_dpbf16ps(3, 5, 7);           \
+  a += kArea;                        \
+  b += kArea;
 
 template <Beside beside>
 void tile_amx(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b, const float* from,
@@ -166,10 +166,10 @@ void tile_avx512(std::int64_t steps, const std::uint16_t* a, const std::uint16_t
       sum[r][1] = from ? _mm512_loadu_ps(from + (i + r) * kTile + 16) : _mm512_setzero_ps();
     });
     for (std::int64_t step = 0; step < steps; ++step) {
-      const std::uint16_t *pa = a + (step * kSquare + i) * kSquare, *pb = b + step * kSquare * kSquare;
+      const std::uint16_t *pa = a + (step * kSquare + i) * kSquare, *pb = b + step * kArea;
       for (std::int64_t k = 0; k < kSquare; k += 2, pa += 2, pb += kSquare) {
         const auto b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(pb));
-        const auto b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(pb + kSquare * kSquare / 2));
+        const auto b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(pb + kArea / 2));
         unroll<R>([&]<int r>() TS_LAMBDA {
           std::int32_t pair;
           std::memcpy(&pair, pa + r * kSquare, 4);

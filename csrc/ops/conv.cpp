@@ -6,7 +6,7 @@
 #include "core/conv_algorithm.h"
 #include "core/dispatch.h"
 #include "core/launch.h"
-#include "ops/elementwise.h"
+#include "ops/bf16.h"
 #include "ops/window.h"
 
 namespace ts::ops {
@@ -51,23 +51,6 @@ Array channels_last(const char* operation, DType dtype, const Shape& shape) {
 }
 
 // --- bfloat16: operands rounded to it, sums in float32, one rounding of the result -----------------------
-
-void check_takes_bf16(const char* operation, const char* argument, const Array& x) {
-  if (x.dtype() != DType::bfloat16 && x.dtype() != DType::float32)
-    type_error(operation, ": ", argument, " is ", name(x.dtype()), "; bfloat16 or float32 is needed");
-}
-
-DType bf16_result(const char* operation, std::optional<DType> dtype) {
-  const DType result = dtype.value_or(DType::bfloat16);
-  if (result != DType::bfloat16 && result != DType::float32)
-    type_error(operation, ": dtype must be bfloat16 or float32, got ", name(result));
-  return result;
-}
-
-// float32 numbers that are bfloat16 ones.
-Array rounded(const Array& x) {
-  return astype(x.dtype() == DType::float32 ? astype(x, DType::bfloat16, false) : x, DType::float32, false);
-}
 
 // Whether the kernels' products of bfloat16 take these shapes; others are computed in float32, product for
 // product the same numbers. By the machine's engine and the shapes alone. sums: for a weight gradient.

@@ -3,6 +3,7 @@
 #include "ops/matmul.h"
 
 #include "core/launch.h"
+#include "ops/bf16.h"
 #include "ops/complex.h"
 #include "ops/elementwise.h"
 #include "ops/manipulate.h"
@@ -118,18 +119,6 @@ Array vector_product(const char* operation, const Array& a, const Array& b) {
   return sum_of_products(operation, matrix, wide, 1);
 }
 
-bool takes_bf16(const Array& x) { return x.dtype() == DType::bfloat16 || x.dtype() == DType::float32; }
-
-void check_takes_bf16(const char* operation, const char* argument, const Array& x) {
-  if (!takes_bf16(x))
-    type_error(operation, ": ", argument, " is ", name(x.dtype()), "; bfloat16 or float32 is needed");
-}
-
-// float32 numbers that are bfloat16 ones.
-Array rounded(const Array& x) {
-  return astype(x.dtype() == DType::float32 ? astype(x, DType::bfloat16, false) : x, DType::float32, false);
-}
-
 // c = act(a b + bias) for `multiply`, in bfloat16 with sums in float32, rounded to `dtype` once.
 Array multiply_bf16(const char* operation, const Array& a, const Array& b, const Array& bias,
                     const Shape& shape, DType dtype, Activation activation) {
@@ -231,13 +220,6 @@ Array product(const char* operation, const Array& a, const Array& b, DType resul
   if (column) c = c.squeeze(c.ndim() - 1);
   if (row) c = c.squeeze(c.ndim() - (column ? 1 : 2));
   return c;
-}
-
-DType bf16_result(const char* operation, std::optional<DType> dtype) {
-  const DType result = dtype.value_or(DType::bfloat16);
-  if (result != DType::bfloat16 && result != DType::float32)
-    type_error(operation, ": dtype must be bfloat16 or float32, got ", name(result));
-  return result;
 }
 
 // Leading axes as one: without a copy where the strides allow.

@@ -191,3 +191,20 @@ def test_gpus_attend_in_bfloat16() -> None:
     assert str(y.dtype) == "bfloat16"
     y.astype("float32").sum().backward()
     assert str(q.grad.dtype) == "float32" and float(ts.abs(v.grad).max()) > 0
+
+
+def test_float16_is_left_alone() -> None:
+    x, w = normal(1, 6, 8).astype(ts.float16), normal(2, 4, 8)
+    image, kernel = normal(3, 2, 3, 5, 5).astype(ts.float16), normal(4, 4, 3, 3, 3)
+
+    def results() -> list[Any]:
+        leaf = x.detach().requires_grad_()
+        ts.sum(ts.softmax(F.linear(leaf, w), -1) ** 2).backward()
+        return [F.linear(x, w), ts.softmax(x, -1), F.conv2d(image, kernel), F.max_pool2d(image, 2), leaf.grad]
+
+    expected = results()
+    with ts.autocast():
+        found = results()
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype == ts.float16
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())

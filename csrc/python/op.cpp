@@ -488,27 +488,6 @@ struct Widened {
   }
 };
 
-// Under autocast an operation runs in the precision that it is listed with (python/tensorsmith/autocast.py).
-PyObject* apply_autocast(Op& op, PyObject* const* arguments) {
-  bool lowers = op.lowered != nullptr;
-  bool halves = false;
-  for (std::size_t i = 0; i < op.roles.size(); ++i) {
-    if (op.roles[i] != Role::tensor || !is_tensor(arguments[i])) continue;
-    const DType d = array_of(arguments[i]).dtype();
-    lowers &= d == DType::float32 || d == DType::bfloat16;
-    halves |= d == DType::bfloat16;
-  }
-  if (lowers) {
-    PyObject* slots[kMaxParameters];
-    for (std::size_t i = 0; i < op.lowered->parameters.size(); ++i)
-      slots[i] = i < op.parameters.size() ? arguments[i] : op.lowered->defaults[i].get();
-    return apply_checked(*op.lowered, slots);
-  }
-  if (!op.raised || !halves) return apply_checked(op, arguments);
-  Widened wide(op, arguments, ~std::uint32_t{0}, DType::bfloat16);
-  return apply_checked(op, wide.slots);
-}
-
 // The first of the operands that an operation takes as halves though its kernels do not, if it is one.
 std::optional<DType> half_of(const Op& op, PyObject* const* arguments) {
   const auto first = static_cast<std::size_t>(std::countr_zero(op.widened));
@@ -533,6 +512,34 @@ PyObject* apply_widened(Op& op, PyObject* const* arguments, DType half) {
   return list.release();
 }
 
+// Without autocast, and under it for tensors that it leaves alone.
+PyObject* apply_as_given(Op& op, PyObject* const* arguments) {
+  if (op.widened) [[unlikely]]
+    if (const auto half = half_of(op, arguments)) return apply_widened(op, arguments, *half);
+  return apply_checked(op, arguments);
+}
+
+// Under autocast an operation runs in the precision that it is listed with (python/tensorsmith/autocast.py).
+PyObject* apply_autocast(Op& op, PyObject* const* arguments) {
+  bool lowers = op.lowered != nullptr;
+  bool halves = false;
+  for (std::size_t i = 0; i < op.roles.size(); ++i) {
+    if (op.roles[i] != Role::tensor || !is_tensor(arguments[i])) continue;
+    const DType d = array_of(arguments[i]).dtype();
+    lowers &= d == DType::float32 || d == DType::bfloat16;
+    halves |= d == DType::bfloat16;
+  }
+  if (lowers) {
+    PyObject* slots[kMaxParameters];
+    for (std::size_t i = 0; i < op.lowered->parameters.size(); ++i)
+      slots[i] = i < op.parameters.size() ? arguments[i] : op.lowered->defaults[i].get();
+    return apply_checked(*op.lowered, slots);
+  }
+  if (!op.raised || !halves) return apply_as_given(op, arguments);
+  Widened wide(op, arguments, ~std::uint32_t{0}, DType::bfloat16);
+  return apply_as_given(op, wide.slots);
+}
+
 }  // namespace
 
 thread_local bool g_autocast = false;
@@ -541,9 +548,7 @@ PyObject* apply(Op& op, PyObject* const* arguments) {
   return guarded([&] {
     if (g_autocast && (op.lowered || op.raised)) [[unlikely]]
       return apply_autocast(op, arguments);
-    if (op.widened) [[unlikely]]
-      if (const auto half = half_of(op, arguments)) return apply_widened(op, arguments, *half);
-    return apply_checked(op, arguments);
+    return apply_as_given(op, arguments);
   });
 }
 

@@ -54,7 +54,7 @@ class autocast(ContextDecorator):
     - softmax, norms, losses, reductions, exponentials, attention, pooling and recurrent layers take
       bfloat16 as float32 and return float32; but on GPUs attention takes float32 as bfloat16 and returns bfloat16.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
-    - float64, complex and integer tensors are left alone, and so are operations in place.
+    - float16, float64, complex and integer tensors are left alone, and so are operations in place.
 
     Parameters stay float32 and nothing is cast ahead of use: a weight is rounded while it is packed for the product,
     and its gradient leaves the product in float32. `backward()` works in the precision of the forward pass, inside

@@ -181,7 +181,11 @@ def test_gradients_that_are_no_numbers_move_nothing(line_search_fn: str | None) 
     x, none = nn.Parameter(ts.asarray(START)), nn.Parameter(ts.zeros((0, 2), dtype=ts.float64))
     optimizer = optim.LBFGS([x, none], line_search_fn=line_search_fn)
     optimizer.step(closure_of(optimizer, lambda: (x * math.nan).sum()))
+    optimizer.step(closure_of(optimizer, lambda: (x * math.inf).sum()))
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step(closure_of(optimizer, lambda: rosenbrock(x)))
     assert (x.detach().numpy() == START).all()
+    optimizer.param_groups[0]["lr"] = 1.0
     optimizer.step(closure_of(optimizer, lambda: rosenbrock(x)))
     assert np.isfinite(x.detach().numpy()).all()
     empty = optim.LBFGS([none])

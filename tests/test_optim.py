@@ -470,7 +470,13 @@ def test_whole_array_optimizers_replay(cls: Any) -> None:
 @pytest.mark.parametrize("value", ["abc", "1", None, [1.0], 1j, ts.ones((2,))], ids=str)
 @pytest.mark.parametrize(
     ("cls", "key"),
-    [(optim.SGD, "lr"), (optim.AdamW, "weight_decay"), (optim.Adafactor, "d"), (optim.Muon, "momentum")],
+    [
+        (optim.SGD, "lr"),
+        (optim.AdamW, "weight_decay"),
+        (optim.Adafactor, "d"),
+        (optim.Muon, "momentum"),
+        (optim.Adadelta, "rho"),
+    ],
 )
 def test_a_value_that_is_no_number(cls: Any, key: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{cls.__name__}: {key} must be a number, got "):
@@ -482,6 +488,10 @@ def test_things_that_are_no_parameters_and_no_state() -> None:
         optim.SGD(None, lr=0.1)
     with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got 0.9"):
         optim.Adam([nn.Parameter(ts.ones((2,)))], betas=0.9)
+    with pytest.raises(ValueError, match=r"Lion: betas must be two numbers in \[0, 1\), got 0.9"):
+        optim.Lion([nn.Parameter(ts.ones((2,)))], betas=0.9)
+    with pytest.raises(ValueError, match="LBFGS: max_iter must be an integer >= 1, got 'a'"):
+        optim.LBFGS([nn.Parameter(ts.ones((2,)))], max_iter="a")
     optimizer = optim.Adam([nn.Parameter(ts.ones((2,)))])
     group = optimizer.state_dict()["param_groups"][0]
     for state, message in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import adadelta as step_adadelta
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, number, refuse
 
 
 class Adadelta(Optimizer):
@@ -36,7 +36,7 @@ class Adadelta(Optimizer):
 
     def _check(self, group: Group) -> None:
         check_values("Adadelta", group, ("lr", "eps", "weight_decay"))
-        if not 0.0 <= group["rho"] <= 1.0:
+        if not 0.0 <= number("Adadelta", group, "rho") <= 1.0:
             raise ValueError(f"Adadelta: rho must be in [0, 1], got {group['rho']!r}")
 
     def _hyper(self, group: Group) -> tuple[float, ...]:

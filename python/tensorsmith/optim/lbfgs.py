@@ -184,10 +184,12 @@ class LBFGS(Optimizer):
         history_size: int = 100,
         line_search_fn: str | None = None,
     ) -> None:
+        if max_eval is None and isinstance(max_iter, int):
+            max_eval = max_iter * 5 // 4
         defaults = {
             "lr": lr,
             "max_iter": max_iter,
-            "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
+            "max_eval": max_eval,
             "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change,
             "history_size": history_size,
@@ -298,9 +300,9 @@ class LBFGS(Optimizer):
                 d = memory.direction(grad)
             memory.prev_flat_grad, memory.prev_loss, memory.d, memory.t = grad, loss, d, t
             slope = float(ts.vecdot(grad, d))
-            if not slope <= -tolerance:  # flat, or not a number
-                break
             longest = _largest(d)
+            if not (slope <= -tolerance and 0 < t * longest < math.inf):  # flat, no step, or not a number
+                break
             if group["line_search_fn"] is not None:
 
                 def along(t: float, positions: list[Tensor] = positions, d: Tensor = d) -> _Point:

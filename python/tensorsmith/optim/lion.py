@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import lion as step_lion
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_betas, check_values
 
 
 class Lion(Optimizer):
@@ -26,15 +26,13 @@ class Lion(Optimizer):
         maximize: bool = False,
     ) -> None:
         super().__init__(
-            params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay, "maximize": maximize}
+            params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
         )
         self._prepare()
 
     def _check(self, group: Group) -> None:
         check_values("Lion", group, ("lr", "weight_decay"))
-        for beta in group["betas"]:
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"Lion: betas must be in [0, 1), got {group['betas']!r}")
+        check_betas("Lion", group)
 
     def _hyper(self, group: Group) -> tuple[float, ...]:
         return (float(group["lr"]), group["weight_decay"], 1.0, *group["betas"])

@@ -139,6 +139,7 @@ def test_modules_of_resampling() -> None:
         (lambda: F.interpolate(ts.ones((1, 1, 4))), "give size or scale_factor"),
         (lambda: F.interpolate(ts.ones((1, 1, 4)), 8, mode="bilinear"), "needs 4 dimensions"),
         (lambda: F.group_norm(ts.ones((1, 6, 2)), 4), "must divide the 6 channels"),
+        (lambda: F.group_norm(ts.ones((1, 6, 2)), "a"), "num_groups must be an integer, got 'a'"),
         (lambda: F.grid_sample(ts.ones((1, 1, 2, 2)), ts.ones((2, 1, 1, 2))), "grid"),
         (lambda: ts.csr_matmul(ts.ones((3, 2)), [0, 1, 2], [0]), "starts must go from 0 to 1"),
         (lambda: ts.csr_matmul(ts.ones((3, 2)), [0, 1], [3]), "column 3 is out of range"),
@@ -151,5 +152,13 @@ def test_modules_of_resampling() -> None:
     ],
 )
 def test_errors_say_what_is_wrong(call: Any, words: str) -> None:
-    with pytest.raises((ValueError, IndexError), match=words):
+    with pytest.raises((ValueError, TypeError, IndexError), match=words):
         call()
+
+
+def test_second_derivative_of_group_norm_without_images() -> None:
+    x, w = ts.ones((0, 6, 2)).requires_grad_(), ts.ones(6).requires_grad_()
+    (first,) = ts.autograd.gradients(ts.sum(F.group_norm(x, 3, w) ** 2), (x,), create_graph=True)
+    dx, dw = ts.autograd.gradients(ts.sum(first**2), (x, w))
+    assert dx.shape == (0, 6, 2)
+    assert dw.tolist() == [0.0] * 6

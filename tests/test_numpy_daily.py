@@ -202,3 +202,16 @@ def test_counts_and_widths_are_integers() -> None:
     for width in ("a", 1.5, None, ((1, 2.5), (0, 0))):
         with pytest.raises(TypeError, match="pad: pad_width must be made of integers, got "):
             ts.pad(ts.ones((2, 2)), width)
+
+
+def test_tolerances_may_be_tensors() -> None:
+    a = ts.ones((3, 200_001))  # more than a block
+    b = a + ts.array([0.0, 0.01, 0.1])[:, None]
+    wide, narrow = ts.array([0.0, 0.02, 0.2])[:, None], ts.array([0.0, 0.02, 0.05])[:, None]
+    assert ts.allclose(a, b, 0.0, wide)
+    assert not ts.allclose(a, b, 0.0, narrow)
+    for function in (ts.allclose, ts.isclose):
+        with pytest.raises(
+            TypeError, match=f"{function.__name__}: rtol must be a number or a tensor, got 'a'"
+        ):
+            function(a, b, "a")

@@ -176,6 +176,7 @@ def test_fractional_layer_and_errors() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             bad()
+    assert F.fractional_max_pool2d(x, 2, output_ratio=np.float32(0.5)).shape == (2, 3, 8, 8)
     # Samples that are none lay no window outside.
     y = F.fractional_max_pool2d(x, 2, 8, _random_samples=ts.full((2, 3, 2), math.nan))
     assert y.shape == (2, 3, 8, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 
@@ -49,7 +50,7 @@ def several(layer: str, argument: str, value: Any, count: int, least: int = 1) -
 def ratios(layer: str, argument: str, value: Any) -> tuple[float, float]:
     """A number for both axes, or one for each, strictly between 0 and 1."""
     pair_of = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
-    if len(pair_of) != 2 or not all(isinstance(r, (int, float)) and 0 < r < 1 for r in pair_of):
+    if len(pair_of) != 2 or not all(isinstance(r, Real) and 0 < float(r) < 1 for r in pair_of):
         raise ValueError(f"{layer}: {argument} must be a number in (0, 1) or two, got {value!r}")
     return float(pair_of[0]), float(pair_of[1])
 

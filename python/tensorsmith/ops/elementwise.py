@@ -487,11 +487,18 @@ def _comparable(x: Any) -> Any:
     return x if x.dtype.kind in ("floating", "complex") else core.astype(x, "float64")
 
 
+def _check_tolerances(name: str, **values: Any) -> None:
+    for key, value in values.items():
+        if not isinstance(value, (int, float)) and not hasattr(value, "dtype"):
+            raise TypeError(f"{name}: {key} must be a number or a tensor, got {value!r}")
+
+
 _BLOCK = 1 << 15  # elements a thread, whose intermediate results stay in the second-level cache
 
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """|a - b| <= atol + rtol |b|, as bool; equal infinities are close, NaNs only by `equal_nan`."""
+    _check_tolerances("isclose", rtol=rtol, atol=atol)
     a, b = _comparable(a), _comparable(b)
     near = core.logical_and(
         core.less_equal(core.absolute(core.subtract(a, b)), core.absolute(b) * rtol + atol), core.isfinite(b)
@@ -502,9 +509,11 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close; see `isclose`. Looks no further than the first block with one that is not."""
+    _check_tolerances("allclose", rtol=rtol, atol=atol)
     a, b = _comparable(a), _comparable(b)
     n = _BLOCK * num_threads()
-    if isinstance(a, float) or isinstance(b, float) or a.shape != b.shape or a.size <= n:
+    whole = any(not isinstance(v, (int, float)) for v in (rtol, atol))  # tensors that broadcast
+    if whole or isinstance(a, float) or isinstance(b, float) or a.shape != b.shape or a.size <= n:
         return bool(core.all(isclose(a, b, rtol, atol, equal_nan)))
     a, b = (x.detach().reshape(-1) if x.is_contiguous() else core.contiguous(x).reshape(-1) for x in (a, b))
     return all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,8 @@ define(
 
 def _group_norm_second(dys: Any, gradient: Any, x: Any, weight: Any, rstd: Any, num_groups: Any) -> Any:
     n, c = x.shape[:2]
-    shape, rows = (n, num_groups, c // num_groups, -1), core.reshape(rstd, (n, num_groups, 1, 1))
+    shape = (n, num_groups, c // num_groups, math.prod(x.shape[2:]))
+    rows = core.reshape(rstd, (n, num_groups, 1, 1))
 
     def plain(dy: Any, x: Any, weight: Any) -> Any:
         w = core.reshape(weight, (num_groups, c // num_groups, 1))
@@ -174,6 +176,8 @@ def group_norm(
             f"group_norm: x must have at least 2 dimensions (N, C, ...), got shape {tuple(x.shape)}"
         )
     n, c = x.shape[:2]
+    if isinstance(num_groups, bool) or not hasattr(num_groups, "__index__"):
+        raise TypeError(f"group_norm: num_groups must be an integer, got {num_groups!r}")
     if num_groups < 1 or c % num_groups:
         raise ValueError(f"group_norm: num_groups must divide the {c} channels, got {num_groups}")
     if weight is not None and x.device == "cpu":

@@ -48,6 +48,12 @@ def test_roofline_loops() -> None:
         core.copy_loop_(y, x, streaming)
         np.testing.assert_array_equal(y.numpy(), x.numpy())
     assert core.fma_loop(2, ts.float32) is not None
+    engine, reason = _core.bf16_engine()
+    if engine == "float32":
+        with pytest.raises(RuntimeError, match=f"bf16_loop: .*{re.escape(reason)}"):
+            core.bf16_loop(2)
+    else:
+        assert core.bf16_loop(2) is not None
 
 
 def optimizer(cls: type[ts.optim.Optimizer]) -> Callable[[], None]:
@@ -95,6 +101,7 @@ ELSEWHERE: dict[str, Callable[[], object]] = {
     "lion": optimizer(ts.optim.Lion),
     "gradient_norm": lambda: test_nn.test_clip_grad_norm(2.0),
     "fma_loop": test_roofline_loops,
+    "bf16_loop": test_roofline_loops,
     "copy_loop": test_roofline_loops,
 }
 

@@ -1,7 +1,8 @@
 """`tensorsmith bench`: every kernel as a share of this machine's limit and as a ratio to every installed
 peer.
 
-The limits are measured first: fused multiply-adds in registers, and copies of many sizes. Then, for each row, ours and
+The limits are measured first, of one thread and of all: fused multiply-adds and products of bfloat16 in registers,
+and copies of many sizes. Then, for each row, ours and
 a peer take turns in a process that has only these two, one peer after the other, and the medians are printed.
 """
 
@@ -40,13 +41,14 @@ class Row:
     alone: dict[str, float] = field(default_factory=dict)
     flops: float = 0
     bytes: float = 0
+    peak: str = "float32"
 
     def share(self, limit: Limits) -> float | None:
-        """Of the FMA peak, or of the bandwidth of a copy that moves as many bytes."""
+        """Of the peak of the dtype that it multiplies, or of the bandwidth of a copy that moves as many bytes."""
         if OWN not in self.seconds or not (self.flops or self.bytes):
             return None
         if self.flops:
-            return self.flops / self.seconds[OWN] / limit.fma["float32"]
+            return self.flops / self.seconds[OWN] / limit.fma[self.peak]
         return self.bytes / self.seconds[OWN] / limit.bandwidth(self.bytes)
 
     def ratios(self) -> dict[str, float]:
@@ -114,12 +116,17 @@ def run(
     import tensorsmith as ts
 
     ours, threads = Ours(), threads or ts.get_num_threads()
-    ours.set_threads(threads)
     streams = "stream" in (families or FAMILIES)
-    limit = limits(min(0.5, 2 * seconds), (*COPY_SIZES, STREAM_SIZE) if streams else COPY_SIZES)
+    found = {}
+    for count in sorted({1, threads}):
+        ours.set_threads(count)
+        found[count] = limits(min(0.5, 2 * seconds), (*COPY_SIZES, STREAM_SIZE) if streams else COPY_SIZES)
+    limit = found[threads]
     config = ts.config()
     simd, count = config["simd"]["level"], config["threads"]["count"]
-    print(f"tensorsmith {config['version']}, {config['cpu']}, {simd}, {count} threads\n{limit}", flush=True)
+    print(f"tensorsmith {config['version']}, {config['cpu']}, {simd}, {count} threads", flush=True)
+    for threads_of, one in found.items():
+        print(f"{threads_of} thread{'s' * (threads_of > 1)}: {one}", flush=True)
 
     rows: list[Row] = []
     with _Workers(installed_peers() if peers else [], threads, seconds) as workers:
@@ -135,7 +142,12 @@ def run(
     if peers:
         print(summary(rows), flush=True)
     if json_file is not None:
-        data = {"config": config, "limits": asdict(limit), "rows": [asdict(row) for row in rows]}
+        data = {
+            "config": config,
+            "limits": asdict(limit),
+            "limits_of_one_thread": asdict(found[1]),
+            "rows": [asdict(row) for row in rows],
+        }
         json_file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return rows
 
@@ -143,6 +155,8 @@ def run(
 def _row(family: str, case: Case | Task | Reading, answers: list[list[dict[str, float]]]) -> Row:
     """The answers of all processes joined; our time is the median of theirs."""
     row = Row(family, case.name, {}, flops=case.flops, bytes=case.bytes)
+    if isinstance(case, Task):
+        row.peak = case.peak
     own: list[list[float]] = [[] for _ in answers[0]]
     for times in answers:
         for kept, seconds, ours in zip((row.seconds, row.alone), times, own, strict=False):

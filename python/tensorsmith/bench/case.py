@@ -60,7 +60,8 @@ class Case:
 @dataclass(frozen=True)
 class Task:
     """Whatever is written for each library by itself: `makers` has who prepares it, by the library's name, and
-    returns the call to time. `beside` tasks are timed alone, then beside a process that never rests.
+    returns the call to time. `beside` tasks are timed alone, then beside a process that never rests. `peak` has the
+    dtype whose peak `flops` are a share of.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Task:
     flops: float = 0
     bytes: float = 0
     beside: bool = False
+    peak: str = "float32"
 
     def thunk(self, library: Library) -> Thunk | None:
         maker = self.makers.get(library.name)

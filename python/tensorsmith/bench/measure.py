@@ -15,6 +15,7 @@ from functools import partial
 
 Thunk = Callable[[], object]
 FMA_LOOP_FLOPS = 3 << 22  # of one piece of fma_loop: csrc/cpu/roofline.cpp
+BF16_LOOP_FLOPS = 3 << 24  # of one piece of bf16_loop: csrc/cpu/roofline_bf16.cpp
 FMA_LOOP_PIECES = 64
 COPY_SIZES = tuple(1 << k for k in range(15, 30, 2))  # from the nearest cache to memory
 STREAM_SIZE = 1 << 30  # past caches that many machines share
@@ -57,7 +58,8 @@ def _clock(thunk: Thunk, count: int) -> float:
 class Limits:
     """What this machine can do with the given threads."""
 
-    fma: dict[str, float]  # dtype -> FLOP/s
+    fma: dict[str, float]  # dtype -> FLOP/s; bfloat16: of products that are summed in float32
+    engine: str  # what multiplies bfloat16: amx, avx512_bf16 or float32
     copy: dict[int, float]  # bytes moved by a copy (read and written) -> bytes per second
 
     def bandwidth(self, nbytes: float) -> float:
@@ -66,7 +68,8 @@ class Limits:
         return self.copy[nearest]
 
     def __str__(self) -> str:
-        fma = ", ".join(f"{dtype} {rate / 1e9:.0f}" for dtype, rate in self.fma.items())
+        names = {dtype: f"{dtype} ({self.engine})" if dtype == "bfloat16" else dtype for dtype in self.fma}
+        fma = ", ".join(f"{names[dtype]} {rate / 1e9:.0f}" for dtype, rate in self.fma.items())
         copy = ", ".join(f"{_size(size)} {rate / 1e9:.0f}" for size, rate in self.copy.items())
         return f"FMA peak {fma} GFLOP/s\ncopy that moves {copy} GB/s"
 
@@ -76,7 +79,9 @@ def _size(nbytes: int) -> str:
 
 
 def limits(seconds: float = 0.5, copies_of: Sequence[int] = COPY_SIZES) -> Limits:
-    """Runs fused multiply-adds in registers, and copies that move so many bytes; the best of each."""
+    """Runs fused multiply-adds and products of bfloat16 in registers, and copies that move so many bytes; the best
+    of each.
+    """
     import tensorsmith as ts
     from tensorsmith import _core
 
@@ -84,13 +89,19 @@ def limits(seconds: float = 0.5, copies_of: Sequence[int] = COPY_SIZES) -> Limit
     for name in ("float32", "float64"):
         thunk = partial(_core.ops.fma_loop, FMA_LOOP_PIECES, getattr(ts, name))
         fma[name] = FMA_LOOP_PIECES * FMA_LOOP_FLOPS / _best(thunk, seconds)
+    engine = _core.bf16_engine()[0]
+    if engine == "float32":
+        fma["bfloat16"] = fma["float32"]
+    else:
+        thunk = partial(_core.ops.bf16_loop, FMA_LOOP_PIECES)
+        fma["bfloat16"] = FMA_LOOP_PIECES * BF16_LOOP_FLOPS / _best(thunk, seconds)
     copy = {}
     for moved in copies_of:
         # Memory of our own: huge pages, and whole lines, without which no store goes past the caches.
         source, target = ts.ones(moved // 8), ts.zeros(moved // 8)
         copies = [partial(_core.ops.copy_loop_, target, source, streaming) for streaming in (False, True)]
         copy[moved] = moved / min(_best(thunk, seconds / len(copies_of)) for thunk in copies)
-    return Limits(fma, copy)
+    return Limits(fma, engine, copy)
 
 
 def _best(thunk: Thunk, seconds: float) -> float:

@@ -220,7 +220,7 @@ def data(step: Step) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal(step.batch, np.float32), rng.integers(0, step.classes, step.batch[0])
 
 
-def ours(step: Step, autocast: bool = False, device: str = "cpu") -> Thunk:
+def ours(step: Step, autocast: bool = False, device: str = "cpu", recorded: bool = False) -> Thunk:
     import tensorsmith as ts
     from tensorsmith import nn, optim
     from tensorsmith.nn import functional as F
@@ -240,7 +240,7 @@ def ours(step: Step, autocast: bool = False, device: str = "cpu") -> Thunk:
         loss().backward()
         optimizer.step()
 
-    return run
+    return ts.jit(run) if recorded else run
 
 
 def torch_step(step: Step, compiled: bool = False, autocast: bool = False, device: str = "cpu") -> Thunk:

@@ -1,7 +1,7 @@
 """bfloat16: products, convolutions, and training steps under autocast. M N K: rows and columns of the result, depth;
 N C H W images, channels last, O filters.
 
-Shares are of the float32 FMA peak: with AMX a product goes past it.
+Shares are of the peak of the engine that multiplies bfloat16: AMX, vdpbf16ps, or float32's FMA.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def cases() -> Iterator[Task]:
                 "torch": partial(_torch_product, m, n, k, layout),
             }
             size = 2.0 * (m * k + k * n + m * n)
-            yield Task(f"{m}x{n}x{k} {layout}", makers, 2.0 * m * n * k, size)
+            yield Task(f"{m}x{n}x{k} {layout}", makers, 2.0 * m * n * k, size, peak="bfloat16")
     for n, c, h, o, k, stride in CONVOLUTIONS:
         size = (h + 2 * (k // 2) - k) // stride + 1
         for backward in (False, True):
@@ -115,10 +115,14 @@ def cases() -> Iterator[Task]:
             times = 3 if backward else 1
             name = f"conv {n}x{c}x{h}x{h} -> {o} k{k} s{stride}" + (" backward" if backward else "")
             flops, places = 2.0 * n * o * size * size * c * k * k, n * o * size * size
-            yield Task(name, makers, flops * times, 2.0 * (n * c * h * h + o * c * k * k + places) * times)
+            moved = 2.0 * (n * c * h * h + o * c * k * k + places) * times
+            yield Task(name, makers, flops * times, moved, peak="bfloat16")
     for step in STEPS:
-        makers = {
-            "tensorsmith": partial(ours, step, autocast=True),
-            "torch": partial(torch_step, step, autocast=True),
-        }
-        yield Task(f"{step.name}, autocast", makers, step.flops)
+        for recorded, theirs in ((False, True), (True, True), (True, False)):
+            makers = {
+                "tensorsmith": partial(ours, step, autocast=True, recorded=recorded),
+                "torch": partial(torch_step, step, autocast=theirs),
+                "torch.compile": partial(torch_step, step, compiled=True, autocast=theirs),
+            }
+            name = f"{step.name}, autocast{', jit' * recorded}{'' if theirs else ', peers in float32'}"
+            yield Task(name, makers, step.flops, peak="bfloat16")

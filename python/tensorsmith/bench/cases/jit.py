@@ -19,13 +19,6 @@ _CHAIN = 10**6
 _OPS = 1000
 
 
-def _replayed(step: Step) -> Thunk:
-    import tensorsmith as ts
-
-    f: Thunk = ts.jit(ours(step))
-    return f
-
-
 def _recorded(step: Step) -> Thunk:
     """Each call makes a recording, as the first one does."""
     import tensorsmith as ts
@@ -92,7 +85,7 @@ def _jax_chain() -> Thunk:
 def cases() -> Iterator[Task]:
     for step in STEPS:
         makers = {
-            "tensorsmith": partial(_replayed, step),
+            "tensorsmith": partial(ours, step, recorded=True),
             "torch": partial(torch_step, step),
             "torch.compile": partial(torch_step, step, compiled=True),
             "jax": partial(jax_step, step),

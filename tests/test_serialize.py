@@ -86,6 +86,32 @@ def test_reads_and_is_read_by_the_reference_implementation(tmp_path):
     assert load_metadata(tmp_path / "theirs") == {"k": "v"}
 
 
+def test_bfloat16(tmp_path):
+    """Every number, without ml_dtypes; and as PyTorch writes and reads it."""
+    bits = np.arange(1 << 16, dtype=np.uint32)
+    wide = (bits << 16).view(np.float32)
+    x = ts.asarray(wide.reshape(16, -1)).astype("bfloat16")
+    ts.save({"x": x.T, "one": x[0, 1], "none": x[:0]}, tmp_path / "ours")
+    loaded = ts.load(tmp_path / "ours")
+    assert {k: (str(v.dtype), v.shape) for k, v in loaded.items()} == {
+        "x": ("bfloat16", (4096, 16)),
+        "one": ("bfloat16", ()),
+        "none": ("bfloat16", (0, 4096)),
+    }
+    back = np.ascontiguousarray(loaded["x"].T.astype("float32").numpy()).view(np.uint32).reshape(-1) >> 16
+    number = ~np.isnan(wide)
+    np.testing.assert_array_equal(back[number], bits[number])
+    assert np.isnan(loaded["x"].T.astype("float32").numpy().reshape(-1)[~number]).all()
+
+    reference = pytest.importorskip("safetensors.torch")
+    theirs = reference.load_file(tmp_path / "ours")["x"].float().numpy().T.reshape(-1)
+    np.testing.assert_array_equal(theirs, wide)
+    torch = pytest.importorskip("torch")
+    reference.save_file({"x": torch.arange(7, dtype=torch.bfloat16) / 3}, tmp_path / "theirs")
+    expected = (np.arange(7, dtype=np.float32) / np.float32(3)).tolist()
+    np.testing.assert_allclose(ts.load(tmp_path / "theirs")["x"].tolist(), expected, rtol=2**-8)
+
+
 @pytest.mark.parametrize("value", [3, "text", [1, 2], None])
 def test_only_tensors_are_saved(tmp_path, value):
     with pytest.raises(TypeError, match=r"save: 'x' is .* holds tensors"):

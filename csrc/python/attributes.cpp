@@ -146,6 +146,8 @@ PyObject* get_is_leaf(PyObject* self, void*) {
   return PyBool_FromLong(!a || !a->node);
 }
 
+PyObject* get_address(PyObject* self, void*) { return PyLong_FromVoidPtr(array_of(self).data()); }
+
 PyObject* detach(PyObject* self, PyObject*) {
   return guarded([&] {
     as_tensor(self)->shares_storage = true;
@@ -205,6 +207,7 @@ PyGetSetDef tensor_attributes[] = {
      nullptr},
     {"is_leaf", get_is_leaf, nullptr, "Whether no recorded operation made this tensor.", nullptr},
     {"_version", get_version, nullptr, "How many times this tensor's memory was written.", nullptr},
+    {"_address", get_address, nullptr, "Where the first element lies.", nullptr},
     {"_read_only", get_read_only, nullptr, "Whether the memory refuses writes.", nullptr},
     {}};
 

@@ -26,11 +26,13 @@ from tensorsmith.errors import FileFormatError
 __all__ = ["Checkpoint", "load", "load_checkpoint", "load_metadata", "save", "save_checkpoint"]
 
 MAX_HEADER = 100_000_000
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4",
     "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8", "C64": "<c8",
+    "BF16": [("bfloat16", "<u2")],  # NumPy has none: its bits
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+_BFLOAT16 = np.dtype(_DTYPES["BF16"])
 _CRC = "crc32:"  # + tensor name, in __metadata__
 # A header of ours begins with this; the eight digits are the CRC-32 of the header with them set to 0.
 _SEAL = b'{"__metadata__":{"header_crc32":"'
@@ -55,7 +57,6 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises FileFormatError, which names the file, the tensor and the numbers, for anything but a whole and
     consistent file; a pickle (`.pt`, `.pth`, `.pkl`) is refused unread.
     """
-    import tensorsmith as ts
     from tensorsmith import npy
 
     with open(path, "rb") as file:
@@ -63,7 +64,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     if start == npy.MAGIC or start[:4] in (npy.ZIP, npy.EMPTY_ZIP):
         return npy.load(path)
     arrays, _ = _read(os.fspath(path))
-    return {name: ts.asarray(array) for name, array in arrays.items()}
+    return {name: _to_tensor(array) for name, array in arrays.items()}
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -271,13 +272,26 @@ def _to_numpy(name: str, value: Any) -> np.ndarray:
             f"save: {name!r} is {type(value).__name__}; a safetensors file holds tensors, "
             "other values belong in metadata (as str) or in save_checkpoint"
         )
-    if not isinstance(value, (np.ndarray, np.generic)):
-        value = value.detach().numpy()
-    array = np.asarray(value)
+    tensor = not isinstance(value, (np.ndarray, np.generic))
+    if tensor:
+        value = value.detach()
+    if str(value.dtype) == "bfloat16":  # the upper half of a float32
+        wide = np.asarray(value.astype("float32").numpy() if tensor else value.astype(np.float32), order="C")
+        return np.asarray(wide.view(np.uint32) >> 16, dtype="<u2").view(_BFLOAT16)
+    array = np.asarray(value.numpy() if tensor else value)
     dtype = array.dtype.newbyteorder("=")  # little-endian: the kernels are for x86-64
     if dtype not in _NAMES:
         raise TypeError(f"save: {name!r} has dtype {array.dtype}, which safetensors cannot hold")
     return np.asarray(array, dtype=dtype, order="C")
+
+
+def _to_tensor(array: np.ndarray) -> Any:
+    import tensorsmith as ts
+
+    if array.dtype != _BFLOAT16:
+        return ts.asarray(array)
+    bits = np.asarray(array.view("<u2").astype(np.uint32) << 16, np.uint32)
+    return ts.asarray(bits.view(np.float32)).astype(ts.bfloat16)
 
 
 def _write(path: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -468,15 +482,15 @@ def _encode(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    import tensorsmith as ts
-
     if isinstance(value, list):
         return [_decode(v, arrays) for v in value]
     if not isinstance(value, dict):
         return value
     if "$tensor" in value:
         array = arrays[value["$tensor"]]
-        return array if value["numpy"] else ts.asarray(array)
+        if value["numpy"]:
+            return array if array.dtype != _BFLOAT16 else _to_tensor(array).numpy()
+        return _to_tensor(array)
     if "$tuple" in value:
         return tuple(_decode(v, arrays) for v in value["$tuple"])
     if "$items" in value:

@@ -30,15 +30,10 @@ class Source:
 
 def separate(sources: list[Source]) -> None:
     """Copy every value that lies in another source's target, so that the order of writing does not matter."""
-    owners = {_address(source.target): source.target for source in sources}
+    owners = {source.target._address: source.target for source in sources}
     for source in sources:
-        if owners.get(_address(source.value), source.target) is not source.target:
+        if owners.get(source.value._address, source.target) is not source.target:
             source.value = source.value.copy()
-
-
-def _address(tensor: Tensor) -> int:
-    address: int = np.asarray(memoryview(tensor.detach())).__array_interface__["data"][0]
-    return address
 
 
 def as_tensor(key: str, value: Any) -> Tensor:
@@ -48,6 +43,8 @@ def as_tensor(key: str, value: Any) -> Tensor:
     try:
         if hasattr(value, "detach"):  # a PyTorch tensor that may require gradients
             value = value.detach().cpu()
+            if str(value.dtype) == "torch.bfloat16":  # which NumPy has not
+                return ts.from_dlpack(value)
         array = np.asarray(value)
         if array.dtype == object:
             raise TypeError(f"{type(value).__name__} is not an array")

@@ -4,7 +4,7 @@
 // is x != 0.
 #include <limits>
 
-#include "core/half.h"
+#include "cpu/half.h"
 #include "cpu/index.h"
 #include "cpu/kernels.h"
 #include "cpu/map.h"
@@ -15,27 +15,10 @@
 namespace ts::cpu::TS_ISA {
 namespace {
 
-struct Float16 {
-  std::uint16_t bits;
-  TS_INLINE operator float() const { return float_from_float16(bits); }
-};
-struct BFloat16 {
-  std::uint16_t bits;
-  TS_INLINE operator float() const { return float_from_bfloat16(bits); }
-};
-template <class T>
-constexpr bool is_half_type = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
-
+// Every element type.
 template <class F>
-void with_stored(DType d, F&& f) {
-  switch (d) {
-    case DType::float16:
-      return f(Type<Float16>{});
-    case DType::bfloat16:
-      return f(Type<BFloat16>{});
-    default:
-      return with_all(d, f);
-  }
+void with_each(DType d, F&& f) {
+  is_half(d) ? with_stored(d, f) : with_all(d, f);
 }
 
 template <class To, class From>
@@ -71,22 +54,21 @@ TS_INLINE To convert_one(From x) {
   }
 }
 
-#if defined(__F16C__)
-// Eight at a time; returns how many were converted.
-TS_INLINE std::int64_t convert_some(const Float16* x, float* y, std::int64_t n) {
+// Whole registers between float and a half; returns how many were converted.
+template <class S>
+  requires is_half_type<S>
+TS_INLINE std::int64_t convert_some(const S* x, float* y, std::int64_t n) {
   std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+  for (; i + Vec<float>::width <= n; i += Vec<float>::width) get(x + i, All{}).store(y + i);
   return i;
 }
-TS_INLINE std::int64_t convert_some(const float* x, Float16* y, std::int64_t n) {
+template <class S>
+  requires is_half_type<S>
+TS_INLINE std::int64_t convert_some(const float* x, S* y, std::int64_t n) {
   std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
-                     _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i + Vec<float>::width <= n; i += Vec<float>::width) put(y + i, Vec<float>::load(x + i), All{});
   return i;
 }
-#endif
 template <class From, class To>
 TS_INLINE std::int64_t convert_some(const From*, To*, std::int64_t) {
   return 0;
@@ -184,8 +166,8 @@ void cast(In x, Out y) {
       if (y.ndim == 1 && copy_line<T>(x, y)) return;
       map({copy_loop<T>, kLightGrain, true}, y, x);
     });
-  with_stored(x.dtype, [&]<class From>(Type<From>) {
-    with_stored(y.dtype, [&]<class To>(Type<To>) {
+  with_each(x.dtype, [&]<class From>(Type<From>) {
+    with_each(y.dtype, [&]<class To>(Type<To>) {
       if constexpr (!std::is_same_v<To, From> &&
                     (!is_complex_type<From> || is_complex_type<To> || std::is_same_v<To, bool>))
         map({cast_loop<To, From>, kLightGrain}, y, x);

@@ -54,7 +54,7 @@ void gradient_norm(Ins grads, Out norm) {
       const In& g = grads.data[k];
       if (!g) continue;
       const std::int64_t n = g.size() - from, count = n < left ? n : left;
-      with_floating(g.dtype, [&]<class T>(Type<T>) { sum += sum_of_squares(g.as<T>() + from, count); });
+      with_stored(g.dtype, [&]<class T>(Type<T>) { sum += sum_of_squares(g.as<T>() + from, count); });
       left -= count;
     }
     starts[piece].sum = sum;

@@ -26,14 +26,15 @@ void sgd(Outs params, Ins grads, Ins rows, Outs zeroed, Out momentum, Out step, 
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       const Vec<T> rate(static_cast<T>(-h[kLr]));
       if (!options.has_momentum) {
         return for_each_range(params, grads, rows, zeroed, [&](const Range& at) {
-          T* const p = params.data[at.param].as<T>();
-          const T* const g = at.gradient<T>(grads);
+          S* const p = params.data[at.param].as<S>();
+          const S* const g = at.gradient<S>(grads);
           for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
             const Vec<T> x = io(p + i);
             io(fma(rate, gradient(io(g + i), x), x), p + i);
@@ -42,8 +43,8 @@ void sgd(Outs params, Ins grads, Ins rows, Outs zeroed, Out momentum, Out step, 
       }
       with_flag(options.nesterov, [&](auto nesterov) {
         for_each_range(params, grads, rows, zeroed, [&](const Range& at) {
-          T* const p = params.data[at.param].as<T>();
-          const T* const g = at.gradient<T>(grads);
+          S* const p = params.data[at.param].as<S>();
+          const S* const g = at.gradient<S>(grads);
           T* const b = momentum.as<T>() + at.offset;
           const bool first = step.as<double>()[at.param] == 1;
           const Vec<T> mu(static_cast<T>(h[kFirst])), keep(first ? T(0) : static_cast<T>(h[kFirst]));
@@ -67,7 +68,8 @@ void rmsprop(Outs params, Ins grads, Outs zeroed, Out square, Out momentum, Out 
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       with_flag(options.centered, [&](auto centered) {
         with_flag(options.has_momentum, [&](auto buffered) {
@@ -77,8 +79,8 @@ void rmsprop(Outs params, Ins grads, Outs zeroed, Out square, Out momentum, Out 
           const Vec<T> eps(static_cast<T>(h[kFirst + 1])), mu(static_cast<T>(h[kFirst + 2]));
           const Vec<T> rate(static_cast<T>(-h[kLr]));
           for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
-            T* const p = params.data[at.param].as<T>();
-            const T* const g = at.gradient<T>(grads);
+            S* const p = params.data[at.param].as<S>();
+            const S* const g = at.gradient<S>(grads);
             T* const s = square.as<T>() + at.offset;
             T* const a = centered.value ? mean.as<T>() + at.offset : nullptr;
             T* const b = buffered.value ? momentum.as<T>() + at.offset : nullptr;
@@ -112,13 +114,14 @@ void adagrad(Outs params, Ins grads, Ins rows, Outs zeroed, Out square, Out step
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       const Vec<T> eps(static_cast<T>(h[kFirst + 1]));
       for_each_range(params, grads, rows, zeroed, [&](const Range& at) {
-        T* const p = params.data[at.param].as<T>();
-        const T* const g = at.gradient<T>(grads);
+        S* const p = params.data[at.param].as<S>();
+        const S* const g = at.gradient<S>(grads);
         T* const s = square.as<T>() + at.offset;
         const Vec<T> rate(static_cast<T>(-h[kLr] / (1 + (step.as<double>()[at.param] - 1) * h[kFirst])));
         for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
@@ -138,14 +141,15 @@ void adadelta(Outs params, Ins grads, Outs zeroed, Out square, Out delta, Out st
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       const Vec<T> keep(static_cast<T>(h[kFirst])), fresh(static_cast<T>(1 - h[kFirst]));
       const Vec<T> eps(static_cast<T>(h[kFirst + 1])), rate(static_cast<T>(-h[kLr]));
       for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
-        T* const p = params.data[at.param].as<T>();
-        const T* const g = at.gradient<T>(grads);
+        S* const p = params.data[at.param].as<S>();
+        const S* const g = at.gradient<S>(grads);
         T *const s = square.as<T>() + at.offset, *const a = delta.as<T>() + at.offset;
         for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
           const Vec<T> x = io(p + i), d = gradient(io(g + i), x), before = io(a + i);
@@ -165,14 +169,15 @@ void lion(Outs params, Ins grads, Outs zeroed, Out m, Out step, In hyper, Lion o
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const Gradient<T, false> gradient(h, options.maximize);
     const Vec<T> fresh1(static_cast<T>(1 - h[kFirst])), fresh2(static_cast<T>(1 - h[kFirst + 1]));
     const Vec<T> shrink(static_cast<T>(1 - h[kLr] * h[kWeightDecay])), rate(static_cast<T>(h[kLr])),
         zero(T(0));
     for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
-      T* const p = params.data[at.param].as<T>();
-      const T* const g = at.gradient<T>(grads);
+      S* const p = params.data[at.param].as<S>();
+      const S* const g = at.gradient<S>(grads);
       T* const m_k = m.as<T>() + at.offset;
       for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
         const Vec<T> x = io(p + i), d = gradient(io(g + i), x), before = io(m_k + i);
@@ -190,13 +195,14 @@ void rprop(Outs params, Ins grads, Outs zeroed, Out before, Out size, Out step, 
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const Gradient<T, false> gradient(h, options.maximize);
     const Vec<T> less(static_cast<T>(h[kFirst])), more(static_cast<T>(h[kFirst + 1])), one(T(1)), zero(T(0));
     const Vec<T> least(static_cast<T>(h[kFirst + 2])), most(static_cast<T>(h[kFirst + 3]));
     for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
-      T* const p = params.data[at.param].as<T>();
-      const T* const g = at.gradient<T>(grads);
+      S* const p = params.data[at.param].as<S>();
+      const S* const g = at.gradient<S>(grads);
       T *const g0 = before.as<T>() + at.offset, *const s = size.as<T>() + at.offset;
       for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
         const Vec<T> x = io(p + i), d = gradient(io(g + i), x), turn = d * io(g0 + i);
@@ -218,15 +224,16 @@ void asgd(Outs params, Ins grads, Outs zeroed, Out average, Out eta, Out mu, Out
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
         const double rate = eta.as<double>()[at.param], weight = mu.as<double>()[at.param];
         const Vec<T> shrink(static_cast<T>(1 - h[kFirst] * rate)), move(static_cast<T>(-rate));
         const Vec<T> share(static_cast<T>(weight));
-        T* const p = params.data[at.param].as<T>();
-        const T* const g = at.gradient<T>(grads);
+        S* const p = params.data[at.param].as<S>();
+        const S* const g = at.gradient<S>(grads);
         T* const a = average.as<T>() + at.offset;
         for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
           const Vec<T> x = io(p + i), y = fma(move, gradient(io(g + i), x), x * shrink), mean = io(a + i);

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/view.h"
+#include "cpu/half.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 #include "cpu/types.h"
@@ -101,17 +102,33 @@ inline void count_steps(Outs params, Ins grads, Out step) {
     if (grads.data[k]) step.as<double>()[k] += 1;
 }
 
-// A full register or the first n lanes: the loop body is written once for both.
+// A full register or the first n lanes, of numbers or of halves: the loop body is written once for all.
 template <class T>
 struct Whole {
   TS_INLINE Vec<T> operator()(const T* p) const { return Vec<T>::load(p); }
   TS_INLINE void operator()(Vec<T> x, T* p) const { x.store(p); }
+  template <class S>
+  TS_INLINE Vec<T> operator()(const S* p) const {
+    return get(p, All{});
+  }
+  template <class S>
+  TS_INLINE void operator()(Vec<T> x, S* p) const {
+    put(p, x, All{});
+  }
 };
 template <class T>
 struct Partial {
   std::int64_t n;
   TS_INLINE Vec<T> operator()(const T* p) const { return Vec<T>::load_partial(p, n); }
   TS_INLINE void operator()(Vec<T> x, T* p) const { x.store_partial(p, n); }
+  template <class S>
+  TS_INLINE Vec<T> operator()(const S* p) const {
+    return get(p, First{n});
+  }
+  template <class S>
+  TS_INLINE void operator()(Vec<T> x, S* p) const {
+    put(p, x, First{n});
+  }
 };
 
 // body(io, i) for every register of [begin, end); io(p + i) loads and io(x, p + i) stores.
@@ -171,6 +188,12 @@ class SquareSum {
       const Vec<double> v = Vec<double>::load(x + r * kWidth);
       sums_[r] = fma(v, v, sums_[r]);
     }
+  }
+  template <class S>
+  TS_INLINE void add(const S* x) {
+    alignas(64) float wide[kLanes];
+    for (int i = 0; i < kLanes; i += Vec<float>::width) get(x + i, All{}).store(wide + i);
+    add(wide);
   }
   double total() const {
     double lanes[kLanes];

@@ -21,7 +21,8 @@ void adam(Outs params, Ins grads, Ins rows, Outs zeroed, Out m, Out v, Out v_max
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
   const bool coupled = !options.decoupled && h[kWeightDecay] != 0;
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(coupled, [&](auto decay) {
       with_flag(options.amsgrad, [&](auto amsgrad) {
         const Gradient<T, decay.value> gradient(h, options.maximize);
@@ -44,8 +45,8 @@ void adam(Outs params, Ins grads, Ins rows, Outs zeroed, Out m, Out v, Out v_max
         const Corrections common = correct(steps[0]);  // nearly always everyone's
         for_each_range(params, grads, rows, zeroed, [&](const Range& at) {
           const Corrections c = steps[at.param] == common.step ? common : correct(steps[at.param]);
-          T* const p = params.data[at.param].as<T>();
-          const T* const g = at.gradient<T>(grads);
+          S* const p = params.data[at.param].as<S>();
+          const S* const g = at.gradient<S>(grads);
           T* const m_k = m.as<T>() + at.offset;
           T* const v_k = v.as<T>() + at.offset;
           T* const top_k = amsgrad.value ? v_max.as<T>() + at.offset : nullptr;
@@ -90,7 +91,8 @@ void adamax(Outs params, Ins grads, Outs zeroed, Out m, Out u, Out step, In hype
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       const Moments<T> moments(h);
@@ -98,8 +100,8 @@ void adamax(Outs params, Ins grads, Outs zeroed, Out m, Out u, Out step, In hype
       for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
         const double c1 = 1 - std::pow(h[kFirst], step.as<double>()[at.param]);
         const Vec<T> rate(static_cast<T>(-h[kLr] / c1));
-        T* const p = params.data[at.param].as<T>();
-        const T* const g = at.gradient<T>(grads);
+        S* const p = params.data[at.param].as<S>();
+        const S* const g = at.gradient<S>(grads);
         T *const m_k = m.as<T>() + at.offset, *const u_k = u.as<T>() + at.offset;
         for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
           const Vec<T> x = io(p + i), d = gradient(io(g + i), x);
@@ -124,7 +126,8 @@ void nadam(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out product, Out s
   const auto mu = [&](double t) { return h[kFirst] * (1 - 0.5 * std::pow(0.96, t * h[kFirst + 3])); };
   for (std::int64_t k = 0; k < params.size; ++k)
     if (grads.data[k]) product.as<double>()[k] *= mu(step.as<double>()[k]);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(!options.decoupled && h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       const Moments<T> moments(h);
@@ -135,8 +138,8 @@ void nadam(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out product, Out s
         const Vec<T> of_g(static_cast<T>(-h[kLr] * root * (1 - now) / (1 - past)));
         const Vec<T> of_m(static_cast<T>(-h[kLr] * root * next / (1 - past * next)));
         const Vec<T> eps(static_cast<T>(h[kFirst + 2] * root));
-        T* const p = params.data[at.param].as<T>();
-        const T* const g = at.gradient<T>(grads);
+        S* const p = params.data[at.param].as<S>();
+        const S* const g = at.gradient<S>(grads);
         T *const m_k = m.as<T>() + at.offset, *const v_k = v.as<T>() + at.offset;
         for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
           const Vec<T> x = io(p + i), d = gradient(io(g + i), x);
@@ -157,7 +160,8 @@ void radam(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper
   if (!params.size) return;
   const double* const h = hyper.as<double>();
   count_steps(params, grads, step);
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     with_flag(!options.decoupled && h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       const Moments<T> moments(h);
@@ -167,8 +171,8 @@ void radam(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper
       for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
         const double t = step.as<double>()[at.param], past = std::pow(beta2, t), c2 = 1 - past;
         const double rho_t = rho - 2 * t * past / c2, plain = -h[kLr] / (1 - std::pow(h[kFirst], t));
-        T* const p = params.data[at.param].as<T>();
-        const T* const g = at.gradient<T>(grads);
+        S* const p = params.data[at.param].as<S>();
+        const S* const g = at.gradient<S>(grads);
         T *const m_k = m.as<T>() + at.offset, *const v_k = v.as<T>() + at.offset;
         with_flag(rho_t > 5, [&](auto rectified) {
           double rate = plain;
@@ -191,8 +195,9 @@ void radam(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper
 namespace {
 
 // What lamb does to kLanes elements at a time.
-template <class T>
+template <class S>
 struct LambStep {
+  using T = Computed<S>;
   static constexpr int kLanes = SquareSum::kLanes;
   static constexpr int W = Vec<T>::width;
   Moments<T> moments;
@@ -210,10 +215,11 @@ struct LambStep {
     return fma(decay, x, m * of_m / fma(sqrt(v), of_v, eps));
   }
   // New moments, the sums of squares of p and of the direction.
-  void prepare(const T* p, const T* g, T* m, T* v, std::int64_t n, double& p_squares,
+  void prepare(const S* p, const S* g, T* m, T* v, std::int64_t n, double& p_squares,
                double& r_squares) const {
     SquareSum of_p, of_r;
-    alignas(64) T r[kLanes], last[kLanes] = {};
+    alignas(64) T r[kLanes];
+    alignas(64) S last[kLanes] = {};
     for (std::int64_t i = 0; i < n; i += kLanes) {
       const std::int64_t left = n - i;
       if (left >= kLanes) {
@@ -228,14 +234,14 @@ struct LambStep {
           moment(Partial<T>{left - j}, p + i + j, g + i + j, m + i + j, v + i + j, r + j);
           for (std::int64_t k = left; k < j + W; ++k) r[k] = T(0);
         }
-        std::memcpy(last, p + i, static_cast<std::size_t>(left) * sizeof(T));
+        std::memcpy(last, p + i, static_cast<std::size_t>(left) * sizeof(S));
         of_p.add(last);
       }
       of_r.add(r);
     }
     p_squares = of_p.total(), r_squares = of_r.total();
   }
-  void apply(T* p, const T* m, const T* v, std::int64_t n, double rate) const {
+  void apply(S* p, const T* m, const T* v, std::int64_t n, double rate) const {
     const Vec<T> move(static_cast<T>(-rate));
     for_each_register<T>(0, n, [&](auto io, std::int64_t i) {
       const Vec<T> x = io(p + i);
@@ -245,7 +251,7 @@ struct LambStep {
 
  private:
   template <class Io>
-  TS_INLINE void moment(const Io& io, const T* p, const T* g, T* m, T* v, T* r) const {
+  TS_INLINE void moment(const Io& io, const S* p, const S* g, T* m, T* v, T* r) const {
     const Vec<T> d = io(g) * scale, first = moments.first(io(m), d), second = moments.second(io(v), d);
     io(first, m);
     io(second, v);
@@ -287,15 +293,16 @@ void lamb(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper,
     return h[kLr] * (p_squares > 0 && r_squares > 0 ? std::sqrt(p_squares) / std::sqrt(r_squares) : 1.0);
   };
   const double* const steps = step.as<double>();
-  with_floating(params.data[0].dtype, [&]<class T>(Type<T>) {
-    const LambStep<T> common(h, steps[0], options.maximize);  // nearly always everyone's
+  with_stored(params.data[0].dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
+    const LambStep<S> common(h, steps[0], options.maximize);  // nearly always everyone's
     const auto rule_of = [&](const Piece& piece) {
       const double t = steps[piece.param];
-      return t == steps[0] ? common : LambStep<T>(h, t, options.maximize);
+      return t == steps[0] ? common : LambStep<S>(h, t, options.maximize);
     };
-    const auto apply = [&](const LambStep<T>& rule, const Piece& piece) {
+    const auto apply = [&](const LambStep<S>& rule, const Piece& piece) {
       const std::int64_t at = piece.offset + piece.begin;
-      rule.apply(params.data[piece.param].as<T>() + piece.begin, m.as<T>() + at, v.as<T>() + at,
+      rule.apply(params.data[piece.param].as<S>() + piece.begin, m.as<T>() + at, v.as<T>() + at,
                  piece.end - piece.begin, rate(piece.p_squares, piece.r_squares));
     };
     const auto whole = [&](const Piece& piece) {
@@ -304,15 +311,15 @@ void lamb(Outs params, Ins grads, Outs zeroed, Out m, Out v, Out step, In hyper,
     parallel_for(run_count, [&](std::int64_t run) {
       for (std::int64_t i = runs[run]; i < runs[run + 1]; ++i) {
         Piece& piece = pieces[i];
-        const LambStep<T> rule = rule_of(piece);
+        const LambStep<S> rule = rule_of(piece);
         const std::int64_t at = piece.offset + piece.begin, n = piece.end - piece.begin;
-        rule.prepare(params.data[piece.param].as<T>() + piece.begin,
-                     grads.data[piece.param].as<T>() + piece.begin, m.as<T>() + at, v.as<T>() + at, n,
+        rule.prepare(params.data[piece.param].as<S>() + piece.begin,
+                     grads.data[piece.param].as<S>() + piece.begin, m.as<T>() + at, v.as<T>() + at, n,
                      piece.p_squares, piece.r_squares);
         if (whole(piece)) apply(rule, piece);
         if (zeroed.size && zeroed.data[piece.param])
-          std::memset(zeroed.data[piece.param].as<T>() + piece.begin, 0,
-                      static_cast<std::size_t>(n) * sizeof(T));
+          std::memset(zeroed.data[piece.param].as<S>() + piece.begin, 0,
+                      static_cast<std::size_t>(n) * sizeof(S));
       }
     });
     bool any_left = false;

@@ -10,6 +10,11 @@ namespace ts::ops {
 
 namespace {
 
+// What a parameter of this dtype is updated in, and its state kept in.
+DType computed_in(DType d) { return is_half(d) ? DType::float32 : d; }
+// Whether kernels take such an array as it is: a GPU's take no halves.
+bool as_it_is(const Array& x) { return !is_half(x.dtype()) || x.device() == Device::cpu; }
+
 // The operands of one step, checked, as the kernels take them.
 class Step {
  public:
@@ -25,7 +30,7 @@ class Step {
     for (std::size_t i = 0; i < params.size(); ++i) {
       const Array& p = params[i];
       if (!p) value_error(op, ": params[", i, "] is None");
-      check_domain(op, "params", p.dtype(), Domain::floating);
+      check_domain(op, "params", computed_in(p.dtype()), Domain::floating);
       if (p.dtype() != params[0].dtype())
         type_error(op, ": params[", i, "] is ", name(p.dtype()), " where params[0] is ",
                    name(params[0].dtype()));
@@ -42,7 +47,8 @@ class Step {
         if (grads[i].dtype() != p.dtype())
           type_error(op, ": grads[", i, "] is ", name(grads[i].dtype()), ", its parameter ", name(p.dtype()));
         if (zero_grads) check_writable(op, grads[i]);
-        grads_.push_back(contiguous(grads[i]));
+        grads_.push_back(as_it_is(p) ? contiguous(grads[i])
+                                     : astype(contiguous(grads[i]), DType::float32, false));
       }
       total_ += p.size();
     }
@@ -52,7 +58,7 @@ class Step {
   void check_state(const char* argument, const Array& state, bool needed) const {
     if (!needed || params_.empty()) return;
     if (!state) value_error(op_, ": ", argument, " is needed with these options");
-    check_same_dtype(op_, argument, state, params_[0].dtype());
+    check_same_dtype(op_, argument, state, computed_in(params_[0].dtype()));
     check_flat(argument, state, total_);
   }
   // One float64 number a parameter: `step` and its like.
@@ -69,13 +75,15 @@ class Step {
       value_error(op_, ": hyper must be ", slots, " contiguous float64, got shape ", hyper.shape());
   }
 
-  // Calls kernel(params, grads, rows, zeroed). A parameter that is not row-major goes through a copy.
+  // Calls kernel(params, grads, rows, zeroed). A parameter that is not row-major goes through a copy, on a
+  // GPU a half through one of float32.
   template <class Kernel>
   Arrays run(const Kernel& kernel) {
     const std::size_t count = params_.size();
     Arrays dense;
     dense.reserve(count);
-    for (const Array& p : params_) dense.push_back(p.is_contiguous() ? p : contiguous(p));
+    for (const Array& p : params_)
+      dense.push_back(as_it_is(p) ? contiguous(p) : astype(contiguous(p), DType::float32, false));
     std::vector<Out> outs, zeroed;
     std::vector<In> ins, rows;
     outs.reserve(count);
@@ -334,9 +342,10 @@ Array gradient_norm(const Arrays& grads) {
   ins.reserve(grads.size());
   for (const Array& g : grads) {
     if (!g) continue;
-    check_domain("gradient_norm", "grads", g.dtype(), Domain::floating);
+    check_domain("gradient_norm", "grads", computed_in(g.dtype()), Domain::floating);
     // Elements are added in memory order, so a dense gradient needs no copy.
     dense.push_back(g.is_dense() ? g : contiguous(g));
+    if (!as_it_is(g)) dense.back() = astype(dense.back(), DType::float32, false);
     ins.push_back(dense.back());
   }
   Array norm = empty("gradient_norm", DType::float64, {});

@@ -6,15 +6,18 @@ import math
 from typing import Any
 
 import tensorsmith as ts
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Shape, Step, check_values, number, numbers
+from tensorsmith.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    Shape,
+    Step,
+    check_values,
+    computed_in,
+    number,
+    numbers,
+)
 from tensorsmith.tensor import Tensor
-
-_SMALLEST = {
-    "float16": 2.0**-10,
-    "bfloat16": 2.0**-7,
-    "float32": 2.0**-23,
-    "float64": 2.0**-52,
-}  # eps of the dtype
 
 
 class Adafactor(Optimizer):
@@ -106,14 +109,15 @@ class Adafactor(Optimizer):
     ) -> None:
         lr, decay, scale, power, d = (step.hyper[i] for i in range(self._slots))
         least = ts.finfo(p.dtype).eps if group["eps"][0] is None else float(group["eps"][0])
-        dtype = p.dtype
+        target, dtype = p, computed_in(p)
         t.add_(1)
         if p.size == 0:
             return  # has no mean
         newest = (t**power).astype(dtype)
+        p, grad = p.astype(dtype), grad.astype(dtype)  # a half is updated in float32
         g = grad * (-scale if group["maximize"] else scale).astype(dtype)
         rate = ts.minimum(lr, 1 / ts.sqrt(t)) * ts.maximum(group["eps"][1], _rms(p))
-        p.mul_((1 - lr * decay).astype(dtype))
+        shrunk = p * (1 - lr * decay).astype(dtype)
         if row is not None and column is not None:
             row.add_((ts.mean(g * g, axis=-1, keepdims=True) - row) * newest)
             column.add_((ts.mean(g * g, axis=-2, keepdims=True) - column) * newest)
@@ -123,7 +127,7 @@ class Adafactor(Optimizer):
             variance.add_((g * g - variance) * newest)
             v = variance
         u = g * ts.rsqrt(ts.clip(v, least * least, None))
-        p.sub_(u * (rate / ts.maximum(1.0, _rms(u) / d)).astype(dtype))
+        target.copy_(shrunk - u * (rate / ts.maximum(1.0, _rms(u) / d)).astype(dtype))
 
 
 def _rms(x: Tensor) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorsmith as ts
 from tensorsmith.nn._load import as_tensor
 from tensorsmith.ops.sparse import RowSparse
-from tensorsmith.optim.optimizer import Group, Optimizer, check_values
+from tensorsmith.optim.optimizer import Group, Optimizer, check_values, computed_in
 from tensorsmith.tensor import Tensor
 
 _DECREASE, _FLATTER = 1e-4, 0.9  # the constants of the strong Wolfe conditions
@@ -234,7 +234,8 @@ class LBFGS(Optimizer):
             elif isinstance(grad, RowSparse):
                 grad = grad.to_dense()
             parts.append(grad.detach().reshape(-1))
-        return ts.concat(parts)
+        flat: Tensor = ts.concat(parts)
+        return flat.astype(computed_in(self._params[0]))
 
     def _positions(self) -> list[Tensor]:
         return [parameter.detach().copy() for parameter in self._params]
@@ -386,7 +387,7 @@ class LBFGS(Optimizer):
                 errors.append(
                     f"parameter {place}, {name!r}: shape {tuple(tensor.shape)} given, {(size,)} expected"
                 )
-            return ts.asarray(tensor, dtype=like.dtype, device=like.device, copy=True)
+            return ts.asarray(tensor, dtype=computed_in(like), device=like.device, copy=True)
 
         def vectors(name: str) -> list[Tensor]:
             try:

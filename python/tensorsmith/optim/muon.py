@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import tensorsmith as ts
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, numbers
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, computed_in, numbers
 from tensorsmith.tensor import Tensor
 
 
@@ -17,9 +17,9 @@ class Muon(Optimizer):
     quintic Newton-Schulz iteration x = a x + (b A + c A A) x, A = x x^T, from x = m' / max(|m'|, eps), (a, b, c) being
     `ns_coefficients`. r is sqrt(max(1, rows / columns)), or with `adjust_lr_fn="match_rms_adamw"` 0.2
     sqrt(max(rows, columns)) (Liu et al. 2025), which lets AdamW's learning rates serve. Defaults, state and
-    `state_dict` are PyTorch's, but the iteration runs in the parameter's dtype: PyTorch's rounds to bfloat16; under
-    `ts.autocast` its products do here too. ValueError for a parameter that is not 2-D: biases, gains and embeddings are
-    AdamW's.
+    `state_dict` are PyTorch's, but the iteration runs in the parameter's dtype, that of halves in float32: PyTorch's
+    rounds to bfloat16; under `ts.autocast` its products do here too. ValueError for a parameter that is not 2-D:
+    biases, gains and embeddings are AdamW's.
     """
 
     _slots = 5
@@ -75,17 +75,16 @@ class Muon(Optimizer):
         group = bucket.group
         views = [bucket.views(name) for name in self._names(group)]
         with ts.no_grad():
-            numbers = step.hyper.astype(bucket.params[0].dtype)
+            numbers = step.hyper.astype(computed_in(bucket.params[0]))
             lr, decay, scale, momentum, eps = (numbers[i] for i in range(self._slots))
             for p, grad, t, buffer in zip(step.params, step.grads, *views, strict=True):
                 if grad is None:
                     continue
-                g = grad * scale
+                g = grad * scale  # of a half float32, as the numbers and the state are
                 t.add_(1)
                 buffer.add_((g - buffer) * (1 - momentum))
                 update = g + momentum * (buffer - g) if group["nesterov"] else buffer
-                p.mul_(1 - lr * decay)
-                p.sub_(_orthogonal(update, group, eps) * (lr * _ratio(group, p)))
+                p.copy_(p * (1 - lr * decay) - _orthogonal(update, group, eps) * (lr * _ratio(group, p)))
                 if step.zero:
                     grad.fill_(0)
 

@@ -5,6 +5,9 @@ slice after parameter i-1's, and its learning rate and the like in `hyper`, floa
 reads: it is rewritten only when a value changes. A step is one core call per bucket, whatever the number of
 parameters; the kernel counts the steps of each parameter and skips those without a gradient. What
 `state_dict` shows are views of the flat state, in PyTorch's layout.
+
+Parameters of float16 and bfloat16 are updated in float32 and rounded once to nearest, and their state is float32, where
+PyTorch's has the parameters' dtype: a moving average with weight 0.999 stands still in the 8 bits of a bfloat16.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.jit import aside, replayed
 from tensorsmith.nn._load import as_tensor
+from tensorsmith.ops.halves import is_half
 from tensorsmith.ops.optim import gradient_norm
 from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
@@ -28,6 +32,11 @@ Group = dict[str, Any]
 Shape = tuple[int, ...]
 
 NUMBERS = frozenset(("step", "mu_product", "eta", "mu"))  # state that is one float64 a parameter
+
+
+def computed_in(parameter: Tensor) -> ts.DType:
+    """The dtype of a parameter's state and arithmetic: float32 for float16 and bfloat16."""
+    return ts.float32 if is_half(parameter) else parameter.dtype
 
 
 class Bucket:
@@ -76,7 +85,7 @@ class Bucket:
                 shapes = [()] * len(self.params)
             elif shapes is None:
                 shapes = [tuple(parameter.shape) for parameter in self.params]
-            dtype = ts.float64 if name in NUMBERS else self.params[0].dtype
+            dtype = ts.float64 if name in NUMBERS else computed_in(self.params[0])
             size = sum(math.prod(shape) for shape in shapes if shape is not None)
             tensor = ts.full((size,), fill, dtype, self.hyper.device)
             self.shapes[name] = shapes
@@ -442,7 +451,7 @@ class Optimizer:
             if tuple(tensor.shape) != shape:
                 errors.append(f"{label}: shape {tuple(tensor.shape)} given, {shape} expected")
                 continue
-            tensor = tensor.astype(ts.float64 if name in NUMBERS else parameter.dtype)
+            tensor = tensor.astype(ts.float64 if name in NUMBERS else computed_in(parameter))
             if name == "step" and not (math.isfinite(float(tensor)) and float(tensor) >= 0):
                 errors.append(f"{label}: must be a finite number >= 0, got {float(tensor)}")
                 continue

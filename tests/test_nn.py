@@ -102,6 +102,36 @@ def test_pools() -> None:
     assert nn.MaxPool2d(3, stride=2, ceil_mode=True)(ts.ones((1, 1, 6, 6))).shape == (1, 1, 3, 3)
 
 
+def test_pools_refuse_windows_of_other_ranks() -> None:
+    line, plane = ts.ones((1, 1, 6)), ts.ones((1, 1, 6, 6))
+    calls: list[tuple[Any, type[Exception], str]] = [
+        (
+            lambda: F.max_pool1d(line, (2, 3)),
+            ValueError,
+            r"max_pool1d: kernel_size must be an integer, got \(2, 3\)",
+        ),
+        (
+            lambda: F.max_pool1d(line, 2.5),
+            TypeError,
+            r"max_pool1d: kernel_size must be an integer, got float 2\.5",
+        ),
+        (
+            lambda: F.avg_pool1d(line, 2, padding=(1, 0)),
+            ValueError,
+            "avg_pool1d: padding must be an integer, got",
+        ),
+        (lambda: F.avg_pool3d(ts.ones((1, 4, 4, 4)), (2, 2)), ValueError, "must be an integer or 3 of them"),
+        (
+            lambda: F.unfold(plane, 2, padding=(1, 1, 1)),
+            ValueError,
+            "padding must be an integer or a pair of them",
+        ),
+    ]
+    for call, error, words in calls:
+        with pytest.raises(error, match=words):
+            call()
+
+
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 4), (2, 3, 4, 5)])
 def test_batch_norm(shape: tuple[int, ...]) -> None:
     layer = (nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(3, dtype=ts.float64)
@@ -339,6 +369,43 @@ def test_shape_mismatch_tells_the_fix() -> None:
         F.l1_loss(ts.zeros((4, 3)), ts.zeros((3,)))
     with pytest.raises(ValueError, match="must describe the same elements"):
         F.l1_loss(ts.zeros((4, 3)), ts.zeros((4, 2)))
+
+
+PAIRED: list[tuple[Any, int]] = [  # losses of tensors of one shape, and how many of them they take
+    (F.kl_div, 2),
+    (F.poisson_nll_loss, 2),
+    (F.soft_margin_loss, 2),
+    (F.hinge_embedding_loss, 2),
+    (F.multilabel_soft_margin_loss, 2),
+    (F.margin_ranking_loss, 3),
+    (F.triplet_margin_loss, 3),
+]
+
+
+@pytest.mark.parametrize(("loss", "count"), PAIRED, ids=[loss.__name__ for loss, _ in PAIRED])
+def test_losses_do_not_broadcast_and_take_the_old_reductions(loss: Any, count: int) -> None:
+    x = [tensor(random(4, 5, seed=seed)) for seed in range(count)]
+    for wrong in range(1, count):
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: \w+ has shape \(4, 1\).*do not broadcast"):
+            loss(*(v[:, :1] if i == wrong else v for i, v in enumerate(x)))
+    with pytest.raises(ValueError, match="reduction must be"):
+        loss(*x, reduction="sums")
+    every = loss(*x, reduction="none")
+    close(loss(*x, reduce=False), every.numpy(), 0)
+    close(loss(*x, size_average=False), every.numpy().sum(), 1e-12)
+    close(loss(*x), every.numpy().mean(), 1e-12)
+
+
+def test_other_losses_refuse_shapes_that_do_not_fit() -> None:
+    x, t = tensor(random(4, 5)), tensor(np.ones(4))
+    with pytest.raises(ValueError, match=r"target must have shape \(4,\), a number for each vector"):
+        F.cosine_embedding_loss(x, x, t[:1])
+    with pytest.raises(ValueError, match=r"input2 has shape \(4, 1\)"):
+        F.cosine_embedding_loss(x, x[:, :1], t)
+    with pytest.raises(ValueError, match=r"target has shape \(5,\)"):
+        F.gaussian_nll_loss(x, x[0], 1.0)
+    with pytest.raises(ValueError, match=r"input must be \(N, C\) with target \(N\)"):
+        F.multi_margin_loss(x, ts.zeros((3,), dtype="int64"))
 
 
 def test_weights_of_elementwise_losses() -> None:

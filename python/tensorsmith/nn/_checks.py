@@ -41,8 +41,8 @@ def several(layer: str, argument: str, value: Any, count: int, least: int = 1) -
         if len(value) == 1:
             value = (value[0],) * count
         if len(value) != count:
-            words = "a pair" if count == 2 else f"{count}"
-            raise ValueError(f"{layer}: {argument} must be an integer or {words} of them, got {value!r}")
+            more = {1: "", 2: " or a pair of them"}.get(count, f" or {count} of them")
+            raise ValueError(f"{layer}: {argument} must be an integer{more}, got {value!r}")
         return tuple(integer(layer, argument, n, least) for n in value)
     return (integer(layer, argument, value, least),) * count
 
@@ -94,6 +94,14 @@ def tensor_rank(layer: str, shape: tuple[int, ...], allowed: Sequence[int], form
     if len(shape) not in allowed:
         ranks = " or ".join(map(str, allowed))
         raise ValueError(f"{layer}: input must be {ranks}-dimensional, {form}, got shape {shape}")
+
+
+def spatial(layer: str, shape: tuple[int, ...], rank: int) -> None:
+    """(N, C, ...) or (C, ...) with `rank` extents."""
+    if len(shape) not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"{layer}: input must have {rank + 1} or {rank + 2} dimensions, got shape {tuple(shape)}"
+        )
 
 
 def cpu(layer: str, device: Any) -> None:

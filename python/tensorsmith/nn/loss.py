@@ -5,6 +5,7 @@ nothing broadcasts.
 from __future__ import annotations
 
 from tensorsmith.nn import _checks, functional
+from tensorsmith.nn.functional._loss import _reduction
 from tensorsmith.nn.module import Module
 from tensorsmith.tensor import Tensor
 
@@ -16,7 +17,7 @@ class _Loss(Module):
         self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__()
-        self.reduction = functional._reduction(self._get_name(), reduction, size_average, reduce)
+        self.reduction = _reduction(self._get_name(), reduction, size_average, reduce)
 
 
 class _WeightedLoss(_Loss):

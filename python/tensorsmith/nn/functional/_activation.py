@@ -1,0 +1,169 @@
+"""Activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorsmith import ops
+from tensorsmith.nn import _checks
+from tensorsmith.tensor import Tensor
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0); NaN stays NaN."""
+    return ops.relu(input)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where x > 0, else negative_slope x."""
+    return ops.leaky_relu(input, negative_slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha (exp(x) - 1)."""
+    return ops.elu(input, alpha)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return ops.sigmoid(input)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(1 / (1 + exp(-x))) = -softplus(-x)."""
+    return -ops.softplus(-input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """tanh(x)."""
+    return ops.tanh(input)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x Phi(x), or its tanh approximation with approximate="tanh"."""
+    _checks.choice("gelu", "approximate", approximate, ("none", "tanh"))
+    return ops.gelu(input, approximate)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x sigmoid(x)."""
+    return ops.silu(input)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, exact for every x: `threshold` only says where PyTorch rounds to x."""
+    if beta == 1.0:
+        return ops.softplus(input)
+    _checks.more_than("softplus", "beta", beta)
+    return ops.softplus(input * beta) / beta
+
+
+def _dim(name: str, dim: int | None, rank: int) -> int:
+    if dim is None:  # PyTorch's guess
+        return 0 if rank in (0, 1, 3) else 1
+    return dim
+
+
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """exp(x) / sum exp(x) along `dim`."""
+    if dtype is not None:
+        input = input.astype(dtype)
+    return ops.softmax(input, _dim("softmax", dim, input.ndim))
+
+
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """x - log sum exp(x) along `dim`."""
+    if dtype is not None:
+        input = input.astype(dtype)
+    return ops.log_softmax(input, _dim("log_softmax", dim, input.ndim))
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """scale elu(x, alpha) with the constants of Klambauer et al. 2017."""
+    return ops.elu(input, _SELU_ALPHA) * _SELU_SCALE
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha (exp(x / alpha) - 1) (Barron 2017)."""
+    if alpha == 0:
+        raise ValueError("celu: alpha must not be 0")
+    return ops.elu(input * (1 / alpha), 1.0) * alpha
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x tanh(softplus(x))."""
+    return ops.mish(input)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x clip(x + 3, 0, 6) / 6."""
+    return ops.hardswish(input)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """clip(x + 3, 0, 6) / 6."""
+    return ops.hardsigmoid(input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x limited to [min_val, max_val]."""
+    return ops.clip(input, min_val, max_val)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """x limited to [0, 6]."""
+    return ops.clip(input, 0.0, 6.0)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return ops.softsign(input)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x)."""
+    return input - ops.tanh(input)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by lambd, 0 within it."""
+    _checks.at_least("softshrink", "lambd", lambd)
+    return input - ops.clip(input, -lambd, lambd)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """0 where |x| <= lambd, else x."""
+    return ops.where(ops.abs(input) <= lambd, 0.0, input)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, else value."""
+    return ops.where(input > threshold, input, value)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight x: one weight, or one for each channel (axis 1)."""
+    if weight.size != 1:
+        if input.ndim < 2 or input.shape[1] != weight.size:
+            raise ValueError(
+                f"prelu: weight must have 1 element or one for each channel, got {weight.size} for "
+                f"input {tuple(input.shape)}"
+            )
+        weight = weight.reshape((-1,) + (1,) * (input.ndim - 2))
+    return ops.leaky_relu(input, weight.reshape(()) if weight.size == 1 else weight)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a sigmoid(b) for the halves a and b of x along `dim` (Dauphin et al. 2017)."""
+    if input.shape[dim] % 2:
+        raise ValueError(f"glu: dimension {dim} must be even, got shape {tuple(input.shape)}")
+    a, b = ops.split(input, 2, dim)
+    return a * ops.sigmoid(b)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """softmax(-x)."""
+    return softmax(-input, dim, dtype=dtype)

@@ -1,0 +1,116 @@
+"""Rows of a table: one each, several summed, or of the identity."""
+
+from __future__ import annotations
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.nn import _checks
+from tensorsmith.ops.sparse import limit_rows, sparse_embedding
+from tensorsmith.tensor import Tensor
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Rows of `weight` (V, D) at the integers `input` (*): (*, D). Row `padding_idx` gets no gradient.
+
+    max_norm: rows that are looked up and whose norm of order norm_type is larger are first scaled to it, in `weight`
+    itself. scale_grad_by_freq: a row's gradient is divided by how often it was looked up. sparse: the gradient of
+    `weight` is an `ts.RowSparse`, of the rows that were looked up alone; SGD, Adagrad and SparseAdam take it.
+    """
+    if padding_idx is not None:
+        rows = weight.shape[0]
+        if not -rows <= padding_idx < rows:
+            raise ValueError(f"embedding: padding_idx must be in [{-rows}, {rows}), got {padding_idx}")
+        padding_idx %= rows
+    if max_norm is not None:
+        limit_rows(weight, input, float(max_norm), float(norm_type))
+    if sparse or scale_grad_by_freq:
+        return sparse_embedding(input, weight, padding_idx, sparse, scale_grad_by_freq)
+    return ops.embedding(input, weight, padding_idx)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Integers (*) -> int64 (*, num_classes), 1 at each integer's place; -1 counts the classes."""
+    if num_classes == -1:
+        if tensor.size == 0:
+            raise ValueError("one_hot: num_classes cannot be counted in an empty tensor; give it")
+        num_classes = int(ops.max(tensor)) + 1
+    return ops.one_hot(tensor, num_classes)
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Sums, means or maxima of bags of rows of `weight` (V, D): input (B, L) holds a bag in each row, or input (K,)
+    bags that begin at `offsets` (B,). Empty bags give 0. The rows are never gathered for sums and means.
+
+    per_sample_weights: of input's shape, for mode "sum". padding_idx: a row that counts for nothing.
+    """
+    name = "embedding_bag"
+    _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
+    _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
+    _checks.only(name, "sparse", sparse, False)
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ValueError(
+                f"{name}: offsets go with an input of one dimension, got shape {tuple(input.shape)}"
+            )
+        bags, length = input.shape
+        starts = ops.arange(bags + 1, device=input.device) * length
+    elif input.ndim == 1 and offsets is not None:
+        starts = ops.astype(offsets, "int64")
+        if not include_last_offset:
+            starts = ops.concat((starts, ops.full((1,), input.size, ts.int64, device=input.device)))
+        bags = starts.size - 1
+    else:
+        raise ValueError(
+            f"{name}: input must be (B, L), or (K,) with offsets, got shape {tuple(input.shape)}"
+        )
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise ValueError(f'{name}: per_sample_weights go with mode "sum", got {mode!r}')
+        if tuple(per_sample_weights.shape) != tuple(input.shape):
+            raise ValueError(
+                f"{name}: per_sample_weights have shape {tuple(per_sample_weights.shape)}, input {tuple(input.shape)}"
+            )
+        per_sample_weights = ops.reshape(per_sample_weights, (-1,))
+    rows = ops.reshape(input, (-1,))
+    if padding_idx is not None:
+        kept = rows != padding_idx % weight.shape[0]
+        before = ops.concat(
+            (ops.zeros((1,), ts.int64, device=rows.device), ops.cumsum(ops.astype(kept, "int64")))
+        )
+        starts, where = ops.take(before, starts, axis=0), ops.flatnonzero(kept)
+        rows = ops.take(rows, where, axis=0)
+        if per_sample_weights is not None:
+            per_sample_weights = ops.take(per_sample_weights, where, axis=0)
+    if max_norm is not None:
+        limit_rows(weight, rows, float(max_norm), float(norm_type))
+    if mode != "max":
+        y = ops.csr_matmul(weight, starts, rows, per_sample_weights, 0)
+        lengths = ops.maximum(starts[1:] - starts[:-1], 1)
+        return y if mode == "sum" else y / ops.expand_dims(lengths, 1).astype(y.dtype)
+    used = starts[1:] > starts[:-1]
+    full = ops.flatnonzero(used)
+    kept_starts = ops.concat((ops.take(starts, full, axis=0), starts[-1:]))
+    tops = ops.segment_reduce(ops.embedding(rows, weight), kept_starts, "max")
+    return ops.index_copy(
+        ops.zeros((bags, weight.shape[1]), weight.dtype, device=weight.device), 0, full, tops
+    )

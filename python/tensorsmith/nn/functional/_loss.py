@@ -1,0 +1,312 @@
+"""Losses that measure how far a prediction is from its target."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.autograd import Context, Function
+from tensorsmith.nn import _checks
+from tensorsmith.tensor import Tensor
+
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+def _reduction(name: str, reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    if size_average is not None or reduce is not None:  # PyTorch's old spelling
+        if reduce is False:
+            return "none"
+        return "sum" if size_average is False else "mean"
+    if reduction not in _REDUCTIONS:
+        _checks.choice(name, "reduction", reduction, _REDUCTIONS)
+    return reduction
+
+
+def _same_shape(
+    name: str, input: Tensor, target: Tensor, names: tuple[str, str] = ("input", "target")
+) -> None:
+    of_input, of_target = names
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        wrong = type(target if isinstance(input, Tensor) else input).__name__
+        raise TypeError(f"{name}: {of_input} and {of_target} must be tensors, got a {wrong}; use ts.asarray")
+    have, want = tuple(target.shape), tuple(input.shape)
+    if have == want:
+        return
+    if [n for n in have if n != 1] == [n for n in want if n != 1]:
+        fix = f"use {of_target}.reshape({want})"
+    else:
+        try:
+            ts.broadcast_shapes(have, want)
+            fix = f"if that is meant, broadcast first: ts.broadcast_arrays({of_input}, {of_target})"
+        except ValueError:
+            fix = "they must describe the same elements"
+    raise ValueError(
+        f"{name}: {of_target} has shape {have}, {of_input} {want}; losses do not broadcast; {fix}"
+    )
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return ops.mean(loss)
+    return ops.sum(loss) if reduction == "sum" else loss
+
+
+def _weighted(name: str, loss: Tensor, weight: Tensor | None, reduction: str, normalise: bool) -> Tensor:
+    """`loss` times an element weight; `normalise` divides the mean by the sum of weights."""
+    if weight is None:
+        return _reduced(loss, reduction)
+    weight = ops.broadcast_to(weight, loss.shape)
+    if reduction == "mean" and normalise:
+        return ops.sum(loss * weight) / ops.sum(weight)
+    return _reduced(loss * weight, reduction)
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """(x - t)^2; with `weight`, the mean is the weighted one."""
+    _same_shape("mse_loss", input, target)
+    reduction = _reduction("mse_loss", reduction, size_average, reduce)
+    return _weighted("mse_loss", ops.square(input - target), weight, reduction, True)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """|x - t|; with `weight`, the mean is the weighted one."""
+    _same_shape("l1_loss", input, target)
+    reduction = _reduction("l1_loss", reduction, size_average, reduce)
+    return _weighted("l1_loss", ops.abs(input - target), weight, reduction, True)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """d^2 / (2 beta) where d = |x - t| < beta, else d - beta / 2 (Girshick 2015)."""
+    _same_shape("smooth_l1_loss", input, target)
+    reduction = _reduction("smooth_l1_loss", reduction, size_average, reduce)
+    _checks.at_least("smooth_l1_loss", "beta", beta)
+    if beta == 0:
+        return _reduced(ops.abs(input - target), reduction)
+    return _reduced(_huber(input - target, beta) / beta, reduction)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """d^2 / 2 where d = |x - t| < delta, else delta (d - delta / 2) (Huber 1964)."""
+    _same_shape("huber_loss", input, target)
+    reduction = _reduction("huber_loss", reduction, None, None)
+    _checks.more_than("huber_loss", "delta", delta)
+    return _weighted("huber_loss", _huber(input - target, delta), weight, reduction, True)
+
+
+def _huber(difference: Tensor, delta: float) -> Tensor:
+    distance = ops.abs(difference)
+    near = ops.minimum(distance, delta)  # near^2 / 2 + delta (d - near) is both branches at once
+    return near * (distance - 0.5 * near) if delta == 1.0 else _huber_scaled(distance, near, delta)
+
+
+def _huber_scaled(distance: Tensor, near: Tensor, delta: float) -> Tensor:
+    return 0.5 * near * near + delta * (distance - near)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-(t log x + (1 - t) log(1 - x)) with both logarithms held at >= -100; x outside [0, 1] gives NaN."""
+    _same_shape("binary_cross_entropy", input, target)
+    reduction = _reduction("binary_cross_entropy", reduction, size_average, reduce)
+    loss = _BinaryCrossEntropy.apply(input, target)
+    return _weighted("binary_cross_entropy", loss, weight, reduction, False)
+
+
+def _held_log(x: Tensor) -> Tensor:
+    return ops.maximum(ops.log(x), -100.0)
+
+
+class _BinaryCrossEntropy(Function):
+    """The loss of each element; its gradient divides by max(x (1 - x), 1e-12),
+    PyTorch's finite stand-in at 0 and 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(x, target)
+        return -(target * _held_log(x) + (1.0 - target) * _held_log(1.0 - x))
+
+    @staticmethod
+    def backward(ctx: Context, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, target = cast("tuple[Tensor, Tensor]", ctx.saved_tensors)
+        dx = dtarget = None
+        if ctx.needs_input_grad[0]:
+            dx = dy * (x - target) / ops.maximum(x * (1.0 - x), 1e-12)
+        if ctx.needs_input_grad[1]:
+            dtarget = dy * (_held_log(1.0 - x) - _held_log(x))
+        return dx, dtarget
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """-(p t log s(x) + (1 - t) log(1 - s(x))), s the sigmoid, p `pos_weight` (1 without):
+    softplus(x) - x t, stable.
+    """
+    name = "binary_cross_entropy_with_logits"
+    _same_shape(name, input, target)
+    reduction = _reduction(name, reduction, size_average, reduce)
+    if pos_weight is None:
+        loss = ops.softplus(input) - input * target
+    else:
+        loss = (1.0 - target) * input + (1.0 + (pos_weight - 1.0) * target) * ops.softplus(-input)
+    return _weighted(name, loss, weight, reduction, False)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-w_t log softmax(x)_t over the class axis: (C), (N, C) or (N, C, ...) with integer targets (),
+    (N) or (N, ...).
+
+    `target` may instead hold probabilities, with the shape of `input`. The mean divides by the sum of the
+    targets' weights (PyTorch's rule), or by the batch size for probabilities.
+    """
+    reduction = _reduction("cross_entropy", reduction, size_average, reduce)
+    if not 0.0 <= label_smoothing <= 1.0:
+        _checks.probability("cross_entropy", "label_smoothing", label_smoothing)
+    if ts.isdtype(target.dtype, "real floating"):
+        return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
+    return ops.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def _soft_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float
+) -> Tensor:
+    if tuple(input.shape) != tuple(target.shape):
+        raise ValueError(
+            f"cross_entropy: floating-point target has shape {tuple(target.shape)}, input "
+            f"{tuple(input.shape)}: "
+            "probabilities need the input's shape; class numbers need an integer dtype"
+        )
+    axis = 0 if input.ndim == 1 else 1
+    classes = input.shape[axis]
+    if smoothing:
+        target = target * (1.0 - smoothing) + smoothing / classes
+    if weight is not None:
+        if tuple(weight.shape) != (classes,):
+            raise ValueError(f"cross_entropy: weight must have shape ({classes},), got {tuple(weight.shape)}")
+        target = target * weight.reshape((classes,) + (1,) * (input.ndim - axis - 1))
+    loss = -ops.sum(target * ops.log_softmax(input, axis), axis=axis)
+    return _reduced(loss, reduction)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-w_t x_t for log probabilities (N, C, ...): `cross_entropy` without its log-softmax."""
+    reduction = _reduction("nll_loss", reduction, size_average, reduce)
+    return ops.nll_loss(input, target, weight, ignore_index, reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """t (log t - x) for log probabilities x, 0 where t is 0; reduction "batchmean" divides by the first extent."""
+    _same_shape("kl_div", input, target)
+    if reduction != "batchmean" or size_average is not None or reduce is not None:
+        reduction = _reduction("kl_div", reduction, size_average, reduce)
+    if log_target:
+        loss = ops.exp(target) * (target - input)
+    else:
+        positive = target > 0
+        loss = ops.where(positive, target * (ops.log(ops.where(positive, target, 1.0)) - input), 0.0)
+    if reduction == "batchmean":
+        return ops.sum(loss) / (input.shape[0] if input.ndim else 1)
+    return _reduced(loss, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """exp(x) - t x (or x - t log(x + eps)), with Stirling's approximation of log t! if `full`."""
+    _same_shape("poisson_nll_loss", input, target)
+    reduction = _reduction("poisson_nll_loss", reduction, size_average, reduce)
+    loss = ops.exp(input) - target * input if log_input else input - target * ops.log(input + eps)
+    if full:
+        large = ops.where(target > 1, target, 1.0)
+        stirling = large * ops.log(large) - large + 0.5 * ops.log(large * (2 * math.pi))
+        loss = loss + ops.where(target > 1, stirling, 0.0)
+    return _reduced(loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Tensor:
+    """(log max(var, eps) + (x - t)^2 / max(var, eps)) / 2, plus log(2 pi) / 2 if `full`; no gradient through the
+    limit.
+    """
+    _same_shape("gaussian_nll_loss", input, target)
+    reduction = _reduction("gaussian_nll_loss", reduction, None, None)
+    var = ts.asarray(var, dtype=input.dtype) if not isinstance(var, Tensor) else var
+    if bool(ops.any(var < 0)):
+        raise ValueError("gaussian_nll_loss: var must not be negative")
+    if var.ndim == input.ndim - 1 and tuple(var.shape) == tuple(input.shape[:-1]):
+        var = ops.expand_dims(var, -1)
+    var = var + (ops.maximum(var, eps) - var).detach()
+    loss = 0.5 * (ops.log(var) + ops.square(input - target) / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return _reduced(loss, reduction)

@@ -1,0 +1,156 @@
+"""Distances, and losses that ask for a margin."""
+
+from __future__ import annotations
+
+from tensorsmith import ops
+from tensorsmith.nn import _checks
+from tensorsmith.nn.functional._loss import _reduced, _reduction, _same_shape
+from tensorsmith.tensor import Tensor
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
+    one, two = (ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True), eps) for x in (x1, x2))
+    return ops.sum((x1 / one) * (x2 / two), axis=dim)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """The norm of order p of x1 - x2 + eps along the last axis."""
+    return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """x where t is 1, max(0, margin - x) where it is -1."""
+    _same_shape("hinge_embedding_loss", input, target)
+    reduction = _reduction("hinge_embedding_loss", reduction, size_average, reduce)
+    loss = ops.where(target == 1, input, ops.where(target == -1, ops.relu(margin - input), 0.0))
+    return _reduced(loss, reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, -t (x1 - x2) + margin)."""
+    _same_shape("margin_ranking_loss", input1, input2, ("input1", "input2"))
+    _same_shape("margin_ranking_loss", input1, target, ("input1", "target"))
+    reduction = _reduction("margin_ranking_loss", reduction, size_average, reduce)
+    return _reduced(ops.relu(margin - target * (input1 - input2)), reduction)
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """1 - cos where t is 1, max(0, cos - margin) where it is -1, over the last axis."""
+    _same_shape("cosine_embedding_loss", input1, input2, ("input1", "input2"))
+    if tuple(target.shape) != tuple(input1.shape[:-1]):
+        raise ValueError(
+            f"cosine_embedding_loss: target must have shape {tuple(input1.shape[:-1])}, a number for each vector, "
+            f"got {tuple(target.shape)}"
+        )
+    reduction = _reduction("cosine_embedding_loss", reduction, size_average, reduce)
+    cosine = cosine_similarity(input1, input2, -1)
+    loss = ops.where(target == 1, 1 - cosine, ops.where(target == -1, ops.relu(cosine - margin), 0.0))
+    return _reduced(loss, reduction)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """log(1 + exp(-t x))."""
+    _same_shape("soft_margin_loss", input, target)
+    reduction = _reduction("soft_margin_loss", reduction, size_average, reduce)
+    return _reduced(ops.softplus(-target * input), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The mean over classes (last axis) of binary cross-entropies of logits."""
+    _same_shape("multilabel_soft_margin_loss", input, target)
+    reduction = _reduction("multilabel_soft_margin_loss", reduction, size_average, reduce)
+    loss = target * ops.softplus(-input) + (1 - target) * ops.softplus(input)
+    if weight is not None:
+        loss = loss * weight
+    return _reduced(ops.mean(loss, axis=-1), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """sum over j != t of max(0, margin - x_t + x_j)^p / C for x (N, C) or (C,) and class numbers t."""
+    _checks.choice("multi_margin_loss", "p", p, (1, 2))
+    if input.ndim not in (1, 2) or target.size != (input.shape[0] if input.ndim == 2 else 1):
+        raise ValueError(
+            "multi_margin_loss: input must be (N, C) with target (N), or (C) with one class, got shapes "
+            f"{tuple(input.shape)} and {tuple(target.shape)}"
+        )
+    reduction = _reduction("multi_margin_loss", reduction, size_average, reduce)
+    rows = input if input.ndim == 2 else ops.expand_dims(input, 0)
+    index = target.reshape((-1, 1))
+    gap = ops.relu(margin - ops.gather(rows, 1, index) + rows)
+    if p == 2:
+        gap = ops.square(gap)
+    if weight is not None:
+        gap = gap * ops.expand_dims(ops.take(weight, target.reshape((-1,)), 0), 1)
+    others = ops.scatter(ops.ones_like(rows.detach()), 1, index, 0.0)
+    loss = ops.sum(gap * others, axis=1) / rows.shape[1]
+    return _reduced(loss if input.ndim == 2 else loss[0], reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) (Balntas et al. 2016)."""
+    _same_shape("triplet_margin_loss", anchor, positive, ("anchor", "positive"))
+    _same_shape("triplet_margin_loss", anchor, negative, ("anchor", "negative"))
+    reduction = _reduction("triplet_margin_loss", reduction, size_average, reduce)
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return _reduced(ops.relu(near - far + margin), reduction)

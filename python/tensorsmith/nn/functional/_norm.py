@@ -1,0 +1,84 @@
+"""Normalisation and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorsmith as ts
+from tensorsmith import ops
+from tensorsmith.nn import _checks
+from tensorsmith.tensor import Tensor
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of (N, C, ...) over everything else; in training,
+    move the running statistics in place.
+    """
+    return ops.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the last axes, whose extents are `normalized_shape`."""
+    return ops.layer_norm(input, tuple(normalized_shape), weight, bias, eps)
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x / sqrt(mean x^2 + eps) weight over the last axes; eps None is the dtype's epsilon."""
+    if eps is None:
+        eps = 2.0**-52 if input.dtype == ts.float64 else 2.0**-23
+    return ops.rms_norm(input, tuple(normalized_shape), weight, eps)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each group of channels of each image (N, C, ...)."""
+    return ops.group_norm(input, num_groups, weight, bias, eps)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of each image (N, C, ...)."""
+    return ops.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(norm of order p along `dim`, eps)."""
+    return input / ops.maximum(ops.vector_norm(input, axis=dim, keepdims=True, ord=p), eps)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero each element with probability p, scale the rest by 1 / (1 - p); not in training:
+    the input itself.
+    """
+    _checks.probability("dropout", "p", p)
+    return ops.dropout(input, p, True) if training else input

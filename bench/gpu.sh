@@ -71,6 +71,7 @@ for part in $parts; do
 		wgmma 60 tests/test_cuda_wgmma.py
 		conv 40 tests/test_cuda_conv.py
 		complex 40 tests/test_cuda_complex.py
+		random 40 tests/test_cuda_random.py
 		runtime 40 tests/test_cuda_runtime.py
 		rest 90 tests/test_cuda.py -k "not test_forward"
 	END

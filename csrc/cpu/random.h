@@ -47,9 +47,6 @@ class Generator {
   PhiloxKeys keys_;
 };
 
-// low halves of a and b to one 64-bit word, a first in memory.
-TS_INLINE U64 pair(U64 a, U64 b) { return (a & U64(std::uint64_t{0xffffffff})) | (b << 32); }
-
 // a: the first 8 bytes of every block, b: the second 8 bytes, both as blocks() orders the lanes. On
 // return a and b are the first and the second half of the group as it lies in memory.
 TS_INLINE void in_memory_order(U64& a, U64& b) {

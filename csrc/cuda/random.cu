@@ -74,6 +74,21 @@ struct Normal {
     }
   }
 };
+template <class T>
+struct Exponential {
+  T half;  // of the scale
+  TS_INLINE void operator()(const std::uint32_t (&w)[4], T* out) const {
+    using Word = typename BoxMuller<T>::Word;
+    const auto put = [&](Word word) {
+      return (BoxMuller<T>::minus_two_log(BoxMuller<T>::open(Vec<Word>(word))) * Vec<T>(half)).r;
+    };
+    if constexpr (sizeof(T) == 4) {
+      for (int j = 0; j < 4; ++j) out[j] = put(w[j]);
+    } else {
+      for (int j = 0; j < 2; ++j) out[j] = put(pair(w[2 * j], w[2 * j + 1]));
+    }
+  }
+};
 struct Bernoulli {
   std::uint64_t threshold;
   TS_INLINE void operator()(const std::uint32_t (&w)[4], std::uint8_t* out) const {
@@ -134,6 +149,12 @@ void random_uniform(Out state, Out y, double low, double high) {
 void random_normal(Out state, Out y, double mean, double std) {
   with_floating(y.dtype, [&]<class T>(Type<T>) {
     fill<T, 16 / sizeof(T)>(state, y, Normal<T>{static_cast<T>(mean), static_cast<T>(std)});
+  });
+}
+
+void random_exponential(Out state, Out y, double scale) {
+  with_floating(y.dtype, [&]<class T>(Type<T>) {
+    fill<T, 16 / sizeof(T)>(state, y, Exponential<T>{static_cast<T>(scale / 2)});
   });
 }
 

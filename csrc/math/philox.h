@@ -43,6 +43,11 @@ TS_INLINE void philox(U64 (&c)[4], const PhiloxKeys& key) {
   }
 }
 
+// low halves of a and b to one 64-bit word, a first in memory.
+TS_INLINE Vec<std::uint64_t> pair(Vec<std::uint64_t> a, Vec<std::uint64_t> b) {
+  return (a & Vec<std::uint64_t>(std::uint64_t{0xffffffff})) | (b << 32);
+}
+
 // The upper 53 bits of every word as a double in [0, 2^53), exactly.
 TS_INLINE Vec<double> to_double_53(Vec<std::uint64_t> word) {
   const Vec<std::uint64_t> magic(std::uint64_t{0x4330000000000000});  // 2^52

@@ -1,10 +1,14 @@
 #include "ops/random.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/launch.h"
 #include "ops/check.h"
+#include "ops/creation.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
+#include "ops/reduce.h"
 
 namespace ts::ops {
 
@@ -34,24 +38,52 @@ void check_probability(const char* op, double p) {
   if (!(p >= 0 && p <= 1)) value_error(op, ": p must be in [0, 1], got ", p);
 }
 
-// x as the kernels take it: float64, of `shape` flattened, one number for all with stride 0; ValueError
-// unless every one is in [low, high), or [low, high] if `closed`.
-Array parameters(const char* op, const char* argument, const Array& x, const Shape& shape, double low,
-                 double high, bool closed = false) {
-  check_domain(op, argument, x.dtype(), Domain::numeric);
-  Array numbers = contiguous(astype(x, DType::float64, false));
-  host_read(op, numbers.storage());
-  if (numbers.device() == Device::cpu) {
-    const double* const at = numbers.data_as<double>();
-    for (std::int64_t i = 0; i < numbers.size(); ++i)
-      if (!(at[i] >= low && (closed ? at[i] <= high : at[i] < high)))
-        value_error(op, ": ", argument, " must be in [", low, ", ", high, closed ? "]" : ")", ", got ",
-                    at[i]);
+struct Range {
+  double low, high;
+  bool closed = false;  // high is one of them
+  bool has(double x) const { return x >= low && (closed ? x <= high : x < high); }
+};
+
+// Whether all numbers of a tensor on another device are in the range: its least and its largest come here.
+bool all_within(const Array& x, const Range& range) {
+  if (x.size() == 0) return true;
+  const DeviceScope there(x.device());
+  double extreme[2];
+  for (int i = 0; i < 2; ++i) {
+    const Array y = to_device(i == 0 ? min(x, Axes{}, false) : max(x, Axes{}, false), Device::cpu);
+    extreme[i] = *y.data_as<double>();
   }
-  const std::int64_t n = checked_size(op, shape, 8);
-  if (numbers.size() == 1) return numbers.as_strided({n / 8}, {0}, numbers.offset());
-  return *contiguous(numbers.broadcast_to(op, shape)).view_as({n / 8});
+  return range.has(extreme[0]) && range.has(extreme[1]);
 }
+
+// What the kernels take: float64, of `shape` flattened, one number for all with stride 0; ValueError unless
+// every one is in the range. A Python number is first one of the default dtype.
+Array parameters(const char* op, const char* argument, const Array& state, const Operand& given,
+                 const Shape& shape, const Range& range) {
+  check_domain(op, argument, result_type(&given, 1), Domain::numeric);
+  const std::int64_t n = checked_size(op, shape, 8) / 8;
+  const auto check = [&](double x) {
+    if (!range.has(x))
+      value_error(op, ": ", argument, " must be in [", range.low, ", ", range.high, range.closed ? "]" : ")",
+                  ", got ", x);
+  };
+  if (!given.is_array()) {
+    const Scalar& s = given.scalar();
+    const bool narrow = s.kind == Kind::floating && default_float() == DType::float32;
+    const double number = narrow ? static_cast<float>(s.real) : s.real;
+    check(number);
+    return full({1}, Scalar::of(number), DType::float64, state.device()).as_strided({n}, {0}, 0);
+  }
+  const Array numbers = contiguous(astype(given.array(), DType::float64, false));
+  host_read(op, numbers.storage());
+  if (numbers.device() == Device::cpu || !all_within(numbers, range)) {
+    const Array here = to_device(numbers, Device::cpu);
+    std::for_each(here.data_as<double>(), here.data_as<double>() + here.size(), check);
+  }
+  if (numbers.size() == 1) return numbers.as_strided({n}, {0}, numbers.offset());
+  return *contiguous(numbers.broadcast_to(op, shape)).view_as({n});
+}
+Shape shape_of(const Operand& x) { return x.is_array() ? x.array().shape() : Shape{}; }
 
 // Runs fill(y) on x itself or, where x is not row-major, on a fresh y that is then copied into it.
 template <class Fill>
@@ -106,32 +138,33 @@ Array random_exponential(Array& state, const Shape& shape, double scale, std::op
   return y;
 }
 
-Array random_gamma(Array& state, const Array& k, const std::optional<Shape>& shape,
+Array random_gamma(Array& state, const Operand& k, const std::optional<Shape>& shape,
                    std::optional<DType> dtype) {
   const char* op = "random_gamma";
   check_random_state(op, state);
-  const Shape s = shape.value_or(k.shape());
-  const Array shapes = parameters(op, "shape", k, s, 0, INFINITY);
+  const Shape s = shape.value_or(shape_of(k));
+  const Array shapes = parameters(op, "shape", state, k, s, {0, INFINITY});
   Array y = empty(op, floating(op, dtype), s);
   if (y.size()) launch<&Kernels::random_gamma>(state, shapes, *y.view_as({y.size()}));
   return y;
 }
 
-Array random_poisson(Array& state, const Array& mean, const std::optional<Shape>& shape) {
+Array random_poisson(Array& state, const Operand& mean, const std::optional<Shape>& shape) {
   const char* op = "random_poisson";
   check_random_state(op, state);
-  const Shape s = shape.value_or(mean.shape());
-  const Array means = parameters(op, "mean", mean, s, 0, 0x1p52);
+  const Shape s = shape.value_or(shape_of(mean));
+  const Array means = parameters(op, "mean", state, mean, s, {0, 0x1p52});
   Array y = empty(op, DType::int64, s);
   if (y.size()) launch<&Kernels::random_poisson>(state, means, *y.view_as({y.size()}));
   return y;
 }
 
-Array random_binomial(Array& state, const Array& n, const Array& p, const std::optional<Shape>& shape) {
+Array random_binomial(Array& state, const Operand& n, const Operand& p, const std::optional<Shape>& shape) {
   const char* op = "random_binomial";
   check_random_state(op, state);
-  const Shape s = shape ? *shape : broadcast_shapes(op, n.shape(), p.shape());
-  const Array counts = parameters(op, "n", n, s, 0, 0x1p40), chances = parameters(op, "p", p, s, 0, 1, true);
+  const Shape s = shape ? *shape : broadcast_shapes(op, shape_of(n), shape_of(p));
+  const Array counts = parameters(op, "n", state, n, s, {0, 0x1p40}),
+              chances = parameters(op, "p", state, p, s, {0, 1, true});
   Array y = empty(op, DType::int64, s);
   if (y.size()) launch<&Kernels::random_binomial>(state, counts, chances, *y.view_as({y.size()}));
   return y;

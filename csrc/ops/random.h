@@ -12,10 +12,10 @@ Array random_uniform(Array& state, const Shape& shape, double low, double high, 
 Array random_normal(Array& state, const Shape& shape, double mean, double std, std::optional<DType> dtype);
 Array random_exponential(Array& state, const Shape& shape, double scale, std::optional<DType> dtype);
 // Parameters: tensors or numbers, broadcast to `shape`, or without it to their common shape.
-Array random_gamma(Array& state, const Array& k, const std::optional<Shape>& shape,
+Array random_gamma(Array& state, const Operand& k, const std::optional<Shape>& shape,
                    std::optional<DType> dtype);
-Array random_poisson(Array& state, const Array& mean, const std::optional<Shape>& shape);  // int64
-Array random_binomial(Array& state, const Array& n, const Array& p, const std::optional<Shape>& shape);
+Array random_poisson(Array& state, const Operand& mean, const std::optional<Shape>& shape);  // int64
+Array random_binomial(Array& state, const Operand& n, const Operand& p, const std::optional<Shape>& shape);
 Array random_bernoulli(Array& state, const Shape& shape, double p);  // bool
 Array random_integers(Array& state, const Shape& shape, std::int64_t low,
                       std::int64_t high);  // int64, [low, high)

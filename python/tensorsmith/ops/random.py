@@ -150,6 +150,16 @@ def _state(operation: str, generator: Generator | None, like: Any = None) -> Any
     return generator.on(device)
 
 
+def _tensor(*parameters: Any) -> Any:
+    """The first tensor among them: a draw is made where it is."""
+    return next((p for p in parameters if isinstance(p, Tensor)), None)
+
+
+def _parameter(p: Any) -> Any:
+    """A number stays one: it is checked without waiting for the GPU."""
+    return p if isinstance(p, (int, float)) else asarray(p)
+
+
 def _shape(size: Any) -> Any:
     return () if size is None else size
 
@@ -249,13 +259,13 @@ def gamma(
 
     shape, scale: numbers or tensors, which broadcast; shape >= 0. ValueError for negative or infinite ones.
     """
-    state = _state("gamma", generator)
+    state = _state("gamma", generator, _tensor(shape, scale))
     number = isinstance(scale, (int, float))
-    if not bool(core.all(core.greater_equal(asarray(scale), 0))):
+    if not (scale >= 0 if number else bool(core.all(core.greater_equal(asarray(scale), 0)))):
         raise ValueError(f"gamma: scale must be >= 0, got {scale}")
     if not number and size is None:
         size = broadcast_shapes(getattr(shape, "shape", ()), scale.shape)
-    y = core.random_gamma(state, asarray(shape), _size(size, shape), dtype)
+    y = core.random_gamma(state, _parameter(shape), _size(size, shape), dtype)
     return y if number and scale == 1.0 else core.multiply(y, scale)
 
 
@@ -289,12 +299,14 @@ def dirichlet(alpha: Any, size: Any = None, dtype: Any = None, generator: Genera
 
 def poisson(lam: Any = 1.0, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 counts of events with mean `lam` >= 0, a number or a tensor."""
-    return core.random_poisson(_state("poisson", generator), asarray(lam), _size(size, lam))
+    state = _state("poisson", generator, _tensor(lam))
+    return core.random_poisson(state, _parameter(lam), _size(size, lam))
 
 
 def binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 counts of successes in n trials of probability p: numbers or tensors, which broadcast."""
-    return core.random_binomial(_state("binomial", generator), asarray(n), asarray(p), _size(size, n, p))
+    state = _state("binomial", generator, _tensor(n, p))
+    return core.random_binomial(state, _parameter(n), _parameter(p), _size(size, n, p))
 
 
 def _weights(name: str, p: Any) -> Any:
@@ -317,8 +329,8 @@ def categorical(
     ValueError where a row has not enough positive weights for that.
     """
     name = "categorical"
-    state = _state(name, generator)
     p = _weights(name, probs)
+    state = _state(name, generator, p)
     if num_samples < 1:
         raise ValueError(f"{name}: num_samples must be >= 1, got {num_samples}")
     if replacement:
@@ -366,16 +378,20 @@ def choice(
             raise ValueError(f"choice: {number} samples without replacement from {count}")
         index = permutation(count, generator=generator)[:number]
     index = core.reshape(index, shape)
-    return index if isinstance(a, int) else core.take(asarray(a), index, 0)
+    if isinstance(a, int):
+        return index
+    a = asarray(a)
+    return core.take(a, core.to_device(index, a.device), 0)
 
 
 def multinomial(n: int, pvals: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 (*size, K): how often each of K outcomes of probabilities `pvals` comes in n trials."""
-    p = _weights("multinomial", pvals).numpy()
+    weights = _weights("multinomial", pvals)
+    p = weights.cpu().numpy()
     if p.ndim != 1 or p[:-1].sum() > 1 + 1e-9:
         raise ValueError("multinomial: pvals must be one dimension of probabilities with a sum of at most 1")
     shape = () if size is None else (size,) if isinstance(size, int) else tuple(size)
-    left = core.full(shape, n, "int64")
+    left = core.to_device(core.full(shape, n, "int64"), weights.device)
     rest = 1.0
     counts = []
     for chance in p[:-1]:

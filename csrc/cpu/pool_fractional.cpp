@@ -1,28 +1,19 @@
-// Fractional max pooling (Graham 2014): windows of one size whose starts follow a random sequence.
-//
-// Along an axis of n inputs and m outputs, with windows of k and a sample u in [0, 1), as PyTorch has it:
-//   a = (n - k) / (m - 1),  start_i = floor((i + u) a) - floor(u a),  start_{m-1} = n - k
-// Every plane has samples of its own. Reads an input once for every window that holds it, writes y and index
-// once.
+// Fractional max pooling (Graham 2014): windows of one size whose starts follow a random sequence, as
+// math/fractional.h says. Every plane has samples of its own. Reads an input once for every window that holds
+// it, writes y and index once.
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 #include "cpu/types.h"
+#include "math/fractional.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
 
 template <class T>
 void find_starts(T u, std::int64_t n, std::int64_t k, std::int64_t m, std::int64_t* starts) {
-  const std::int64_t last = n - k;
-  u = u >= T(0) && u <= T(1) ? u : T(0);  // whoever drew it: no window leaves the plane
-  const T a = static_cast<T>(last) / static_cast<T>(m - 1);
-  for (std::int64_t i = 0; i < m - 1; ++i) {
-    const std::int64_t at =
-        static_cast<std::int64_t>((static_cast<T>(i) + u) * a) - static_cast<std::int64_t>(u * a);
-    starts[i] = at < last ? at : last;
-  }
-  starts[m - 1] = last;
+  const FractionalStarts<T> start(u, n, k, m);
+  for (std::int64_t i = 0; i < m; ++i) starts[i] = start[i];
 }
 
 // The largest of a window of KH x KW (0: of height x width), and where it lies from `x` on.

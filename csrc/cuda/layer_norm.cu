@@ -17,11 +17,6 @@
 namespace ts::cuda {
 namespace {
 
-template <class T>
-TS_INLINE T fused(T a, T b, T c) {
-  return fma(Vec<T>(a), Vec<T>(b), Vec<T>(c)).r;
-}
-
 // kCentred: layer norm; otherwise RMS norm, which keeps no means.
 template <class T, Rows kRows, bool kCentred>
 __global__ void __launch_bounds__(kRowThreads<kRows>)
@@ -34,22 +29,8 @@ __global__ void __launch_bounds__(kRowThreads<kRows>)
   const std::int64_t r = team.row();
   if (r >= R) return;
   typename Team::Row x = team.open(xs[r], T(0));
-  T sum = 0, squares = 0, mean = 0;
-  if constexpr (kCentred) {
-    team.each(x, [&](T(&v)[kPack], typename Team::Index) {
-#pragma unroll
-      for (int k = 0; k < kPack; ++k) sum += v[k];
-    });
-    mean = team.sum(sum) / static_cast<T>(C);
-  }
-  team.each(x, [&](T(&v)[kPack], typename Team::Index i) {
-#pragma unroll
-    for (int k = 0; k < kPack; ++k) {
-      const T d = i + k < team.C ? v[k] - mean : T(0);
-      squares = fused(d, d, squares);
-    }
-  });
-  const T variance = team.sum(squares) / static_cast<T>(C), rstd = T(1) / sqrt(Vec<T>(variance + eps)).r;
+  T mean, rstd;
+  row_moments<kCentred>(team, x, eps, mean, rstd);
   const bool w_aligned = row_aligned(w), b_aligned = row_aligned(b);
   team.write(ys[r], x, [&](T(&v)[kPack], typename Team::Index i) {
     RowPack<T> scale, shift;

@@ -234,6 +234,36 @@ TS_INLINE void row_exponentials(const Team& team, typename Team::Row& x, T& m, T
   }
 }
 
+template <class T>
+TS_INLINE T fused(T a, T b, T c) {
+  return fma(Vec<T>(a), Vec<T>(b), Vec<T>(c)).r;
+}
+
+// The row's mean (0 unless kCentred) and 1 / sqrt(avg (x - mean)^2 + eps).
+template <bool kCentred, class Team, class T>
+TS_INLINE void row_moments(const Team& team, typename Team::Row& x, T eps, T& mean, T& rstd) {
+  constexpr int kPack = Team::kPack;
+  const T count = static_cast<T>(team.C);
+  T sum = 0, squares = 0;
+  mean = 0;
+  if constexpr (kCentred) {
+    team.each(x, [&](T(&v)[kPack], typename Team::Index) {
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) sum += v[k];
+    });
+    mean = team.sum(sum) / count;
+  }
+  team.each(x, [&](T(&v)[kPack], typename Team::Index i) {
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      const T d = i + k < team.C ? v[k] - mean : T(0);
+      squares = fused(d, d, squares);
+    }
+  });
+  const T variance = team.sum(squares) / count;
+  rstd = T(1) / sqrt(Vec<T>(variance + eps)).r;
+}
+
 // Launches the kernel for rows of C elements of T: of warps, of blocks, or streamed.
 template <class T, class... Params, class... Args>
 void launch_rows(void (*warp)(Params...), void (*block)(Params...), void (*streamed)(Params...),

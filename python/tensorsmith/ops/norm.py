@@ -180,7 +180,7 @@ def group_norm(
         raise TypeError(f"group_norm: num_groups must be an integer, got {num_groups!r}")
     if num_groups < 1 or c % num_groups:
         raise ValueError(f"group_norm: num_groups must divide the {c} channels, got {num_groups}")
-    if weight is not None and x.device == "cpu":
+    if weight is not None:
         y: Tensor = core.group_norm(x, num_groups, weight, bias, eps)
         return y
     rows = core.reshape(x, (n, num_groups, -1)) if x.size else core.reshape(x, (n, num_groups, 0))

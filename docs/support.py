@@ -20,7 +20,8 @@ DTYPES = {
 # CUDA kernels whose code is new since their GPU run.
 REWRITTEN = ("conv2d", "conv2d_input_backward", "conv2d_weight_backward", "cross_entropy", "cross_entropy_backward",
              "class_weight_sum", "batch_norm", "batch_norm_backward", "channel_affine",
-             "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")  # fmt: skip
+             "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
+             "layer_norm", "rms_norm", "dot")  # fmt: skip
 
 
 def table() -> str:

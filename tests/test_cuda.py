@@ -383,6 +383,76 @@ def test_batch_norm_of_every_layout(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_group_norm_of_every_length(dtype: str) -> None:
+    """Rows of a warp, of a block, streamed; channels of a warp and of a block; and the bits of unaligned images."""
+    rng = np.random.default_rng(13)
+    for n, c, groups, pixels in (
+        (2, 4, 2, (3, 5)), (3, 6, 6, (7,)), (2, 8, 1, ()), (2, 6, 3, (32, 33)), (1, 4, 2, (70, 64)),
+        (1, 2, 1, (100, 99)), (2, 600, 2, (3,)), (1, 2, 2, (1024,)), (1, 3, 1, (1023,)),
+    ):  # fmt: skip
+        a, g = (rng.standard_normal((n, c, *pixels)).astype(dtype) for _ in range(2))
+        w, b = (rng.standard_normal(c).astype(dtype) for _ in range(2))
+        found = []
+        for device, start in (("cpu", 0), ("cuda", 0), ("cuda", 1)):
+            ts.set_default_device(device)
+            room = ts.zeros(a.size + start, dtype=dtype)
+            room[start:] = ts.array(a.ravel())
+            x = ts.tensor(room[start:].reshape(a.shape), requires_grad=True)
+            weight, bias = (ts.tensor(ts.array(v), requires_grad=True) for v in (w, b))
+            y = F.group_norm(x, groups, weight, bias)
+            plain = F.group_norm(x, groups, weight)
+            y.backward(ts.array(g))
+            found.append([v.detach().cpu().numpy() for v in (y, plain, x.grad, weight.grad, bias.grad)])
+        for i, expected in enumerate(found[0]):
+            bound = 200 * EPS[dtype]
+            np.testing.assert_allclose(found[1][i], expected, rtol=bound, atol=bound * np.abs(expected).max())
+            np.testing.assert_array_equal(found[1][i], found[2][i])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_of_products_of_every_layout(dtype: str) -> None:
+    """Integers, so sums are exact; and the bits of a row are those of the row alone."""
+    rng = np.random.default_rng(14)
+    for rows, k in ((1, 1), (3, 5), (40, 129), (7, 4097), (33, 1000)):
+        a, v = rng.integers(-4, 5, (rows, k)).astype(dtype), rng.integers(-4, 5, k).astype(dtype)
+        x, u = ts.array(a), ts.array(v)
+        other = ts.array(np.ascontiguousarray(a.T))
+        for y, e in (
+            (x @ u, a @ v), (u @ other, v @ a.T), (other.T @ u, a @ v), (u @ x.T, v @ a.T), (u @ u, v @ v),
+            (ts.vecdot(x, u), a @ v), (ts.einsum("ij,ij->i", x, x), (a * a).sum(1)), (ts.vdot(x, x), (a * a).sum()),
+            (ts.inner(u, x), a @ v), (x[:, ::-1] @ u[::-1], a @ v), (ts.stack([x, x]) @ u, np.stack([a @ v] * 2)),
+        ):  # fmt: skip
+            np.testing.assert_array_equal(y.cpu().numpy(), e)
+    x = ts.array(rng.standard_normal((9, 5001)).astype(dtype))
+    together, transposed = (x @ x[0]).cpu().numpy(), (x[0] @ ts.contiguous(x.T)).cpu().numpy()
+    np.testing.assert_array_equal(together, [(x[i] @ x[0]).item() for i in range(9)])
+    np.testing.assert_array_equal(together, transposed)
+    assert np.signbit((ts.array([-1e-300]) @ ts.array([1e-300])).item()) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fractional_pooling_is_the_cpus(dtype: str) -> None:
+    rng = np.random.default_rng(15)
+    for shape, kernel, out in (
+        ((2, 3, 9, 11), 2, (4, 5)),
+        ((1, 2, 40, 33), 3, (30, 1)),
+        ((5, 20, 21), (1, 4), (7, 18)),
+    ):
+        a = rng.standard_normal(shape).astype(dtype)
+        a.ravel()[::17] = np.nan
+        found = []
+        for device in ("cpu", "cuda"):
+            ts.set_default_device(device)
+            ts.manual_seed(3)
+            x = ts.tensor(ts.array(a), requires_grad=True)
+            y, index = F.fractional_max_pool2d(x, kernel, output_size=out, return_indices=True)
+            (y * y).backward(ts.ones(*y.shape, dtype=dtype))
+            found.append([v.detach().cpu().numpy() for v in (y, index, x.grad)])
+        for mine, cpu in zip(found[1], found[0], strict=True):
+            assert mine.tobytes() == cpu.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_resampled_images_are_the_cpus(dtype: str) -> None:
     """Values and gradients, bit for bit, with points outside and many on one pixel."""
     rng = np.random.default_rng(6)
@@ -413,28 +483,6 @@ def test_resampled_images_are_the_cpus(dtype: str) -> None:
 
     for mine, theirs in zip(results("cuda"), results("cpu"), strict=True):
         assert mine.tobytes() == theirs.tobytes()
-
-
-def test_random_numbers_are_the_cpus() -> None:
-    for draw in (
-        lambda g: ts.random.normal(size=(1001,), generator=g),
-        lambda g: ts.random.normal(size=(101,), dtype="float64", generator=g),
-        lambda g: ts.random.uniform(-1, 2, size=(77, 3), generator=g),
-        lambda g: ts.random.uniform(size=5, dtype="float64", generator=g),
-        lambda g: ts.random.integers(-5, 1000, size=99, generator=g),
-        lambda g: ts.random.integers(-(2**40), 2**41, size=9, generator=g),
-        lambda g: ts.random.bernoulli(0.3, size=1000, generator=g),
-        lambda g: ts.random.permutation(100, generator=g),
-    ):
-        results, counters = [], []
-        for device in ("cpu", "cuda"):
-            ts.set_default_device(device)
-            g = ts.random.Generator(3)
-            results.append([draw(g).cpu().numpy() for _ in range(2)])
-            counters.append(g.get_state())
-        for mine, cpu in zip(results[1], results[0], strict=True):
-            np.testing.assert_array_equal(mine, cpu)
-        assert counters[0] == counters[1]
 
 
 def test_dropout_is_the_cpus() -> None:

@@ -1,7 +1,7 @@
 // Reductions over the last `reduced` axes: y = x_0 + x_1 + ... + x_{K-1} and its kin, by the tree of
 // reduce.h.
 //
-// Each reads x once (variance twice) and writes y once.
+// Each reads x once (variance twice; dot a and b once) and writes y once.
 #include "cuda/reduce.h"
 
 #include <limits>
@@ -245,6 +245,25 @@ struct NormOf {
   }
 };
 
+// sum a b, each product added by an FMA.
+template <class T>
+struct Products {
+  using Value = T;
+  using Sum = T;
+  static constexpr bool kPair = true;
+  T* y;
+  TS_INLINE Sum start(std::int64_t) const { return T(0); }
+  TS_INLINE void step(Sum& s, T a, T b, std::int64_t) const { s = fma(Vec<T>(a), Vec<T>(b), Vec<T>(s)).r; }
+  TS_INLINE void merge(Sum& s, const Sum& later) const { s += later; }
+  TS_INLINE void finish(const Sum& s, std::int64_t at) const { y[at] = s + T(0); }  // no -0, as on the CPU
+};
+// How many of the kept axes the operand has one element of.
+int broadcast_axes(const View& x, int reduced) {
+  int count = 0;
+  for (int i = 0; i < x.ndim - reduced; ++i) count += x.shape[i] > 1 && x.strides[i] == 0;
+  return count;
+}
+
 std::int64_t reduced_count(const View& x, int reduced) {
   std::int64_t count = 1;
   for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= x.shape[i];
@@ -339,6 +358,15 @@ void vector_norm(In x, Out y, int reduced, double order) {
       run(NormOf<T, Norm::largest>{y.as<T>()});
     else
       run(NormOf<T, Norm::smallest>{y.as<T>()});
+  });
+}
+
+// Axes are sorted by the first operand's strides: the one that is not broadcast. A product does not depend on
+// the order of its factors.
+void dot(In a, In b, Out y, int reduced) {
+  const bool swapped = broadcast_axes(a, reduced) > broadcast_axes(b, reduced);
+  with_floating(a.dtype, [&]<class T>(Type<T>) {
+    reduce("dot", swapped ? b : a, swapped ? &a : &b, y, reduced, Products<T>{y.as<T>()});
   });
 }
 

@@ -97,9 +97,7 @@ Array complex_matmul(const Array& a, const Array& b) {
 
 // Whether the sum over k of products with a vector goes by the tree of sums: see
 // docs/adr/0005-vector-products.md.
-bool sums_by_tree(DType d, Device device) {
-  return device == Device::cpu && (d == DType::float32 || d == DType::float64);
-}
+bool sums_by_tree(DType d) { return d == DType::float32 || d == DType::float64; }
 
 // The sum of a b over their last `reduced` axes; one shape, one dtype.
 Array sum_of_products(const char* operation, const Array& a, const Array& b, int reduced) {
@@ -186,7 +184,7 @@ Array affine(const char* operation, const Array& x, const Array& weight, const A
 // float32.
 Array product(const char* operation, const Array& a, const Array& b, DType result, bool bf16) {
   const int vectors = (a.ndim() == 1) + (b.ndim() == 1);
-  if (vectors > 0 && a.ndim() > 0 && b.ndim() > 0 && !bf16 && sums_by_tree(result, a.device()) &&
+  if (vectors > 0 && a.ndim() > 0 && b.ndim() > 0 && !bf16 && sums_by_tree(result) &&
       a.shape(a.ndim() - 1) == b.shape(b.ndim() > 1 ? b.ndim() - 2 : 0))
     return vector_product(operation, a, b);
   for (const Array* x : {&a, &b})
@@ -273,7 +271,7 @@ Array vecdot(const Array& a, const Array& b, std::int64_t axes) {
   const Shape shape = a.shape() == b.shape() ? a.shape() : broadcast_shapes(operation, a.shape(), b.shape());
   const Array left = astype(a, computed, false).broadcast_to(operation, shape),
               right = astype(b, computed, false).broadcast_to(operation, shape);
-  if (sums_by_tree(computed, a.device()))
+  if (sums_by_tree(computed))
     return astype(sum_of_products(operation, left, right, static_cast<int>(axes)), dtype, false);
   // As a row times a column.
   const Shape kept(shape.data(), shape.rank() - static_cast<int>(axes));

@@ -34,6 +34,31 @@ def margins(p: int) -> float:
     return float((gap.sum(1) / 5).mean())
 
 
+LABELS = np.array(
+    [
+        [0, 3, -1, 2, 1],
+        [-1, 0, 1, 2, 3],
+        [4, 3, 2, 1, 0],
+        [2, -1, 2, -1, 2],
+        [1, 4, 0, -1, -1],
+        [3, 3, 2, -1, 0],
+    ]
+)
+
+
+def multilabel() -> float:
+    total = 0.0
+    for row, labels in zip(X, LABELS):
+        inside = list(labels[: np.argmax(labels < 0) if (labels < 0).any() else 5])
+        outside = [i for i in range(5) if i not in inside]
+        total += sum(max(0.0, 1 - row[j] + row[i]) for j in inside for i in outside) / 5
+    return total / len(X)
+
+
+def taxi(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.abs(a - b).sum(-1)
+
+
 COS, VAR = cosine(X, Y), Z * Z + 0.1
 COS_LOSS = np.where(SIGN[:, 0] == 1, 1 - COS, np.maximum(0, COS - 0.1))
 LOSSES: dict[str, tuple[nn.Module, tuple[np.ndarray, ...], Any]] = {
@@ -48,6 +73,12 @@ LOSSES: dict[str, tuple[nn.Module, tuple[np.ndarray, ...], Any]] = {
     "multilabel": (nn.MultiLabelSoftMarginLoss(), (X, (SIGN + 1) / 2), np.log1p(np.exp(-SIGN * X)).mean()),
     "multi margin": (nn.MultiMarginLoss(), (X, CLASSES), margins(1)),
     "multi margin 2": (nn.MultiMarginLoss(2), (X, CLASSES), margins(2)),
+    "multilabel margin": (nn.MultiLabelMarginLoss(), (X, LABELS), multilabel()),
+    "triplet of any distance": (
+        nn.TripletMarginWithDistanceLoss(distance_function=nn.PairwiseDistance(1.0, 0.0), swap=True),
+        (X, Y, Z),
+        np.maximum(0, taxi(X, Y) - np.minimum(taxi(X, Z), taxi(Y, Z)) + 1).mean(),
+    ),
     "triplet": (nn.TripletMarginLoss(), (X, Y, Z), np.maximum(0, distance(X, Y) - distance(X, Z) + 1).mean()),
 }  # fmt: skip
 
@@ -78,6 +109,7 @@ ACTIVATIONS: dict[str, tuple[nn.Module, Any]] = {
     "Threshold": (nn.Threshold(0.1, 20.0), lambda x: np.where(x > 0.1, x, 20.0)),
     "PReLU": (nn.PReLU(dtype=ts.float64), lambda x: np.where(x > 0, x, 0.25 * x)),
     "GLU": (nn.GLU(0), lambda x: x[:3] / (1 + np.exp(-x[3:]))),
+    "RReLU": (nn.RReLU(0.1, 0.3).eval(), lambda x: np.where(x > 0, x, 0.2 * x)),
     "Softmin": (nn.Softmin(1), lambda x: np.exp(-x) / np.exp(-x).sum(1, keepdims=True)),
 }
 
@@ -97,6 +129,135 @@ def test_mish_keeps_its_tails() -> None:
     np.testing.assert_allclose(y[:2], exact[:2], rtol=1e-6, atol=2 * 2.0**-149)
     np.testing.assert_allclose(y[2:5], exact[2:5], rtol=1e-6)
     assert abs(y[5]) < 1e-30
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "whole"),
+    [
+        (nn.Dropout1d(0.3), (40, 50, 7), (40, 50, 1)),
+        (nn.Dropout2d(0.3), (40, 50, 3, 2), (40, 50, 1, 1)),
+        (nn.Dropout2d(0.3), (2000, 3, 2), (2000, 1, 1)),
+        (nn.Dropout3d(0.3), (40, 50, 2, 2, 2), (40, 50, 1, 1, 1)),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
+)
+def test_dropout_of_channels(layer: nn.Module, shape: tuple[int, ...], whole: tuple[int, ...]) -> None:
+    ts.manual_seed(0)
+    x = ts.ones(shape).requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    kept = y.detach().numpy() > 0
+    scale = np.float32(1) / np.float32(0.7)
+    np.testing.assert_allclose(y.detach().numpy(), np.where(kept, scale, 0), rtol=1e-6)
+    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+    one = kept.reshape(*whole[: whole.index(1)], -1)
+    assert (one == one[..., :1]).all()
+    assert abs(one[..., 0].mean() - 0.7) < 0.05
+    assert layer.eval()(x) is x
+    with pytest.raises(ValueError, match="dimensions, got shape"):
+        layer.train()(ts.ones((2,)))
+
+
+def test_alpha_dropout_keeps_mean_and_variance() -> None:
+    ts.manual_seed(0)
+    x = ts.random.normal(size=(400, 500), dtype="float64")
+    for layer in (nn.AlphaDropout(0.2), nn.FeatureAlphaDropout(0.2)):
+        y = layer(x)
+        assert abs(float(y.mean())) < 0.02 and abs(float(ts.var(y)) - 1) < 0.02
+        assert layer.eval()(x) is x
+    channels = nn.FeatureAlphaDropout(0.5)(ts.zeros((30, 40, 3, 3))).numpy()
+    assert (channels == channels[..., :1, :1]).all() and len(np.unique(channels)) == 2
+    assert not nn.AlphaDropout(1.0)(x).numpy().any()
+
+
+def test_gumbel_softmax_samples_and_passes_gradients() -> None:
+    ts.manual_seed(0)
+    p = np.array([0.1, 0.2, 0.7])
+    logits = ts.broadcast_to(ts.array(np.log(p)), (20000, 3)).requires_grad_()
+    hard = F.gumbel_softmax(logits, tau=0.5, hard=True)
+    values = hard.detach().numpy()
+    np.testing.assert_allclose(np.sort(values, 1), [[0, 0, 1]] * 20000, atol=1e-12)
+    np.testing.assert_allclose(values.mean(0), p, atol=0.015)
+    (hard * ts.array([1.0, 2.0, 3.0])).sum().backward()
+    assert logits.grad is not None and (np.abs(logits.grad.numpy()).sum(1) > 0).mean() > 0.9
+    soft = F.gumbel_softmax(logits.detach(), tau=2.0, dim=0)
+    np.testing.assert_allclose(soft.numpy().sum(0), 1)
+
+
+def test_rrelu_draws_its_slopes() -> None:
+    ts.manual_seed(0)
+    x = ts.array(RNG.standard_normal(10000)).requires_grad_()
+    y = nn.RReLU(0.1, 0.3)(x)
+    slopes = (y.detach().numpy() / x.detach().numpy())[x.detach().numpy() < 0]
+    assert 0.1 <= slopes.min() < 0.11 and 0.29 < slopes.max() < 0.3
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy()[x.detach().numpy() < 0], slopes, rtol=1e-12)
+
+
+def test_local_response_norm() -> None:
+    x = RNG.standard_normal((2, 7, 3, 4))
+    for size in (1, 2, 3, 5, 9):
+        expected = np.empty_like(x)
+        for c in range(7):
+            near = x[:, max(0, c - size // 2) : c + (size - 1) // 2 + 1]
+            expected[:, c] = x[:, c] / (2.0 + 0.5 / size * (near**2).sum(1)) ** 0.75
+        y = nn.LocalResponseNorm(size, alpha=0.5, k=2.0)(ts.array(x))
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12)
+
+
+def test_bilinear_and_distances() -> None:
+    layer = nn.Bilinear(5, 4, 3, dtype=ts.float64)
+    x, y = RNG.standard_normal((2, 6, 5)), RNG.standard_normal((2, 6, 4))
+    expected = (
+        np.einsum("...a,oab,...b->...o", x, layer.weight.detach().numpy(), y) + layer.bias.detach().numpy()
+    )
+    np.testing.assert_allclose(layer(ts.array(x), ts.array(y)).detach().numpy(), expected, rtol=1e-12)
+    assert list(dict(layer.named_parameters())) == ["weight", "bias"]
+    with pytest.raises(ValueError, match="the last extent of input2 must be weight's, 4"):
+        layer(ts.array(x), ts.array(x))
+    np.testing.assert_allclose(
+        nn.PairwiseDistance()(ts.array(X), ts.array(Y)).numpy(), distance(X, Y), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        nn.CosineSimilarity()(ts.array(X), ts.array(Y)).numpy(), cosine(X, Y), rtol=1e-12
+    )
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # of PyTorch's encoder
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_transformer_is_pytorchs(batch_first: bool, norm_first: bool) -> None:
+    torch = pytest.importorskip("torch")
+    options: dict[str, Any] = {
+        "d_model": 12, "nhead": 3, "num_encoder_layers": 2, "num_decoder_layers": 2, "dim_feedforward": 20,
+        "dropout": 0.0, "batch_first": batch_first, "norm_first": norm_first,
+    }  # fmt: skip
+    ours = nn.Transformer(**options, dtype=ts.float64)
+    theirs = torch.nn.Transformer(**options, dtype=torch.float64)
+    theirs.load_state_dict({k: torch.from_numpy(np.array(v.numpy())) for k, v in ours.state_dict().items()})
+    source, target = RNG.standard_normal((4, 4, 12)), RNG.standard_normal((4, 4, 12))
+    mask = nn.Transformer.generate_square_subsequent_mask(4, dtype=ts.float64)
+    y = ours(ts.array(source), ts.array(target), tgt_mask=mask)
+    expected = theirs(
+        torch.from_numpy(source), torch.from_numpy(target), tgt_mask=torch.from_numpy(np.array(mask.numpy()))
+    )
+    np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), rtol=1e-9, atol=1e-11)
+
+
+def test_layers_are_made_on_their_device() -> None:
+    """Every layer with parameters takes device=, and refuses one that is not there."""
+    makers: list[Any] = [
+        lambda device: nn.PReLU(device=device),
+        lambda device: nn.LSTM(3, 4, device=device),
+        lambda device: nn.GRUCell(3, 4, device=device),
+        lambda device: nn.Bilinear(2, 3, 4, device=device),
+        lambda device: nn.GroupNorm(2, 4, device=device, bias=False),
+        lambda device: nn.InstanceNorm2d(4, affine=True, device=device, bias=False),
+    ]
+    for make in makers:
+        assert make("cpu").state_dict()
+        with pytest.raises((ValueError, RuntimeError), match="tpu"):
+            make("tpu")
 
 
 def test_instance_norm_tracks() -> None:

@@ -102,9 +102,3 @@ def spatial(layer: str, shape: tuple[int, ...], rank: int) -> None:
         raise ValueError(
             f"{layer}: input must have {rank + 1} or {rank + 2} dimensions, got shape {tuple(shape)}"
         )
-
-
-def cpu(layer: str, device: Any) -> None:
-    """For layers whose kernels the GPU lacks: None and "cpu" are the same place."""
-    if device is not None and str(device).partition(":")[0] != "cpu":
-        raise ValueError(f"{layer}: device {str(device)!r} is not available; it has CPU kernels only")

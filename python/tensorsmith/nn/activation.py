@@ -285,10 +285,11 @@ class PReLU(Module):
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        _checks.cpu("PReLU", device)
         self.num_parameters = _checks.integer("PReLU", "num_parameters", num_parameters)
         self.init = init
         self.weight = Parameter(ts.full((num_parameters,), init, dtype=dtype or ts.get_default_dtype()))
+        if device is not None:
+            self.to(device)
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.prelu(input, self.weight)
@@ -316,3 +317,27 @@ class Softmin(Softmax):
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.softmin(input, self.dim)
+
+
+class RReLU(Module):
+    """x where x > 0, else a x, `a` drawn from [lower, upper) in training, their mean in evaluation."""
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        super().__init__()
+        if not lower <= upper:
+            raise ValueError(f"RReLU: lower must be <= upper, got {lower} and {upper}")
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.rrelu(input, self.lower, self.upper, self.training)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        _checks.spatial("Softmax2d", input.shape, 2)
+        return functional.softmax(input, -3)

@@ -4,6 +4,8 @@ nothing broadcasts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tensorsmith.nn import _checks, functional
 from tensorsmith.nn.functional._loss import _reduction
 from tensorsmith.nn.module import Module
@@ -205,37 +207,43 @@ class GaussianNLLLoss(_Loss):
         return functional.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
 
 
-class _MarginLoss(_Loss):
-    _margin = 0.0
+class HingeEmbeddingLoss(_Loss):
+    """x where t is 1, max(0, margin - x) where it is -1."""
 
     def __init__(
         self,
-        margin: float | None = None,
+        margin: float = 1.0,
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
-        self.margin = self._margin if margin is None else margin
-
-
-class HingeEmbeddingLoss(_MarginLoss):
-    """x where t is 1, max(0, margin - x) where it is -1."""
-
-    _margin = 1.0
+        self.margin = margin
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.hinge_embedding_loss(input, target, self.margin, reduction=self.reduction)
 
 
-class MarginRankingLoss(_MarginLoss):
+class _PairLoss(_Loss):
+    def __init__(
+        self,
+        margin: float = 0.0,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.margin = margin
+
+
+class MarginRankingLoss(_PairLoss):
     """max(0, -t (x1 - x2) + margin)."""
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         return functional.margin_ranking_loss(input1, input2, target, self.margin, reduction=self.reduction)
 
 
-class CosineEmbeddingLoss(_MarginLoss):
+class CosineEmbeddingLoss(_PairLoss):
     """1 - cos where t is 1, max(0, cos - margin) where it is -1."""
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
@@ -297,3 +305,39 @@ class TripletMarginLoss(_Loss):
         return functional.triplet_margin_loss(
             anchor, positive, negative, self.margin, self.p, self.eps, self.swap, reduction=self.reduction
         )
+
+
+class TripletMarginWithDistanceLoss(_Loss):
+    """TripletMarginLoss with any distance: a function of two tensors."""
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction)
+        self.distance_function = (
+            functional.pairwise_distance if distance_function is None else distance_function
+        )
+        self.margin, self.swap = margin, swap
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return functional.triplet_margin_with_distance_loss(
+            anchor,
+            positive,
+            negative,
+            distance_function=self.distance_function,
+            margin=self.margin,
+            swap=self.swap,
+            reduction=self.reduction,
+        )
+
+
+class MultiLabelMarginLoss(_Loss):
+    """sum over classes j of the target and i outside it of max(0, 1 - x_j + x_i) / C."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return functional.multilabel_margin_loss(input, target, reduction=self.reduction)

@@ -231,6 +231,8 @@ class GroupNorm(Module):
         affine: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_groups = _checks.integer("GroupNorm", "num_groups", num_groups)
@@ -241,14 +243,15 @@ class GroupNorm(Module):
         self.affine = affine
         shape = (num_channels,)
         self.register_parameter("weight", Parameter(ts.ones(shape, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine else None)
+        self.register_parameter("bias", Parameter(ts.zeros(shape, dtype=dtype)) if affine and bias else None)
         if device is not None:
             self.to(device)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
-        if self.weight is not None and self.bias is not None:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -270,8 +273,10 @@ class _InstanceNorm(_BatchNorm):
         track_running_stats: bool = False,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in self._ranks:
@@ -316,3 +321,18 @@ class BatchNorm3d(_BatchNorm):
 
     _ranks = (5,)
     _form = "(N, C, D, H, W)"
+
+
+class LocalResponseNorm(Module):
+    """x / (k + alpha a)^beta, a the mean of x^2 over `size` neighbouring channels: `functional.local_response_norm`."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = _checks.integer("LocalResponseNorm", "size", size)
+        self.alpha, self.beta, self.k = alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -331,6 +331,20 @@ class Upsample(_Pool):
         )
 
 
+class UpsamplingNearest2d(Upsample):
+    """Upsample of images, "nearest"."""
+
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "nearest")
+
+
+class UpsamplingBilinear2d(Upsample):
+    """Upsample of images, "bilinear" with the corners' centres in place."""
+
+    def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
+        super().__init__(size, scale_factor, "bilinear", True)
+
+
 class _MaxUnpool(_Pool):
     kernel_size: Any
     stride: Any

@@ -39,7 +39,6 @@ class RNNBase(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        _checks.cpu(name, device)
         self.mode = mode
         self.input_size = _checks.integer(name, "input_size", input_size)
         self.hidden_size = _checks.integer(name, "hidden_size", hidden_size)
@@ -63,6 +62,8 @@ class RNNBase(Module):
                 for key, shape in shapes.items():
                     self.register_parameter(key + suffix, Parameter(ts.empty(shape, dtype=dtype)))
         self.reset_parameters()
+        if device is not None:
+            self.to(device)
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}"] + [f"_l{layer}_reverse"] * self.bidirectional
@@ -213,7 +214,6 @@ class _Cell(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        _checks.cpu(name, device)
         self.mode = mode
         self.input_size = _checks.integer(name, "input_size", input_size)
         self.hidden_size = _checks.integer(name, "hidden_size", hidden_size)
@@ -224,6 +224,8 @@ class _Cell(Module):
         for key in ("bias_ih", "bias_hh"):
             self.register_parameter(key, Parameter(ts.empty((rows,), dtype=dtype)) if bias else None)
         self.reset_parameters()
+        if device is not None:
+            self.to(device)
 
     def reset_parameters(self) -> None:
         """Draw new parameters: uniform in +-1/sqrt(hidden_size), as in PyTorch."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorsmith as ts
 from tensorsmith import ops
-from tensorsmith.nn import _checks, functional
+from tensorsmith.nn import _checks, functional, init
 from tensorsmith.nn.attention import MultiheadAttention
 from tensorsmith.nn.container import ModuleList
 from tensorsmith.nn.dropout import Dropout
@@ -230,3 +230,82 @@ def generate_square_subsequent_mask(sz: int, dtype: Any = None) -> Tensor:
     """(sz, sz): 0 on and below the diagonal, -inf above: what a position may see of a sequence."""
     ahead = ops.expand_dims(ops.arange(sz), 1) < ops.arange(sz)
     return ops.where(ahead, ts.asarray(-math.inf, dtype=dtype or ts.float32), 0.0)
+
+
+class Transformer(Module):
+    """An encoder and a decoder that attends to it. Weights start as Glorot & Bengio (2010) have them."""
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        nhead: int = 8,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Activation = functional.relu,
+        custom_encoder: Module | None = None,
+        custom_decoder: Module | None = None,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        place = {"device": device, "dtype": dtype}
+        options = (
+            d_model,
+            nhead,
+            dim_feedforward,
+            dropout,
+            activation,
+            layer_norm_eps,
+            batch_first,
+            norm_first,
+        )
+
+        def norm() -> LayerNorm:
+            return LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+
+        self.encoder = custom_encoder or TransformerEncoder(
+            TransformerEncoderLayer(*options, bias, **place), num_encoder_layers, norm()
+        )
+        self.decoder = custom_decoder or TransformerDecoder(
+            TransformerDecoderLayer(*options, bias, **place), num_decoder_layers, norm()
+        )
+        self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
+
+    generate_square_subsequent_mask = staticmethod(generate_square_subsequent_mask)
+
+    def forward(
+        self,
+        src: Tensor,
+        tgt: Tensor,
+        src_mask: Tensor | None = None,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        src_is_causal: bool | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """`tgt` decoded with what the encoder made of `src`; both (S, N, E), or (N, S, E) with batch_first."""
+        memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
+        y: Tensor = self.decoder(
+            tgt,
+            memory,
+            tgt_mask,
+            memory_mask,
+            tgt_key_padding_mask,
+            memory_key_padding_mask,
+            tgt_is_causal,
+            memory_is_causal,
+        )
+        return y

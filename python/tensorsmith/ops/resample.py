@@ -318,7 +318,7 @@ _MODES = {"linear": (3, _linear), "bilinear": (4, _linear), "trilinear": (5, _li
 
 
 def interpolate(
-    x: Any,
+    input: Any,
     size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
@@ -326,7 +326,7 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor:
-    """x (N, C, ...) with other spatial extents, as torch.nn.functional.interpolate.
+    """input (N, C, ...) with other spatial extents, as torch.nn.functional.interpolate.
 
     size or scale_factor: one of the two, a number or one for each spatial axis
     mode: "nearest", "nearest-exact" and "area" for any rank, "linear" (3-D), "bilinear" and "bicubic" (4-D),
@@ -337,10 +337,10 @@ def interpolate(
     fit. antialias is not supported.
     """
     name = "interpolate"
-    x = asarray(x)
+    x = asarray(input)
     rank = x.ndim - 2
     if rank < 1:
-        raise ValueError(f"{name}: x must be (N, C, ...), got shape {tuple(x.shape)}")
+        raise ValueError(f"{name}: input must be (N, C, ...), got shape {tuple(x.shape)}")
     if antialias:
         raise ValueError(f"{name}: antialias=True is not supported")
     if (size is None) == (scale_factor is None):
@@ -400,14 +400,14 @@ def interpolate(
 # --- padding --------------------------------------------------------------------------------------
 
 
-def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """x with more (or, for negative numbers, fewer) elements around it, as torch.nn.functional.pad.
+def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """input with more (or, for negative numbers, fewer) elements around it, as torch.nn.functional.pad.
 
     pad:  (before, after) of the last axis, then of the one before it, ...
     mode: "constant" (`value`, by default 0), "reflect" (without the edge), "replicate" or "circular"
     """
     name = "pad"
-    x = asarray(x)
+    x = asarray(input)
     widths = tuple(pad)
     if len(widths) % 2 or len(widths) > 2 * x.ndim:
         raise ValueError(f"{name}: pad must have a pair for each of at most {x.ndim} axes, got {widths}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["affine_grid", "grid_sample"]
 
 
-def affine_grid(theta: Any, size: Sequence[int], align_corners: bool = False) -> Tensor:
+def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """The points (N, H, W, 2) of `grid_sample` under theta (N, 2, 3), for images (N, C, H, W) = size; or
     (N, D, H, W, 3) under theta (N, 3, 4), for volumes (N, C, D, H, W).
     """
@@ -102,7 +102,7 @@ def _grid_sample_rule(
 
 define(
     core.grid_sample,
-    """x (N, C, H, W) at the points grid (N, P, Q, 2) of (x, y) in [-1, 1]: (N, C, P, Q), channels last in memory.
+    """input (N, C, H, W) at the points grid (N, P, Q, 2) of (x, y) in [-1, 1]: (N, C, P, Q), channels last in memory.
 
     nearest: the nearest pixel, else bilinear; padding: 0 zeros, 1 border, 2 reflection; align: -1 and 1 are the centres
     of the outer pixels. float32 or float64. Raises ValueError where shapes do not fit.""",
@@ -116,16 +116,20 @@ define(
 
 
 def grid_sample(
-    x: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
+    input: Any,
+    grid: Any,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
 ) -> Tensor:
-    """x (N, C, H, W) at the points grid (N, P, Q, 2), whose (x, y) go from -1 to 1 over the image: (N, C, P, Q),
+    """input (N, C, H, W) at the points grid (N, P, Q, 2), whose (x, y) go from -1 to 1 over the image: (N, C, P, Q),
     as torch.nn.functional.grid_sample. Volumes (N, C, D, H, W) take grids (N, O, P, Q, 3) of (x, y, z).
 
     mode: "bilinear" (of volumes trilinear), "nearest" or, for images, "bicubic"; padding_mode: "zeros", "border" or
-    "reflection" for points outside. Halves are computed in float32. Differentiable in x and grid.
+    "reflection" for points outside. Halves are computed in float32. Differentiable in input and grid.
     """
     name = "grid_sample"
-    x, grid = asarray(x), asarray(grid)
+    x, grid = asarray(input), asarray(grid)
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f'{name}: mode must be "bilinear", "nearest" or "bicubic", got {mode!r}')
     if padding_mode not in _PADDINGS:
@@ -135,18 +139,20 @@ def grid_sample(
     rank = x.ndim - 2
     if rank not in (2, 3) or grid.ndim != x.ndim or grid.shape[0] != x.shape[0] or grid.shape[-1] != rank:
         raise ValueError(
-            f"{name}: x must be (N, C, H, W) and grid (N, P, Q, 2), or (N, C, D, H, W) and (N, O, P, Q, 3), got shapes "
-            f"{tuple(x.shape)} and {tuple(grid.shape)}"
+            f"{name}: input must be (N, C, H, W) and grid (N, P, Q, 2), or (N, C, D, H, W) and (N, O, P, Q, 3), got "
+            f"shapes {tuple(x.shape)} and {tuple(grid.shape)}"
         )
     if mode == "bicubic" and rank != 2:
         raise ValueError(f'{name}: mode "bicubic" is for images (N, C, H, W), got shape {tuple(x.shape)}')
     if x.dtype.kind != "floating" or grid.dtype != x.dtype:
-        raise TypeError(f"{name}: x and grid must have one floating dtype, got {x.dtype} and {grid.dtype}")
+        raise TypeError(
+            f"{name}: input and grid must have one floating dtype, got {x.dtype} and {grid.dtype}"
+        )
     if is_half(x):
         wide, at = core.astype(x, "float32"), core.astype(grid, "float32")
         return core.astype(grid_sample(wide, at, mode, padding_mode, align_corners), x.dtype)
     if 0 in x.shape[2:]:
-        raise ValueError(f"{name}: x has no elements to sample, its shape is {tuple(x.shape)}")
+        raise ValueError(f"{name}: input has no elements to sample, its shape is {tuple(x.shape)}")
     align = bool(align_corners)
     if rank == 2 and mode != "bicubic":
         return core.grid_sample(x, grid, mode == "nearest", _PADDINGS.index(padding_mode), align)

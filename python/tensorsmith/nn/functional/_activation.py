@@ -167,3 +167,33 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """softmax(-x)."""
     return softmax(-input, dim, dtype=dtype)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x where x > 0, else a x: in training with an `a` for each element from [lower, upper), else with their mean (Xu
+    et al. 2015).
+    """
+    if not lower <= upper:
+        raise ValueError(f"rrelu: lower must be <= upper, got {lower} and {upper}")
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2)
+    slope = ops.empty_like(input.detach()).uniform_(lower, upper)
+    return ops.where(input > 0, input, input * slope)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """softmax((logits + g) / tau) along `dim`, g Gumbel noise: a sample that gradients pass (Jang et al. 2017). `hard`
+    gives the one of its largest element, with the gradient of the soft one. `eps` is accepted and not needed.
+    """
+    _checks.more_than("gumbel_softmax", "tau", tau)
+    noise = ops.log(ops.empty_like(logits.detach()).exponential_())
+    y = ops.softmax((logits - noise) / tau, dim)
+    if not hard:
+        return y
+    still = y.detach()
+    top = ops.expand_dims(ops.argmax(still, axis=dim), dim)
+    return ops.scatter(ops.zeros_like(still), dim, top, 1.0) - still + y

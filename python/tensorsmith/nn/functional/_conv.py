@@ -16,6 +16,28 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return ops.linear(input, weight, bias)
 
 
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y_o = x1^T W_o x2 + b_o: (..., A) and (..., B) with weight (O, A, B) and bias (O) -> (..., O)."""
+    name = "bilinear"
+    if weight.ndim != 3:
+        raise ValueError(f"{name}: weight must be (O, A, B), got shape {tuple(weight.shape)}")
+    o, a, b = weight.shape
+    for argument, x, size in (("input1", input1, a), ("input2", input2, b)):
+        if x.ndim < 1 or x.shape[-1] != size:
+            raise ValueError(
+                f"{name}: the last extent of {argument} must be weight's, {size}, got shape {tuple(x.shape)}"
+            )
+    if tuple(input1.shape[:-1]) != tuple(input2.shape[:-1]):
+        raise ValueError(
+            f"{name}: input1 and input2 must agree but for their last extent, got {tuple(input1.shape)} and "
+            f"{tuple(input2.shape)}"
+        )
+    rows = ops.matmul(input1, ops.reshape(ops.permute_dims(weight, (1, 0, 2)), (a, o * b)))
+    rows = ops.reshape(rows, (*input1.shape[:-1], o, b))
+    y = ops.sum(rows * ops.expand_dims(input2, -2), axis=-1)
+    return y if bias is None else y + bias
+
+
 def _same(
     name: str, padding: str | Sizes, weight: Tensor, stride: Sizes, dilation: Sizes
 ) -> tuple[Sizes, tuple[int, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tensorsmith import ops
 from tensorsmith.nn import _checks
 from tensorsmith.nn.functional._loss import _reduced, _reduction, _same_shape
@@ -134,6 +136,31 @@ def multi_margin_loss(
     return _reduced(loss if input.ndim == 2 else loss[0], reduction)
 
 
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """sum over classes j of the target and i outside it of max(0, 1 - x_j + x_i) / C, for x (N, C) or (C). target: the
+    same shape, int64: class numbers, of which those before the first negative one count.
+    """
+    name = "multilabel_margin_loss"
+    _same_shape(name, input, target)
+    if input.ndim not in (1, 2):
+        raise ValueError(f"{name}: input must be (N, C) or (C), got shape {tuple(input.shape)}")
+    reduction = _reduction(name, reduction, size_average, reduce)
+    rows, classes = (v if v.ndim == 2 else ops.expand_dims(v, 0) for v in (input, target))
+    counts = ops.cumulative_prod(ops.astype(classes >= 0, rows.dtype), axis=1)
+    index = ops.maximum(classes, 0)
+    inside = ops.scatter_add(ops.zeros_like(rows.detach()), 1, index, counts) > 0
+    gaps = ops.relu(1 - ops.expand_dims(ops.gather(rows, 1, index), 2) + ops.expand_dims(rows, 1))
+    gaps = ops.where(ops.expand_dims(inside, 1), 0.0, gaps * ops.expand_dims(counts, 2))
+    loss = ops.sum(gaps, axis=(1, 2)) / rows.shape[1]
+    return _reduced(loss if input.ndim == 2 else loss[0], reduction)
+
+
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -147,10 +174,44 @@ def triplet_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin) (Balntas et al. 2016)."""
-    _same_shape("triplet_margin_loss", anchor, positive, ("anchor", "positive"))
-    _same_shape("triplet_margin_loss", anchor, negative, ("anchor", "negative"))
     reduction = _reduction("triplet_margin_loss", reduction, size_average, reduce)
-    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return pairwise_distance(a, b, p, eps)
+
+    return _triplet("triplet_margin_loss", anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """triplet_margin_loss with any distance: a function of two tensors, pairwise_distance unless given."""
+    name = "triplet_margin_with_distance_loss"
+    reduction = _reduction(name, reduction, None, None)
+    distance = pairwise_distance if distance_function is None else distance_function
+    return _triplet(name, anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def _triplet(
+    name: str,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    margin: float,
+    swap: bool,
+    reduction: str,
+) -> Tensor:
+    _same_shape(name, anchor, positive, ("anchor", "positive"))
+    _same_shape(name, anchor, negative, ("anchor", "negative"))
+    near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
-        far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
+        far = ops.minimum(far, distance(positive, negative))
     return _reduced(ops.relu(near - far + margin), reduction)

@@ -1,4 +1,4 @@
-"""Normalisation and dropout."""
+"""Normalisation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
+from tensorsmith.ops import resample
 from tensorsmith.tensor import Tensor
 
 
@@ -76,9 +77,17 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     return input / ops.maximum(ops.vector_norm(input, axis=dim, keepdims=True, ord=p), eps)
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero each element with probability p, scale the rest by 1 / (1 - p); not in training:
-    the input itself.
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha a)^beta for (N, C, ...), a the mean of x^2 over `size` neighbouring channels, zeros beyond the
+    first and the last (Krizhevsky et al. 2012).
     """
-    _checks.probability("dropout", "p", p)
-    return ops.dropout(input, p, True) if training else input
+    name = "local_response_norm"
+    if input.ndim < 3:
+        raise ValueError(f"{name}: input must be (N, C, ...), got shape {tuple(input.shape)}")
+    size = _checks.integer(name, "size", size)
+    planes = ops.reshape(ops.square(input), (input.shape[0], 1, input.shape[1], -1))
+    wide = resample.pad(planes, (0, 0, size // 2, (size - 1) // 2))
+    mean = ops.reshape(ops.avg_pool2d(wide, (size, 1), 1), input.shape)
+    return input / ops.pow(mean * alpha + k, beta)

@@ -42,13 +42,14 @@ TS_INLINE Scaled<float> exponent_mantissa(Vec<float> x) {
 #endif
 }
 
-// 2^n to be added to something near 1: below the least normal number it may be that number.
+// 2^n to be added to something near 1: no less than the least normal number (see scale_down).
 template <class T>
 TS_INLINE Vec<T> pow2_beside_one(Vec<T> n) {
+  n = max(Vec<T>(sizeof(T) == 4 ? T(-126) : T(-1022)), n);
 #if defined(__AVX512F__)
   return scale(Vec<T>(T(1)), n);
 #else
-  return pow2(max(Vec<T>(sizeof(T) == 4 ? T(-126) : T(-1022)), n));
+  return pow2(n);
 #endif
 }
 // Whether a >= b in any lane.

@@ -41,13 +41,13 @@ TS_INLINE Logistic<V> logistic_parts(V w, V w_low) {
 template <class V>
 TS_INLINE V logistic(V factor, Pair<V> w) {
   const Logistic<V> l = logistic_parts(w.high, w.low);
-  return scale(divide(Pair<V>{factor, V(typename V::Element(0))}, l.d), -l.n);
+  return scale_down(divide(Pair<V>{factor, V(typename V::Element(0))}, l.d), -l.n);
 }
 // The same without the second words.
 template <class V>
 TS_INLINE V short_logistic(V factor, V w) {
   const Logistic<V> l = logistic_parts(w, V(typename V::Element(0)));
-  return scale(factor / l.d.high, -l.n);
+  return scale_down(factor / l.d.high, -l.n);
 }
 
 // 1 / (1 + e^-w) and 1 / (1 + e^w), the second wrong by at most e^-logistic_bound; for slopes.
@@ -91,9 +91,9 @@ TS_INLINE V silu(V x) {
 template <class V>
 TS_INLINE V softplus(V x) {
   using T = typename V::Element;
-  const V zero(T(0));
-  const Exponential<V> e = exponential(max(V(C<V>::exp_lowest), -abs(x)), zero);
-  return max(zero, x) + log1p(scale(e.high, e.n), scale(e.low, e.n));
+  const V zero(T(0)), lowest = select(x > zero, V(T(-60)), V(C<V>::exp_lowest));  // beside x that is nothing
+  const Exponential<V> e = exponential(max(lowest, -abs(x)), zero);
+  return max(zero, x) + log1p(scale_down(e.high, e.n), scale(e.low, max(V(T(-90)), e.n)));
 }
 // 1.6 / 1.5 ULP.
 template <class V>
@@ -107,7 +107,7 @@ TS_INLINE V mish(V x) {
   using T = typename V::Element;
   const V zero(T(0)), two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest - 5), x));
   const Exponential<V> e = exponential(bounded, zero);
-  const V high = scale(e.high, e.n), low = scale(e.low, e.n);
+  const V n = max(V(T(-60)), e.n), high = scale(e.high, n), low = scale(e.low, n);
   Pair<V> sum = two_sum(high, two);
   sum.low = sum.low + low;
   Pair<V> w = two_product(high, sum.high);
@@ -116,7 +116,7 @@ TS_INLINE V mish(V x) {
   d.low = d.low + w.low;
   const auto far = x < V(T(sizeof(T) == 4 ? -20 : -40));  // where e^x / 2 is below the last place
   const V q = select(far, e.high + e.low, divide(w, d));
-  return select(x > bounded, x, scale(bounded * q, select(far, e.n, zero)));
+  return select(x > bounded, x, scale_down(bounded * q, select(far, e.n, zero)));
 }
 // log(e^a + e^b): 1.5 / 1.5 ULP where the result is not near 0, which cancels.
 template <class V>
@@ -180,7 +180,7 @@ TS_INLINE V gelu_by_segments(V x) {
   const Pair<V> square = two_product(a, a), area = two_product(a, mills_by_segments(a));
   const Exponential<V> e = exponential(half * square.high, half * square.low);
   const V tail = fma(area.high, e.high, fma(area.high, e.low, area.low * e.high));
-  return copysign(max(V(0.0f), x) - scale(tail, e.n), x);
+  return copysign(max(V(0.0f), x) - scale_down(tail, e.n), x);
 }
 // x P(N < x): 1.6 / 1.8 ULP.
 template <class V>

@@ -13,7 +13,7 @@ namespace {
 constexpr int kMaxDims = 64;
 constexpr std::int64_t kTile = 1024;       // elements of a tile's buffer
 constexpr std::int64_t kLargestItem = 16;  // bytes of a complex128
-constexpr std::int64_t kStreamRun = 256;   // elements computed before they are streamed
+constexpr std::int64_t kStreamRun = 128;   // elements computed before they are streamed
 constexpr std::int64_t kShortRow = 48;     // rows of fewer, though contiguous, are gathered to longer runs
 
 struct Operand {
@@ -142,9 +142,11 @@ void run_flat(const Plan& plan) {
       begin += first;
       if (at_line(y.data + begin * y.item)) {
         alignas(64) char buffer[kStreamRun * kLargestItem];
+        const bool copies = plan.job.copies && step[0];
         for (; begin + kStreamRun <= end; begin += kStreamRun) {
           at(begin);
-          const bool copies = plan.job.copies && step[0];
+          for (int k = 0; k < inputs; ++k)
+            if (step[k]) ask_ahead(in[k], kStreamRun * plan.operand[k + 1].item);
           if (!copies) loop(in, step, buffer, kStreamRun);
           stream(y.data + begin * y.item, copies ? static_cast<const char*>(in[0]) : buffer,
                  kStreamRun * y.item);

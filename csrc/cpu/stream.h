@@ -29,6 +29,12 @@ TS_INLINE void stream_lanes(T* to, Vec<T> v) {
   stream(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(&v.r), kVectorBytes);
 }
 
+// Asks for the lines 1 KiB behind [p, p + bytes): while a run is computed and stored past the caches, nothing
+// else keeps loads in flight.
+TS_INLINE void ask_ahead(const void* p, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(p) + 1024 + i);
+}
+
 // How many of n elements lie before the first whole line.
 TS_INLINE std::int64_t before_line(const void* data, std::int64_t item, std::int64_t n) {
   const std::int64_t first = (-reinterpret_cast<std::intptr_t>(data) & (kLine - 1)) / item;

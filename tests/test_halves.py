@@ -86,13 +86,19 @@ def test_dropout() -> None:
     assert set(np.unique(plain(y))) == {0.0, 2.0}
 
 
-def test_statistics_stay_float32() -> None:
+def test_running_statistics_are_of_either_dtype() -> None:
     x = ts.ones((4, 3, 2, 2), dtype="bfloat16")
     mean, var = ts.zeros(3), ts.ones(3)
     assert str(F.batch_norm(x, mean, var, training=True).dtype) == "bfloat16"
     assert mean.tolist() == pytest.approx([0.1] * 3)
-    with pytest.raises(TypeError, match="running_mean"):
-        F.batch_norm(x, mean.astype("bfloat16"), var.astype("bfloat16"), training=True)
+    narrow, var = ts.zeros(3, dtype="bfloat16"), ts.ones(3, dtype="bfloat16")
+    F.batch_norm(x, narrow, var, training=True)
+    assert narrow.tolist() == mean.astype("bfloat16").tolist()
+    assert str(F.batch_norm(x, narrow, var).dtype) == "bfloat16"
+    model = ts.nn.BatchNorm2d(3).to(dtype="bfloat16")
+    assert str(model(x).dtype) == str(model.running_mean.dtype) == "bfloat16"
+    with pytest.raises(TypeError, match="running_mean is float64 where float32 is needed"):
+        F.batch_norm(x, mean.astype("float64"), var, training=True)
 
 
 def test_factorisations_say_what_they_take() -> None:

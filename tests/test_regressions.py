@@ -72,3 +72,21 @@ def test_self_containing_list() -> None:
 
 def test_arange_counts_integers_exactly() -> None:
     assert ts.arange(2**53, 2**53 + 3).tolist() == [2**53, 2**53 + 1, 2**53 + 2]
+
+
+def test_batch_norm_of_strided_rows_and_of_one_strided_channel() -> None:
+    rng = np.random.default_rng(0)
+    for x in (
+        ts.asarray(rng.random((6, 10), np.float32))[:, ::2],
+        ts.asarray(rng.random((5, 6), np.float32)).T,
+        ts.asarray(rng.random((3, 1, 4, 10), np.float32))[..., ::2],
+        ts.asarray(rng.random((1, 6), np.float32)).T,
+    ):
+        c = x.shape[1]
+        scale, shift = ts.arange(float(c)) + 1, ts.arange(float(c))
+        assert (
+            ts.channel_affine(x, scale, shift).tolist()
+            == ts.channel_affine(ts.array(x), scale, shift).tolist()
+        )
+        mine, dense = (ts.nn.functional.batch_norm(v, None, None, training=True) for v in (x, ts.array(x)))
+        assert mine.tolist() == dense.tolist()

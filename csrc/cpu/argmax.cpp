@@ -170,19 +170,34 @@ TS_INLINE std::int64_t first_extreme_of_few(const T* p, std::int64_t n) {
   return at + __builtin_ctzll(found);
 }
 
+// Elements [begin, begin + n) side by side as numbers: where they lie, or in the buffer, as halves always
+// are.
+template <class S, class T>
+TS_INLINE const T* numbers_of(const Axes& a, const S* x, std::int64_t begin, std::int64_t n, T* buffer) {
+  if constexpr (!is_half_type<S>) {
+    return elements(a, a.x, x, begin, n, buffer);
+  } else {
+    if (a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1))
+      each<T>(0, n, [&](std::int64_t i, auto part) { put(buffer + i, get(x + begin + i, part), part); });
+    else
+      gather(a, a.x, x, begin, n, buffer, [](S v) { return static_cast<T>(v); });
+    return buffer;
+  }
+}
+
 // The extreme value of each leaf, then the place of the first equal in the first leaf that has it.
-template <class Op, class T>
-std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::int64_t end, T* value) {
+template <class Op, class S, class T>
+std::int64_t first_extreme(const Axes& a, const S* x, std::int64_t begin, std::int64_t end, T* value) {
   alignas(64) T buffer[kLeaf<T>];
   std::int64_t where = begin;
   T best{};
   for (std::int64_t p = begin; p < end; p += kLeaf<T>) {
     const std::int64_t n = end - p < kLeaf<T> ? end - p : kLeaf<T>;
-    const T candidate = extreme_of<Op>(elements(a, a.x, x, p, n, buffer), n);
+    const T candidate = extreme_of<Op>(numbers_of(a, x, p, n, buffer), n);
     if (p == begin || beats<Op>(candidate, best)) best = candidate, where = p;
   }
   const std::int64_t n = end - where < kLeaf<T> ? end - where : kLeaf<T>;
-  const T* const p = elements(a, a.x, x, where, n, buffer);
+  const T* const p = numbers_of(a, x, where, n, buffer);
   *value = best;
   if constexpr (std::is_floating_point_v<T>)
     if (best != best) return where + first_place(p, n, [](Vec<T> v) { return nan_bits(v, v); });
@@ -192,8 +207,9 @@ std::int64_t first_extreme(const Axes& a, const T* x, std::int64_t begin, std::i
 
 // Columns [first, first + V registers or `part` of one) of K rows. Positions are counted in integers as wide
 // as T, so in blocks that they can hold.
-template <class Op, int V, class T, class Part>
-TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std::int64_t stride, Part part) {
+template <class Op, int V, class S, class Part>
+TS_INLINE void extreme_tile(const Axes& a, const S* x, std::int64_t* index, std::int64_t stride, Part part) {
+  using T = Computed<S>;
   using I = IntOf<T>;
   constexpr int W = Vec<T>::width;
   constexpr std::int64_t kMost = sizeof(T) == 1 ? 127 : std::int64_t{1} << 30;
@@ -210,7 +226,7 @@ TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std:
     for (int v = 0; v < V; ++v) top[v] = get(x + runs.offset + v * W, part), place[v] = Vec<I>(I(0));
     for (std::int64_t i = 0; i < n;) {
       const std::int64_t run = runs.run(n - i);
-      const T* p = x + runs.offset;
+      const S* p = x + runs.offset;
       for (std::int64_t j = 0; j < run; ++j, ++i, p += step) {
         const Vec<I> now(static_cast<I>(i));
         for (int v = 0; v < V; ++v) {
@@ -236,8 +252,9 @@ TS_INLINE void extreme_tile(const Axes& a, const T* x, std::int64_t* index, std:
   for (std::int64_t k = 0; k < lanes; ++k) index[k * stride] = where[k];
 }
 
-template <class Op, class T>
-void extreme_columns(const Axes& a, const T* x, std::int64_t* index) {
+template <class Op, class S>
+void extreme_columns(const Axes& a, const S* x, std::int64_t* index) {
+  using T = Computed<S>;
   constexpr int V = 4;
   constexpr std::int64_t kTile = V * Vec<T>::width;
   const int last = a.kept - 1;
@@ -249,7 +266,7 @@ void extreme_columns(const Axes& a, const T* x, std::int64_t* index) {
                       const Offsets at = output_offsets(a, i / tiles, last);
                       std::int64_t c = i % tiles * kTile;
                       const std::int64_t stop = width - c < kTile ? width : c + kTile;
-                      const T* const row = x + at.x;
+                      const S* const row = x + at.x;
                       std::int64_t* const out = index + at.y;
                       if (stop - c == kTile) {
                         extreme_tile<Op, V>(a, row + c, out + c * stride, stride, All{});
@@ -263,12 +280,13 @@ void extreme_columns(const Axes& a, const T* x, std::int64_t* index) {
                   });
 }
 
-template <class Op, class T>
+template <class Op, class S>
 void argextreme(const View& x, const View& y, int reduced) {
+  using T = Computed<S>;
   Axes a;
   find_axes(x, nullptr, y, reduced, a);
   if (a.outputs == 0) return;
-  const T* const data = static_cast<const T*>(x.data);
+  const S* const data = static_cast<const S*>(x.data);
   std::int64_t* const index = static_cast<std::int64_t*>(y.data);
   if (a.kept > 0 && a.kept_x[a.kept - 1] == 1 && a.inner_x() != 1) return extreme_columns<Op>(a, data, index);
   if (a.length < 2 * kChunk<T>) {
@@ -277,14 +295,15 @@ void argextreme(const View& x, const View& y, int reduced) {
       return parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
           const Offsets at = output_offsets(a, i, a.kept);
-          index[at.y] = first_extreme_of_few<Op>(data + at.x, a.length);
+          alignas(64) T buffer[is_half_type<S> ? kFew : 1];
+          index[at.y] = first_extreme_of_few<Op>(numbers_of(a, data + at.x, 0, a.length, buffer), a.length);
         }
       });
     parallel_ranges(a.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const Offsets at = output_offsets(a, i, a.kept);
         T value;
-        index[at.y] = first_extreme<Op, T>(a, data + at.x, 0, a.length, &value);
+        index[at.y] = first_extreme<Op>(a, data + at.x, 0, a.length, &value);
       }
     });
     return;
@@ -298,8 +317,8 @@ void argextreme(const View& x, const View& y, int reduced) {
   parallel_for(a.outputs * chunks, [&](std::int64_t piece) {
     const std::int64_t begin = piece % chunks * kChunk<T>;
     const std::int64_t end = a.length - begin < kChunk<T> ? a.length : begin + kChunk<T>;
-    const T* const row = data + output_offsets(a, piece / chunks, a.kept).x;
-    found[piece].where = first_extreme<Op, T>(a, row, begin, end, &found[piece].value);
+    const S* const row = data + output_offsets(a, piece / chunks, a.kept).x;
+    found[piece].where = first_extreme<Op>(a, row, begin, end, &found[piece].value);
   });
   for (std::int64_t i = 0; i < a.outputs; ++i) {
     Found best = found[i * chunks];
@@ -312,10 +331,10 @@ void argextreme(const View& x, const View& y, int reduced) {
 }  // namespace
 
 void argmax(In x, Out y, int reduced) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Max, Lane<T>>(x, y, reduced); });
+  with_elements(x.dtype, [&]<class T>(Type<T>) { argextreme<Max, Lane<T>>(x, y, reduced); });
 }
 void argmin(In x, Out y, int reduced) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) { argextreme<Min, Lane<T>>(x, y, reduced); });
+  with_elements(x.dtype, [&]<class T>(Type<T>) { argextreme<Min, Lane<T>>(x, y, reduced); });
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -63,17 +63,19 @@ bool channels_last(const View& x) {
 
 // Writes y = f(i-th inputs, channel numbers) over the whole of y. `numbers(c, get)` returns what f needs of
 // channel c as registers, get(p) being p's numbers for them: neighbouring channels, or one channel broadcast.
-template <class T, int Inputs, class Numbers, class F>
+template <class E, int Inputs, class Numbers, class F>
 void map_channels(const View* const* inputs, const View& y, const Numbers& numbers, const F& f) {
+  using T = Computed<E>;
   const std::int64_t N = y.shape[0], C = y.shape[1], S = y.shape[2];
   if (N * C * S == 0) return;
   const auto at = [](const View& v, std::int64_t n, std::int64_t c, std::int64_t s) {
-    return static_cast<T*>(v.data) + n * v.strides[0] + c * v.strides[1] + s * v.strides[2];
+    return static_cast<E*>(v.data) + n * v.strides[0] + c * v.strides[1] + s * v.strides[2];
   };
   // Large results go past the caches, where every register of them lies at a multiple of its size.
-  const bool large = N * C * S * static_cast<std::int64_t>(sizeof(T)) >= 4 * kStreamBytes && at_line(y.data);
-  const auto write = [](bool streams, T* p, Vec<T> v, auto part) {
-    if constexpr (std::is_same_v<decltype(part), All>)
+  const bool large = !is_half_type<E> &&
+                     N * C * S * static_cast<std::int64_t>(sizeof(E)) >= 4 * kStreamBytes && at_line(y.data);
+  const auto write = [](bool streams, E* p, Vec<T> v, auto part) {
+    if constexpr (std::is_same_v<decltype(part), All> && !is_half_type<E>)
       if (streams) return stream_lanes(p, v);
     put(p, v, part);
   };
@@ -103,8 +105,8 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
         const bool streams = large;
         const auto element = [&](std::int64_t i, const Of& of, auto part) {
           Vec<T> x[Inputs];
-          for (int k = 0; k < Inputs; ++k) x[k] = get(static_cast<const T*>(inputs[k]->data) + i, part);
-          write(streams, static_cast<T*>(y.data) + i, f(x, of), part);
+          for (int k = 0; k < Inputs; ++k) x[k] = get(static_cast<const E*>(inputs[k]->data) + i, part);
+          write(streams, static_cast<E*>(y.data) + i, f(x, of), part);
         };
         for (std::int64_t i = begin; i < end; i += span) {
           const std::int64_t n = end - i < span ? end - i : span;
@@ -119,8 +121,8 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
     parallel_ranges(N * S, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
         const std::int64_t n = r / S, s = r % S;
-        T* const out = at(y, n, 0, s);
-        const T* in[Inputs];
+        E* const out = at(y, n, 0, s);
+        const E* in[Inputs];
         for (int k = 0; k < Inputs; ++k) in[k] = at(*inputs[k], n, 0, s);
         each<T>(0, C, [&](std::int64_t c, auto part) {
           Vec<T> x[Inputs];
@@ -135,7 +137,7 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
   const std::int64_t segments = (S + kSegment - 1) / kSegment;
   const std::int64_t grain = S >= kGrain ? 1 : kGrain / (S + 8);
   const auto whole = [](std::int64_t stride) {
-    return stride * static_cast<std::int64_t>(sizeof(T)) % kLine == 0;
+    return stride * static_cast<std::int64_t>(sizeof(E)) % kLine == 0;
   };
   const bool lines = large && whole(y.strides[0]) && whole(y.strides[1]);
   parallel_ranges(N * C * segments, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -143,8 +145,8 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t run = piece / segments, first = piece % segments * kSegment;
       const std::int64_t n = run / C, c = run % C, length = S - first < kSegment ? S - first : kSegment;
-      T* const out = at(y, n, c, first);
-      const T* in[Inputs];
+      E* const out = at(y, n, c, first);
+      const E* in[Inputs];
       for (int k = 0; k < Inputs; ++k) in[k] = at(*inputs[k], n, c, first);
       const auto of_channel = numbers([&](const T* p) { return Vec<T>(Lane<T>(p[c])); });
       each<T>(0, length, [&](std::int64_t i, auto part) {
@@ -170,11 +172,12 @@ TS_INLINE Vec<T> activated(Vec<T> y) {
 template <bool kRelu>
 void normalise(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
                double momentum, double eps) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class E>(Type<E>) {
+    using T = Computed<E>;
     const std::int64_t C = x.shape[1], M = x.shape[0] * x.shape[2];
     const ByChannel by_channel(x);
     T *const means = mean.as<T>(), *const rstds = rstd.as<T>();
-    moments<T>(by_channel.view, mean, rstd, 2, static_cast<double>(M));  // rstd holds the variance for now
+    moments<E>(by_channel.view, mean, rstd, 2, static_cast<double>(M));  // rstd holds the variance for now
     T *const running_means = running_mean.as<T>(), *const running_vars = running_var.as<T>();
     const T fresh = static_cast<T>(momentum), kept = static_cast<T>(1 - momentum);
     const T unbias = static_cast<T>(static_cast<double>(M) / static_cast<double>(M - 1));
@@ -186,7 +189,7 @@ void normalise(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_
     }
     const T *const w = weight.as<T>(), *const b = bias.as<T>();
     const View* const inputs[1] = {&x};
-    map_channels<T, 1>(
+    map_channels<E, 1>(
         inputs, y,
         [&](const auto& of) {
           const Vec<T> r = of(rstds);
@@ -200,15 +203,16 @@ void normalise(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_
 
 template <bool kRelu>
 void gradients(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dweight, Out dbias, Out work) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class E>(Type<E>) {
+    using T = Computed<E>;
     const T count = static_cast<T>(x.shape[0] * x.shape[2]);
     const ByChannel x_by(x), dy_by(dy);
     const T *const means = mean.as<T>(), *const rstds = rstd.as<T>(), *const w = weight.as<T>();
     T *const dw = dweight.as<T>(), *const db = dbias.as<T>();
     Axes axes;
     find_axes(x_by.view, &dy_by.view, mean, 2, axes);
-    Operands<T> o;
-    o.x = x.as<T>(), o.x2 = dy.as<T>();
+    Operands<E> o;
+    o.x = x.as<E>(), o.x2 = dy.as<E>();
     o.params[0] = means, o.params[1] = rstds;
     o.y[0] = db, o.y[1] = dw;
     o.partials = static_cast<T*>(scratch());
@@ -229,7 +233,7 @@ void gradients(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dw
       Vec<T> scale, db, mean, slope, shift;
     };
     const View* const inputs[2] = {&dy, &x};
-    map_channels<T, 2>(
+    map_channels<E, 2>(
         inputs, dx,
         [&](const auto& of) {
           const Vec<T> r = of(rstds), n(count);
@@ -264,13 +268,14 @@ void batch_norm_relu_backward(In dy, In x, In weight, In bias, In mean, In rstd,
 }
 
 void channel_affine(In x, In scale, In shift, Out y) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class E>(Type<E>) {
+    using T = Computed<E>;
     const T *const scales = scale.as<T>(), *const shifts = shift.as<T>();
     struct Numbers {
       Vec<T> scale, shift;
     };
     const View* const inputs[1] = {&x};
-    map_channels<T, 1>(
+    map_channels<E, 1>(
         inputs, y, [&](const auto& of) { return Numbers{of(scales), shifts ? of(shifts) : Vec<T>(T(0))}; },
         [](const Vec<T>* v, const Numbers& p) { return fma(v[0], p.scale, p.shift); });
   });

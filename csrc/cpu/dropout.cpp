@@ -5,6 +5,7 @@
 // once and 1/32 of a float32's bytes of mask; backward reads dy and the mask and writes dx.
 #include <cstring>
 
+#include "cpu/half.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/random.h"
@@ -21,15 +22,16 @@ using GroupBits = std::conditional_t<kGroupWords == 32, std::uint32_t,
                                      std::conditional_t<kGroupWords == 16, std::uint16_t, std::uint8_t>>;
 
 // y[i] = bit i ? x[i] * scale : 0 for the first n <= kGroupWords elements.
-template <class T>
-TS_INLINE void apply(const T* x, T* y, std::uint32_t bits, Vec<T> scale, std::int64_t n) {
+template <class S, class T>
+TS_INLINE void apply(const S* x, S* y, std::uint32_t bits, Vec<T> scale, std::int64_t n) {
   constexpr int kWidth = Vec<T>::width;
   if (n >= kGroupWords) {
-    for (int j = 0; j < kGroupWords; j += kWidth) keep(Vec<T>::load(x + j) * scale, bits >> j).store(y + j);
+    for (int j = 0; j < kGroupWords; j += kWidth)
+      put(y + j, keep(get(x + j, All{}) * scale, bits >> j), All{});
   } else {
     for (int j = 0; j < n; j += kWidth) {
-      const std::int64_t count = n - j < kWidth ? n - j : kWidth;
-      keep(Vec<T>::load_partial(x + j, count) * scale, bits >> j).store_partial(y + j, count);
+      const First part{n - j < kWidth ? n - j : kWidth};
+      put(y + j, keep(get(x + j, part) * scale, bits >> j), part);
     }
   }
 }
@@ -46,9 +48,10 @@ void dropout(In x, Out state, Out y, Out mask, double p) {
     std::memset(bytes, 0, static_cast<std::size_t>((n + 7) / 8));
     return;
   }
-  with_floating(y.dtype, [&]<class T>(Type<T>) {
-    const T* const in = x.as<T>();
-    T* const out = y.as<T>();
+  with_stored(y.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
+    const S* const in = x.as<S>();
+    S* const out = y.as<S>();
     const Vec<T> scale(static_cast<T>(1 / (1 - p)));
     const U32 limit(static_cast<std::uint32_t>(threshold));
     parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -71,7 +74,8 @@ void dropout(In x, Out state, Out y, Out mask, double p) {
 void dropout_backward(In dy, In mask, Out dx, double p) {
   const std::int64_t n = dx.size();
   const std::uint8_t* const bytes = mask.as<std::uint8_t>();
-  with_floating(dx.dtype, [&]<class T>(Type<T>) {
+  with_stored(dx.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     // p = 1 dropped everything: the bits are 0, and so is the factor
     const Vec<T> scale(p < 1 ? static_cast<T>(1 / (1 - p)) : T(0));
     parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -82,7 +86,7 @@ void dropout_backward(In dy, In mask, Out dx, double p) {
           std::memcpy(&bits, bytes + i / 8, sizeof bits);
         else
           std::memcpy(&bits, bytes + i / 8, static_cast<std::size_t>((count + 7) / 8));
-        apply(dy.as<T>() + i, dx.as<T>() + i, bits, scale, count);
+        apply(dy.as<S>() + i, dx.as<S>() + i, bits, scale, count);
       }
     });
   });

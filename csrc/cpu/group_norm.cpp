@@ -13,10 +13,11 @@
 namespace ts::cpu::TS_ISA {
 
 void group_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, int groups, double eps) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class E>(Type<E>) {
+    using T = Computed<E>;
     const std::int64_t K = x.shape[1], D = weight.shape[0] / groups, S = K / D;
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
+    const Rows<const E> xs(x);
+    const Rows<E> ys(y);
     const Line<T> means(mean), rstds(rstd);
     const T *const w = weight.as<T>(), *const b = bias.as<T>();
     for_rows<T>(x.shape[0], K, [&](const auto& threads, std::int64_t r) {
@@ -24,8 +25,8 @@ void group_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, int groups,
       const Vec<T> m(means[r]), s(rstds[r]);
       const std::int64_t first = r % groups * D;
       for (std::int64_t d = 0; d < D; ++d) {
-        const T* const from = xs[r] + d * S;
-        T* const to = ys[r] + d * S;
+        const E* const from = xs[r] + d * S;
+        E* const to = ys[r] + d * S;
         const Vec<T> scale(w[first + d]), shift(b ? b[first + d] : T(0));
         threads.template each_of<T>(S, [&](std::int64_t i, auto part) {
           put(to + i, fma((get(from + i, part) - m) * s, scale, shift), part);
@@ -36,10 +37,11 @@ void group_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, int groups,
 }
 
 void group_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out sums, int groups) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class E>(Type<E>) {
+    using T = Computed<E>;
     const std::int64_t R = x.shape[0], K = x.shape[1], D = weight.shape[0] / groups, S = K / D;
-    const Rows<const T> dys(dy), xs(x);
-    const Rows<T> dxs(dx);
+    const Rows<const E> dys(dy), xs(x);
+    const Rows<E> dxs(dx);
     const Line<const T> means(mean), rstds(rstd);
     const T* const w = weight.as<T>();
     T *const ss = sums.as<T>(), *const ts = ss + R * D;
@@ -48,7 +50,7 @@ void group_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out s
       const std::int64_t first = r % groups * D;
       Pairwise<Add, T, 2> above;
       for (std::int64_t d = 0; d < D; ++d) {
-        const T *const g = dys[r] + d * S, *const v = xs[r] + d * S;
+        const E *const g = dys[r] + d * S, *const v = xs[r] + d * S;
         T both[2];
         threads.template reduce<Add, T, 2>(
             S,
@@ -66,8 +68,8 @@ void group_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out s
       above.finish(total);
       const Vec<T> a(total[0] / static_cast<T>(K)), b(total[1] / static_cast<T>(K));
       for (std::int64_t d = 0; d < D; ++d) {
-        const T *const g = dys[r] + d * S, *const v = xs[r] + d * S;
-        T* const to = dxs[r] + d * S;
+        const E *const g = dys[r] + d * S, *const v = xs[r] + d * S;
+        E* const to = dxs[r] + d * S;
         const Vec<T> scale(w[first + d]);
         threads.template each_of<T>(S, [&](std::int64_t i, auto part) {
           const Vec<T> h = (get(v + i, part) - m) * s;

@@ -41,6 +41,12 @@ inline void with_stored(DType d, F&& f) {
   }
 }
 
+// The types that are reduced, and halves.
+template <class F>
+inline void with_elements(DType d, F&& f) {
+  is_half(d) ? with_stored(d, f) : with_wide_any(d, f);
+}
+
 // --- as many halves as a register has float32 -----------------------------------------------------
 
 #if defined(__AVX512F__)

@@ -17,8 +17,8 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 // Without centring the mean is 0: the RMS norm.
-template <bool kCentred, bool kStreams, class T, class Threads>
-TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, const T* b, T* y,
+template <bool kCentred, bool kStreams, class S, class Threads, class T>
+TS_INLINE void layer_norm_row(const Threads& threads, const S* x, const T* w, const T* b, S* y,
                               std::int64_t C, double eps, T* mean_out, T* rstd_out) {
   T mean, rstd;
   row_moments<kCentred>(threads, x, C, eps, &mean, &rstd);
@@ -39,20 +39,21 @@ TS_INLINE void layer_norm_row(const Threads& threads, const T* x, const T* w, co
   *rstd_out = rstd;
 }
 
-template <class T>
+template <class S>
 struct LayerNormGradients {
+  using T = Computed<S>;
   static constexpr int kGroup =
       4;  // rows whose dx, dw and db are made together: dw and db are loaded once for all
 
-  Rows<const T> dy, x;
+  Rows<const S> dy, x;
   const T* w;
   Line<const T> mean, rstd;  // no mean: the RMS norm
-  Rows<T> dx;
+  Rows<S> dx;
   std::int64_t C;
 
   struct Row {
-    const T *dy, *x;
-    T* dx;
+    const S *dy, *x;
+    S* dx;
     T mean, rstd, g_mean, gh_mean;
   };
 
@@ -118,10 +119,12 @@ TS_INLINE void accumulate(T* into, const T* p, std::int64_t n) {
 
 // dx row by row; dw and db as sums over blocks of 64 rows, blocks within a piece, then pieces, each in order.
 // The cut depends on R and C alone.
-template <class T>
-void layer_norm_gradients(const LayerNormGradients<T>& rows, std::int64_t R, T* dw, T* db) {
-  using Row = typename LayerNormGradients<T>::Row;
-  constexpr int kGroup = LayerNormGradients<T>::kGroup;
+template <class S>
+void layer_norm_gradients(const LayerNormGradients<S>& rows, std::int64_t R, Computed<S>* dw,
+                          Computed<S>* db) {
+  using T = Computed<S>;
+  using Row = typename LayerNormGradients<S>::Row;
+  constexpr int kGroup = LayerNormGradients<S>::kGroup;
   const std::int64_t C = rows.C;
   Row group[kGroup];
   if (C >= 2 * kChunk<T>) {  // long rows: all threads on a few rows, dw and db straight into place
@@ -171,13 +174,14 @@ void layer_norm_gradients(const LayerNormGradients<T>& rows, std::int64_t R, T* 
 }  // namespace
 
 void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t R = x.shape[0], C = x.shape[1];
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
+    const Rows<const S> xs(x);
+    const Rows<S> ys(y);
     const Line<T> means(mean), rstds(rstd);
     const T *const w = weight.as<T>(), *const b = bias.as<T>();
-    const bool streams = streams_rows<T>(y);
+    const bool streams = streams_rows<S>(y);
     for_rows<T>(
         R, C,
         [&](const auto& threads, std::int64_t r) {
@@ -189,33 +193,38 @@ void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps)
 }
 
 void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const LayerNormGradients<T> rows{Rows<const T>(dy),   Rows<const T>(x),    weight.as<T>(),
-                                     Line<const T>(mean), Line<const T>(rstd), Rows<T>(dx),
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
+    const LayerNormGradients<S> rows{Rows<const S>(dy),   Rows<const S>(x),    weight.as<T>(),
+                                     Line<const T>(mean), Line<const T>(rstd), Rows<S>(dx),
                                      x.shape[1]};
     layer_norm_gradients(rows, x.shape[0], dweight.as<T>(), dbias.as<T>());
   });
 }
 
 void rms_norm(In x, In weight, Out y, Out rstd, double eps) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t C = x.shape[1];
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
+    const Rows<const S> xs(x);
+    const Rows<S> ys(y);
     const Line<T> rstds(rstd);
     const T* const w = weight.as<T>();
     for_rows<T>(x.shape[0], C, [&](const auto& threads, std::int64_t r) {
-      layer_norm_row<false, false, T>(threads, xs[r], w, nullptr, ys[r], C, eps, nullptr, &rstds[r]);
+      const T* const none = nullptr;
+      layer_norm_row<false, false>(threads, xs[r], w, none, ys[r], C, eps, static_cast<T*>(nullptr),
+                                   &rstds[r]);
     });
   });
 }
 
 void rms_norm_backward(In dy, In x, In weight, In rstd, Out dx, Out dweight) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const LayerNormGradients<T> rows{Rows<const T>(dy),   Rows<const T>(x),    weight.as<T>(),
-                                     Line<const T>(In{}), Line<const T>(rstd), Rows<T>(dx),
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
+    const LayerNormGradients<S> rows{Rows<const S>(dy),   Rows<const S>(x),    weight.as<T>(),
+                                     Line<const T>(In{}), Line<const T>(rstd), Rows<S>(dx),
                                      x.shape[1]};
-    layer_norm_gradients<T>(rows, x.shape[0], dweight.as<T>(), nullptr);
+    layer_norm_gradients<S>(rows, x.shape[0], dweight.as<T>(), nullptr);
   });
 }
 

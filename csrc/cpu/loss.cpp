@@ -14,16 +14,17 @@ namespace ts::cpu::TS_ISA {
 
 void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int64_t ignore_index,
                    double smoothing) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t N = x.shape[0], C = x.shape[1];
-    const Rows<const T> xs(x);
+    const Rows<const S> xs(x);
     const Line<const std::int64_t> targets(target);
     const Line<T> losses(loss), lses(logsumexp);
     const T* const w = weight.as<T>();
     const T uniform = static_cast<T>(smoothing / static_cast<double>(C)),
             rest = static_cast<T>(1 - smoothing);
     const auto row_loss = [&](const auto& threads, std::int64_t r, T lse) {
-      const T* const row = xs[r];
+      const S* const row = xs[r];
       const std::int64_t t = targets[r];
       if (t == ignore_index) return T(0);
       const T own = rest * (w ? w[t] : T(1)) * (lse - row[t]);
@@ -37,7 +38,7 @@ void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int
     for_row_groups<T>(N, C, [&](const auto& threads, std::int64_t first, int count) {
       T shift[Vec<T>::width] = {}, sum[Vec<T>::width] = {};
       for (int k = 0; k < count; ++k) {
-        const T* const row = xs[first + k];
+        const S* const row = xs[first + k];
         shift[k] = row_max(threads, row, C);  // an infinite one makes the loss NaN, as PyTorch's
         const Vec<T> s(shift[k]);
         sum[k] = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
@@ -68,10 +69,11 @@ void class_weight_sum(In target, In weight, Out total, std::int64_t ignore_index
 
 void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx,
                             std::int64_t ignore_index, double smoothing) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t N = x.shape[0], C = x.shape[1];
-    const Rows<const T> xs(x);
-    const Rows<T> dxs(dx);
+    const Rows<const S> xs(x);
+    const Rows<S> dxs(dx);
     const Line<const std::int64_t> targets(target);
     const Line<const T> lses(logsumexp), dlosses(dloss);
     const T* const w = weight.as<T>();
@@ -82,8 +84,8 @@ void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, 
             ? static_cast<T>(C)
             : row_sum<T>(OneThread{}, C, [&](std::int64_t i, auto part) { return get(w + i, part); });
     for_rows<T>(N, C, [&](const auto& threads, std::int64_t r) {
-      const T* const row = xs[r];
-      T* const out = dxs[r];
+      const S* const row = xs[r];
+      S* const out = dxs[r];
       const std::int64_t t = targets[r];
       if (t == ignore_index) {
         threads.template each_of<T>(C, [&](std::int64_t i, auto part) { put(out + i, Vec<T>(T(0)), part); });
@@ -91,16 +93,24 @@ void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, 
       }
       const T g = dlosses[r], own = g * rest * (w ? w[t] : T(1)), share = g * uniform;
       const Vec<T> l(lses[r]), scale(smoothing == 0 ? own : own + share * total), shares(share);
+      const auto plain = [&](std::int64_t i, auto part) {
+        return vmath::exp(get(row + i, part) - l) * scale;
+      };
+      const auto smooth = [&](std::int64_t i, auto part) {
+        return plain(i, part) - (w ? get(w + i, part) * shares : shares);
+      };
       if (smoothing == 0)
-        threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
-          put(out + i, vmath::exp(get(row + i, part) - l) * scale, part);
-        });
+        threads.template each_of<T>(C,
+                                    [&](std::int64_t i, auto part) { put(out + i, plain(i, part), part); });
       else
-        threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
-          const Vec<T> p = vmath::exp(get(row + i, part) - l) * scale;
-          put(out + i, p - (w ? get(w + i, part) * shares : shares), part);
-        });
-      out[t] -= own;
+        threads.template each_of<T>(C,
+                                    [&](std::int64_t i, auto part) { put(out + i, smooth(i, part), part); });
+      if constexpr (is_half_type<S>) {  // rounded once: not out[t], which was rounded already
+        const First one{1};
+        put(out + t, (smoothing == 0 ? plain(t, one) : smooth(t, one)) - Vec<T>(own), one);
+      } else {
+        out[t] -= own;
+      }
     });
   });
 }

@@ -31,39 +31,42 @@ struct SquaredDeviation {  // param: the mean
 };
 
 // y = term over the last `reduced` axes of x.
-template <class T, class Term>
+template <class S, class Term>
 void reduce_view(const View& x, const View& y, int reduced, const Term& term) {
+  using T = Computed<S>;
   Axes axes;
   find_axes(x, nullptr, y, reduced, axes);
-  Operands<T> o;
-  o.x = static_cast<const T*>(x.data);
+  Operands<S> o;
+  o.x = static_cast<const S*>(x.data);
   o.y[0] = static_cast<T*>(y.data);
   o.partials = static_cast<T*>(scratch());
   reduce(axes, o, term);
 }
 
 // `second` with the results of `first`, which lie as its own do, as its parameter.
-template <class T, class One, class Two>
+template <class S, class One, class Two>
 void reduce_view_twice(const View& x, const View& y, const One& first, const View& y2, const Two& second,
                        int reduced) {
+  using T = Computed<S>;
   Axes axes;
   find_axes(x, nullptr, y, reduced, axes);
-  Operands<T> o;
-  o.x = static_cast<const T*>(x.data);
+  Operands<S> o;
+  o.x = static_cast<const S*>(x.data);
   o.y[0] = static_cast<T*>(y.data);
   o.partials = static_cast<T*>(scratch());
-  Operands<T> o2 = o;
+  Operands<S> o2 = o;
   o2.params[0] = o.y[0];
   o2.y[0] = static_cast<T*>(y2.data);
   reduce_twice(axes, o, first, o2, second);
 }
 
 // mean and variance have one set of strides.
-template <class T>
+template <class S>
 void moments(const View& x, const View& mean, const View& variance, int reduced, double divisor) {
+  using T = Computed<S>;
   double count = 1;
   for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= static_cast<double>(x.shape[i]);
-  reduce_view_twice<T>(x, mean, Mean<T>{static_cast<T>(count)}, variance,
+  reduce_view_twice<S>(x, mean, Mean<T>{static_cast<T>(count)}, variance,
                        SquaredDeviation<T>{static_cast<T>(divisor)}, reduced);
 }
 

@@ -134,39 +134,40 @@ void truth(const View& x, const View& y, int reduced) {
 }  // namespace
 
 void sum(In x, Out y, int reduced) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Add>{}); });
+  with_elements(x.dtype, [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Add>{}); });
 }
 void prod(In x, Out y, int reduced) {
-  with_wide_any(x.dtype,
+  with_elements(x.dtype,
                 [&]<class T>(Type<T>) { reduce_view<Wrapping<T>>(x, y, reduced, Plain<Multiply>{}); });
 }
 void mean(In x, Out y, int reduced) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     std::int64_t count = 1;
     for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= x.shape[i];
-    reduce_view<T>(x, y, reduced, Mean<T>{static_cast<T>(count)});
+    reduce_view<S>(x, y, reduced, Mean<T>{static_cast<T>(count)});
   });
 }
 void max(In x, Out y, int reduced) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Max>{}); });
+  with_elements(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Max>{}); });
 }
 void min(In x, Out y, int reduced) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Min>{}); });
+  with_elements(x.dtype, [&]<class T>(Type<T>) { reduce_view<Byte<T>>(x, y, reduced, Plain<Min>{}); });
 }
 void any(In x, Out y, int reduced) { truth<true>(x, y, reduced); }
 void all(In x, Out y, int reduced) { truth<false>(x, y, reduced); }
 void logsumexp(In x, Out y, int reduced) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    reduce_view_twice<T>(x, y, Plain<Max>{}, y, ShiftedExp<T>{}, reduced);
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    reduce_view_twice<S>(x, y, Plain<Max>{}, y, ShiftedExp<Computed<S>>{}, reduced);
   });
 }
 
 void variance(In x, Out mean, Out variance, int reduced, double correction) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
     std::int64_t count = 1;
     for (int i = x.ndim - reduced; i < x.ndim; ++i) count *= x.shape[i];
     const double divisor = static_cast<double>(count) - correction;
-    moments<T>(x, mean, variance, reduced, divisor > 0 ? divisor : 0);
+    moments<S>(x, mean, variance, reduced, divisor > 0 ? divisor : 0);
   });
 }
 

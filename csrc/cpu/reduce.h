@@ -292,13 +292,13 @@ TS_INLINE void tree(std::int64_t begin, std::int64_t end, const Step& step, T* o
 // A step whose memory is asked for 2 KiB on. Registers that cross from one line into the next are loaded at
 // half the rate from the second-level cache, at nearly the full one from the first.
 constexpr std::int64_t kFarBytes = std::int64_t{2} << 20;  // from here on memory is asked for in any case
-template <class T, class Step>
+template <class T, class Step, class S = T>
 struct Ahead : Step {
-  const T *x, *x2;  // null: of this operand not
+  const S *x, *x2;  // null: of this operand not; S: how it is stored (half.h)
 
   TS_INLINE void ahead(std::int64_t i) const {
     if constexpr (kTreeParts == 1)
-      for (const T* const p : {x, x2})
+      for (const S* const p : {x, x2})
         if (p)
           for (int r = 0; r < kTreeChains; ++r)
             __builtin_prefetch(reinterpret_cast<const char*>(p + i + r * kTreeLanes<T>) + 2048);

@@ -9,13 +9,16 @@
 #pragma once
 
 #include "cpu/columns.h"
+#include "cpu/half.h"
 
 namespace ts::cpu::TS_ISA {
 
-template <class T>
+// Elements may be stored as halves, S: they are computed as T, and what is not an element is T.
+template <class S>
 struct Operands {
-  const T* x = nullptr;
-  const T* x2 = nullptr;
+  using T = Computed<S>;
+  const S* x = nullptr;
+  const S* x2 = nullptr;
   const T* params[4] = {};  // these and the outputs lie as y does
   T* y[2] = {};
   T* partials = nullptr;  // room for the chunks' results: the caller's scratch
@@ -65,8 +68,9 @@ constexpr bool takes_vector() {
     return false;
 }
 
-template <class T, class Term, class Next = Nothing>
+template <class S, class Term, class Next = Nothing>
 struct Reduction {
+  using T = Computed<S>;
   using Op = typename Term::Op;
   static constexpr int N = Term::kSums;
 #if defined(__AVX512F__)
@@ -79,20 +83,20 @@ struct Reduction {
   static constexpr std::int64_t kPiece = Term::kInputs == 2 ? kChunk<T> / 4 : kChunk<T>;
 
   const Axes& a;
-  const Operands<T>& o;
+  const Operands<S>& o;
   const Term& term;
   const Next& next;
 
-  bool far() const { return a.outputs * a.length * static_cast<std::int64_t>(sizeof(T)) >= kFarBytes; }
-  static bool crosses_lines(const T* p) { return reinterpret_cast<std::uintptr_t>(p) % kTreeBytes != 0; }
+  bool far() const { return a.outputs * a.length * static_cast<std::int64_t>(sizeof(S)) >= kFarBytes; }
+  static bool crosses_lines(const S* p) { return reinterpret_cast<std::uintptr_t>(p) % kTreeBytes != 0; }
 
   // --- along rows: one output at a time -------------------------------------------------------------
 
   void total_of_row(Offsets at, std::int64_t begin, std::int64_t end, T* sums) const {
     Vec<T> params[4];
     for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][at.y]));
-    const T* x = o.x + at.x;
-    const T* x2 = Term::kInputs == 2 ? o.x2 + at.x2 : x;
+    const S* x = o.x + at.x;
+    const S* x2 = Term::kInputs == 2 ? o.x2 + at.x2 : x;
     const bool in_place =
         a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1 && (Term::kInputs == 1 || a.x2[0] == 1));
     const auto step = [&](Vec<T>* s, std::int64_t i, auto part) {
@@ -100,12 +104,12 @@ struct Reduction {
                 part);
     };
     if (in_place) {
-      const auto asked = [&](const T* p) { return far() || crosses_lines(p) ? p : nullptr; };
-      const Ahead<T, decltype(step)> ahead{step, asked(x), Term::kInputs == 2 ? asked(x2) : nullptr};
+      const auto asked = [&](const S* p) { return far() || crosses_lines(p) ? p : nullptr; };
+      const Ahead<T, decltype(step), S> ahead{step, asked(x), Term::kInputs == 2 ? asked(x2) : nullptr};
       return tree<Op, T, N>(begin, end, ahead, sums);
     }
-    const T* const base = x;
-    const T* const base2 = x2;
+    const S* const base = x;
+    const S* const base2 = x2;
     Pairwise<Op, T, N> above;
     if (a.reduced > 1 && a.shape[a.reduced - 1] % kStripe<T> == 0 && a.x[a.reduced - 1] == 1 &&
         (Term::kInputs == 1 || a.x2[a.reduced - 1] == 1)) {  // runs of whole stripes need no copy
@@ -116,8 +120,8 @@ struct Reduction {
       }
       return above.finish(sums);
     }
-    alignas(64) T buffer[kLeaf<T>];
-    alignas(64) T buffer2[Term::kInputs == 2 ? kLeaf<T> : 1];
+    alignas(64) S buffer[kLeaf<T>];
+    alignas(64) S buffer2[Term::kInputs == 2 ? kLeaf<T> : 1];
     for (std::int64_t i = begin; i < end; i += kLeaf<T>) {
       const std::int64_t n = end - i < kLeaf<T> ? end - i : kLeaf<T>;
       x = elements(a, a.x, base, i, n, buffer);
@@ -128,7 +132,7 @@ struct Reduction {
     }
     above.finish(sums);
   }
-  TS_INLINE void leaf_of_runs(const T* x, const T* x2, std::int64_t begin, std::int64_t n,
+  TS_INLINE void leaf_of_runs(const S* x, const S* x2, std::int64_t begin, std::int64_t n,
                               const Vec<T>* params, T* sums) const {
     constexpr int R = kTreeChains * kTreeParts;
     Vec<T> sum[R][N];
@@ -138,14 +142,14 @@ struct Reduction {
     Runs runs(a, a.x, begin), runs2(a, a.x2, begin);
     while (n > 0) {
       const std::int64_t run = runs.run(n);
-      const T* const p = x + runs.offset;
-      const T* const p2 = x2 + runs2.offset;
+      const S* const p = x + runs.offset;
+      const S* const p2 = x2 + runs2.offset;
       for (std::int64_t i = 0; i < run; i += R * W) {
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
           Vec<T> other(Lane<T>(0));
-          if constexpr (Term::kInputs == 2) other = Vec<T>::load(p2 + i + r * W);
-          term.step(sum[r], Vec<T>::load(p + i + r * W), other, params, All{});
+          if constexpr (Term::kInputs == 2) other = get(p2 + i + r * W, All{});
+          term.step(sum[r], get(p + i + r * W, All{}), other, params, All{});
         }
       }
       runs.advance(run), runs2.advance(run);
@@ -200,9 +204,9 @@ struct Reduction {
     for (int v = 0; v < Vs; ++v)
       for (int k = 0; k < Term::kParams; ++k)
         params[v][k] = get_strided(o.params[k] + at.y + v * W * stride, stride, part);
-    const T* const x = o.x + at.x;
-    const T* const x2 = Term::kInputs == 2 ? o.x2 + at.x2 : nullptr;
-    const auto take = [&](Vec<T>* sums, const T* px, const T* px2, int v) {
+    const S* const x = o.x + at.x;
+    const S* const x2 = Term::kInputs == 2 ? o.x2 + at.x2 : nullptr;
+    const auto take = [&](Vec<T>* sums, const S* px, const S* px2, int v) {
       Vec<T> other(Lane<T>(0));
       if constexpr (takes_vector<Term>())
         other = Vec<T>(Lane<T>(*px2));
@@ -298,7 +302,7 @@ struct Reduction {
         for (std::int64_t k = 0; k < kStripe<T> * wide; k += W)
           Vec<T>(Lane<T>(Op::template identity<T>)).store(table + k);
         for (std::int64_t row = 0; row < rows; ++row) {
-          const T* const x = o.x + first.x + c + (i + row) * a.x[0];
+          const S* const x = o.x + first.x + c + (i + row) * a.x[0];
           T* const sums = table + row % kStripe<T> * wide;
           each_register([&](std::int64_t v, auto part) {
             Vec<T> sum = Vec<T>::load(sums + v);
@@ -336,7 +340,7 @@ struct Reduction {
     const int last = a.kept - 1;
     const std::int64_t width = a.kept_shape[last], outer = a.outputs / width;
     if constexpr (kPlain)
-      if (a.reduced == 1 && a.outputs * a.length * static_cast<std::int64_t>(sizeof(T)) >= kTableBytes &&
+      if (a.reduced == 1 && a.outputs * a.length * static_cast<std::int64_t>(sizeof(S)) >= kTableBytes &&
           width >= kTableColumns / 4 && a.length >= 8 * kStripe<T>)
         return far_columns();
     const std::int64_t sx = a.kept_x[last], sx2 = a.kept_x2[last], sy = a.kept_y[last];
@@ -418,20 +422,20 @@ struct Reduction {
   }
 };
 
-template <class T, class Term>
-void reduce(const Axes& a, const Operands<T>& o, const Term& term) {
+template <class S, class Term>
+void reduce(const Axes& a, const Operands<S>& o, const Term& term) {
   const Nothing nothing;
-  Reduction<T, Term>{a, o, term, nothing}.run();
+  Reduction<S, Term>{a, o, term, nothing}.run();
 }
 
 // One reduction and then another of the same elements, which may need the first one's results: row by row, or
 // tile by tile, where they fit in cache.
-template <class T, class One, class Two>
-void reduce_twice(const Axes& a, const Operands<T>& o, const One& first, const Operands<T>& o2,
+template <class S, class One, class Two>
+void reduce_twice(const Axes& a, const Operands<S>& o, const One& first, const Operands<S>& o2,
                   const Two& second) {
   const Nothing nothing;
-  const Reduction<T, Two> then{a, o2, second, nothing};
-  Reduction<T, One, Reduction<T, Two>>{a, o, first, then}.run();
+  const Reduction<S, Two> then{a, o2, second, nothing};
+  Reduction<S, One, Reduction<S, Two>>{a, o, first, then}.run();
 }
 
 }  // namespace ts::cpu::TS_ISA

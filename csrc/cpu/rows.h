@@ -1,10 +1,12 @@
 // Kernels over rows: R rows of C elements, the last stride 1. A row is work for one thread, or, when it is
-// long, for all of them; its result is the same either way and does not depend on R.
+// long, for all of them; its result is the same either way and does not depend on R. Rows may be stored as
+// halves, S, and are computed as T = Computed<S>: the bits of widening, computing, rounding once.
 #pragma once
 
 #include <cmath>
 
 #include "core/view.h"
+#include "cpu/half.h"
 #include "cpu/parallel.h"
 #include "cpu/reduce.h"
 #include "cpu/stream.h"
@@ -36,16 +38,15 @@ struct Line {
 template <class T>
 bool streams_rows(const View& y) {
   constexpr std::int64_t kItem = sizeof(T);
-  return y.shape[0] * y.shape[1] * kItem >= 4 * kStreamBytes && y.shape[1] < 2 * kChunk<T> &&
-         at_line(y.data) && y.strides[0] * kItem % kLine == 0;
+  return !is_half_type<T> && y.shape[0] * y.shape[1] * kItem >= 4 * kStreamBytes &&
+         y.shape[1] < 2 * kChunk<T> && at_line(y.data) && y.strides[0] * kItem % kLine == 0;
 }
-template <bool kStreams, class T>
-TS_INLINE void put_row(T* p, Vec<T> v, All) {
-  kStreams ? stream_lanes(p, v) : v.store(p);
-}
-template <bool kStreams, class T>
-TS_INLINE void put_row(T* p, Vec<T> v, First part) {
-  put(p, v, part);
+template <bool kStreams, class S, class Part>
+TS_INLINE void put_row(S* p, Vec<Computed<S>> v, Part part) {
+  if constexpr (kStreams && std::is_same_v<Part, All> && !is_half_type<S>)
+    stream_lanes(p, v);
+  else
+    put(p, v, part);
 }
 
 // Calls row(threads, r) for every row; `threads` is OneThread or AllThreads. `streams`: rows of results do.
@@ -96,8 +97,9 @@ struct Larger {
 };
 
 // The largest of a row; NaN may or may not be seen (who takes exponentials of what remains will see it).
-template <class T, class Threads>
-TS_INLINE T row_max(const Threads& threads, const T* x, std::int64_t n) {
+template <class S, class Threads>
+TS_INLINE auto row_max(const Threads& threads, const S* x, std::int64_t n) {
+  using T = Computed<S>;
   T result;
   threads.template reduce<Larger, T, 1>(
       n,
@@ -133,8 +135,8 @@ TS_INLINE T row_dot(const Threads& threads, std::int64_t n, const Factors& facto
 }
 
 // Mean and 1 / sqrt(variance + eps) of a row, the variance in a second pass. Without kCentred the mean is 0.
-template <bool kCentred, class T, class Threads>
-TS_INLINE void row_moments(const Threads& threads, const T* x, std::int64_t n, double eps, T* mean, T* rstd) {
+template <bool kCentred, class S, class Threads, class T>
+TS_INLINE void row_moments(const Threads& threads, const S* x, std::int64_t n, double eps, T* mean, T* rstd) {
   *mean = 0;
   if constexpr (kCentred)
     *mean = row_sum<T>(threads, n, [&](std::int64_t i, auto part) { return get(x + i, part); }) /

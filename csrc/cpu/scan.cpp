@@ -46,13 +46,24 @@ TS_INLINE T scan_block(const T* x, T* y, std::int64_t n, T offset) {
   return total;
 }
 
-template <class T>
-TS_INLINE void scan_row(const T* x, T* y, std::int64_t C) {
+// Halves are widened and rounded a block at a time.
+template <class S>
+TS_INLINE void scan_row(const S* x, S* y, std::int64_t C) {
+  using T = Computed<S>;
   using Sum = std::conditional_t<std::is_floating_point_v<T>, double, T>;
   Sum before = 0;
   for (std::int64_t i = 0; i < C; i += kScanBlock) {
     const std::int64_t n = C - i < kScanBlock ? C - i : kScanBlock;
-    before = static_cast<Sum>(before + static_cast<Sum>(scan_block(x + i, y + i, n, static_cast<T>(before))));
+    T total;
+    if constexpr (is_half_type<S>) {
+      alignas(64) T block[kScanBlock];
+      each<T>(0, n, [&](std::int64_t k, auto part) { put(block + k, get(x + i + k, part), part); });
+      total = scan_block(block, block, n, static_cast<T>(before));
+      each<T>(0, n, [&](std::int64_t k, auto part) { put(y + i + k, get(block + k, part), part); });
+    } else {
+      total = scan_block(x + i, y + i, n, static_cast<T>(before));
+    }
+    before = static_cast<Sum>(before + static_cast<Sum>(total));
   }
 }
 
@@ -159,6 +170,10 @@ void cumsum(In x, Out y) {
       return scan(Type<float>{});
     case DType::float64:
       return scan(Type<double>{});
+    case DType::float16:
+      return scan(Type<Float16>{});
+    case DType::bfloat16:
+      return scan(Type<BFloat16>{});
     case DType::int32:
       return scan(Type<std::uint32_t>{});
     case DType::int64:

@@ -14,12 +14,17 @@ namespace {
 
 // Three passes: the maximum; the exponentials and their sum; the scale. A long row takes the exponentials
 // again instead of reading them back. A NaN or +inf makes the row NaN, and so does a row of -inf.
-template <bool kStreams, class T, class Threads>
-TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_t C) {
+template <bool kStreams, class S, class Threads>
+TS_INLINE void softmax_row(const Threads& threads, const S* x, S* y, std::int64_t C) {
+  using T = Computed<S>;
   const Vec<T> m(row_max(threads, x, C));
   const Vec<T> zero(T(0));
   if constexpr (std::is_same_v<Threads, OneThread>) {
-    T* const room = kStreams ? static_cast<T*>(scratch()) : y;  // a row of exponentials, to be read back
+    T* room;  // a row of exponentials, to be read back
+    if constexpr (kStreams || is_half_type<S>)
+      room = static_cast<T*>(scratch());
+    else
+      room = y;
     const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
       const Vec<T> e = vmath::exp(get(x + i, part) - m);
       put(room + i, e, part);
@@ -40,14 +45,14 @@ TS_INLINE void softmax_row(const Threads& threads, const T* x, T* y, std::int64_
 
 // y = x - m - log sum exp(x - m). Short rows are taken a register at a time, so that one logarithm serves
 // them all.
-template <class T, class Threads>
-TS_INLINE T sum_of_exp(const Threads& threads, const T* x, Vec<T> m, std::int64_t C) {
+template <class S, class Threads, class T>
+TS_INLINE T sum_of_exp(const Threads& threads, const S* x, Vec<T> m, std::int64_t C) {
   return row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
     return only(vmath::exp(get(x + i, part) - m), Vec<T>(T(0)), part);
   });
 }
-template <class T, class Threads>
-TS_INLINE void subtract(const Threads& threads, const T* x, T* y, Vec<T> m, Vec<T> log_sum, std::int64_t C) {
+template <class S, class Threads, class T>
+TS_INLINE void subtract(const Threads& threads, const S* x, S* y, Vec<T> m, Vec<T> log_sum, std::int64_t C) {
   threads.template each_of<T>(
       C, [&](std::int64_t i, auto part) { put(y + i, get(x + i, part) - m - log_sum, part); });
 }
@@ -55,12 +60,13 @@ TS_INLINE void subtract(const Threads& threads, const T* x, T* y, Vec<T> m, Vec<
 }  // namespace
 
 void softmax(In x, Out y) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t R = x.shape[0], C = x.shape[1];
     if (C == 0) return;
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
-    const bool streams = streams_rows<T>(y);
+    const Rows<const S> xs(x);
+    const Rows<S> ys(y);
+    const bool streams = streams_rows<S>(y);
     for_rows<T>(
         R, C,
         [&](const auto& threads, std::int64_t r) {
@@ -73,13 +79,14 @@ void softmax(In x, Out y) {
 
 // dx = y (dy - sum dy y)
 void softmax_backward(In dy, In y, Out dx) {
-  with_floating(y.dtype, [&]<class T>(Type<T>) {
+  with_stored(y.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t R = y.shape[0], C = y.shape[1];
-    const Rows<const T> dys(dy), ys(y);
-    const Rows<T> dxs(dx);
+    const Rows<const S> dys(dy), ys(y);
+    const Rows<S> dxs(dx);
     for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
-      const T *dyr = dys[r], *yr = ys[r];
-      T* const dxr = dxs[r];
+      const S *dyr = dys[r], *yr = ys[r];
+      S* const dxr = dxs[r];
       const Vec<T> dot(row_dot<T>(threads, C, [&](std::int64_t i, auto part, Vec<T>& a, Vec<T>& b) {
         a = get(dyr + i, part), b = get(yr + i, part);
       }));
@@ -91,11 +98,12 @@ void softmax_backward(In dy, In y, Out dx) {
 }
 
 void log_softmax(In x, Out y) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t R = x.shape[0], C = x.shape[1];
     if (C == 0) return;
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
+    const Rows<const S> xs(x);
+    const Rows<S> ys(y);
     for_row_groups<T>(R, C, [&](const auto& threads, std::int64_t first, int count) {
       T m[Vec<T>::width] = {}, sum[Vec<T>::width] = {};
       for (int k = 0; k < count; ++k) {
@@ -111,13 +119,14 @@ void log_softmax(In x, Out y) {
 
 // dx = dy - exp(y) sum dy
 void log_softmax_backward(In dy, In y, Out dx) {
-  with_floating(y.dtype, [&]<class T>(Type<T>) {
+  with_stored(y.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const std::int64_t R = y.shape[0], C = y.shape[1];
-    const Rows<const T> dys(dy), ys(y);
-    const Rows<T> dxs(dx);
+    const Rows<const S> dys(dy), ys(y);
+    const Rows<S> dxs(dx);
     for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
-      const T *dyr = dys[r], *yr = ys[r];
-      T* const dxr = dxs[r];
+      const S *dyr = dys[r], *yr = ys[r];
+      S* const dxr = dxs[r];
       const Vec<T> total(
           row_sum<T>(threads, C, [&](std::int64_t i, auto part) { return get(dyr + i, part); }));
       threads.template each_of<T>(C, [&](std::int64_t i, auto part) {

@@ -39,15 +39,15 @@ struct Euclidean {
 }  // namespace
 
 void vector_norm(In x, Out y, int reduced, double order) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
     if (order == 1)
-      reduce_view<T>(x, y, reduced, Magnitudes<Add>{});
+      reduce_view<S>(x, y, reduced, Magnitudes<Add>{});
     else if (order == 2)
-      reduce_view<T>(x, y, reduced, Euclidean{});
+      reduce_view<S>(x, y, reduced, Euclidean{});
     else if (order > 0)
-      reduce_view<T>(x, y, reduced, Magnitudes<Max>{});
+      reduce_view<S>(x, y, reduced, Magnitudes<Max>{});
     else
-      reduce_view<T>(x, y, reduced, Magnitudes<Min>{});
+      reduce_view<S>(x, y, reduced, Magnitudes<Min>{});
   });
 }
 

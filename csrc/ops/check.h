@@ -22,6 +22,9 @@ struct Axes {
 };
 Shape normalize_axes(const char* operation, const Axes& axes, int ndim);
 
+// What numbers of this dtype are computed in: halves in float32.
+inline DType computed_in(DType d) { return is_half(d) ? DType::float32 : d; }
+
 void check_rank(const char* operation, const char* argument, const Array& x, int rank);
 void check_shape(const char* operation, const char* argument, const Array& x, const Shape& expected);
 void check_same_dtype(const char* operation, const char* argument, const Array& x, DType expected);

@@ -47,7 +47,7 @@ struct Rows {
       value_error(operation, ": reduction must be 'none', 'mean' or 'sum', got '", reduction, "'");
     if (!(smoothing >= 0 && smoothing <= 1))
       value_error(operation, ": label_smoothing must be in [0, 1], got ", smoothing);
-    check_domain(operation, "x", logits.dtype(), Domain::floating);
+    check_domain(operation, "x", computed_in(logits.dtype()), Domain::floating);
     if (logits.ndim() == 0)
       value_error(operation, ": x must have a class axis: (C), (N, C) or (N, C, ...), got a 0-d array");
     loss_shape = logits.shape();
@@ -58,9 +58,10 @@ struct Rows {
     check_shape(operation, "target", classes, loss_shape);
     const std::int64_t C = logits.shape(axis), R = size_of(loss_shape);
     if (w) {
-      check_same_dtype(operation, "weight", w, logits.dtype());
+      const DType computed = computed_in(logits.dtype());
+      if (w.dtype() != computed) check_same_dtype(operation, "weight", w, logits.dtype());
       check_shape(operation, "weight", w, Shape{C});
-      weight = contiguous(w);
+      weight = contiguous(astype(w, computed, false));
     }
     target = *contiguous(astype(classes, DType::int64, false)).view_as(Shape{R});
     // Under one name, so that of a step's two checks a recording can keep the first. A GPU's kernel checks
@@ -88,20 +89,22 @@ std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& targe
   const char* operation = "cross_entropy";
   const Rows rows(operation, x, target, weight, ignore_index, reduction, label_smoothing);
   const std::int64_t R = size_of(rows.loss_shape);
-  Array loss = empty(operation, x.dtype(), Shape{R}), lse = empty(operation, x.dtype(), Shape{R});
+  const DType computed = computed_in(x.dtype());  // lse and total are, the loss is rounded to x's dtype
+  Array loss = empty(operation, computed, Shape{R}), lse = empty(operation, computed, Shape{R});
   if (R)
     launch<&Kernels::cross_entropy>(rows.x, rows.target, rows.weight, loss, lse, ignore_index,
                                     label_smoothing);
   Array total;
   if (reduction == "none")
-    return {*loss.view_as(rows.loss_shape), lse, empty(operation, x.dtype(), Shape{0})};
-  Array y = empty(operation, x.dtype(), Shape{});
+    return {astype(*loss.view_as(rows.loss_shape), x.dtype(), false), lse,
+            empty(operation, computed, Shape{0})};
+  Array y = empty(operation, computed, Shape{});
   launch<&Kernels::sum>(loss, y, 1);
-  if (reduction == "sum") return {y, lse, empty(operation, x.dtype(), Shape{0})};
-  total = empty(operation, x.dtype(), Shape{});
+  if (reduction == "sum") return {astype(y, x.dtype(), false), lse, empty(operation, computed, Shape{0})};
+  total = empty(operation, computed, Shape{});
   launch<&Kernels::class_weight_sum>(rows.target, rows.weight, total, ignore_index);
   launch<&Kernels::divide>(y, total, y);
-  return {y, lse, total};
+  return {astype(y, x.dtype(), false), lse, total};
 }
 
 Array cross_entropy_backward(const Array& dy, const Array& x, const Array& target, const Array& weight,
@@ -113,18 +116,20 @@ Array cross_entropy_backward(const Array& dy, const Array& x, const Array& targe
   check_same_dtype(operation, "gradient", dy, x.dtype());
   check_shape(operation, "gradient", dy, reduction == "none" ? rows.loss_shape : Shape{});
   if (!lse) type_error(operation, ": lse is missing");
-  check_same_dtype(operation, "lse", lse, x.dtype());
+  const DType computed = computed_in(x.dtype());
+  check_same_dtype(operation, "lse", lse, computed);
   check_shape(operation, "lse", lse, Shape{R});
-  Array dloss = dy;
+  Array dloss = astype(dy, computed, false);
   if (reduction == "none") {
-    dloss = *contiguous(dy).view_as(Shape{R});
+    dloss = *contiguous(dloss).view_as(Shape{R});
   } else {
     if (reduction == "mean") {
       if (!total) type_error(operation, ": total is missing, and reduction 'mean' needs it");
-      check_same_dtype(operation, "total", total, x.dtype());
+      check_same_dtype(operation, "total", total, computed);
       check_shape(operation, "total", total, Shape{});
-      dloss = empty(operation, x.dtype(), Shape{});
-      launch<&Kernels::divide>(dy, total, dloss);
+      const Array given = dloss;
+      dloss = empty(operation, computed, Shape{});
+      launch<&Kernels::divide>(given, total, dloss);
     }
     dloss = dloss.broadcast_to(operation, Shape{R});
   }

@@ -9,12 +9,14 @@
 namespace ts::ops {
 namespace {
 
+// In the dtype that `like` is computed in: of halves both that and their own will do.
 Array vector(const char* operation, const char* argument, const Array& x, const Array& like,
              const Shape& shape) {
   if (!x) return x;
-  check_same_dtype(operation, argument, x, like.dtype());
+  const DType computed = computed_in(like.dtype());
+  if (x.dtype() != computed) check_same_dtype(operation, argument, x, like.dtype());
   check_shape(operation, argument, x, shape);
-  return contiguous(x);
+  return contiguous(astype(x, computed, false));
 }
 
 // The same of an argument that must be there.
@@ -30,7 +32,7 @@ struct Trailing {
   int count;
   std::int64_t rows = 1, columns = 1;
   Trailing(const char* operation, const Array& x, const Shape& shape) : count(shape.rank()) {
-    check_domain(operation, "x", x.dtype(), Domain::floating);
+    check_domain(operation, "x", computed_in(x.dtype()), Domain::floating);
     if (count == 0) value_error(operation, ": normalized_shape must name at least one axis, got ()");
     bool fits = count <= x.ndim();
     for (int i = 0; fits && i < count; ++i) fits = x.shape(x.ndim() - count + i) == shape[i];
@@ -46,7 +48,7 @@ struct Trailing {
 struct Groups {
   std::int64_t N, C, count, columns;
   Groups(const char* operation, const Array& x, std::int64_t groups) : count(groups) {
-    check_domain(operation, "x", x.dtype(), Domain::floating);
+    check_domain(operation, "x", computed_in(x.dtype()), Domain::floating);
     if (x.ndim() < 2)
       value_error(operation, ": x must have at least 2 dimensions (N, C, ...), got shape ", x.shape());
     N = x.shape(0), C = x.shape(1);
@@ -76,11 +78,13 @@ std::optional<Array> as_channels(const Array& x, bool last) {
     for (int i = 2; i < x.ndim(); ++i) order.push_back(i);
     order.push_back(1);
     const std::optional<Array> view = x.permute(order).view_as(Shape{N, S, C});
-    if (!view || (view->stride(2) != 1 && C > 1)) return {};
+    // Of one channel S is what goes on: the kernels see such an array as channels first.
+    if (!view || (C > 1 ? view->stride(2) : S > 1 ? view->stride(1) : 1) != 1) return {};
     return view->transpose(1, 2);
   }
   const std::optional<Array> view = x.view_as(Shape{N, C, S});
-  if (!view || (view->stride(2) != 1 && S > 1)) return {};
+  // Of one number a channel C is, as in channels last.
+  if (!view || (S > 1 ? view->stride(2) : C > 1 ? view->stride(1) : 1) != 1) return {};
   return view;
 }
 
@@ -90,7 +94,7 @@ struct Channels {
   Shape channels;
 
   Channels(const char* operation, const Array& v) {
-    check_domain(operation, "x", v.dtype(), Domain::floating);
+    check_domain(operation, "x", computed_in(v.dtype()), Domain::floating);
     if (v.ndim() < 2)
       value_error(operation, ": x must have at least 2 dimensions (N, C, ...), got shape ", v.shape());
     channels = Shape{v.shape(1)};
@@ -125,7 +129,8 @@ std::tuple<Array, Array, Array> layer_norm(const Array& x, const Shape& normaliz
   const Array w = vector(operation, "weight", weight, x, normalized_shape);
   const Array b = vector(operation, "bias", bias, x, normalized_shape);
   Array y = empty(operation, x.dtype(), x.shape());
-  Array mean = empty(operation, x.dtype(), Shape{t.rows}), rstd = empty(operation, x.dtype(), Shape{t.rows});
+  Array mean = empty(operation, computed_in(x.dtype()), Shape{t.rows}),
+        rstd = empty(operation, computed_in(x.dtype()), Shape{t.rows});
   if (x.size() > 0) {
     Array rows = as_rows(y, t.count);
     launch<&Kernels::layer_norm>(as_rows(x, t.count), w, b, rows, mean, rstd, eps);
@@ -145,7 +150,8 @@ std::tuple<Array, Array, Array> layer_norm_backward(const Array& dy, const Array
   const Array r = statistic(operation, "rstd", rstd, x, Shape{t.rows});
   Array dx = empty(operation, x.dtype(), x.shape());
   const Shape shape = parameters ? normalized_shape : Shape{0};
-  Array dweight = empty(operation, x.dtype(), shape), dbias = empty(operation, x.dtype(), shape);
+  Array dweight = empty(operation, computed_in(x.dtype()), shape),
+        dbias = empty(operation, computed_in(x.dtype()), shape);
   Array none;
   Array rows = as_rows(dx, t.count);
   if (t.columns > 0)
@@ -161,8 +167,8 @@ std::tuple<Array, Array, Array> group_norm(const Array& x, std::int64_t groups, 
   const Array w = statistic(operation, "weight", weight, x, Shape{g.C}),
               b = vector(operation, "bias", bias, x, Shape{g.C});
   Array y = empty(operation, x.dtype(), x.shape());
-  Array mean = empty(operation, x.dtype(), g.statistics()),
-        rstd = empty(operation, x.dtype(), g.statistics());
+  Array mean = empty(operation, computed_in(x.dtype()), g.statistics()),
+        rstd = empty(operation, computed_in(x.dtype()), g.statistics());
   if (x.size() > 0) {
     Array rows = g.rows(y);
     launch<&Kernels::group_norm>(g.rows(x), w, b, rows, mean, rstd, static_cast<int>(groups), eps);
@@ -181,8 +187,9 @@ std::tuple<Array, Array, Array> group_norm_backward(const Array& dy, const Array
   const Array m = statistic(operation, "mean", mean, x, g.statistics());
   const Array r = statistic(operation, "rstd", rstd, x, g.statistics());
   Array dx = empty(operation, x.dtype(), x.shape());
-  if (x.size() == 0) return {dx, zeros(Shape{g.C}, x.dtype()), zeros(Shape{g.C}, x.dtype())};
-  Array sums = empty(operation, x.dtype(), Shape{2, g.N, g.C});
+  if (x.size() == 0)
+    return {dx, zeros(Shape{g.C}, computed_in(x.dtype())), zeros(Shape{g.C}, computed_in(x.dtype()))};
+  Array sums = empty(operation, computed_in(x.dtype()), Shape{2, g.N, g.C});
   Array rows = g.rows(dx);
   launch<&Kernels::group_norm_backward>(g.rows(dy), g.rows(x), w, m, r, rows, sums, static_cast<int>(groups));
   const Array both = sum(sums, Axes{false, Shape{1}}, {}, false);
@@ -194,7 +201,8 @@ std::tuple<Array, Array> rms_norm(const Array& x, const Shape& normalized_shape,
   const char* operation = "rms_norm";
   const Trailing t(operation, x, normalized_shape);
   const Array w = vector(operation, "weight", weight, x, normalized_shape);
-  Array y = empty(operation, x.dtype(), x.shape()), rstd = empty(operation, x.dtype(), Shape{t.rows});
+  Array y = empty(operation, x.dtype(), x.shape()),
+        rstd = empty(operation, computed_in(x.dtype()), Shape{t.rows});
   if (x.size() > 0) {
     Array rows = as_rows(y, t.count);
     launch<&Kernels::rms_norm>(as_rows(x, t.count), w, rows, rstd, eps);
@@ -211,7 +219,7 @@ std::tuple<Array, Array> rms_norm_backward(const Array& dy, const Array& x, cons
   const Array w = vector(operation, "weight", weight, x, normalized_shape);
   const Array r = statistic(operation, "rstd", rstd, x, Shape{t.rows});
   Array dx = empty(operation, x.dtype(), x.shape());
-  Array dweight = empty(operation, x.dtype(), normalized_shape);
+  Array dweight = empty(operation, computed_in(x.dtype()), normalized_shape);
   Array rows = as_rows(dx, t.count);
   if (t.columns > 0)
     launch<&Kernels::rms_norm_backward>(as_rows(dy, t.count), as_rows(x, t.count), w, r, rows, dweight);
@@ -231,7 +239,8 @@ std::tuple<Array, Array, Array> normalised(const char* operation, const Array& x
   for (int i = 0; i < 2; ++i) {
     const char* argument = i == 0 ? "running_mean" : "running_var";
     if (!running[i]) continue;
-    check_same_dtype(operation, argument, running[i], x.dtype());
+    const DType own = running[i].dtype(), computed = computed_in(x.dtype());
+    if (computed_in(own) != computed) check_same_dtype(operation, argument, running[i], computed);
     check_shape(operation, argument, running[i], c.channels);
     check_writable(operation, running[i]);
     if (!running[i].is_contiguous())
@@ -241,9 +250,17 @@ std::tuple<Array, Array, Array> normalised(const char* operation, const Array& x
   if (c.channels[0] > 0 && count < 2)
     value_error(operation, ": training needs more than one value per channel, got x of shape ", x.shape());
   Array y = c.allocate(operation, x);
-  Array mean = empty(operation, x.dtype(), c.channels), rstd = empty(operation, x.dtype(), c.channels);
+  Array mean = empty(operation, computed_in(x.dtype()), c.channels),
+        rstd = empty(operation, computed_in(x.dtype()), c.channels);
   Array view = *as_channels(y, c.last);
-  if (c.channels[0] > 0) launch<kernel>(c.x, w, b, view, mean, rstd, running[0], running[1], momentum, eps);
+  if (c.channels[0] == 0) return {y, mean, rstd};
+  Array wide[2];  // halves are updated in float32 and rounded once
+  for (int i = 0; i < 2; ++i)
+    wide[i] =
+        running[i] && is_half(running[i].dtype()) ? astype(running[i], DType::float32, false) : running[i];
+  launch<kernel>(c.x, w, b, view, mean, rstd, wide[0], wide[1], momentum, eps);
+  for (int i = 0; i < 2; ++i)
+    if (running[i] && is_half(running[i].dtype())) copy_into(operation, wide[i], running[i]);
   return {y, mean, rstd};
 }
 
@@ -272,7 +289,8 @@ std::tuple<Array, Array, Array> batch_norm_backward(const Array& dy, const Array
   const Array m = statistic(operation, "mean", mean, x, c.channels),
               r = statistic(operation, "rstd", rstd, x, c.channels);
   Array dx = c.allocate(operation, x);
-  Array dweight = empty(operation, x.dtype(), c.channels), dbias = empty(operation, x.dtype(), c.channels);
+  Array dweight = empty(operation, computed_in(x.dtype()), c.channels),
+        dbias = empty(operation, computed_in(x.dtype()), c.channels);
   Array view = *as_channels(dx, c.last);
   if (c.channels[0] > 0)
     launch<&Kernels::batch_norm_backward>(c.same(operation, dy, x), c.x, w, m, r, view, dweight, dbias);
@@ -291,8 +309,9 @@ std::tuple<Array, Array, Array> batch_norm_relu_backward(const Array& dy, const 
   const Array m = statistic(operation, "mean", mean, x, c.channels),
               r = statistic(operation, "rstd", rstd, x, c.channels);
   Array dx = c.allocate(operation, x);
-  Array dweight = empty(operation, x.dtype(), c.channels), dbias = empty(operation, x.dtype(), c.channels);
-  Array work = empty(operation, x.dtype(), Shape{2 * c.channels[0]});
+  Array dweight = empty(operation, computed_in(x.dtype()), c.channels),
+        dbias = empty(operation, computed_in(x.dtype()), c.channels);
+  Array work = empty(operation, computed_in(x.dtype()), Shape{2 * c.channels[0]});
   Array view = *as_channels(dx, c.last);
   if (c.channels[0] > 0)
     launch<&Kernels::batch_norm_relu_backward>(c.same(operation, dy, x), c.x, w, b, m, r, view, dweight,

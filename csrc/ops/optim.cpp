@@ -10,8 +10,6 @@ namespace ts::ops {
 
 namespace {
 
-// What a parameter of this dtype is updated in, and its state kept in.
-DType computed_in(DType d) { return is_half(d) ? DType::float32 : d; }
 // Whether kernels take such an array as it is: a GPU's take no halves.
 bool as_it_is(const Array& x) { return !is_half(x.dtype()) || x.device() == Device::cpu; }
 

@@ -55,6 +55,13 @@ struct Plan {
   Array finish(Array&& y, bool keepdims) const { return keepdims ? *y.view_as(kept_dims) : std::move(y); }
 };
 
+// x in the dtype that it is reduced in. The CPU's kernels widen halves as they read them; who records
+// finds a cast instead, which joins the operations before it.
+Array source_of(const Array& x, DType computed) {
+  const bool as_it_is = is_half(x.dtype()) && computed == DType::float32 && x.device() == Device::cpu;
+  return as_it_is && !detail::watching() ? x : astype(x, computed, false);
+}
+
 Array run(const char* operation, Reduce kernel, const Array& x, const Axes& axis, DType result,
           bool keepdims) {
   const Plan plan(operation, x, axis);
@@ -120,8 +127,8 @@ Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axe
     return complex_sum(operation, kernel, source, axis, keepdims);
   }
   const DType computed = is_half(result) ? DType::float32 : is_floating(result) ? result : DType::int64;
-  const Array source = is_integer(result) && x.dtype() == DType::uint64 ? x.view_dtype(DType::int64)
-                                                                        : astype(x, computed, false);
+  const Array source =
+      is_integer(result) && x.dtype() == DType::uint64 ? x.view_dtype(DType::int64) : source_of(x, computed);
   const Array y = run(operation, kernel, source, axis, computed, keepdims);
   if (result == DType::uint64) return y.view_dtype(result);
   return astype(y, result, false);
@@ -134,7 +141,6 @@ DType mean_dtype(const char* operation, const Array& x, std::optional<DType> dty
   check_domain(operation, "dtype", is_half(result) ? DType::float32 : result, Domain::inexact);
   return result;
 }
-DType computed_mean(DType d) { return is_half(d) ? DType::float32 : d; }
 
 // The order of an integer dtype in one that the kernels are compiled for: widened, and 64 unsigned bits with
 // the highest one flipped. Halves in float32.
@@ -143,7 +149,8 @@ struct Ordered {
   DType original;
   bool flipped = false;
 
-  Ordered(const char* operation, const Array& array) : x(array), original(array.dtype()) {
+  // reads_halves: whether the kernel does, whose result is float32 then.
+  Ordered(const char* operation, const Array& array, bool reads_halves) : x(array), original(array.dtype()) {
     switch (original) {
       case DType::int8:
       case DType::int16:
@@ -159,7 +166,7 @@ struct Ordered {
         return;
       case DType::float16:
       case DType::bfloat16:
-        x = astype(array, DType::float32, false);
+        x = reads_halves ? source_of(array, DType::float32) : astype(array, DType::float32, false);
         return;
       default:
         check_domain(operation, "x", original, Domain::any);
@@ -195,7 +202,7 @@ Array extreme(const char* operation, const char* what, Reduce kernel, const Arra
 
 Array position(const char* operation, const char* what, Reduce kernel, const Array& x,
                std::optional<std::int64_t> axis, bool keepdims) {
-  const Ordered ordered(operation, x);
+  const Ordered ordered(operation, x, true);
   return extreme(operation, what, kernel, ordered.x, axis ? Axes{false, {*axis}} : Axes{}, DType::int64,
                  keepdims);
 }
@@ -214,35 +221,35 @@ Array prod(const Array& x, const Axes& axis, std::optional<DType> dtype, bool ke
 }
 
 Array mean(const Array& x, const Axes& axis, std::optional<DType> dtype, bool keepdims) {
-  const DType result = mean_dtype("mean", x, dtype), computed = computed_mean(result);
-  const Array source = astype(x, computed, false);
+  const DType result = mean_dtype("mean", x, dtype), computed = computed_in(result);
+  const Array source = source_of(x, computed);
   if (is_complex(result)) return complex_sum("mean", &Kernels::mean, source, axis, keepdims);
   return astype(run("mean", &Kernels::mean, source, axis, computed, keepdims), result, false);
 }
 
 Array var(const Array& x, const Axes& axis, double correction, bool keepdims) {
-  const DType result = mean_dtype("var", x, {}), computed = computed_mean(result);
+  const DType result = mean_dtype("var", x, {}), computed = computed_in(result);
   if (is_complex(result)) {  // of the real parts and of the imaginary ones: |z|^2 is their sum
     const Array re = var(real(x), axis, correction, keepdims);
     Array y = var(imag(x), axis, correction, keepdims);
     launch<&Kernels::add>(re, y, y);
     return y;
   }
-  const Plan plan("var", astype(x, computed, false), axis);
+  const Plan plan("var", source_of(x, computed), axis);
   Array mean = plan.result("var", computed), y = plan.result("var", computed);
   launch<&Kernels::variance>(plan.x, mean, y, plan.reduced, correction);
   return astype(plan.finish(std::move(y), keepdims), result, false);
 }
 
 Array max(const Array& x, const Axes& axis, bool keepdims) {
-  const Ordered ordered("max", x);
+  const Ordered ordered("max", x, true);
   return ordered.restore(
-      extreme("max", "maximum", &Kernels::max, ordered.x, axis, ordered.x.dtype(), keepdims));
+      extreme("max", "maximum", &Kernels::max, ordered.x, axis, computed_in(ordered.x.dtype()), keepdims));
 }
 Array min(const Array& x, const Axes& axis, bool keepdims) {
-  const Ordered ordered("min", x);
+  const Ordered ordered("min", x, true);
   return ordered.restore(
-      extreme("min", "minimum", &Kernels::min, ordered.x, axis, ordered.x.dtype(), keepdims));
+      extreme("min", "minimum", &Kernels::min, ordered.x, axis, computed_in(ordered.x.dtype()), keepdims));
 }
 Array any(const Array& x, const Axes& axis, bool keepdims) {
   return truth("any", &Kernels::any, x, axis, keepdims);
@@ -251,10 +258,10 @@ Array all(const Array& x, const Axes& axis, bool keepdims) {
   return truth("all", &Kernels::all, x, axis, keepdims);
 }
 Array logsumexp(const Array& x, const Axes& axis, bool keepdims) {
-  if (is_half(x.dtype()))
-    return astype(logsumexp(astype(x, DType::float32, false), axis, keepdims), x.dtype(), false);
-  check_domain("logsumexp", "x", x.dtype(), Domain::floating);
-  return run("logsumexp", &Kernels::logsumexp, x, axis, x.dtype(), keepdims);
+  const DType computed = computed_in(x.dtype());
+  check_domain("logsumexp", "x", computed, Domain::floating);
+  const Array y = run("logsumexp", &Kernels::logsumexp, source_of(x, computed), axis, computed, keepdims);
+  return astype(y, x.dtype(), false);
 }
 
 Array argmax(const Array& x, std::optional<std::int64_t> axis, bool keepdims) {
@@ -266,18 +273,17 @@ Array argmin(const Array& x, std::optional<std::int64_t> axis, bool keepdims) {
 
 Array vector_norm(const Array& x, const Axes& axis, double order, bool keepdims) {
   const char* operation = "vector_norm";
-  if (is_half(x.dtype()))
-    return astype(vector_norm(astype(x, DType::float32, false), axis, order, keepdims), x.dtype(), false);
-  check_domain(operation, "x", x.dtype(), Domain::floating);
+  const DType computed = computed_in(x.dtype());
+  check_domain(operation, "x", computed, Domain::floating);
   if (order != 1 && order != 2 && !std::isinf(order))
     value_error(operation, ": order must be 1, 2, inf or -inf, got ", order);
-  const Plan plan(operation, x, axis);
+  const Plan plan(operation, source_of(x, computed), axis);
   if (std::isinf(order) && plan.length == 0 && size_of(plan.kept) > 0)
     value_error(operation, ": an empty input has no norm of order ", order, ": x of shape ", x.shape(),
                 " has no elements along the axes reduced");
-  Array y = plan.result(operation, x.dtype());
+  Array y = plan.result(operation, computed);
   launch<&Kernels::vector_norm>(plan.x, y, plan.reduced, order);
-  return plan.finish(std::move(y), keepdims);
+  return astype(plan.finish(std::move(y), keepdims), x.dtype(), false);
 }
 
 namespace {
@@ -299,9 +305,14 @@ Array accumulated(const char* operation, void (*Kernels::*kernel)(In, Out), cons
                          : is_floating(result) || is_complex(result) ? result
                                                                      : DType::int64;
   const bool same_bits = x.dtype() == DType::uint64 && is_integer(result);
-  const auto [source, along] = scanned(same_bits ? x.view_dtype(computed) : astype(x, computed, false), axis);
+  // The sums of halves are rounded as they are written.
+  const bool halves = kernel == &Kernels::cumsum && is_half(result) && x.dtype() == result;
+  const Array numbers = same_bits ? x.view_dtype(computed)
+                        : halves  ? source_of(x, computed)
+                                  : astype(x, computed, false);
+  const auto [source, along] = scanned(numbers, axis);
   const Lines lines(operation, source, along);
-  Array y = empty(operation, computed, lines.rows.shape());
+  Array y = empty(operation, source.dtype(), lines.rows.shape());
   if (y.size()) launch(kernel, lines.rows, y);
   y = lines.restored(y);
   return result == DType::uint64 ? y.view_dtype(result) : astype(y, result, false);
@@ -309,7 +320,7 @@ Array accumulated(const char* operation, void (*Kernels::*kernel)(In, Out), cons
 
 std::tuple<Array, Array> running(const char* operation, void (*Kernels::*kernel)(In, Out, Out),
                                  const Array& x, std::int64_t axis) {
-  const Ordered ordered(operation, x);
+  const Ordered ordered(operation, x, false);
   const auto [source, along] = scanned(ordered.x, axis);
   const Lines lines(operation, source, along);
   Array y = empty(operation, source.dtype(), lines.rows.shape());

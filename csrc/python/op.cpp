@@ -277,14 +277,20 @@ PyObject* op_autocast(PyObject* self, PyObject* how) {
   });
 }
 
-// _widen(parameters, only_float16): those that may be halves where a kernel takes float32.
+// _widen(parameters, takes): those that may be halves where a kernel takes float32. takes: "nothing" as it
+// is, "bfloat16", or "cpu": there either half.
 PyObject* op_widen(PyObject* self, PyObject* args) {
   return guarded([&]() -> PyObject* {
     Op& op = *as_op(self)->op;
     PyObject* parameters;
-    int only_float16;
-    if (!PyArg_ParseTuple(args, "Op", &parameters, &only_float16)) throw PythonError{};
-    op.takes_bfloat16 = only_float16;
+    const char* takes;
+    if (!PyArg_ParseTuple(args, "Os", &parameters, &takes)) throw PythonError{};
+    const std::string_view what = takes;
+    if (what != "nothing" && what != "bfloat16" && what != "cpu")
+      value_error("_widen: takes must be \"nothing\", \"bfloat16\" or \"cpu\", got \"", takes, "\"");
+    op.takes = what == "bfloat16" ? Op::Takes::bfloat16
+               : what == "cpu"    ? Op::Takes::on_cpu
+                                  : Op::Takes::nothing;
     const Ref list = checked(PySequence_Fast(parameters, "_widen takes the names of parameters"));
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list.get()); ++i) {
       const char* name = PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(list.get(), i));
@@ -492,9 +498,12 @@ struct Widened {
 std::optional<DType> half_of(const Op& op, PyObject* const* arguments) {
   const auto first = static_cast<std::size_t>(std::countr_zero(op.widened));
   if (!is_tensor(arguments[first])) return {};
-  const DType d = array_of(arguments[first]).dtype();
-  const bool half = d == DType::float16 || (d == DType::bfloat16 && !op.takes_bfloat16);
-  return half ? std::optional(d) : std::nullopt;
+  const Array& x = array_of(arguments[first]);
+  const DType d = x.dtype();
+  if (!is_half(d) || (op.takes == Op::Takes::bfloat16 && d == DType::bfloat16) ||
+      (op.takes == Op::Takes::on_cpu && x.device() == Device::cpu))
+    return {};
+  return d;
 }
 
 PyObject* apply_widened(Op& op, PyObject* const* arguments, DType half) {

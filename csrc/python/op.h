@@ -86,8 +86,9 @@ struct Op {
   // Parameters, as bits, that float32 kernels serve where the first tensor is float16 or bfloat16: all its
   // tensors among them are made float32, and float32 results take that dtype.
   std::uint32_t widened = 0;
-  bool takes_bfloat16 = false;  // and then float16 only
-  bool differentiable = true;   // false: results never carry a gradient (argmax, comparisons)
+  // What needs no widening: nothing, bfloat16, or either half on the CPU.
+  enum class Takes : std::uint8_t { nothing, bfloat16, on_cpu } takes = Takes::nothing;
+  bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;
   // The same, written where the result goes; false where that takes a temporary (null: always).

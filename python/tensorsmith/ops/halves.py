@@ -18,9 +18,22 @@ def is_half(x: Any) -> bool:
     return str(x.dtype) in ("float16", "bfloat16")
 
 
-# Tensors that may be halves; the first tells of which dtype results are. Statistics that are updated in place stay
-# float32.
+def widened(*tensors: Any) -> list[Any]:
+    """The halves among them as float32, for rules made of several operations."""
+    return [core.astype(t, "float32") if t is not None and is_half(t) else t for t in tensors]
+
+
+# Tensors that may be halves; the first tells of which dtype results are.
 _WIDENED = {
+    "max_pool2d": "x",
+    "avg_pool2d": "x",
+    "fractional_max_pool2d": "x samples",
+    "csr_matmul": "x values",
+    "recurrent": "x w_input w_hidden b_input b_hidden h0 c0",
+}
+
+# Those whose CPU kernels read and write halves.
+_WIDENED_ON_GPUS = {
     "softmax": "x",
     "log_softmax": "x",
     "cross_entropy": "x weight",
@@ -31,11 +44,6 @@ _WIDENED = {
     "batch_norm_relu": "x weight bias",
     "channel_affine": "x scale shift",
     "dropout": "x",
-    "max_pool2d": "x",
-    "avg_pool2d": "x",
-    "fractional_max_pool2d": "x samples",
-    "csr_matmul": "x values",
-    "recurrent": "x w_input w_hidden b_input b_hidden h0 c0",
 }
 
 # Products, whose kernels take bfloat16 as it is.
@@ -48,6 +56,6 @@ _WIDENED_FLOAT16 = {
     "conv2d_weight_backward": "gradient x",
 }
 
-for _lists, _only_float16 in ((_WIDENED, False), (_WIDENED_FLOAT16, True)):
+for _lists, _takes in ((_WIDENED, "nothing"), (_WIDENED_ON_GPUS, "cpu"), (_WIDENED_FLOAT16, "bfloat16")):
     for _name, _parameters in _lists.items():
-        getattr(core, _name)._widen(_parameters.split(), _only_float16)
+        getattr(core, _name)._widen(_parameters.split(), _takes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define, vjp
+from tensorsmith.ops.halves import widened
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -39,10 +40,12 @@ def _plain_backward(dy: Tensor, x: Tensor, weight: Tensor | None, rstd: Tensor, 
 
 def _second(plain: Callable[..., Any], dys: Any, dy: Tensor, x: Tensor, weight: Tensor | None) -> Any:
     """The gradients of a fused backward kernel: those of its definition."""
-    inputs = (dy, x) if weight is None else (dy, x, weight)
+    inputs = widened(dy, x) if weight is None else widened(dy, x, weight)
     values, pull = vjp(lambda *inputs: plain(*inputs, *([None] if weight is None else [])), *inputs)
     seeds = tuple(
-        core.zeros(v.shape, dtype=v.dtype, device=v.device) if d is None else core.reshape(d, v.shape)
+        core.zeros(v.shape, dtype=v.dtype, device=v.device)
+        if d is None
+        else core.astype(core.reshape(d, v.shape), v.dtype)
         for d, v in zip(dys, values)
     )
     return (*pull(seeds), None)[:3]
@@ -287,12 +290,16 @@ def _over_batch(x: Tensor) -> Tensor:
     return core.sum(x, (0, *range(2, x.ndim)))
 
 
+def _scale_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    return core.sum(core.vecdot(dy, x, x.ndim - 2), 0) if x.ndim > 2 else _over_batch(dy * x)
+
+
 channel_affine = define(
     core.channel_affine,
     """x scale + shift with one of each per channel: x (N, C, ...), scale (C,), shift (C,) or None.""",
     x=lambda dy, scale: core.channel_affine(dy, scale),
-    scale=lambda dy, x: core.sum(core.vecdot(dy, x, x.ndim - 2), 0) if x.ndim > 2 else _over_batch(dy * x),
-    shift=lambda dy: _over_batch(dy),
+    scale=lambda dy, x: _scale_gradient(*widened(dy, x)),
+    shift=lambda dy: _over_batch(*widened(dy)),
 )
 
 
@@ -308,7 +315,8 @@ def batch_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) weight + bias for each channel (Ioffe & Szegedy 2015); as PyTorch's.
 
-    x: (N, C, ...), floating-point, NCHW or NHWC in memory, and so is the result; the others: (C,)
+    x: (N, C, ...), floating-point, NCHW or NHWC in memory, and so is the result; the others: (C,), of its dtype;
+    of float16 and bfloat16 they may be float32, and the running ones are either. Arithmetic is in float32 then.
     training: mean and var are the batch's, and the running ones move towards them in place, by `momentum` and
     with the unbiased variance. Otherwise they are the running ones.
 
@@ -319,6 +327,7 @@ def batch_norm(
         return core.batch_norm(x, weight, bias, running_mean, running_var, momentum, eps)
     if running_mean is None or running_var is None:
         raise ValueError("batch_norm: training=False needs running_mean and running_var")
+    running_mean, running_var = widened(running_mean, running_var)
     scale = core.rsqrt(running_var + eps)
     if weight is not None:
         scale = scale * weight

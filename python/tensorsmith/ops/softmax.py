@@ -6,6 +6,7 @@ from typing import Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.ops.halves import widened
 
 __all__ = ["log_softmax", "softmax"]
 
@@ -20,6 +21,7 @@ softmax = define(
 
 
 def _softmax_second(dy: Any, gradient: Any, y: Any, axis: int) -> Any:
+    dy, gradient, y = widened(dy, gradient, y)
     total = core.sum(gradient * y, axis, None, True)
     weighted = core.sum(dy * y, axis, None, True)
     return core.softmax_backward(dy, y, axis), dy * (gradient - total) - gradient * weighted
@@ -42,6 +44,7 @@ log_softmax = define(
 
 
 def _log_softmax_second(dy: Any, gradient: Any, y: Any, axis: int) -> Any:
+    dy, gradient, y = widened(dy, gradient, y)
     p = core.exp(y)
     kept = core.sum(dy * p, axis, None, True)
     return dy - kept, -(dy * p) * core.sum(gradient, axis, None, True)

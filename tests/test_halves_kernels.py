@@ -1,0 +1,302 @@
+"""Kernels that read and write float16 and bfloat16: the bits of widening whole operands, computing, rounding once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+from tensorsmith._core import ops as core
+
+HALVES = ["float16", "bfloat16"]
+
+
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def _threads(request: Any) -> Iterator[None]:
+    before = ts.get_num_threads()
+    ts.set_num_threads(request.param)
+    yield
+    ts.set_num_threads(before)
+
+
+pytestmark = pytest.mark.usefixtures("_threads")
+
+
+def wide(x: Any) -> Any:
+    return x.astype("float32") if isinstance(x, ts.Tensor) and str(x.dtype) in HALVES else x
+
+
+def same(mine: Any, expected: Any, what: Any = None) -> None:
+    """Results that are halves against float32 ones, which are rounded here; others as they are. Any NaN is one."""
+    mine, expected = (y if isinstance(y, tuple) else (y,) for y in (mine, expected))
+    assert len(mine) == len(expected)
+    for a, b in zip(mine, expected, strict=True):
+        assert a.shape == b.shape, what
+        if str(a.dtype) in HALVES:
+            b = b.astype(a.dtype)
+        else:
+            assert a.dtype == b.dtype, what
+        a, b = (wide(y).numpy() for y in (a, b))
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b), err_msg=str(what))
+        np.testing.assert_array_equal(
+            np.where(np.isnan(a), 0, a), np.where(np.isnan(b), 0, b), err_msg=str(what)
+        )
+        np.testing.assert_array_equal(
+            np.signbit(a)[~np.isnan(a)], np.signbit(b)[~np.isnan(b)], err_msg=str(what)
+        )
+
+
+def numbers(shape: tuple[int, ...], dtype: str, seed: int = 0, special: bool = False) -> ts.Tensor:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * 3
+    if special and x.size > 8:
+        flat = x.reshape(-1)
+        flat[rng.integers(0, x.size, 6)] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40]
+    return ts.asarray(x).astype(dtype)
+
+
+def layouts(shape: tuple[int, int], dtype: str, special: bool = False) -> Iterator[ts.Tensor]:
+    m, n = shape
+    yield numbers((m, n), dtype, 1, special)
+    yield numbers((n, m), dtype, 2, special).T
+    yield numbers((m, 2 * n), dtype, 3, special)[:, ::2]
+    yield numbers((m, n), dtype, 4, special)[::-1, ::-1]
+    yield numbers((m, n + 3), dtype, 5, special)[:, 3:]
+
+
+SHAPES = [(1, 1), (3, 5), (2, 16), (7, 33), (5, 257), (40, 1000), (3, 4099), (130, 64), (2050, 17)]
+
+REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "sum": ts.sum,
+    "mean": ts.mean,
+    "prod": ts.prod,
+    "max": ts.max,
+    "min": ts.min,
+    "var": ts.var,
+    "argmax": ts.argmax,
+    "argmin": ts.argmin,
+    "logsumexp": ts.logsumexp,
+    "norm1": lambda x, axis: ts.linalg.vector_norm(x, axis=axis, ord=1),
+    "norm2": lambda x, axis: ts.linalg.vector_norm(x, axis=axis),
+    "norm inf": lambda x, axis: ts.linalg.vector_norm(x, axis=axis, ord=math.inf),
+    "cumsum": lambda x, axis: ts.cumsum(x, axis=axis),
+    "cumprod": lambda x, axis: ts.cumprod(x, axis=axis),
+}
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_reductions(name: str, dtype: str) -> None:
+    reduce = REDUCTIONS[name]
+    for shape in SHAPES:
+        for special in (False, True):
+            for x in layouts(shape, dtype, special):
+                for axis in (None, 0, 1):
+                    with np.errstate(all="ignore"):
+                        same(
+                            reduce(x, axis=axis),
+                            reduce(wide(x), axis=axis),
+                            (shape, special, axis, x.strides),
+                        )
+
+
+@pytest.mark.parametrize("name", ["sum", "max", "argmax", "var", "logsumexp"])
+def test_long_reductions(name: str) -> None:
+    """Several pieces, the first and last of them not whole; and columns that no cache holds."""
+    reduce = REDUCTIONS[name]
+    x = numbers((1_100_003,), "bfloat16")
+    same(reduce(x, axis=None), reduce(wide(x), axis=None))
+    x = numbers((6, 300_001), "bfloat16")
+    for axis in (0, 1):
+        same(reduce(x, axis=axis), reduce(wide(x), axis=axis))
+    x = ts.permute_dims(numbers((40, 3, 128), "bfloat16"), (1, 0, 2))
+    axis = 1 if name == "argmax" else (0, 2)
+    same(reduce(x, axis=axis), reduce(wide(x), axis=axis))
+
+
+def test_sum_into_float32_and_float64() -> None:
+    x = numbers((300, 301), "bfloat16")
+    for dtype in ("float32", "float64"):
+        assert ts.sum(x, axis=0, dtype=dtype).tolist() == ts.sum(x.astype(dtype), axis=0).tolist()
+    assert ts.cumsum(x, axis=1, dtype="float32").tolist() == ts.cumsum(wide(x), axis=1).tolist()
+
+
+def test_nothing_to_reduce() -> None:
+    x = ts.zeros((0, 3), dtype="bfloat16")
+    same(ts.sum(x, axis=0), ts.zeros((3,)))
+    same(ts.logsumexp(x, axis=0), ts.full((3,), -math.inf))
+    assert ts.sum(x, axis=1).shape == (0,)
+    with pytest.raises(ValueError, match="max: an empty input has no maximum"):
+        ts.max(x, axis=0)
+
+
+ROWS: dict[str, Callable[..., Any]] = {
+    "softmax": lambda x, dy, w, b: core.softmax(x, -1),
+    "softmax axis 0": lambda x, dy, w, b: core.softmax(x, 0),
+    "softmax_backward": lambda x, dy, w, b: core.softmax_backward(dy, x, -1),
+    "log_softmax": lambda x, dy, w, b: core.log_softmax(x, 1),
+    "log_softmax_backward": lambda x, dy, w, b: core.log_softmax_backward(dy, x, 1),
+    "layer_norm": lambda x, dy, w, b: core.layer_norm(x, (x.shape[1],), w, b, 1e-5),
+    "layer_norm plain": lambda x, dy, w, b: core.layer_norm(x, (x.shape[1],), None, None, 1e-5),
+    "rms_norm": lambda x, dy, w, b: core.rms_norm(x, (x.shape[1],), w, 1e-5),
+    "channel_affine": lambda x, dy, w, b: core.channel_affine(x, w, b),
+}
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name: str, dtype: str) -> None:
+    f = ROWS[name]
+    for shape in SHAPES:
+        for special in (False, True):
+            w, b = (numbers((shape[1],), dtype, s) for s in (7, 8))
+            for x in layouts(shape, dtype, special):
+                dy = numbers(shape, dtype, 9)
+                same(f(x, dy, w, b), f(*map(wide, (x, dy, w, b))), (shape, special, x.strides))
+                if "softmax" not in name:  # with parameters of float32
+                    same(f(x, dy, wide(w), wide(b)), f(*map(wide, (x, dy, w, b))), shape)
+    long = numbers((2, 300_001), dtype)  # rows for all threads
+    w, b = (numbers((300_001,), dtype, s) for s in (7, 8))
+    same(f(long, long, w, b), f(*map(wide, (long, long, w, b))), "long rows")
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_gradients_of_norms(dtype: str) -> None:
+    for shape in [(1, 1), (3, 5), (7, 33), (70, 257), (300, 64), (2, 300_001)]:
+        x, dy = numbers(shape, dtype, 1), numbers(shape, dtype, 2)
+        w = numbers((shape[1],), dtype, 3)
+        statistics = [core.mean(wide(x), 1, None, False), core.exp(core.mean(wide(x), 1, None, False))]
+        a = core.layer_norm_backward(dy, x, w, *statistics, (shape[1],), True)
+        b2 = core.layer_norm_backward(*map(wide, (dy, x, w)), *statistics, (shape[1],), True)
+        assert str(a[1].dtype) == "float32"  # rounded where the graph hands it on
+        same(a, b2, shape)
+        same(
+            core.rms_norm_backward(dy, x, w, statistics[1], (shape[1],)),
+            core.rms_norm_backward(*map(wide, (dy, x, w)), statistics[1], (shape[1],)),
+            shape,
+        )
+
+
+IMAGES = [(2, 3, 5, 7), (4, 8, 6, 6), (3, 64, 9, 5), (2, 1, 1, 3), (5, 16), (2, 4, 40_001)]
+
+
+def images(shape: tuple[int, ...], dtype: str, seed: int) -> Iterator[ts.Tensor]:
+    yield numbers(shape, dtype, seed)
+    if len(shape) == 4:
+        n, c, h, w = shape
+        yield ts.permute_dims(numbers((n, h, w, c), dtype, seed), (0, 3, 1, 2))  # channels last
+        yield numbers((n, c, h, 2 * w), dtype, seed)[..., ::2]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("relu", [False, True])
+def test_batch_norm(dtype: str, relu: bool) -> None:
+    f = core.batch_norm_relu if relu else core.batch_norm
+    g = core.batch_norm_relu_backward if relu else core.batch_norm_backward
+    for shape in IMAGES:
+        c = shape[1]
+        w, b = numbers((c,), dtype, 3), numbers((c,), dtype, 4)
+        for x, dy in zip(images(shape, dtype, 1), images(shape, dtype, 2), strict=True):
+            running = [ts.zeros(c), ts.ones(c)]
+            wide_running = [ts.zeros(c), ts.ones(c)]
+            narrow = [numbers((c,), dtype, 5), ts.abs(numbers((c,), dtype, 6))]
+            rounded = [wide(r) for r in narrow]
+            expected = f(wide(x), wide(w), wide(b), *wide_running, 0.1, 1e-5)
+            same(f(x, w, b, *running, 0.1, 1e-5), expected, shape)
+            same(tuple(running), tuple(wide_running), shape)
+            f(x, wide(w), wide(b), *narrow, 0.1, 1e-5)  # running statistics of halves: rounded once
+            f(wide(x), wide(w), wide(b), *rounded, 0.1, 1e-5)
+            same(tuple(narrow), tuple(rounded), shape)
+            axes = (0, *range(2, x.ndim))
+            mean, rstd = (
+                core.mean(wide(x), axes, None, False),
+                1 / core.mean(core.absolute(wide(x)), axes, None, False),
+            )
+            more = (b,) if relu else ()
+            same(
+                g(dy, x, w, *more, mean, rstd),
+                g(*map(wide, (dy, x, w, *more)), mean, rstd),
+                shape,
+            )
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_group_norm(dtype: str) -> None:
+    for shape in IMAGES:
+        c = shape[1]
+        for groups in {1, c}:
+            w, b = numbers((c,), dtype, 3), numbers((c,), dtype, 4)
+            x, dy = numbers(shape, dtype, 1), numbers(shape, dtype, 2)
+            mean, rstd = (
+                numbers((shape[0] * groups,), "float32", 5),
+                numbers((shape[0] * groups,), "float32", 6),
+            )
+            same(
+                core.group_norm(x, groups, w, b, 1e-5),
+                core.group_norm(*map(wide, (x,)), groups, wide(w), wide(b), 1e-5),
+            )
+            same(
+                core.group_norm_backward(dy, x, w, mean, rstd, groups),
+                core.group_norm_backward(*map(wide, (dy, x, w)), mean, rstd, groups),
+            )
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_cross_entropy(dtype: str, smoothing: float, reduction: str) -> None:
+    rng = np.random.default_rng(0)
+    for n, c in [(1, 1), (3, 5), (17, 33), (40, 1000), (2, 300_001)]:
+        x, w = numbers((n, c), dtype), ts.abs(numbers((c,), dtype, 2))
+        t = rng.integers(0, c, n)
+        t[0] = -100 if n > 1 else t[0]
+        target = ts.asarray(t)
+        for weight in (None, w):
+            options = (-100, reduction, smoothing)
+            mine = core.cross_entropy(x, target, weight, *options)
+            expected = core.cross_entropy(wide(x), target, wide(weight), *options)
+            same(mine, expected, (n, c))
+            narrow, broad = x.detach().requires_grad_(), wide(x).detach().requires_grad_()
+            y = core.cross_entropy(narrow, target, weight, *options)
+            z = core.cross_entropy(broad, target, wide(weight), *options)
+            y.backward(ts.ones_like(y))
+            z.backward(ts.ones_like(z))
+            same(narrow.grad, broad.grad, (n, c))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_dropout(dtype: str) -> None:
+    for size in (1, 7, 33, 1000, 100_003):
+        x = numbers((size,), dtype)
+        found = []
+        for v in (x, wide(x)):
+            ts.manual_seed(5)
+            v = v.detach().requires_grad_()
+            y = ts.nn.functional.dropout(v, 0.3)
+            y.backward(ts.ones_like(y))
+            found.append((y.detach(), v.grad))
+        same(*found, size)
+
+
+def test_second_derivatives_are_computed_in_float32() -> None:
+    """Rules of several operations do not round between them."""
+    for f in (
+        lambda x: ts.softmax(x, axis=-1),
+        lambda x: ts.log_softmax(x, axis=-1),
+        lambda x: ts.layer_norm(x, (9,), None, None),
+        lambda x: ts.rms_norm(x, (9,), None),
+    ):
+        found = []
+        for x in (numbers((4, 9), "bfloat16"), wide(numbers((4, 9), "bfloat16"))):
+            x.requires_grad_()
+            y = f(x)
+            weights = ts.asarray(np.linspace(-1, 1, 36).reshape(4, 9)).astype(x.dtype)
+            (g,) = ts.autograd.gradients(ts.sum((y * weights).astype("float32")), x, create_graph=True)
+            (h,) = ts.autograd.gradients(ts.sum(g.astype("float32") ** 2), x)
+            assert h.dtype == x.dtype
+            found.append(wide(h).numpy())
+        np.testing.assert_allclose(found[0], found[1], atol=0.03 * np.abs(found[1]).max())

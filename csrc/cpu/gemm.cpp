@@ -38,9 +38,9 @@ struct Cut {
   std::int64_t rows, columns, together, matrices;
   TS_INLINE std::int64_t pieces() const { return rows * columns * ((matrices + together - 1) / together); }
 };
-inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k) {
-  constexpr double kSmall = 2e6, kLarge = 6e8;               // flops: 10 us and 3 ms at 200 GF/s
-  constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
+inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool b_has_rows) {
+  constexpr double kSmall = 2e6, kLarge = 6e8, kHalves = 1e9;  // flops: 10 us, 3 ms, 5 ms at 200 GF/s
+  constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;    // elements of C in a piece
   const double dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k);
   const double flops =
       2 * dm * dn * dk + 16 * (dm * dk + dk * dn + dm * dn);  // an element read: as long as 16 flops
@@ -58,11 +58,15 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
                                                    : 1;
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;
-  // Columns first: every column of B is then packed by one piece alone.
+  // Columns first: every column of B is then packed by one piece alone. But the halves of a tall C, and of a
+  // C whose operands the cores' own caches nearly hold: each core then reads, and packs, its half of A.
+  const bool halves = m >= (b_has_rows ? 64 : 128) && (m >= 2 * n || (2 * m >= n && flops < kHalves));
+  const std::int64_t wanted = halves ? (pieces + 1) / 2 : pieces;
   const std::int64_t most_columns = n >= 256 ? n / 64 : n >= 64 ? n / 32 : 1;
-  c.columns = most_columns < pieces ? most_columns : pieces;
+  c.columns = most_columns < wanted ? most_columns : wanted;
   c.rows = (pieces + c.columns - 1) / c.columns;
-  const std::int64_t most_rows = c.columns > 1 ? (m + 63) / 64 : (m + 15) / 16;
+  const std::int64_t least_rows = c.columns == 1 ? 16 : halves ? 32 : 64;
+  const std::int64_t most_rows = (m + least_rows - 1) / least_rows;
   if (c.rows > most_rows) c.rows = most_rows;
   return c;
 }
@@ -127,22 +131,17 @@ struct Problem {
   }
 
   void run_once() const {
-    const Cut parts = cut(matrices, m, n, k);
+    const Cut parts = cut(matrices, m, n, k, b.col == 1);
     const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
-    const auto each = [&](std::int64_t matrix, std::int64_t row0, std::int64_t rows, std::int64_t count,
-                          std::int64_t index, const T* a_packed) {
-      const Panels down(rows, (rows + count - 1) / count, 1);
-      const std::int64_t q = index / down.count, r = index % down.count;
-      piece(matrix, row0 + down.first(r), down.width_of(r), across.first(q), across.lanes(q), a_packed);
-    };
     if (!worth_packing_a(a, m, n, k)) {
       const Panels down(m, (m + parts.rows - 1) / parts.rows, 1);
       const std::int64_t cuts = down.count * across.count;
       parallel_for((matrices + parts.together - 1) / parts.together * cuts, [&](std::int64_t index) {
         const std::int64_t first = index / cuts * parts.together;
         const std::int64_t end = first + parts.together < matrices ? first + parts.together : matrices;
+        const std::int64_t r = index % cuts / across.count, q = index % cuts % across.count;
         for (std::int64_t matrix = first; matrix < end; ++matrix)
-          each(matrix, 0, m, parts.rows, index % cuts, nullptr);
+          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr);
       });
       return;
     }
@@ -157,12 +156,21 @@ struct Problem {
         const std::int64_t row0 = chunks.first(chunk), rows = chunks.width_of(chunk);
         Matrix<const T> here = a.at(row0, 0);
         here.p += matrix * step_a;
+        const Panels down(rows, (rows + parts.rows - 1) / parts.rows, 1);
         const std::int64_t strips = (blocks.deepest + kStrip - 1) / kStrip;
-        const std::int64_t groups = (Panels(rows, kMaxRows, 1).count + kGroup - 1) / kGroup;
-        parallel_for(blocks.count * strips * groups, [&](std::int64_t index) {
-          pack_a<T>(packed, here, rows, k, index / groups / strips, index / groups % strips, index % groups);
+        const std::int64_t groups = (Panels(down.width, kMaxRows, 1).count + kGroup - 1) / kGroup;
+        const std::int64_t each = blocks.count * strips * groups;
+        parallel_for(down.count * each, [&](std::int64_t index) {
+          const std::int64_t r = index / each;
+          index %= each;
+          pack_a<T>(packed + down.first(r) * k, here.at(down.first(r), 0), down.width_of(r), k,
+                    index / groups / strips, index / groups % strips, index % groups);
         });
-        parallel_for(across.count, [&](std::int64_t index) { each(matrix, row0, rows, 1, index, packed); });
+        parallel_for(down.count * across.count, [&](std::int64_t index) {
+          const std::int64_t r = index / across.count, q = index % across.count;
+          piece(matrix, row0 + down.first(r), down.width_of(r), across.first(q), across.lanes(q),
+                packed + down.first(r) * k);
+        });
       }
   }
 };

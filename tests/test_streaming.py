@@ -34,3 +34,35 @@ def test_pointwise(name: str, first: int) -> None:
     whole = f(x).numpy()
     parts = [f(x[i : i + PART]).numpy() for i in range(0, LARGE, PART)]
     np.testing.assert_array_equal(whole, np.concatenate(parts)[: len(whole)])
+
+
+def test_softmax_of_many_rows() -> None:
+    x = ts.array(np.random.default_rng(1).standard_normal((16_400, 1040), dtype=np.float32))
+    whole = ts.softmax(x, -1)
+    for first in (0, 5, 16_391):
+        np.testing.assert_array_equal(
+            whole[first : first + 9].numpy(), ts.softmax(x[first : first + 9], -1).numpy()
+        )
+
+
+def test_batch_norm_of_large_images() -> None:
+    x = np.random.default_rng(2).standard_normal((69, 8, 32, 1024), dtype=np.float32)
+    w, b = ts.arange(8, dtype="float32") + 1.0, ts.arange(8, dtype="float32")
+    first = ts.batch_norm(ts.array(x), None, None, w, b, True).numpy()
+    last = ts.batch_norm(ts.array(np.moveaxis(x, 1, 3).copy()).permute(0, 3, 1, 2), None, None, w, b, True)
+    np.testing.assert_array_equal(first, last.numpy())
+    wide = x[:, 3].astype(np.float64)
+    expected = (wide - wide.mean()) / np.sqrt(wide.var() + 1e-5) * 4 + 3
+    np.testing.assert_allclose(first[:, 3], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max"])
+@pytest.mark.parametrize(
+    ("dtype", "rows", "columns"),
+    [("float32", 16_461, 515), ("float32", 2049, 3075), ("float64", 8225, 389), ("float64", 3333, 947)],
+)
+def test_columns_that_no_cache_holds(name: str, dtype: str, rows: int, columns: int) -> None:
+    x = ts.array(np.random.default_rng(3).standard_normal((rows, columns)).astype(dtype))
+    reduce = getattr(ts, name)
+    along_rows = reduce(ts.copy(x.T), axis=1)
+    np.testing.assert_array_equal(reduce(x, axis=0).numpy(), along_rows.numpy())

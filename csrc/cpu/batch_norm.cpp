@@ -79,6 +79,10 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
       if (streams) return stream_lanes(p, v);
     put(p, v, part);
   };
+  const auto read = [](bool streams, const E* p, auto part) {
+    if (streams) ask_ahead(p, kVectorBytes);
+    return get(p, part);
+  };
   if (channels_last(y)) {
     constexpr std::int64_t W = Vec<T>::width;
     // Rows of C numbers that follow one another are one long row, in which what f needs repeats after `span`.
@@ -105,7 +109,8 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
         const bool streams = large;
         const auto element = [&](std::int64_t i, const Of& of, auto part) {
           Vec<T> x[Inputs];
-          for (int k = 0; k < Inputs; ++k) x[k] = get(static_cast<const E*>(inputs[k]->data) + i, part);
+          for (int k = 0; k < Inputs; ++k)
+            x[k] = read(streams, static_cast<const E*>(inputs[k]->data) + i, part);
           write(streams, static_cast<E*>(y.data) + i, f(x, of), part);
         };
         for (std::int64_t i = begin; i < end; i += span) {
@@ -151,7 +156,7 @@ void map_channels(const View* const* inputs, const View& y, const Numbers& numbe
       const auto of_channel = numbers([&](const T* p) { return Vec<T>(Lane<T>(p[c])); });
       each<T>(0, length, [&](std::int64_t i, auto part) {
         Vec<T> x[Inputs];
-        for (int k = 0; k < Inputs; ++k) x[k] = get(in[k] + i, part);
+        for (int k = 0; k < Inputs; ++k) x[k] = read(streams, in[k] + i, part);
         write(streams, out + i, f(x, of_channel), part);
       });
     }

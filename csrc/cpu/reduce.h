@@ -183,6 +183,35 @@ TS_INLINE T fold(Vec<T> v) {
   return static_cast<T>(v[0]);
 }
 
+// The folds of Vec<T>::width registers at once, fold(lanes[i]) in lane i: every step joins two registers in
+// one, so that a fold costs two shuffles and an addition where it alone costs log2 of the width of each. The
+// rows enter in the order in which shuffles within 16 bytes, which are the cheap ones, leave them.
+template <class Op, int Lanes, bool kHigh, class T, int... I>
+TS_INLINE Vec<T> half_of(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  constexpr auto source = [](int i) {  // of lane i, when a register holds groups of `Lanes` lanes
+    constexpr int W = Vec<T>::width, P = 16 / static_cast<int>(sizeof(T)), half = Lanes / 2;
+    const int part = half >= P ? W : P;  // within which a's come first
+    const int at = i % part, from_b = at >= part / 2, j = at - from_b * (part / 2);
+    return from_b * W + i / part * part + j / half * Lanes + j % half + (kHigh ? half : 0);
+  };
+  constexpr typename Vec<T>::MaskReg from = {static_cast<IntOf<T>>(source(I))...};
+  return Vec<T>(__builtin_shuffle(a.r, b.r, from));
+}
+template <class Op, int Lanes, class T>
+TS_INLINE Vec<T> join_halves(Vec<T> a, Vec<T> b) {
+  constexpr std::make_integer_sequence<int, Vec<T>::width> lanes;
+  return Op::apply(half_of<Op, Lanes, false>(a, b, lanes), half_of<Op, Lanes, true>(a, b, lanes));
+}
+template <class Op, class T, int Lanes = 2, int First = 0>
+TS_INLINE Vec<T> fold_together(const Vec<T>* rows) {
+  constexpr int W = Vec<T>::width, P = 16 / static_cast<int>(sizeof(T)), G = W / P;
+  if constexpr (Lanes > W)
+    return rows[First % G * P + First / G];
+  else
+    return join_halves<Op, Lanes>(fold_together<Op, T, 2 * Lanes, First>(rows),
+                                  fold_together<Op, T, 2 * Lanes, First + W / Lanes>(rows));
+}
+
 // --- the tree along a row ------------------------------------------------------------------------
 //
 // N results at once, of one Op. step(sums, i, part) takes the elements [i, i + width) into the registers
@@ -219,9 +248,9 @@ struct Pairwise {
   }
 };
 
-// The end of a leaf: its chains, then its lanes.
+// The end of a leaf: its chains, and of the lanes what makes one register of them.
 template <class Op, class T, int N>
-TS_INLINE void fold_chains(const Vec<T> (&sum)[kTreeChains * kTreeParts][N], T* out) {
+TS_INLINE void join_chains(const Vec<T> (&sum)[kTreeChains * kTreeParts][N], Vec<T>* out) {
   for (int k = 0; k < N; ++k) {
     Vec<T> lanes[kTreeParts];
     for (int q = 0; q < kTreeParts; ++q) {
@@ -231,24 +260,22 @@ TS_INLINE void fold_chains(const Vec<T> (&sum)[kTreeChains * kTreeParts][N], T* 
     }
     for (int half = kTreeParts / 2; half > 0; half /= 2)
       for (int q = 0; q < half; ++q) lanes[q] = Op::apply(lanes[q], lanes[q + half]);
-    out[k] = fold<Op, T>(lanes[0]);
+    out[k] = lanes[0];
   }
 }
 
-// One leaf: elements [begin, end), at most kLeaf<T> of them.
+// One leaf, elements [begin, end), at most kLeaf<T> of them, but for the fold of the registers that remain.
 template <class Op, class T, int N, class Step>
-TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* out) {
+TS_INLINE void leaf_lanes(std::int64_t begin, std::int64_t end, const Step& step, Vec<T>* out) {
   constexpr int R = kTreeChains * kTreeParts;
   constexpr std::int64_t W = Vec<T>::width;
   const Vec<T> none(Op::template identity<T>);
   if (end - begin <= W) {  // the other chains are the identity
-    Vec<T> sum[N];
-    for (int k = 0; k < N; ++k) sum[k] = none;
+    for (int k = 0; k < N; ++k) out[k] = none;
     if (end - begin == W)
-      step(sum, begin, All{});
+      step(out, begin, All{});
     else if (end > begin)
-      step(sum, begin, First{end - begin});
-    for (int k = 0; k < N; ++k) out[k] = fold<Op, T>(sum[k]);
+      step(out, begin, First{end - begin});
     return;
   }
   Vec<T> sum[R][N];
@@ -273,7 +300,13 @@ TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* o
     for (int q = 0; q < R; ++q)
       for (int k = 0; k < N; ++k) sum[q][k] = last[q][k];
   }
-  fold_chains<Op, T, N>(sum, out);
+  join_chains<Op, T, N>(sum, out);
+}
+template <class Op, class T, int N, class Step>
+TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* out) {
+  Vec<T> lanes[N];
+  leaf_lanes<Op, T, N>(begin, end, step, lanes);
+  for (int k = 0; k < N; ++k) out[k] = fold<Op, T>(lanes[k]);
 }
 
 // Elements [begin, end), begin a multiple of the leaf.

@@ -10,6 +10,7 @@
 
 #include "cpu/columns.h"
 #include "cpu/half.h"
+#include "cpu/stream.h"
 
 namespace ts::cpu::TS_ISA {
 
@@ -132,6 +133,10 @@ struct Reduction {
     }
     above.finish(sums);
   }
+  static constexpr std::int64_t kRunAhead = 2048 / static_cast<std::int64_t>(sizeof(S));
+  TS_INLINE static void ask(const S* stripe) {
+    for (int j = 0; j < kTreeChains; ++j) __builtin_prefetch(stripe + j * kTreeLanes<T>);
+  }
   TS_INLINE void leaf_of_runs(const S* x, const S* x2, std::int64_t begin, std::int64_t n,
                               const Vec<T>* params, T* sums) const {
     constexpr int R = kTreeChains * kTreeParts;
@@ -140,11 +145,19 @@ struct Reduction {
     for (int r = 0; r < R; ++r)
       for (int k = 0; k < N; ++k) sum[r][k] = Vec<T>(Lane<T>(Op::template identity<T>));
     Runs runs(a, a.x, begin), runs2(a, a.x2, begin);
+    const bool asks =
+        far();  // for what follows in this run or the next: the hardware looks no further than a page
     while (n > 0) {
-      const std::int64_t run = runs.run(n);
+      const std::int64_t run = runs.run(n), ahead = kRunAhead < run ? kRunAhead : run;
       const S* const p = x + runs.offset;
       const S* const p2 = x2 + runs2.offset;
+      runs.advance(run), runs2.advance(run);
       for (std::int64_t i = 0; i < run; i += R * W) {
+        if (asks) {
+          const std::int64_t at = i + ahead, next = at - run;
+          ask(next < 0 ? p + at : x + runs.offset + next);
+          if constexpr (Term::kInputs == 2) ask(next < 0 ? p2 + at : x2 + runs2.offset + next);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
           Vec<T> other(Lane<T>(0));
@@ -152,10 +165,11 @@ struct Reduction {
           term.step(sum[r], get(p + i + r * W, All{}), other, params, All{});
         }
       }
-      runs.advance(run), runs2.advance(run);
       n -= run;
     }
-    fold_chains<Op, T, N>(sum, sums);
+    Vec<T> lanes[N];
+    join_chains<Op, T, N>(sum, lanes);
+    for (int k = 0; k < N; ++k) sums[k] = fold<Op, T>(lanes[k]);
   }
   void finish_row(std::int64_t y, const T* sums) const {
     Vec<T> s[N], params[4], results[2];
@@ -170,10 +184,52 @@ struct Reduction {
     finish_row(at.y, sums);
     next.row(at);
   }
+  // Short rows: of a register's width of them the folds are made together, and so are the results.
+  static constexpr bool kPlain =
+      N == 1 && Term::kInputs == 1 && Term::kParams == 0 && std::is_same_v<Next, Nothing>;
+  static constexpr bool kTogether = kPlain && sizeof(T) >= 4;
+  static constexpr std::int64_t kShort = 4 * kStripe<T>;
+  std::int64_t rows_together(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t sx = a.kept_x[0], sy = a.kept_y[0];
+    for (; begin + W <= end; begin += W) {
+      const S* const x = o.x + begin * sx;
+      const bool asks = far() || crosses_lines(x);
+      Vec<T> lanes[W], results[2];
+      const auto row = [&](std::int64_t r) {
+        return [this, p = x + r * sx](Vec<T>* s, std::int64_t i, auto part) {
+          term.step(s, get(p + i, part), Vec<T>(Lane<T>(0)), static_cast<const Vec<T>*>(nullptr), part);
+        };
+      };
+      if (a.length <= W) {
+        const auto each_row = [&](auto part) {
+#pragma GCC unroll 16
+          for (std::int64_t r = 0; r < W; ++r) {
+            lanes[r] = Vec<T>(Lane<T>(Op::template identity<T>));
+            row(r)(lanes + r, 0, part);
+          }
+        };
+        a.length == W ? each_row(All{}) : each_row(First{a.length});
+      } else {
+        for (std::int64_t r = 0; r < W; ++r) {
+          const auto step = row(r);
+          const Ahead<T, std::remove_const_t<decltype(step)>, S> ahead{step, asks ? x + r * sx : nullptr,
+                                                                       nullptr};
+          leaf_lanes<Op, T, 1>(0, a.length, ahead, lanes + r);
+        }
+      }
+      const Vec<T> sums = fold_together<Op, T>(lanes);
+      term.finish(&sums, static_cast<const Vec<T>*>(nullptr), results);
+      for (int k = 0; k < Term::kOutputs; ++k) put_strided(o.y[k] + begin * sy, sy, results[k], All{});
+    }
+    return begin;
+  }
   void rows() const {
     if (a.length < 2 * kPiece || a.outputs >= 64) {  // enough rows for all threads
       const std::int64_t most = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
       parallel_ranges(a.outputs, even_grain(a.outputs, most), [&](std::int64_t begin, std::int64_t end) {
+        if constexpr (kTogether)
+          if (a.kept == 1 && a.reduced == 1 && a.x[0] == 1 && a.length <= kShort)
+            begin = rows_together(begin, end);
         for (std::int64_t i = begin; i < end; ++i) row(output_offsets(a, i, a.kept));
       });
       return;
@@ -273,68 +329,112 @@ struct Reduction {
       for (; c + 2 * W <= end; c += 2 * W) body(c, std::integral_constant<int, 2>{}, All{});
     for (; c < end; c += W) body(c, std::integral_constant<int, 1>{}, First{end - c < W ? end - c : W});
   }
-  // Columns of a matrix that no cache holds: rows one after another, as the hardware reads ahead, each into
-  // the running sums of its lane and chain, which are kept in a table. The additions are those of columns.h.
-  static constexpr bool kPlain =
-      N == 1 && Term::kInputs == 1 && Term::kParams == 0 && std::is_same_v<Next, Nothing>;
-  static constexpr std::int64_t kTableColumns = 8192 / static_cast<std::int64_t>(sizeof(T));
+  // Columns of a matrix that no cache holds: rows as memory has them, each into the running sums of its lane
+  // and chain, which are kept in a table; four rows of one lane and chain at once. The additions are those of
+  // columns.h.
+  static constexpr std::int64_t kTableColumns = 8192 / static_cast<std::int64_t>(sizeof(T)), kRowsOnce = 4;
+  static constexpr std::int64_t kMostPartials = std::int64_t{16} << 20;  // bytes
   void far_columns() const {
     const int last = a.kept - 1;
-    const std::int64_t width = a.kept_shape[last], threads = num_threads();
-    std::int64_t wide = ((width + threads - 1) / threads + W - 1) / W * W;
+    const std::int64_t width = a.kept_shape[last], outer = a.outputs / width;
+    const std::int64_t leaves = (a.length + kLeaf<T> - 1) / kLeaf<T>;
+    // Pieces: whole rows of chunks of leaves, or, of few rows, a share of the columns.
+    std::int64_t chunk = kLeaf<T>;
+    while (chunk * 16 < a.length) chunk *= 2;
+    std::int64_t chunks = (a.length + chunk - 1) / chunk;
+    if (leaves < 8 || outer * chunks * width * static_cast<std::int64_t>(sizeof(T)) > kMostPartials)
+      chunk = leaves * kLeaf<T>, chunks = 1;
+    std::int64_t wide = width;
+    if (chunks == 1) wide = ((width + num_threads() - 1) / num_threads() + W - 1) / W * W;
     if (wide > kTableColumns) wide = kTableColumns;
     const std::int64_t tiles = (width + wide - 1) / wide;
-    parallel_for(a.outputs / width * tiles, [&](std::int64_t piece) {
-      const Offsets first = output_offsets(a, piece / tiles, last);
+    parallel_for(outer * chunks * tiles, [&](std::int64_t piece) {
       const std::int64_t c = piece % tiles * wide, count = width - c < wide ? width - c : wide;
-      T* const table = static_cast<T*>(scratch());
-      T* const stack = table + kStripe<T> * wide;
-      const auto total = [&](std::int64_t level, std::int64_t v) { return stack + level * wide + v; };
-      const auto each_register = [&](const auto& body) {
-        std::int64_t v = 0;
-        for (; v + W <= count; v += W) body(v, All{});
-        if (v < count) body(v, First{count - v});
-      };
-      int top = 0;
-      std::int64_t leaves = 0;
-      for (std::int64_t i = 0; i < a.length; i += kLeaf<T>, ++leaves) {
-        const std::int64_t rows = a.length - i < kLeaf<T> ? a.length - i : kLeaf<T>;
-        for (std::int64_t k = 0; k < kStripe<T> * wide; k += W)
-          Vec<T>(Lane<T>(Op::template identity<T>)).store(table + k);
-        for (std::int64_t row = 0; row < rows; ++row) {
-          const S* const x = o.x + first.x + c + (i + row) * a.x[0];
-          T* const sums = table + row % kStripe<T> * wide;
-          each_register([&](std::int64_t v, auto part) {
-            Vec<T> sum = Vec<T>::load(sums + v);
-            term.step(&sum, get(x + v, part), Vec<T>(Lane<T>(0)), static_cast<const Vec<T>*>(nullptr), All{});
+      const std::int64_t q = piece / tiles % chunks, i = piece / tiles / chunks, begin = q * chunk;
+      const Offsets first = output_offsets(a, i, last);
+      T* const room = static_cast<T*>(scratch()) + kMostPartials / static_cast<std::int64_t>(sizeof(T));
+      const T* const total =
+          sum_of_strip(o.x + first.x + c + begin * a.x[0],
+                       a.length - begin < chunk ? a.length - begin : chunk, wide, count, room);
+      for_strip(count, [&](std::int64_t v, auto part) {
+        const Vec<T> sum = Vec<T>::load(total + v);
+        if (chunks > 1) return put(o.partials + (i * chunks + q) * width + c + v, sum, part);
+        Tile<T, N, 1> tile;
+        tile.v[0][0] = sum;
+        finish_columns<1>(first.y + (c + v) * a.kept_y[last], tile, part);
+      });
+    });
+    if (chunks > 1)
+      for (std::int64_t i = 0; i < outer; ++i) finish_chunks(i, chunks);
+  }
+  template <class Body>
+  TS_INLINE static void for_strip(std::int64_t count, const Body& body) {
+    std::int64_t v = 0;
+    for (; v + W <= count; v += W) body(v, All{});
+    if (v < count) body(v, First{count - v});
+  }
+  // The totals of `count` columns of n rows, in `room`: the table, `wide` numbers a row, and a stack of
+  // leaves behind.
+  const T* sum_of_strip(const S* x, std::int64_t n, std::int64_t wide, std::int64_t count, T* room) const {
+    constexpr int L = kTreeLanes<T>;
+    const std::int64_t down = a.x[0];
+    T *const table = room, *const stack = table + kStripe<T> * wide;
+    const auto total = [&](std::int64_t level, std::int64_t v) { return stack + level * wide + v; };
+    const auto take = [&](Vec<T>* sum, const S* p, auto part) {
+      term.step(sum, get(p, part), Vec<T>(Lane<T>(0)), static_cast<const Vec<T>*>(nullptr), All{});
+    };
+    const Vec<T> none(Lane<T>(Op::template identity<T>));
+    int top = 0;
+    std::int64_t leaves = 0;
+    for (; n > 0; x += kLeaf<T> * down, n -= kLeaf<T>, ++leaves) {
+      const std::int64_t rows = n < kLeaf<T> ? n : kLeaf<T>;
+      std::int64_t row = 0;
+      for (; row + kRowsOnce * kStripe<T> <= rows; row += kRowsOnce * kStripe<T>)
+        for (std::int64_t r = 0; r < kStripe<T>; ++r) {
+          const S* const p = x + (row + r) * down;
+          T* const sums = table + r * wide;
+          for_strip(count, [&](std::int64_t v, auto part) {
+            Vec<T> sum = row == 0 ? none : Vec<T>::load(sums + v);
+#pragma GCC unroll 4
+            for (std::int64_t k = 0; k < kRowsOnce; ++k) {
+              const S* const from = p + k * kStripe<T> * down + v;
+              if (v * static_cast<std::int64_t>(sizeof(S)) % kLine == 0)
+                __builtin_prefetch(reinterpret_cast<const char*>(from) + 1024);
+              take(&sum, from, part);
+            }
             sum.store(sums + v);
           });
         }
-        int level = top;
-        each_register([&](std::int64_t v, auto) {
-          constexpr int L = kTreeLanes<T>;
-          Vec<T> lane[L];
-          const auto chain = [&](int k, int l) { return Vec<T>::load(table + (k * L + l) * wide + v); };
-          for (int l = 0; l < L; ++l)
-            lane[l] = Op::apply(Op::apply(chain(0, l), chain(1, l)), Op::apply(chain(2, l), chain(3, l)));
-          for (int half = L / 2; half > 0; half /= 2)
-            for (int l = 0; l < half; ++l) lane[l] = Op::apply(lane[l], lane[l + half]);
-          Vec<T> sum = lane[0];
-          level = top;
-          for (std::int64_t carry = leaves; carry & 1; carry >>= 1)
-            sum = Op::apply(Vec<T>::load(total(--level, v)), sum);
-          sum.store(total(level, v));
+      if (row == 0)
+        for (std::int64_t k = 0; k < kStripe<T> * wide; k += W) none.store(table + k);
+      for (; row < rows; ++row)
+        for_strip(count, [&](std::int64_t v, auto part) {
+          T* const sums = table + row % kStripe<T> * wide + v;
+          Vec<T> sum = Vec<T>::load(sums);
+          take(&sum, x + row * down + v, part);
+          sum.store(sums);
         });
-        top = level + 1;
-      }
-      each_register([&](std::int64_t v, auto part) {
-        Tile<T, N, 1> sum;
-        sum.v[0][0] = Vec<T>::load(total(top - 1, v));
-        for (int level = top - 1; level-- > 0;)
-          sum.v[0][0] = Op::apply(Vec<T>::load(total(level, v)), sum.v[0][0]);
-        finish_columns<1>(first.y + (c + v) * a.kept_y[last], sum, part);
+      int level = top;
+      for_strip(count, [&](std::int64_t v, auto) {
+        Vec<T> lane[L];
+        const auto chain = [&](int k, int l) { return Vec<T>::load(table + (k * L + l) * wide + v); };
+        for (int l = 0; l < L; ++l)
+          lane[l] = Op::apply(Op::apply(chain(0, l), chain(1, l)), Op::apply(chain(2, l), chain(3, l)));
+        for (int half = L / 2; half > 0; half /= 2)
+          for (int l = 0; l < half; ++l) lane[l] = Op::apply(lane[l], lane[l + half]);
+        Vec<T> sum = lane[0];
+        level = top;
+        for (std::int64_t carry = leaves; carry & 1; carry >>= 1)
+          sum = Op::apply(Vec<T>::load(total(--level, v)), sum);
+        sum.store(total(level, v));
       });
-    });
+      top = level + 1;
+    }
+    for (--top; top > 0; --top)
+      for_strip(count, [&](std::int64_t v, auto) {
+        Op::apply(Vec<T>::load(total(top - 1, v)), Vec<T>::load(total(top, v))).store(total(top - 1, v));
+      });
+    return total(0, 0);
   }
   void columns() const {
     const int last = a.kept - 1;
@@ -380,26 +480,30 @@ struct Reduction {
             put(o.partials + (piece * N + k) * width + c + v * W, total.v[k][v], part);
       });
     });
-    for (std::int64_t i = 0; i < outer; ++i) {
-      const Offsets at = output_offsets(a, i, last);
-      each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
-        constexpr int Vs = decltype(count)::value;
-        Tile<T, N, Vs> stack[48];
-        int top = 0;
-        for (std::int64_t q = 0; q < chunks; ++q) {
-          Tile<T, N, Vs> sum;
-          for (int k = 0; k < N; ++k)
-            for (int v = 0; v < Vs; ++v)
-              sum.v[k][v] = get(o.partials + ((i * chunks + q) * N + k) * width + c + v * W, part);
-          for (std::int64_t carry = q; carry & 1; carry >>= 1) sum = apply<Op>(stack[--top], sum);
-          stack[top++] = sum;
-        }
-        Tile<T, N, Vs> sum = stack[--top];
-        while (top > 0) sum = apply<Op>(stack[--top], sum);
-        finish_columns<Vs>(offsets(at, c).y, sum, part);
-      });
-    }
+    for (std::int64_t i = 0; i < outer; ++i) finish_chunks(i, chunks);
     next.run();
+  }
+  // The outputs of the i-th outer index of the totals of its chunks.
+  void finish_chunks(std::int64_t i, std::int64_t chunks) const {
+    const int last = a.kept - 1;
+    const std::int64_t width = a.kept_shape[last];
+    const Offsets at = output_offsets(a, i, last);
+    each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
+      constexpr int Vs = decltype(count)::value;
+      Tile<T, N, Vs> stack[48];
+      int top = 0;
+      for (std::int64_t q = 0; q < chunks; ++q) {
+        Tile<T, N, Vs> sum;
+        for (int k = 0; k < N; ++k)
+          for (int v = 0; v < Vs; ++v)
+            sum.v[k][v] = get(o.partials + ((i * chunks + q) * N + k) * width + c + v * W, part);
+        for (std::int64_t carry = q; carry & 1; carry >>= 1) sum = apply<Op>(stack[--top], sum);
+        stack[top++] = sum;
+      }
+      Tile<T, N, Vs> sum = stack[--top];
+      while (top > 0) sum = apply<Op>(stack[--top], sum);
+      finish_columns<Vs>(at.y + c * a.kept_y[last], sum, part);
+    });
   }
 
   void run() const {

@@ -15,7 +15,7 @@ namespace {
 // Three passes: the maximum; the exponentials and their sum; the scale. A long row takes the exponentials
 // again instead of reading them back. A NaN or +inf makes the row NaN, and so does a row of -inf.
 template <bool kStreams, class S, class Threads>
-TS_INLINE void softmax_row(const Threads& threads, const S* x, S* y, std::int64_t C) {
+TS_INLINE void softmax_row(const Threads& threads, const S* x, const S* next, S* y, std::int64_t C) {
   using T = Computed<S>;
   const Vec<T> m(row_max(threads, x, C));
   const Vec<T> zero(T(0));
@@ -26,6 +26,7 @@ TS_INLINE void softmax_row(const Threads& threads, const S* x, S* y, std::int64_
     else
       room = y;
     const T sum = row_sum<T>(threads, C, [&](std::int64_t i, auto part) {
+      if constexpr (kStreams) __builtin_prefetch(next + i);  // the next row, while this one is computed
       const Vec<T> e = vmath::exp(get(x + i, part) - m);
       put(room + i, e, part);
       return only(e, zero, part);
@@ -70,8 +71,8 @@ void softmax(In x, Out y) {
     for_rows<T>(
         R, C,
         [&](const auto& threads, std::int64_t r) {
-          streams ? softmax_row<true>(threads, xs[r], ys[r], C)
-                  : softmax_row<false>(threads, xs[r], ys[r], C);
+          streams ? softmax_row<true>(threads, xs[r], xs[r + 1], ys[r], C)
+                  : softmax_row<false>(threads, xs[r], xs[r + 1], ys[r], C);
         },
         streams);
   });

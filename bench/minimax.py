@@ -201,15 +201,28 @@ def of_the_kernels() -> Iterator[Polynomial]:
     c = table(short, "power", float_unit)
     yield Polynomial("float power", float_unit, c, power_rest, lambda r: r**3, low, high)
 
-    largest = (mpmath.sqrt(2) - 1) ** 2  # (sqrt 2 - 1) / (sqrt 2 + 1)
     c = table(long, "log", double_unit)
-    yield Polynomial("double log", double_unit, c, atanh_series, lambda s: s**2 / 2, 0, largest, square)
+    yield Polynomial("double log", double_unit, c, *logarithm(mpmath.e), low, high)
+    slopes = (
+        1 / ln2,
+        sum(table(long, "power_slope", double_unit)),
+        sum(table(long, "power_cubic", double_unit)),
+    )
 
-    def pair_rest(s: Any) -> Any:
-        return (atanh_series(s) - mpf(2) / 3) / s**2
+    def pair_rest(r: Any) -> Any:
+        y = mpmath.log1p(r) / ln2 / r
+        for known in slopes:
+            y = (y - known) / r
+        return y
 
-    c = table((SOURCE / "power.h").read_text(), "kPairLog", double_unit)
-    yield Polynomial("double power", double_unit, c, pair_rest, lambda s: s**4 / 2, 0, largest, square)
+    # Beside the pair's last place: 12 bits past a double's.
+    c = table(long, "power", double_unit)
+    yield Polynomial("double power", double_unit / 2**12, c, pair_rest, lambda r: r**3 * ln2, low, high)
+    largest = (mpmath.sqrt(2) - 1) ** 2  # (sqrt 2 - 1) / (sqrt 2 + 1)
+    c = table(long, "log_quotient", double_unit)
+    yield Polynomial(
+        "double log by a quotient", double_unit, c, atanh_series, lambda s: s**2 / 2, 0, largest, square
+    )
 
     def sine(t: Any) -> Any:
         return mpmath.sin(pi / 2 * t) / t

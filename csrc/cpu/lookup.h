@@ -21,6 +21,17 @@ TS_INLINE Vec<float> lookup(const float (&table)[16], Vec<std::int32_t> index) {
   return y;
 #endif
 }
+TS_INLINE Vec<double> lookup(const double (&table)[16], Vec<std::uint64_t> index) {
+#if defined(__AVX512F__)
+  return _mm512_permutex2var_pd(_mm512_loadu_pd(table), __m512i(index.r), _mm512_loadu_pd(table + 8));
+#elif defined(__AVX2__)
+  return _mm256_i64gather_pd(table, __m256i((index & Vec<std::uint64_t>(15)).r), 8);
+#else
+  Vec<double> y;
+  for (int i = 0; i < Vec<double>::width; ++i) y.r[i] = table[index[i] & 15];
+  return y;
+#endif
+}
 
 // x = 2^k m with 0.75 <= m < 1.5, for positive finite x; elsewhere anything.
 template <class T>
@@ -39,6 +50,22 @@ TS_INLINE Scaled<float> exponent_mantissa(Vec<float> x) {
   const Vec<std::int32_t> mantissa = (offset & Vec<std::int32_t>(0x7fffff)) + start;
   return {convert<float>(offset >> 23) - select(low, Vec<float>(24.0f), Vec<float>(0.0f)),
           bit_cast<float>(mantissa)};
+#endif
+}
+TS_INLINE Scaled<double> exponent_mantissa(Vec<double> x) {
+#if defined(__AVX512F__)
+  const __m512d m = _mm512_getmant_pd(x.r, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+  return {_mm512_sub_pd(_mm512_getexp_pd(x.r), _mm512_getexp_pd(m)), m};
+#else
+  const auto low = x < Vec<double>(0x1p-1022);
+  x = select(low, x * Vec<double>(0x1p54), x);
+  // 2^62 keeps the difference positive: AVX2 shifts no signed numbers of 64 bits.
+  const Vec<std::uint64_t> start = bit_cast<std::uint64_t>(Vec<double>(0.75));
+  const Vec<std::uint64_t> offset = bit_cast<std::uint64_t>(x) - (start - Vec<std::uint64_t>(1ull << 62));
+  const Vec<std::uint64_t> mantissa = (offset & Vec<std::uint64_t>(0xfffffffffffff)) + start;
+  const Vec<double> magic(0x1.8p52);
+  const Vec<double> k = bit_cast<double>((offset >> 52) | bit_cast<std::uint64_t>(magic));
+  return {k - (magic + select(low, Vec<double>(1078.0), Vec<double>(1024.0))), bit_cast<double>(mantissa)};
 #endif
 }
 
@@ -91,14 +118,16 @@ TS_INLINE bool finite(Vec<T> x) {
 #endif
 }
 
-TS_INLINE Twin<float> lookup(const float (&table)[16], Twin<std::int32_t> index) {
+template <class T, class I>
+TS_INLINE Twin<T> lookup(const T (&table)[16], Twin<I> index) {
   return {lookup(table, index.low), lookup(table, index.high)};
 }
 template <class T>
 struct TwinScaled {
   Twin<T> k, m;
 };
-TS_INLINE TwinScaled<float> exponent_mantissa(Twin<float> x) {
+template <class T>
+TS_INLINE TwinScaled<T> exponent_mantissa(Twin<T> x) {
   const auto low = exponent_mantissa(x.low), high = exponent_mantissa(x.high);
   return {{low.k, high.k}, {low.m, high.m}};
 }

@@ -292,6 +292,9 @@ TS_INLINE Vec<T> fmod(Vec<T> a, Vec<T> b) {
 TS_INLINE Vec<float> lookup(const float (&table)[16], Vec<std::int32_t> index) {
   return Vec<float>(table[index.r & 15]);
 }
+TS_INLINE Vec<double> lookup(const double (&table)[16], Vec<std::uint64_t> index) {
+  return Vec<double>(table[index.r & 15]);
+}
 template <class T>
 struct Scaled {
   Vec<T> k, m;
@@ -302,6 +305,13 @@ TS_INLINE Scaled<float> exponent_mantissa(Vec<float> x) {
   const std::int32_t start = bits_as<std::int32_t>(0.75f), offset = bits_as<std::int32_t>(x.r) - start;
   return {Vec<float>(static_cast<float>(offset >> 23) - (low.r ? 24.0f : 0.0f)),
           Vec<float>(bits_as<float>((offset & 0x7fffff) + start))};
+}
+TS_INLINE Scaled<double> exponent_mantissa(Vec<double> x) {
+  const Mask<double> low = x < Vec<double>(0x1p-1022);
+  x = select(low, x * Vec<double>(0x1p54), x);
+  const std::int64_t start = bits_as<std::int64_t>(0.75), offset = bits_as<std::int64_t>(x.r) - start;
+  return {Vec<double>(static_cast<double>(offset >> 52) - (low.r ? 54.0 : 0.0)),
+          Vec<double>(bits_as<double>((offset & 0xfffffffffffff) + start))};
 }
 template <class T>
 TS_INLINE Vec<T> pow2_beside_one(Vec<T> n) {

@@ -20,6 +20,7 @@ struct Coefficients;
 template <>
 struct Coefficients<float> {
   using T = float;
+  using Bits = std::int32_t;
   static constexpr int mantissa_bits = 23;
   static constexpr T min_normal = 0x1p-126f, infinity = __builtin_inff(), nan = __builtin_nanf("");
   static constexpr T subnormal_shift = 24, subnormal_scale = 0x1p24f;
@@ -82,6 +83,7 @@ struct Coefficients<float> {
 template <>
 struct Coefficients<double> {
   using T = double;
+  using Bits = std::uint64_t;
   static constexpr int mantissa_bits = 52;
   static constexpr T min_normal = 0x1p-1022, infinity = __builtin_inf(), nan = __builtin_nan("");
   static constexpr T subnormal_shift = 54, subnormal_scale = 0x1p54;
@@ -115,10 +117,20 @@ struct Coefficients<double> {
                                 2.7557402974656375e-07,
                                 2.5109080840178623e-08,
                                 2.0875316219438115e-09};
+  // log2(1 + r) = r (log2_e + r (slope + r (cubic + r q(r)))) to 2^-66, -1/30 <= r <= 1/16
+  static constexpr Split<T> power_slope = {-0.7213475204444817, -1.0177636870465517e-17};
+  static constexpr Split<T> power_cubic = {0.4808983469629878, 2.5288808324062953e-17};
+  static constexpr Table power = {-0.360673760222244,   0.28853900817825145,  -0.24044917347079245,
+                                  0.20609928987001,     -0.18033687630306425, 0.1603013761919371,
+                                  -0.14429773307703628, 0.13056766871175526,  -0.10372475659177068};
+  // log(1 + r) = r + r^2 q(r), -1/30 <= r <= 1/16
+  static constexpr Table log = {-0.4999999999999999,  0.3333333333335013,   -0.25000000000249617,
+                                0.19999999923571685,  -0.16666665258114396, 0.14285810135473614,
+                                -0.12502382587627411, 0.1108406827616617,   -0.08825180745336066};
   // log(1 + f) = f - (f^2/2 - s (f^2/2 + z p(z))), s = f / (2 + f), z = s^2
-  static constexpr Table log = {0.6666666666666735,  0.399999999994093,   0.2857142874370469,
-                                0.22222198426538461, 0.18183572507918172, 0.15313827623798007,
-                                0.14798310202616};
+  static constexpr Table log_quotient = {0.6666666666666735,  0.399999999994093,   0.2857142874370469,
+                                         0.22222198426538461, 0.18183572507918172, 0.15313827623798007,
+                                         0.14798310202616};
   static constexpr Table sin = {-0.16666666666666632,   0.008333333333322486,    -0.00019841269829853138,
                                 2.7557313704934147e-06, -2.5050759860615236e-08, 1.5896884229438416e-10};
   static constexpr Table cos = {0.04166666666666665,    -0.001388888888888171,  2.480158729367168e-05,

@@ -223,7 +223,7 @@ template <class V>
 TS_INLINE V log1p_rest(V f) {
   using T = typename V::Element;
   const V s = f / (V(T(2)) + f), z = s * s, square = V(T(0.5)) * f * f;
-  return fma(s, fma(z, polynomial(z, C<V>::log), square), -square);
+  return fma(s, fma(z, polynomial(z, C<V>::log_quotient), square), -square);
 }
 // Where the argument is not a positive finite number.
 template <class V>
@@ -241,32 +241,70 @@ TS_INLINE V log_sum(LogParts<V> x, V rest, Split<typename V::Element> exponent,
   return sum.high + (sum.low + fma(rest, V(unit.high), fma(x.k, V(exponent.low), f_low)));
 }
 
-// Of floats: x = 2^k m, m within [0.75, 1.5), and m = (1 + r) / c with one of 16 reciprocals c, so that
+// x = 2^k m, m within [0.75, 1.5), and m = (1 + r) / c with one of 16 reciprocals c, so that
 // log x = k log 2 + l + log(1 + r) with l = -log c and |r| <= 1/16. Around 1, c is 1 and l is 0: nothing
-// cancels. The other c are chosen among all floats nearby so that l is a float to 2^-40.
+// cancels. The other c are chosen among all numbers nearby so that l is a float to 2^-40, a double to 2^-65
+// (natural) or 2^-70 (binary).
 template <class V>
 struct LogSplit {
   V k, l, m, c, r;
 };
 template <class V>
-TS_INLINE LogSplit<V> log_split(V x, const float (&reciprocals)[16], const float (&logarithms)[16]) {
+TS_INLINE LogSplit<V> log_split(V x, const typename V::Element (&reciprocals)[16],
+                                const typename V::Element (&logarithms)[16]) {
   const auto scaled = exponent_mantissa(x);
-  const auto index = bit_cast<std::int32_t>(scaled.m) >> 19;
+  const auto index = bit_cast<typename C<V>::Bits>(scaled.m) >> (C<V>::mantissa_bits - 4);
   const V c = lookup(reciprocals, index);
-  return {scaled.k, lookup(logarithms, index), scaled.m, c, fma_exact(scaled.m, c, V(-1.0f))};
+  return {scaled.k, lookup(logarithms, index), scaled.m, c, fma_exact(scaled.m, c, V(-1))};
 }
 // c and l for the natural logarithm.
 template <class V>
 TS_INLINE LogSplit<V> natural_split(V x) {
-  static constexpr float kReciprocals[16] = {1.0f,         0.913425744f, 0.866331398f, 0.818432331f,
-                                             0.783058465f, 0.74706769f,  0.71426338f,  0.682568729f,
-                                             1.30999827f,  1.24883354f,  1.21276224f,  1.17036951f,
-                                             1.12982428f,  1.08042181f,  1.04429162f,  1.0f};
-  static constexpr float kLogarithms[16] = {0.0f,          0.0905531943f,  0.143487766f,   0.20036456f,
-                                            0.244547918f,  0.291599482f,   0.336503506f,   0.381892055f,
-                                            -0.27002582f,  -0.222209945f,  -0.192900598f,  -0.157319516f,
-                                            -0.122062117f, -0.0773515254f, -0.0433387756f, 0.0f};
-  return log_split(x, kReciprocals, kLogarithms);
+  if constexpr (sizeof(typename V::Element) == 4) {
+    static constexpr float kReciprocals[16] = {1.0f,         0.913425744f, 0.866331398f, 0.818432331f,
+                                               0.783058465f, 0.74706769f,  0.71426338f,  0.682568729f,
+                                               1.30999827f,  1.24883354f,  1.21276224f,  1.17036951f,
+                                               1.12982428f,  1.08042181f,  1.04429162f,  1.0f};
+    static constexpr float kLogarithms[16] = {0.0f,          0.0905531943f,  0.143487766f,   0.20036456f,
+                                              0.244547918f,  0.291599482f,   0.336503506f,   0.381892055f,
+                                              -0.27002582f,  -0.222209945f,  -0.192900598f,  -0.157319516f,
+                                              -0.122062117f, -0.0773515254f, -0.0433387756f, 0.0f};
+    return log_split(x, kReciprocals, kLogarithms);
+  } else {
+    static constexpr double kReciprocals[16] = {1.0,
+                                                0.914284379803777,
+                                                0.8648125277032502,
+                                                0.8205130002362362,
+                                                0.7804939180156208,
+                                                0.7442341698719933,
+                                                0.7110903093488845,
+                                                0.680908981114924,
+                                                1.3060396382071107,
+                                                1.2548002009666683,
+                                                1.2075781602896827,
+                                                1.1635935412372078,
+                                                1.1227997260632592,
+                                                1.0846539971048637,
+                                                1.0491677759912597,
+                                                1.0};
+    static constexpr double kLogarithms[16] = {0.0,
+                                               0.08961361828037127,
+                                               0.1452425265187118,
+                                               0.197825524292031,
+                                               0.24782833147774058,
+                                               0.29539954921908534,
+                                               0.34095583987658645,
+                                               0.38432663651569543,
+                                               -0.26699938124137274,
+                                               -0.2269763574926999,
+                                               -0.18861683346812894,
+                                               -0.15151309695077142,
+                                               -0.11582532152912596,
+                                               -0.08126103945651972,
+                                               -0.04799725560646663,
+                                               0.0};
+    return log_split(x, kReciprocals, kLogarithms);
+  }
 }
 template <class V>
 TS_INLINE V natural_sum(LogSplit<V> p) {
@@ -275,15 +313,51 @@ TS_INLINE V natural_sum(LogSplit<V> p) {
 }
 template <class V>
 TS_INLINE LogSplit<V> binary_split(V x) {
-  static constexpr float kReciprocals[16] = {1.0f,         0.911690533f, 0.865880549f, 0.822707415f,
-                                             0.778046608f, 0.747634411f, 0.711926758f, 0.678074002f,
-                                             1.30189967f,  1.2537452f,   1.20479631f,  1.166453f,
-                                             1.11740148f,  1.08470762f,  1.05088079f,  1.0f};
-  static constexpr float kLogarithms[16] = {0.0f,          0.1333839f,    0.207760081f,   0.281548649f,
-                                            0.362071514f,  0.419595122f,  0.490199268f,   0.560485363f,
-                                            -0.380618274f, -0.326244175f, -0.268789262f,  -0.222128183f,
-                                            -0.160147637f, -0.117306218f, -0.0715990216f, 0.0f};
-  return log_split(x, kReciprocals, kLogarithms);
+  if constexpr (sizeof(typename V::Element) == 4) {
+    static constexpr float kReciprocals[16] = {1.0f,         0.911690533f, 0.865880549f, 0.822707415f,
+                                               0.778046608f, 0.747634411f, 0.711926758f, 0.678074002f,
+                                               1.30189967f,  1.2537452f,   1.20479631f,  1.166453f,
+                                               1.11740148f,  1.08470762f,  1.05088079f,  1.0f};
+    static constexpr float kLogarithms[16] = {0.0f,          0.1333839f,    0.207760081f,   0.281548649f,
+                                              0.362071514f,  0.419595122f,  0.490199268f,   0.560485363f,
+                                              -0.380618274f, -0.326244175f, -0.268789262f,  -0.222128183f,
+                                              -0.160147637f, -0.117306218f, -0.0715990216f, 0.0f};
+    return log_split(x, kReciprocals, kLogarithms);
+  } else {
+    static constexpr double kReciprocals[16] = {1.0,
+                                                0.9142620355241331,
+                                                0.8649482199014265,
+                                                0.8205418673229583,
+                                                0.7804638877551339,
+                                                0.7442161305523077,
+                                                0.7111528931478213,
+                                                0.6807840878746887,
+                                                1.3060585502665556,
+                                                1.254836526542726,
+                                                1.207656173534986,
+                                                1.1636169405923045,
+                                                1.1228279321393086,
+                                                1.0846497184866073,
+                                                1.049182528445585,
+                                                1.0};
+    static constexpr double kLogarithms[16] = {0.0,
+                                               0.12932038127621023,
+                                               0.2093143264471646,
+                                               0.2853511472078368,
+                                               0.3575962149735831,
+                                               0.426206434314002,
+                                               0.49176833184572966,
+                                               0.5547307779171832,
+                                               -0.3852195739791263,
+                                               -0.32749942974767665,
+                                               -0.27220976977762934,
+                                               -0.21861620527258274,
+                                               -0.16713685875433326,
+                                               -0.1172292076528194,
+                                               -0.06926568837815099,
+                                               0.0};
+    return log_split(x, kReciprocals, kLogarithms);
+  }
 }
 template <class V>
 TS_INLINE LogSplit<V> decimal_split(V x) {
@@ -298,17 +372,11 @@ TS_INLINE LogSplit<V> decimal_split(V x) {
   return log_split(x, kReciprocals, kLogarithms);
 }
 
-// 1.1 / 0.9 ULP.
+// 1.1 / 1.0 ULP.
 template <class V>
 TS_INLINE V log(V x) {
-  if constexpr (sizeof(typename V::Element) == 4) {
-    const V y = natural_sum(natural_split(x));
-    return positive_finite(x) ? y : log_edges(x, y);
-  } else {
-    const LogParts<V> p = log_parts(x);
-    const Pair<V> sum = fast_two_sum(p.k * V(C<V>::ln2_cut.high), p.f);
-    return log_edges(x, sum.high + (sum.low + fma(p.k, V(C<V>::ln2_cut.low), log1p_rest(p.f))));
-  }
+  const V y = natural_sum(natural_split(x));
+  return positive_finite(x) ? y : log_edges(x, y);
 }
 // 1.1 / 0.9 ULP.
 template <class V>

@@ -177,9 +177,14 @@ def test_fractional_layer_and_errors() -> None:
         with pytest.raises(ValueError, match=words):
             bad()
     assert F.fractional_max_pool2d(x, 2, output_ratio=np.float32(0.5)).shape == (2, 3, 8, 8)
-    # Samples that are none lay no window outside.
-    y = F.fractional_max_pool2d(x, 2, 8, _random_samples=ts.full((2, 3, 2), math.nan))
-    assert y.shape == (2, 3, 8, 8)
+    for bad in (math.nan, math.inf, -0.25, 1.5):
+        for dtype in ("float32", "float64"):
+            samples = np.full((2, 3, 2), 0.5, dtype)
+            samples[1, 0, 1] = bad
+            with pytest.raises(ValueError, match=rf"samples must be in \[0, 1\], got {bad} at position 7"):
+                F.fractional_max_pool2d(x.astype(dtype), 2, 8, _random_samples=ts.asarray(samples))
+    edges = ts.asarray(np.array([0, 1], np.float32).repeat(6).reshape(2, 3, 2))
+    assert F.fractional_max_pool2d(x, 2, 8, _random_samples=edges).shape == (2, 3, 8, 8)
 
 
 # --- rearrangements -------------------------------------------------------------------------------

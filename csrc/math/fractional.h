@@ -18,7 +18,7 @@ struct FractionalStarts {
   TS_INLINE FractionalStarts(T sample, std::int64_t n, std::int64_t k, std::int64_t m)
       : windows(m),
         last(n - k),
-        u(sample >= T(0) && sample <= T(1) ? sample : T(0)),  // whoever drew it: no window leaves the plane
+        u(sample >= T(0) && sample <= T(1) ? sample : T(0)),  // ops checks those of the host
         a(static_cast<T>(n - k) / static_cast<T>(m - 1)) {}
   TS_INLINE std::int64_t operator[](std::int64_t i) const {
     if (i == windows - 1) return last;

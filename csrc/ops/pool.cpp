@@ -2,6 +2,7 @@
 #include "ops/pool.h"
 
 #include "core/launch.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 #include "ops/window.h"
 
@@ -103,6 +104,24 @@ Array max_pool2d_backward(const Array& gradient, const Array& index, const Shape
   return like_batch(gradient, dx);
 }
 
+namespace {
+
+template <class T>
+void require_unit_interval(const T* samples, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    if (!(samples[i] >= T(0) && samples[i] <= T(1)))
+      value_error("fractional_max_pool2d: samples must be in [0, 1], got ", samples[i], " at position ", i);
+}
+void require_samples(In samples) {
+  const OnHost elements(samples);
+  if (samples.dtype == DType::float32)
+    require_unit_interval(elements.as<float>(), samples.size());
+  else
+    require_unit_interval(elements.as<double>(), samples.size());
+}
+
+}  // namespace
+
 std::tuple<Array, Array> fractional_max_pool2d(const Array& given, const Array& samples,
                                                const Shape& kernel_size, const Shape& output_size) {
   const char* operation = "fractional_max_pool2d";
@@ -121,14 +140,18 @@ std::tuple<Array, Array> fractional_max_pool2d(const Array& given, const Array& 
                 output_size, " and ", kernel_size);
   check_same_dtype(operation, "samples", samples, x.dtype());
   check_shape(operation, "samples", samples, Shape{x.shape(0), x.shape(1), 2});
+  const Array drawn = contiguous(samples);
+  // A GPU's kernel takes others as 0, and nobody waits for it.
+  if (samples.device() == Device::cpu || detail::watching())
+    perform("fractional_max_pool2d samples", &require_samples, drawn);
   const std::int64_t A = x.shape(0) * x.shape(1);
   Array y = empty(operation, x.dtype(), Shape{x.shape(0), x.shape(1), out[0], out[1]}),
         index = empty(operation, DType::int64, y.shape());
   if (y.size() > 0) {
     Array flat = *y.view_as({A, out[0], out[1]}), places = *index.view_as({A, out[0], out[1]});
     launch<&Kernels::fractional_max_pool2d>(*contiguous(x).view_as({A, x.shape(2), x.shape(3)}),
-                                            *contiguous(samples).view_as({A, 2}), flat, places,
-                                            static_cast<int>(kernel[0]), static_cast<int>(kernel[1]));
+                                            *drawn.view_as({A, 2}), flat, places, static_cast<int>(kernel[0]),
+                                            static_cast<int>(kernel[1]));
   }
   return {like_batch(given, y), like_batch(given, index)};
 }

@@ -150,7 +150,7 @@ def fractional_max_pool2d(
     _random_samples: (N, C, 2) in [0, 1), by which the windows of each plane are laid; drawn where not given
     return_indices: also the int64 positions of the maxima in the flattened last two axes, for max_unpool2d
 
-    ValueError where the sizes do not fit.
+    ValueError where the sizes do not fit, or a sample on the host is outside [0, 1].
     """
     name = "fractional_max_pool2d"
     _checks.spatial(name, input.shape, 2)

@@ -84,6 +84,25 @@ Array searchsorted(const Array& sorted, const Array& x, bool right) {
   return index;
 }
 
+Array run_starts(const Array& given, bool one_nan) {
+  check_rank("run_starts", "x", given, 1);
+  const Array x = is_half(given.dtype()) ? astype(given, DType::float32, false) : given;
+  const std::int64_t N = x.size();
+  Array y = empty("run_starts", DType::boolean, {N});
+  if (N == 0) return y;
+  Array first = y.slice(0, 0, 1), rest = y.slice(0, 1, N - 1);
+  copy_into("run_starts", Scalar::of(true), first);
+  if (N == 1) return y;
+  const Array before = x.slice(0, 0, N - 1);
+  launch<&Kernels::not_equal>(x.slice(0, 1, N - 1), before, rest);
+  if (one_nan && is_floating(x.dtype())) {
+    Array number = empty("run_starts", DType::boolean, {N - 1});
+    launch<&Kernels::equal>(before, before, number);
+    launch<&Kernels::logical_and>(rest, number, rest);
+  }
+  return y;
+}
+
 Array bincount(const Array& x, std::int64_t minlength) {
   const char* operation = "bincount";
   if (!is_integer(x.dtype())) type_error(operation, ": x must hold integers, got ", name(x.dtype()));

@@ -13,6 +13,9 @@ Array topk_index(const Array& x, std::int64_t k, std::int64_t axis, bool largest
 // For every x how many of `sorted` are before it: < x, or <= x with `right`. sorted has one dimension, or all
 // but the last of x's.
 Array searchsorted(const Array& sorted, const Array& x, bool right);
+// Which elements of a sorted x (N,) differ from the one before, the first included; `one_nan`: NaNs are
+// equal.
+Array run_starts(const Array& x, bool one_nan);
 // How often each of 0 ... max(x) (at least minlength - 1) occurs in x.
 Array bincount(const Array& x, std::int64_t minlength);
 // Counts between increasing edges (B + 1); `uniform`: they are equally spaced, which is only a hint.

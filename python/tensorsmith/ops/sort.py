@@ -142,6 +142,8 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Tensor:
 
 # --- unique ---------------------------------------------------------------------------------------
 
+define(core.run_starts, "Which elements of a sorted (N,) differ from the one before.")
+
 
 class UniqueAll(NamedTuple):
     values: Tensor
@@ -158,16 +160,6 @@ class UniqueCounts(NamedTuple):
 class UniqueInverse(NamedTuple):
     values: Tensor
     inverse_indices: Tensor
-
-
-def _starts(s: Tensor, one_nan: bool) -> Tensor:
-    """Which elements of a sorted array begin a new value, as bool."""
-    if s.size == 0:
-        return core.not_equal(s, s)
-    new = core.not_equal(s[1:], s[:-1])
-    if one_nan and s.dtype.kind == "floating":
-        new = core.logical_and(new, core.equal(s[:-1], s[:-1]))
-    return core.concat((core.equal(core.arange(1, device=s.device), 0), new), 0)
 
 
 def _counts(starts: Tensor, size: int) -> Tensor:
@@ -190,12 +182,18 @@ def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
     flat = core.reshape(x, (-1,))
     order = _argsort(flat, 0, False) if positions or flat.dtype.kind == "complex" else None
     s = core.sort(flat) if order is None else core.take(flat, order, 0)
-    flags = _starts(s, one_nan)
+    flags = core.run_starts(s, one_nan)
     starts = core.nonzero_flat(flags)
     values, counts = core.take(s, starts, 0), _counts(starts, s.size)
     if order is None or not positions:
         return UniqueAll(values, starts, starts, counts)
     return UniqueAll(values, core.take(order, starts, 0), _inverse(order, flags, x.shape), counts)
+
+
+def _distinct(x: Any, one_nan: bool) -> Tensor:
+    flat = core.reshape(asarray(x).detach(), (-1,))
+    s = sort(flat) if flat.dtype.kind == "complex" else core.sort(flat)
+    return core.getitem(s, core.run_starts(s, one_nan))
 
 
 def unique_all(x: Any, /) -> UniqueAll:
@@ -220,7 +218,7 @@ def unique_inverse(x: Any, /) -> UniqueInverse:
 
 def unique_values(x: Any, /) -> Tensor:
     """The distinct elements of x in order."""
-    return _unique(x, False, False).values
+    return _distinct(x, False)
 
 
 def unique(
@@ -235,10 +233,11 @@ def unique(
 
     With flags a tuple: the values, then where each is first, which value each element is, how often it occurs.
     """
+    if not (return_index or return_inverse or return_counts):
+        return _distinct(x, equal_nan)
     u = _unique(x, equal_nan, return_index or return_inverse)
     chosen = (True, return_index, return_inverse, return_counts)
-    results = tuple(part for part, wanted in zip(u, chosen) if wanted)
-    return results if len(results) > 1 else results[0]
+    return tuple(part for part, wanted in zip(u, chosen) if wanted)
 
 
 # --- counts ---------------------------------------------------------------------------------------

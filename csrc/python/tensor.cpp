@@ -11,6 +11,7 @@
 #include "python/autograd.h"
 #include "python/jit.h"
 #include "python/op.h"
+#include "python/temporary.h"
 #include "python/tensor_slots.h"
 
 namespace ts::python {
@@ -114,6 +115,19 @@ PyObject* binary(PyObject* a, PyObject* b) {
   if (!acceptable(a) || !acceptable(b)) Py_RETURN_NOTIMPLEMENTED;
   PyObject* arguments[] = {a, b};
   return apply(op, arguments);
+}
+
+// The same, where the result can take the memory of an operand that goes.
+template <Name name>
+PyObject* arithmetic(PyObject* a, PyObject* b) {
+  PyObject* const spent = spent_operand(a, b);
+  if (!spent) return binary<name>(a, b);
+  static Op& op = find_op(name.value);
+  PyObject* arguments[] = {a, b};
+  return guarded([&]() -> PyObject* {
+    const DeviceScope scope(Device::cpu);
+    return op.call_into(op, arguments, array_of(spent)) ? Py_NewRef(spent) : apply(op, arguments);
+  });
 }
 
 template <Name name>
@@ -298,10 +312,10 @@ bool init_tensor(PyObject* module) {
       {Py_mp_length, reinterpret_cast<void*>(length)},
       {Py_mp_subscript, reinterpret_cast<void*>(subscript)},
       {Py_mp_ass_subscript, reinterpret_cast<void*>(assign_subscript)},
-      {Py_nb_add, reinterpret_cast<void*>(binary<"add">)},
-      {Py_nb_subtract, reinterpret_cast<void*>(binary<"subtract">)},
-      {Py_nb_multiply, reinterpret_cast<void*>(binary<"multiply">)},
-      {Py_nb_true_divide, reinterpret_cast<void*>(binary<"divide">)},
+      {Py_nb_add, reinterpret_cast<void*>(arithmetic<"add">)},
+      {Py_nb_subtract, reinterpret_cast<void*>(arithmetic<"subtract">)},
+      {Py_nb_multiply, reinterpret_cast<void*>(arithmetic<"multiply">)},
+      {Py_nb_true_divide, reinterpret_cast<void*>(arithmetic<"divide">)},
       {Py_nb_floor_divide, reinterpret_cast<void*>(binary<"floor_divide">)},
       {Py_nb_remainder, reinterpret_cast<void*>(binary<"remainder">)},
       {Py_nb_power, reinterpret_cast<void*>(power)},

@@ -540,3 +540,55 @@ def test_the_last_of_equal_rows(width: int, dtype: str) -> None:
             np.testing.assert_array_equal(ours.numpy(), expected)
     finally:
         ts.set_num_threads(threads)
+
+
+# --- assignments to few elements, which take a way of their own ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "int32", "int64", "uint16", "float32", "float64", "complex64"]
+)
+@pytest.mark.parametrize("step", [1, 2, -3])
+@pytest.mark.parametrize("count", [0, 1, 5, 32, 33])
+def test_assigning_to_few_elements_is_numpys(dtype: str, step: int, count: int) -> None:
+    rng = np.random.default_rng(count)
+    base = rng.integers(0, 100, 120).astype(dtype)
+    index = rng.integers(-40, 40, count)  # some twice: the last one stays
+    values = rng.integers(0, 100, count).astype(dtype)
+    theirs, ours = base.copy(), ts.asarray(base.copy())
+    theirs[::step][index], ours[::step][ts.asarray(index)] = values, ts.asarray(values)
+    np.testing.assert_array_equal(ours.numpy(), theirs)
+
+
+def test_assigning_to_few_elements_reads_first_and_counts_as_a_write() -> None:
+    x = ts.arange(6)
+    x[x] = ts.asarray([5, 4, 3, 2, 1, 0])  # the target is the index
+    assert x.tolist() == [5, 4, 3, 2, 1, 0]
+    x[ts.asarray([0, 1, 2])] = x[1:4]
+    assert x.tolist() == [4, 3, 2, 2, 1, 0]
+    w = ts.ones(3, dtype="float64").requires_grad_()
+    y = ts.exp(w)
+    z = y * y
+    with ts.no_grad():
+        y[ts.asarray([0])] = ts.asarray([2.0], dtype="float64")
+    with pytest.raises(RuntimeError, match=r"version|changed|modified"):
+        z.sum().backward()
+    fixed = np.zeros(3)
+    fixed.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        ts.asarray(fixed)[ts.asarray([0])] = ts.asarray([2.0], dtype="float64")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [4, -5, (0, 0), [4], [-5], ([0], [0]), [True, False], ts.asarray([0, 4]), (..., ...), ts.asarray([0.5])],
+    ids=str,
+)
+def test_an_assignment_names_itself(key: Any) -> None:
+    x = ts.arange(4)
+    for value in (1, ts.asarray([1]), ts.asarray([1, 2])):
+        with pytest.raises(IndexError, match=r"^setitem: "):
+            x[key] = value
+    assert x.tolist() == [0, 1, 2, 3]
+    with pytest.raises(IndexError, match=r"^getitem: "):
+        x[key]

@@ -17,8 +17,7 @@ std::int64_t bound(std::int64_t value, std::int64_t extent, std::int64_t low, st
 
 }  // namespace
 
-Array getitem(const Array& x, const Key& key) {
-  if (!key.arrays.empty()) return getitem_arrays(x, key);
+Array basic_view(const char* operation, const Array& x, const Key& key) {
   int consumed = 0, added = 0, dropped = 0, ellipses = 0;
   for (const Index& i : key) {
     consumed += i.kind == Index::integer || i.kind == Index::slice;
@@ -26,9 +25,9 @@ Array getitem(const Array& x, const Key& key) {
     dropped += i.kind == Index::integer;
     ellipses += i.kind == Index::ellipsis;
   }
-  if (ellipses > 1) index_error("getitem: an index can hold only one Ellipsis (...)");
+  if (ellipses > 1) index_error(operation, ": an index can hold only one Ellipsis (...)");
   if (consumed > x.ndim())
-    index_error("getitem: ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
+    index_error(operation, ": ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
   Shape shape, strides;
   shape.resize(x.ndim() + added - dropped), strides.resize(shape.rank());
   std::int64_t offset = x.offset();
@@ -41,7 +40,8 @@ Array getitem(const Array& x, const Key& key) {
       case Index::integer: {
         const std::int64_t extent = x.shape(axis);
         if (i.start < -extent || i.start >= extent)
-          index_error("getitem: index ", i.start, " is out of range for axis ", axis, " of extent ", extent);
+          index_error(operation, ": index ", i.start, " is out of range for axis ", axis, " of extent ",
+                      extent);
         offset += (i.start < 0 ? i.start + extent : i.start) * x.stride(axis++);
         break;
       }
@@ -63,11 +63,15 @@ Array getitem(const Array& x, const Key& key) {
         keep(x.ndim() - consumed);
         break;
       case Index::array:
-        break;  // dealt with above
+        break;  // dealt with by getitem_arrays
     }
   }
   keep(x.ndim() - axis);
   return x.as_strided(std::move(shape), std::move(strides), offset);
+}
+
+Array getitem(const Array& x, const Key& key) {
+  return key.arrays.empty() ? basic_view("getitem", x, key) : getitem_arrays(x, key);
 }
 
 void assign(const Array& x, Array& target, const Operand& value) {
@@ -82,7 +86,7 @@ void assign(const Array& x, Array& target, const Operand& value) {
 void setitem_(Array& x, const Key& key, const Operand& value) {
   check_writable("setitem", x);
   if (!key.arrays.empty()) return setitem_arrays(x, key, value);
-  Array target = getitem(x, key);
+  Array target = basic_view("setitem", x, key);
   assign(x, target, value);
 }
 

@@ -42,6 +42,8 @@ class Key {
 };
 
 Array getitem(const Array& x, const Key& key);
+// The view that a key without arrays names; errors say `operation`.
+Array basic_view(const char* operation, const Array& x, const Key& key);
 // Writes the value to `target`, a basic view of x, where it broadcasts.
 void assign(const Array& x, Array& target, const Operand& value);
 void setitem_(Array& x, const Key& key, const Operand& value);        // of equal places the last value stays

@@ -50,17 +50,17 @@ std::int64_t product(const Shape& shape, int from, int to) {
 
 bool is_mask(const Array& index) { return index.dtype() == DType::boolean; }
 
-void check_mask(const Array& mask, const Array& x, int axis) {
+void check_mask(const char* operation, const Array& mask, const Array& x, int axis) {
   // The array standard lets extents of 0 stand for any: such a mask chooses nothing.
   bool fits = axis + mask.ndim() <= x.ndim();
   for (int i = 0; fits && i < mask.ndim(); ++i)
     fits = mask.shape(i) == x.shape(axis + i) || mask.shape(i) == 0;
   if (!fits)
-    index_error("getitem: a mask of shape ", mask.shape(), " does not fit the axes from ", axis,
+    index_error(operation, ": a mask of shape ", mask.shape(), " does not fit the axes from ", axis,
                 " on of an array of shape ", x.shape());
 }
 
-Shape common_shape(const std::vector<Part>& parts) {
+Shape common_shape(const char* operation, const std::vector<Part>& parts) {
   Shape shape = parts[0].index.shape();
   for (const Part& part : parts) {
     const Shape& other = part.index.shape();
@@ -69,7 +69,7 @@ Shape common_shape(const std::vector<Part>& parts) {
     for (int i = 1; i <= std::min(shape.rank(), other.rank()); ++i) {
       const std::int64_t a = shape[shape.rank() - i], b = other[other.rank() - i];
       if (a != b && a != 1 && b != 1)
-        index_error("getitem: index arrays of shapes ", shape, " and ", other, " do not broadcast");
+        index_error(operation, ": index arrays of shapes ", shape, " and ", other, " do not broadcast");
     }
     Shape wide(rank, 1);
     for (int i = 1; i <= rank; ++i) {
@@ -81,23 +81,24 @@ Shape common_shape(const std::vector<Part>& parts) {
   return shape;
 }
 
-// Takes the key apart. `positions`: whether masks are turned into positions.
-Arrays take_apart(const Array& x, const Key& key, bool positions = true) {
+// Takes the key apart for an operation, which errors name. `positions`: whether masks are turned into
+// positions.
+Arrays take_apart(const char* operation, const Array& x, const Key& key, bool positions = true) {
   int consumed = 0, ellipses = 0;
   auto array = key.arrays.begin();
   for (const Index& i : key) {
     if (i.kind == Index::array) {
       if (array->dtype() != DType::boolean && !is_integer(array->dtype()))
-        index_error("getitem: indices must be integers or booleans, got ", name(array->dtype()));
+        index_error(operation, ": indices must be integers or booleans, got ", name(array->dtype()));
       consumed += is_mask(*array) ? array->ndim() : 1;
       ++array;
     }
     consumed += i.kind == Index::integer || i.kind == Index::slice;
     ellipses += i.kind == Index::ellipsis;
   }
-  if (ellipses > 1) index_error("getitem: an index can hold only one Ellipsis (...)");
+  if (ellipses > 1) index_error(operation, ": an index can hold only one Ellipsis (...)");
   if (consumed > x.ndim())
-    index_error("getitem: ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
+    index_error(operation, ": ", consumed, " indices for ", x.ndim(), " dimensions (shape ", x.shape(), ")");
 
   Arrays y;
   Key basic;
@@ -119,10 +120,10 @@ Arrays take_apart(const Array& x, const Key& key, bool positions = true) {
         Part part{to_device(*array++, x.device())};
         if (!is_mask(part.index)) {
           part.extent = x.shape(source);
-          part.index = checked_positions(part.index, source, part.extent);
+          part.index = checked_positions(operation, part.index, source, part.extent);
         } else {
           part.count = part.index.ndim();
-          check_mask(part.index, x, source);
+          check_mask(operation, part.index, x, source);
           part.extent = product(x.shape(), source, source + part.count);
           if (part.count == 0) {  // true or false: it picks all or nothing of a new axis
             part.index = part.index.expand_dims(0);
@@ -163,7 +164,7 @@ Arrays take_apart(const Array& x, const Key& key, bool positions = true) {
   }
   if (separated) y.place = 0;
   y.count = indexed.rank();
-  y.view = getitem(x, basic);
+  y.view = basic_view(operation, x, basic);
   if (y.count && (indexed[0] != y.place || indexed.back() != y.place + y.count - 1)) {
     Shape order;
     const auto is_indexed = [&](int a) {
@@ -174,7 +175,7 @@ Arrays take_apart(const Array& x, const Key& key, bool positions = true) {
     for (int k = 0; k < y.count; ++k) order.insert(y.place + k, indexed[k]);
     y.view = y.view.permute(order);
   }
-  if (positions) y.shape = common_shape(y.parts);
+  if (positions) y.shape = common_shape(operation, y.parts);
   return y;
 }
 
@@ -286,7 +287,7 @@ void write(const Arrays& arrays, Write kernel, const Array& value) {
 bool fill_masked(Array& x, const Key& key, const Operand& value) {
   if (key.arrays.size() != 1 || !is_mask(key.arrays[0]) || key.arrays[0].ndim() == 0) return false;
   if (value.is_array() && value.array().size() != 1) return false;
-  Arrays y = take_apart(x, key, false);
+  Arrays y = take_apart("setitem", x, key, false);
   Array mask = y.parts[0].index, target = y.view;
   if (target.size() == 0 || mask.size() == 0) return true;
   if (may_overlap(mask, x)) mask = copy(mask);
@@ -320,7 +321,7 @@ struct Direct {
 };
 
 // Several arrays of integers, all of one shape, for the first axes, whose strides are positive.
-std::optional<Direct> direct_many(const Array& x, const Key& key) {
+std::optional<Direct> direct_many(const char* operation, const Array& x, const Key& key) {
   static const std::int64_t zeros[kMaxRank] = {};
   const int count = static_cast<int>(key.arrays.size());
   if (key.end() - key.begin() != count || count > x.ndim()) return std::nullopt;
@@ -338,7 +339,7 @@ std::optional<Direct> direct_many(const Array& x, const Key& key) {
   if (!inner) return std::nullopt;
   Array index;
   for (int i = 0; i < count; ++i) {
-    Array part = checked_positions(key.arrays[i], i, x.shape(i));
+    Array part = checked_positions(operation, key.arrays[i], i, x.shape(i));
     std::int64_t factor = x.stride(i) / step;
     if (factor != 1) {
       Array scaled = empty("getitem", DType::int64, shape);
@@ -361,8 +362,8 @@ std::optional<Direct> direct_many(const Array& x, const Key& key) {
   return d;
 }
 
-std::optional<Direct> direct(const Array& x, const Key& key) {
-  if (key.arrays.size() > 1) return direct_many(x, key);
+std::optional<Direct> direct(const char* operation, const Array& x, const Key& key) {
+  if (key.arrays.size() > 1) return direct_many(operation, x, key);
   if (key.end() - key.begin() != 1) return std::nullopt;
   const Array& given = key.arrays[0];
   const bool mask = is_mask(given);
@@ -374,11 +375,51 @@ std::optional<Direct> direct(const Array& x, const Key& key) {
   const auto step = joined_stride(x, 0, count), inner = joined_stride(x, count, x.ndim());
   if (!step || !inner) return std::nullopt;
   const std::int64_t N = product(x.shape(), 0, count), B = product(x.shape(), count, x.ndim());
-  Direct d{
-      mask ? nonzero_flat(given) : checked_positions(given, 0, N), count, {1, N, B}, {0, *step, *inner}, 0};
+  Direct d{mask ? nonzero_flat(given) : checked_positions(operation, given, 0, N),
+           count,
+           {1, N, B},
+           {0, *step, *inner},
+           0};
   if (!d.index.is_contiguous()) d.index = contiguous(d.index);
   d.size = d.index.size();
   return d;
+}
+
+// x[index] = value for few elements of the host's memory, without a kernel: there the steps to one are what
+// takes time. False: not so, or an index is out of range; nothing was done.
+bool set_few(Array& x, const Key& key, const Operand& value) {
+  constexpr std::int64_t kFew = 32;
+  if (x.ndim() != 1 || key.end() - key.begin() != 1 || !value.is_array() || detail::watching()) return false;
+  const Array &index = key.arrays[0], &source = value.array();
+  if (index.dtype() != DType::int64 || index.size() > kFew || !index.is_contiguous() ||
+      source.dtype() != x.dtype() || source.shape() != index.shape() || !source.is_contiguous() ||
+      x.device() != Device::cpu || index.device() != Device::cpu || source.device() != Device::cpu ||
+      x.self_overlaps() || may_overlap(source, x) || may_overlap(index, x))
+    return false;
+  const std::int64_t N = x.shape(0), M = index.size(), stride = x.stride(0);
+  std::int64_t places[kFew];
+  const auto* const from = static_cast<const std::int64_t*>(index.data());
+  for (std::int64_t m = 0; m < M; ++m) {
+    if (from[m] < -N || from[m] >= N) return false;
+    places[m] = (from[m] < 0 ? from[m] + N : from[m]) * stride;
+  }
+  const auto put = [&]<class T>(T) {
+    T* const to = static_cast<T*>(x.data());
+    const T* const values = static_cast<const T*>(source.data());
+    for (std::int64_t m = 0; m < M; ++m) to[places[m]] = values[m];
+  };
+  switch (itemsize(x.dtype())) {
+    case 4:
+      put(std::uint32_t());
+      break;
+    case 8:
+      put(std::uint64_t());
+      break;
+    default:
+      return false;
+  }
+  x.storage()->bump();
+  return true;
 }
 
 Array as_value(const Array& value, const Shape& shape, DType dtype) {
@@ -393,7 +434,7 @@ Array as_value(const Array& value, const Shape& shape, DType dtype) {
 Array getitem_arrays(const Array& x, const Key& key) {
   if (x.ndim() == 1 && key.end() - key.begin() == 1 && key.arrays.size() == 1)
     if (Array y = take_elements("getitem", x, key.arrays[0])) return y;
-  if (const auto d = direct(x, key)) {
+  if (const auto d = direct("getitem", x, key)) {
     Array y = empty("getitem", x.dtype(), d->result(x));
     const std::int64_t shape[3] = {1, d->size, d->shape[2]}, strides[3] = {0, d->shape[2], 1};
     if (y.size())
@@ -401,7 +442,7 @@ Array getitem_arrays(const Array& x, const Key& key) {
                              Out{{y.data(), shape, strides, y.storage(), 3, y.dtype()}});
     return y;
   }
-  const Arrays arrays = take_apart(x, key);
+  const Arrays arrays = take_apart("getitem", x, key);
   Array y = empty("getitem", x.dtype(), arrays.result());
   if (y.size() == 0) return y;
   Array dense;
@@ -413,8 +454,8 @@ Array getitem_arrays(const Array& x, const Key& key) {
 }
 
 void setitem_arrays(Array& x, const Key& key, const Operand& value) {
-  if (fill_masked(x, key, value)) return;
-  if (const auto d = direct(x, key)) {
+  if (set_few(x, key, value) || fill_masked(x, key, value)) return;
+  if (const auto d = direct("setitem", x, key)) {
     alignas(16) unsigned char element[16];
     const std::int64_t shape[3] = {1, d->size, d->shape[2]}, zeros[3] = {}, dense[3] = {0, d->shape[2], 1};
     In source{{element, shape, zeros, nullptr, 3, x.dtype()}};
@@ -434,7 +475,7 @@ void setitem_arrays(Array& x, const Key& key, const Operand& value) {
       return launch<&Kernels::index_set>(d->positions(), source, out);
     }
   }
-  Arrays arrays = take_apart(x, key);
+  Arrays arrays = take_apart("setitem", x, key);
   const Shape shape = arrays.result();
   Array source = value.is_array() ? as_value(to_device(value.array(), x.device()), shape, x.dtype())
                                   : full({}, value, x.dtype()).broadcast_to("setitem", shape);
@@ -446,7 +487,7 @@ void setitem_arrays(Array& x, const Key& key, const Operand& value) {
 }
 
 void additem_arrays(Array& x, const Key& key, const Array& value) {
-  Arrays arrays = take_apart(x, key);
+  Arrays arrays = take_apart("getitem_backward", x, key);
   check_shape("getitem_backward", "dy", value, arrays.result());
   if (value.size() == 0) return;
   // A dense view: the parts of complex numbers, and halves, are added through index_add.

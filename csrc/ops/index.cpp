@@ -416,8 +416,8 @@ Array index_set(const Array& x, std::int64_t dim, const Array& index, const Arra
   return y;
 }
 
-Array checked_positions(const Array& x, std::int64_t axis, std::int64_t extent) {
-  return checked_index("getitem", "the index", x, {"x", static_cast<int>(axis), extent}, true);
+Array checked_positions(const char* operation, const Array& x, std::int64_t axis, std::int64_t extent) {
+  return checked_index(operation, "the index", x, {"x", static_cast<int>(axis), extent}, true);
 }
 
 Array nonzero_flat(const Array& x) {

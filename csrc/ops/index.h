@@ -49,7 +49,7 @@ Array index_set(const Array& x, std::int64_t dim, const Array& index, const Arra
 Array take_elements(const char* op, const Array& x, const Array& index);
 // x as int64, counted from the start of an axis of `extent` elements; IndexError where one is not in
 // [-extent, extent).
-Array checked_positions(const Array& x, std::int64_t axis, std::int64_t extent);
+Array checked_positions(const char* operation, const Array& x, std::int64_t axis, std::int64_t extent);
 // Positions, in the flattened x, of what is not zero.
 Array nonzero_flat(const Array& x);
 Array count_nonzero_flat(const Array& x);  // how many there are, 0-d

@@ -22,7 +22,12 @@ void bind_index(PyObject* m) {
   add_op(m, "index_add(x, dim, index, source)", &ops::index_add);
   add_op(m, "index_set_(x, dim, index, source)", &ops::index_set_);
   add_op(m, "index_set(x, dim, index, source)", &ops::index_set);
-  add_op(m, "checked_positions(x, axis, extent)", &ops::checked_positions).differentiable = false;
+  add_op(
+      m, "checked_positions(x, axis, extent)",
+      +[](const Array& x, std::int64_t axis, std::int64_t extent) {
+        return ops::checked_positions("getitem", x, axis, extent);
+      })
+      .differentiable = false;
   add_op(m, "nonzero_flat(x)", &ops::nonzero_flat).differentiable = false;
   add_op(m, "count_nonzero_flat(x)", &ops::count_nonzero_flat).differentiable = false;
   add_op(m, "one_hot(x, num_classes)", &ops::one_hot).differentiable = false;

@@ -112,10 +112,21 @@ template <class T, int MR>
         store_lanes(sums + i * sums_row + j + q * W, acc[q][i], Lanes<T>(q + 1 == squares ? lanes : W));
     });
   };
-  std::int64_t j = 0;
-  if (MR <= 2 && !rows_collide<T>(b_column))
-    for (; j + W < n; j += 2 * W) strip.template operator()<MR <= 2 ? 2 : 1>(j);
-  for (; j < n; j += W) strip.template operator()<1>(j);
+  // Products that follow one another with one B go through its columns forwards and backwards in turn: what
+  // the one before has left in L2 comes first.
+  static thread_local bool backwards = true;
+  backwards = !backwards;
+  constexpr int kSquares = MR <= 2 ? 2 : 1;
+  const std::int64_t wide =
+      MR <= 2 && !rows_collide<T>(b_column) ? (n + W - 1) / (2 * W) : 0;  // strips of 2 W
+  const std::int64_t strips = wide + (n - wide * 2 * W + W - 1) / W;
+  for (std::int64_t i = 0; i < strips; ++i) {
+    const std::int64_t s = backwards ? strips - 1 - i : i;
+    if (s < wide)
+      strip.template operator()<kSquares>(s * 2 * W);
+    else
+      strip.template operator()<1>((wide + s) * W);
+  }
 }
 
 }  // namespace ts::cpu::TS_ISA

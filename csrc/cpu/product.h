@@ -211,7 +211,7 @@ constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
 constexpr std::int64_t kLittleB = std::int64_t{512} << 10;  // bytes of B that four tiles read in place
-constexpr std::int64_t kLittleC = std::int64_t{512}
+constexpr std::int64_t kLittleC = std::int64_t{768}
                                   << 10;  // bytes of C that L2 keeps from block to block of K
 constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;  // operands of more bytes are fetched ahead
 

@@ -300,3 +300,34 @@ def test_second_derivatives_are_computed_in_float32() -> None:
             assert h.dtype == x.dtype
             found.append(wide(h).numpy())
         np.testing.assert_allclose(found[0], found[1], atol=0.03 * np.abs(found[1]).max())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_tables_have_the_bits_of_computing(dtype: str) -> None:
+    """Large operands look results up; small ones, before there is a table, compute: every half, and any layout."""
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    every = (
+        ts.asarray((bits.astype(np.uint32) << 16).view(np.float32)).astype(dtype)
+        if dtype == "bfloat16"
+        else ts.asarray(bits.view(np.float16))
+    )
+    many = ts.concat([every, every[::-1], every])
+    with np.errstate(all="ignore"):
+        for f in (ts.tanh, ts.gelu, ts.log1p, ts.erf, ts.sigmoid, ts.sin):
+            for x in (every[:999], many, many.reshape(3, -1).T, every[::2], many):
+                same(f(x), f(wide(x)), f)
+            row = ts.broadcast_to(every[:512], (500, 512))
+            same(f(row), f(wide(row)), f)
+            y = ts.array(many)
+            y[:] = f(y)
+            same(y, f(wide(many)), f)
+
+
+def test_gradients_of_lookups() -> None:
+    """Summed in float32, rounded once."""
+    rng = np.random.default_rng(0)
+    dy = numbers((4000, 33), "bfloat16")
+    index = ts.asarray(rng.integers(0, 50, 4000))
+    same(core.embedding_backward(dy, index, 50, 3), core.embedding_backward(wide(dy), index, 50, 3))
+    places = ts.asarray(rng.integers(0, 20, (4000, 33)))
+    same(core.gather_backward(dy, 0, places, (20, 33)), core.gather_backward(wide(dy), 0, places, (20, 33)))

@@ -159,10 +159,10 @@ void write_along(const char* op, IndexedWrite kernel, const Array& index, const 
 
 Array summed_into_zeros(const char* op, const Array& dy, const Array& index, const Shape& shape, int axis) {
   check_shape(op, "dy", dy, replaced(shape, axis, index.shape()));
-  Array dx = zeros(shape, dy.dtype());
-  Array flat = *contiguous(dy).view_as(replaced(shape, axis, {index.size()}));
+  Array dx = zeros(shape, computed_in(dy.dtype()));
+  Array flat = *contiguous(astype(dy, dx.dtype(), false)).view_as(replaced(shape, axis, {index.size()}));
   write_along(op, &Kernels::index_add, index, flat, dx, axis);
-  return dx;
+  return astype(dx, dy.dtype(), false);
 }
 
 // Off `dim` the index must not be longer than x.
@@ -356,9 +356,10 @@ Array gather_backward(const Array& dy, std::int64_t dim, const Array& index, con
   check_fits("gather_backward", index, "x", shape, axis);
   check_shape("gather_backward", "dy", dy, index.shape());
   const Array i = checked_index("gather_backward", "index", index, {"x", axis, shape[axis]});
-  Array dx = zeros(shape, dy.dtype());
-  if (i.size()) scatter_checked("gather_backward", &Kernels::scatter_add, i, dy, dx, axis);
-  return dx;
+  Array dx = zeros(shape, computed_in(dy.dtype()));
+  if (i.size())
+    scatter_checked("gather_backward", &Kernels::scatter_add, i, astype(dy, dx.dtype(), false), dx, axis);
+  return astype(dx, dy.dtype(), false);
 }
 
 void scatter_(Array& x, std::int64_t dim, const Array& index, const Operand& src) {

@@ -54,6 +54,10 @@ class Library:
         """x (N, C, H, W) in memory as (N, H, W, C)."""
         return self.array(x)
 
+    def rounded(self, x: Any) -> Any:
+        """An array of float32 as bfloat16."""
+        raise NotThere(f"{self.name} has no bfloat16")
+
     def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         """f on the arrays; the thunk returns when the result is there."""
         return lambda: f(self, *arrays)
@@ -76,6 +80,9 @@ class Ours(Library):
     def image(self, x: np.ndarray) -> Any:
         return self.permute_dims(self.asarray(np.ascontiguousarray(x.transpose(0, 2, 3, 1))), (0, 3, 1, 2))
 
+    def rounded(self, x: Any) -> Any:
+        return x.astype(self.bfloat16)
+
     def backward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         return _tape(self, f, arrays, [a for a in arrays if "float" in str(a.dtype)])
 
@@ -92,6 +99,9 @@ class Torch(Library):
 
     def image(self, x: np.ndarray) -> Any:
         return self.array(x).contiguous(memory_format=self.channels_last)
+
+    def rounded(self, x: Any) -> Any:
+        return x.to(self.bfloat16)
 
     def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         return _with_out(self, f, arrays, f(self, *arrays))
@@ -143,6 +153,9 @@ class Jax(Library):
 
     def array(self, x: np.ndarray) -> Any:
         return self.asarray(x)
+
+    def rounded(self, x: Any) -> Any:
+        return x.astype(self.bfloat16)
 
     def forward(self, f: Function, arrays: Sequence[Any]) -> Thunk:
         compiled = self.jit(lambda *a: f(self, *a))

@@ -1,5 +1,5 @@
 """Kernels that are bound by memory: twelve rows and more for each of seven families, 10^3 to 10^7 elements, even and
-odd, contiguous and strided, forward and with gradients ("backward").
+odd, contiguous and strided, forward and with gradients ("backward"). Rows that end in bf16 are stored so.
 
 A row's name starts with its family, so `tensorsmith bench memory --peers --filter "pooling "` is one of them.
 """
@@ -24,6 +24,7 @@ def cases() -> Iterator[Case | Task]:
     yield from _indexing()
     yield from _optimizers()
     yield from _random()
+    yield from _halves()
 
 
 def _none(*names: str) -> dict[str, Function | None]:
@@ -589,3 +590,92 @@ def _random() -> Iterator[Task]:
         given = f"({', '.join(f'{p:g}' for p in parameters)})" if parameters else ""
         yield random.distribution(f"random {name}{given} {label}", name, parameters, n)
     yield random.categorical("random categorical 10^5 of 1000", 1000, 100_000)
+
+
+# --- bfloat16 -------------------------------------------------------------------------------------
+
+
+def _halves() -> Iterator[Case | Task]:
+    def case(
+        name: str, shapes: tuple[tuple[int, ...], ...], function: Function, moved: float, **options: Any
+    ) -> Case:
+        """`moved`: how often the bytes of the first array are read or written."""
+        back = options.get("backward", False)
+        options.setdefault("dtypes", ("bfloat16",) * len(shapes))
+        return Case(
+            f"{name}{' backward' if back else ''} bf16",
+            shapes,
+            function,
+            bytes=2.0 * float(np.prod(shapes[0])) * moved,
+            **options,
+        )
+
+    square = (1000, 1001)
+    yield case("pointwise add 10^7 + 1", ((10_000_001,),) * 2, lambda m, a, b, **o: m.add(a, b, **o), 3)
+    yield case(
+        "pointwise gelu 10^6",
+        ((1_000_000,),),
+        lambda m, x: m.gelu(x),
+        2,
+        overrides={"jax": lambda m, x: m.gelu(x, approximate=False)},
+    )
+    yield case("reductions sum 10^7", ((10_000_000,),), lambda m, x: m.sum(x), 1)
+    for word, axis, shape in (("mean", 1, (4096, 1024)), ("var", 0, (1001, 1003))):
+        ours, peer = _axis(word, axis)
+        yield case(f"reductions {word} axis {axis}", (shape,), ours, 1, overrides={"torch": peer})
+    for back in (False, True):
+        passes = 2.5 if back else 1.0
+        yield case(
+            "rows softmax 1000x1001", (square,), lambda m, x: m.softmax(x, -1), 2 * passes, backward=back
+        )
+        yield case(
+            "rows layer_norm 4096x1024",
+            ((4096, 1024), (1024,), (1024,)),
+            lambda m, x, w, b: m.layer_norm(x, (x.shape[-1],), w, b),
+            2 * passes,
+            backward=back,
+            overrides={"jax": rows.layer_norm_jax},
+            compiled=True,
+        )
+    yield case(
+        "rows batch_norm 32x64x32x32",
+        ((32, 64, 32, 32), (64,), (64,)),
+        lambda m, x, w, b: m.batch_norm(x, None, None, w, b, True),
+        7.5,
+        backward=True,
+        overrides=_batch_norm(False),
+        channels_last=("tensorsmith", "torch"),
+    )
+    yield case(
+        "rows cross_entropy 1000x1001",
+        (square, (1000,)),
+        lambda m, x, t: m.cross_entropy(x, t),
+        3,
+        backward=True,
+        overrides={"jax": rows.cross_entropy_jax},
+        dtypes=("bfloat16", "int64"),
+        high=1001,
+    )
+    yield case(
+        "pooling max_pool2d 2x2 channels last 8x32x56x56",
+        ((8, 32, 56, 56),),
+        lambda m, x: m.max_pool2d(x, 2),
+        2.5,
+        backward=True,
+        overrides=_none("jax", "numpy"),
+        channels_last=("tensorsmith", "torch"),
+    )
+    yield Case(
+        "indexing embedding 4096 of 50000x256 backward bf16",
+        ((4096,), (50_000, 256)),
+        lambda m, i, w: m.embedding(i, w),
+        bytes=6.0 * 4096 * 256 + 2.0 * 50_000 * 256,
+        backward=True,
+        overrides={
+            "jax": lambda m, i, w: m.take(w, i, axis=0),
+            "torch": lambda m, i, w: m.nn.functional.embedding(i, w),
+        },
+        dtypes=("int64", "bfloat16"),
+        high=50_000,
+    )
+    yield optim.step_of("optimizers AdamW 10^7 bf16", "AdamW", [(10_000_000,)], "bfloat16")

@@ -27,14 +27,16 @@ _OPTIMIZERS: dict[str, tuple[dict[str, Any], float]] = {  # settings, bytes move
 _FUSED_IN_TORCH = ("SGD", "Adam", "AdamW", "Adagrad")
 
 
-def step_of(row: str, name: str, shapes: Sequence[tuple[int, ...]]) -> Task:
-    """One step of the optimizer `name` over parameters of `shapes`."""
+def step_of(row: str, name: str, shapes: Sequence[tuple[int, ...]], dtype: str = "float32") -> Task:
+    """One step of the optimizer `name` over parameters of `shapes`. Of bfloat16 ours has its state in float32,
+    PyTorch's in bfloat16: a third fewer bytes.
+    """
     settings, per_parameter = _OPTIMIZERS[name]
 
     def ours() -> Thunk:
         import tensorsmith as ts
 
-        parameters = [ts.nn.Parameter(ts.full(s, 0.5)) for s in shapes]
+        parameters = [ts.nn.Parameter(ts.full(s, 0.5, dtype=dtype)) for s in shapes]
         for p in parameters:
             p.grad = ts.ones_like(p.detach())
         return getattr(ts.optim, name)(parameters, **settings).step
@@ -42,12 +44,14 @@ def step_of(row: str, name: str, shapes: Sequence[tuple[int, ...]]) -> Task:
     def torch() -> Thunk:
         import torch
 
-        parameters = [torch.nn.Parameter(torch.full(s, 0.5)) for s in shapes]
+        parameters = [torch.nn.Parameter(torch.full(s, 0.5, dtype=getattr(torch, dtype))) for s in shapes]
         for p in parameters:
             p.grad = torch.ones_like(p)
         fused = {"fused": True} if name in _FUSED_IN_TORCH else {"foreach": True}
         return getattr(torch.optim, name)(parameters, **settings, **fused).step
 
+    if dtype == "bfloat16":
+        per_parameter -= 6  # the parameter is read and written, the gradient read
     count = sum(int(np.prod(s)) for s in shapes)
     return Task(row, {"tensorsmith": ours, "torch": torch}, bytes=per_parameter * count)
 

@@ -331,3 +331,15 @@ def test_gradients_of_lookups() -> None:
     same(core.embedding_backward(dy, index, 50, 3), core.embedding_backward(wide(dy), index, 50, 3))
     places = ts.asarray(rng.integers(0, 20, (4000, 33)))
     same(core.gather_backward(dy, 0, places, (20, 33)), core.gather_backward(wide(dy), 0, places, (20, 33)))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_index_add(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    for n, m, b in [(1, 1, 1), (5, 9, 7), (300, 1000, 65), (3, 5000, 33), (4000, 100, 130), (2, 0, 3)]:
+        index = ts.asarray(rng.integers(0, n, m))
+        y, x = numbers((n, b), dtype, 1), numbers((m, b), dtype, 2)
+        expected = ts.index_add(wide(y), 0, index, wide(x))
+        same(ts.index_add(y, 0, index, x), expected, (n, m, b))
+        same(ts.index_add(y.T, 1, index, x.T), expected.T, (n, m, b))
+        same(ts.index_add(ts.array(y.T), 1, index, ts.array(x.T)), expected.T, (n, m, b))

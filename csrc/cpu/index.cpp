@@ -5,6 +5,7 @@
 // added in ascending order of m, in index_set the last one wins; work is cut into disjoint sets of
 // destinations (rows of A, columns of B, ranges of N), never by m, so nothing is added concurrently.
 #include "cpu/index.h"
+#include "cpu/index_half.h"
 #include "cpu/kernels.h"
 #include "cpu/lines.h"
 #include "cpu/parallel.h"
@@ -250,6 +251,10 @@ void take(In x, In index, Out y) {
 }
 
 void index_add(In index, In x, Out y) {
+  if (is_half(y.dtype))
+    return with_stored(y.dtype, [&]<class S>(Type<S>) {
+      if constexpr (is_half_type<S>) add_half_rows<S>(index, x, y);
+    });
   with_any(y.dtype, [&]<class T>(Type<T>) { combine<Summand<T>>(index, x, y, Plus<Summand<T>>{}); });
 }
 

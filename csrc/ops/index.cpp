@@ -133,6 +133,13 @@ Array take_along(const char* op, const Array& x, const Array& index, int axis) {
 
 using IndexedWrite = void (*Kernels::*)(In, In, Out);
 
+// Whether the CPU's kernel adds halves of this layout: whole rows, few enough that it can list them.
+bool add_as_it_is(const Array& index, const Array& x, const Array& y, int axis) {
+  const std::int64_t listed = index.size() + y.shape(axis) + 1;
+  return y.device() == Device::cpu && x.dtype() == y.dtype() && product(y.shape(), 0, axis) == 1 &&
+         x.is_contiguous() && y.is_contiguous() && listed <= static_cast<std::int64_t>(kScratchBytes / 8);
+}
+
 // y[:, index[m]] op= x[:, m] with checked operands; y is written in place.
 void write_along(const char* op, IndexedWrite kernel, const Array& index, const Array& x, Array& y,
                  int axis) {
@@ -141,7 +148,7 @@ void write_along(const char* op, IndexedWrite kernel, const Array& index, const 
     Array pairs = as_pairs(y);
     return write_along(op, kernel, index, as_pairs(x), pairs, axis);
   }
-  if (kernel == &Kernels::index_add && is_half(y.dtype())) {
+  if (kernel == &Kernels::index_add && is_half(y.dtype()) && !add_as_it_is(index, x, y, axis)) {
     Array wide = astype(y, DType::float32, true);
     write_along(op, kernel, index, astype(x, DType::float32, false), wide, axis);
     return copy_into(op, wide, y);
@@ -159,8 +166,12 @@ void write_along(const char* op, IndexedWrite kernel, const Array& index, const 
 
 Array summed_into_zeros(const char* op, const Array& dy, const Array& index, const Shape& shape, int axis) {
   check_shape(op, "dy", dy, replaced(shape, axis, index.shape()));
-  Array dx = zeros(shape, computed_in(dy.dtype()));
-  Array flat = *contiguous(astype(dy, dx.dtype(), false)).view_as(replaced(shape, axis, {index.size()}));
+  Array flat = *contiguous(dy).view_as(replaced(shape, axis, {index.size()}));
+  Array dx = zeros(shape, dy.dtype());
+  if (is_half(dy.dtype()) && !add_as_it_is(index, flat, dx, axis)) {
+    dx = zeros(shape, DType::float32);
+    flat = astype(flat, DType::float32, false);
+  }
   write_along(op, &Kernels::index_add, index, flat, dx, axis);
   return astype(dx, dy.dtype(), false);
 }

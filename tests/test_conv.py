@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from cases.conv import volumes
 from tensorsmith import nn
 from tensorsmith.nn import functional as F
 
@@ -284,3 +285,65 @@ def test_layouts_agree(
         results.append((y, dx.numpy(), dw.numpy(), db.numpy()))
     for other in results[1:]:
         assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))
+
+
+VOLUMES = [  # n, c, o, groups; depth, height, width of x, the filter; stride, padding, dilation
+    (2, 3, 40, 1, (5, 9, 19), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    (3, 20, 33, 1, (4, 5, 6), (2, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1)),  # rows in pairs
+    (2, 17, 35, 1, (7, 6, 31), (3, 3, 2), (2, 1, 2), (1, 0, 0), (1, 1, 1)),
+    (1, 9, 12, 1, (9, 8, 21), (3, 3, 3), (1, 1, 1), (2, 1, 1), (2, 1, 1)),  # slides
+    (2, 16, 5, 1, (6, 7, 18), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),  # few outputs
+    (2, 8, 3, 1, (8, 5, 17), (2, 1, 3), (3, 1, 1), (1, 0, 1), (2, 1, 1)),
+    (2, 20, 20, 1, (4, 5, 18), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)),  # volumes that join
+    (2, 20, 36, 1, (5, 4, 7), (1, 1, 1), (2, 2, 2), (1, 0, 0), (1, 1, 1)),
+    (2, 20, 36, 1, (5, 4, 18), (3, 1, 1), (1, 1, 1), (1, 0, 0), (1, 1, 1)),
+    (2, 24, 40, 2, (4, 6, 17), (3, 3, 3), (1, 2, 1), (1, 1, 1), (1, 1, 1)),
+    (1, 4, 6, 1, (2, 3, 16), (2, 2, 2), (2, 1, 1), (4, 3, 1), (1, 1, 1)),  # windows outside x
+    (1, 1, 16, 1, (6, 9, 20), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    (0, 9, 9, 1, (3, 4, 5), (2, 2, 2), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", VOLUMES)
+def test_volumes(sizes: Any, dtype: str) -> None:
+    """conv3d's kernels: the definition's numbers (integers: exact), the same bits for every layout and thread count."""
+    n, c, o, groups, extents, kernel, stride, padding, dilation = sizes
+    rng = np.random.default_rng(6)
+    x = rng.integers(-4, 5, (n, c, *extents)).astype(dtype)
+    w = rng.integers(-4, 5, (o, c // groups, *kernel)).astype(dtype)
+    b = rng.integers(-4, 5, o).astype(dtype)
+    want = volumes(stride, padding, dilation, groups)(x, w, b)
+    dy = rng.integers(-4, 5, want.shape).astype(dtype)
+    options = (stride, padding, dilation, groups)
+    floats = [ts.asarray(rng.standard_normal(v.shape).astype(dtype)) for v in (x, w)]
+    results = []
+    threads = ts.get_num_threads()
+    for order in ((0, 1, 2, 3, 4), (0, 2, 3, 4, 1), (4, 3, 2, 1, 0), (0, 2, 3, 4, 1)):
+        back = tuple(np.argsort(order))
+        a, d = (ts.permute_dims(ts.asarray(np.ascontiguousarray(v.transpose(order))), back) for v in (x, dy))
+        leaves = [ts.tensor(v, requires_grad=True) for v in (w, b)]
+        a.requires_grad_()
+        y = ts.conv3d(a, *leaves, *options)
+        np.testing.assert_array_equal(y.detach().numpy(), want)
+        y.backward(d)
+        results.append(
+            [
+                *(leaf.grad.numpy() for leaf in (a, *leaves)),
+                ts.conv3d(
+                    ts.permute_dims(ts.permute_dims(floats[0], order).copy(), back), floats[1], None, *options
+                ).numpy(),
+            ]
+        )
+        ts.set_num_threads(1 if len(results) == 3 else threads)
+    ts.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(np.array_equal(p, q) for p, q in zip(results[0], other, strict=True))
+    # Gradients against the transposed definition: sum(dy * conv3d(x, w)) is linear in each.
+    dx, dw, db = (g.astype("float64") for g in results[0][:3])
+    other_x, other_w = rng.integers(-4, 5, x.shape).astype(dtype), rng.integers(-4, 5, w.shape).astype(dtype)
+    zero = np.zeros_like(b)
+    forward = volumes(stride, padding, dilation, groups)
+    assert (dx * other_x).sum() == (dy.astype("float64") * forward(other_x, w, zero)).sum()
+    assert (dw * other_w).sum() == (dy.astype("float64") * forward(x, other_w, zero)).sum()
+    assert np.array_equal(db, dy.astype("float64").sum((0, 2, 3, 4)))

@@ -27,6 +27,9 @@ struct GridSample {
 struct Conv2d {
   std::int64_t stride[2], padding[2], dilation[2], groups;
 };
+struct Conv3d {
+  std::int64_t stride[3], padding[3], dilation[3], groups;
+};
 struct Pool2d {
   std::int64_t kernel[2], stride[2], padding[2], dilation[2];
   bool count_include_pad;  // average only

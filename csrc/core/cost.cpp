@@ -30,11 +30,14 @@ double flops_of(Kernel kernel, const View* v, const std::byte* attributes) {
       return 2 * size(v[3]) * extent(v[0], 2);
     case Kernel::dot:
       return 2 * size(v[0]);
-    case Kernel::conv2d:  // every result is a sum over a weight's C KH KW
+    case Kernel::conv2d:
+    case Kernel::conv3d:  // every result is a sum over a weight's C KH KW
       return 2 * size(v[3]) * size(v[1]) / extent(v[1], 0);
     case Kernel::conv2d_input_backward:
+    case Kernel::conv3d_input_backward:
       return 2 * size(v[0]) * size(v[1]) / extent(v[1], 0);
     case Kernel::conv2d_weight_backward:
+    case Kernel::conv3d_weight_backward:
       return 2 * size(v[0]) * size(v[2]) / extent(v[2], 0);
     case Kernel::attention:
     case Kernel::attention_backward: {

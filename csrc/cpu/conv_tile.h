@@ -9,6 +9,9 @@
 // N images, G groups, C and O channels of x and y in one group, H W extents of x, P Q extents of y.
 // The sum runs over i, then j, then c, one fused multiply-add after the other: neither the tile nor the
 // layout nor the register width changes its bits.
+//
+// Volumes are S images each, the slices of y. A window has taps in several slices of x, D in all, before
+// those of its rows: images of x that lie a constant distance apart, and none of them is copied for that.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -27,9 +30,28 @@ struct Strides4 {
   std::int64_t n, c, h, w;
 };
 
+// The third axis: slice s * step + t * spread + first of x meets tap t for slice s of y. Strides in elements.
+struct Slices {
+  std::int64_t D = 1, S = 1, step = 1, taps = 1, first = 0, spread = 1;
+  std::int64_t xs = 0, ys = 0, ws = 0;
+
+  // The taps of slice s that meet x: [begin, end).
+  std::int64_t begin(std::int64_t s) const {
+    const std::int64_t at = s * step + first;
+    return at >= 0 ? 0 : (-at + spread - 1) / spread < taps ? (-at + spread - 1) / spread : taps;
+  }
+  std::int64_t end(std::int64_t s) const {
+    const std::int64_t left = D - (s * step + first), count = left > 0 ? (left + spread - 1) / spread : 0;
+    const std::int64_t low = begin(s), high = count < taps ? count : taps;
+    return high > low ? high : low;
+  }
+  // Slices of x under `count` slices of y.
+  std::int64_t reach(std::int64_t count) const { return (count - 1) * step + (taps - 1) * spread + 1; }
+};
+
 template <class T>
 struct Correlation {
-  std::int64_t N, G, C, O, H, W, P, Q;
+  std::int64_t N, G, C, O, H, W, P, Q;  // N: images of y, S to a volume
   Pair step, taps, first, spread;
   const T* x;
   Strides4 xs;
@@ -41,10 +63,14 @@ struct Correlation {
   const T* bias;  // (G * O) or null
   std::int64_t bias_stride;
   bool relu;
+  Slices z;
 
+  // Image n of y, and the one of x under its first tap.
+  T* y_at(std::int64_t n) const { return y + n / z.S * ys.n + n % z.S * z.ys; }
+  const T* x_at(std::int64_t n) const { return x + n / z.S * xs.n + (n % z.S * z.step + z.first) * z.xs; }
   // Groups too narrow to fill a vector each. By shape alone: the sum of the two ways differs in its order.
   bool narrow() const { return G > 1 && C > 0 && O > 0 && C <= 8 && O <= 8; }
-  std::int64_t depth() const { return taps.h * taps.w * C; }
+  std::int64_t depth() const { return z.taps * taps.h * taps.w * C; }
   // No tap of any pixel falls outside the image.
   bool inside() const {
     return first.h >= 0 && first.w >= 0 && first.h + (taps.h - 1) * spread.h + (P - 1) * step.h < H &&
@@ -65,8 +91,22 @@ void leave_out_pixels(Correlation<T>& k) {
   k.H = k.P, k.W = k.Q, k.step = {1, 1};
 }
 
+// Slices that each see one of x, all the same distance apart, are images like any others.
+template <class T>
+void join_volumes(Correlation<T>& k) {
+  const Slices z = k.z;
+  if (z.taps != 1 || z.first < 0 || (z.S - 1) * z.step + z.first >= z.D) return;
+  if (z.S > 1 && k.N > z.S && (k.xs.n != z.S * z.step * z.xs || k.ys.n != z.S * z.ys)) return;
+  k.x += z.first * z.xs;
+  if (z.S > 1) k.xs.n = z.step * z.xs, k.ys.n = z.ys;
+  k.z = {};
+}
+
 template <class T>
 void correlate(const Correlation<T>& c);
+// The weight gradient of a window of one slice (z.taps == 1), with y = dy; dbias may be null.
+template <class T>
+void weight_gradient(const Correlation<T>& c, T* dw, T* dbias, std::int64_t dbias_stride);
 // 3 x 3 by Winograd's algorithm; false, with nothing done, where shapes do not suit it.
 template <class T>
 bool winograd(const Correlation<T>& c);
@@ -229,6 +269,8 @@ void copy_band(const T* src, const Strides4& s, std::int64_t H, std::int64_t W, 
 // make one run where they touch. Returns the number of runs; offsets may be null to ask for it.
 struct Runs {
   std::int64_t count, length;
+  // Slices that have these runs, and how far it is to the next: in x, and in the filters from the last run.
+  std::int64_t slices = 1, slice = 0, gap = 0;
 };
 inline Runs window_runs(Pair taps, Pair spread, std::int64_t channels, std::int64_t row, std::int64_t column,
                         std::int64_t* offsets) {
@@ -323,8 +365,8 @@ struct TileOut {
 };
 // tile(x, pixel, jump, offsets, runs, panel, out): some pixels by one panel of filters, in correlate.cpp.
 template <class T>
-using TileFunction = void (*)(const T*, std::int64_t, std::int64_t, const std::int64_t*, Runs, const T*,
-                              const TileOut<T>&);
+using TileFunction = void (*)(const T*, std::int64_t, std::int64_t, const std::int64_t*, const Runs&,
+                              const T*, const TileOut<T>&);
 template <class T>
 TileFunction<T> correlate_tile_of(int rows, int vectors);
 

@@ -204,7 +204,6 @@ template <class T>
 void weight_directly(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbias_stride) {
   parallel_for(k.G * k.O, [&](std::int64_t go) {
     const std::int64_t g = go / k.O, o = go % k.O;
-    const T* dy = k.y + go * k.ys.c;
     for (std::int64_t i = 0; i < k.taps.h; ++i)
       for (std::int64_t j = 0; j < k.taps.w; ++j)
         for (std::int64_t c = 0; c < k.C; ++c) {
@@ -215,8 +214,8 @@ void weight_directly(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
                 const std::int64_t h = p * k.step.h + i * k.spread.h + k.first.h;
                 const std::int64_t w = q * k.step.w + j * k.spread.w + k.first.w;
                 if (h < 0 || h >= k.H || w < 0 || w >= k.W) continue;
-                sum = fma(Vec<T>(k.x[n * k.xs.n + (g * k.C + c) * k.xs.c + h * k.xs.h + w * k.xs.w]),
-                          Vec<T>(dy[n * k.ys.n + p * k.ys.h + q * k.ys.w]), Vec<T>(sum))[0];
+                sum = fma(Vec<T>(k.x_at(n)[(g * k.C + c) * k.xs.c + h * k.xs.h + w * k.xs.w]),
+                          Vec<T>(k.y_at(n)[go * k.ys.c + p * k.ys.h + q * k.ys.w]), Vec<T>(sum))[0];
               }
           dw[g * k.wg + o * k.wo + c * k.wc + i * k.ws.h + j * k.ws.w] = sum;
         }
@@ -224,10 +223,12 @@ void weight_directly(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
     T sum = 0;
     for (std::int64_t n = 0; n < k.N; ++n)
       for (std::int64_t p = 0; p < k.P; ++p)
-        for (std::int64_t q = 0; q < k.Q; ++q) sum += dy[n * k.ys.n + p * k.ys.h + q * k.ys.w];
+        for (std::int64_t q = 0; q < k.Q; ++q) sum += k.y_at(n)[go * k.ys.c + p * k.ys.h + q * k.ys.w];
     dbias[go * dbias_stride] = sum;
   });
 }
+
+}  // namespace
 
 // Reads dy about K / 14 times and x about O / 32 times, both from the caches; writes dw once.
 //
@@ -236,8 +237,10 @@ void weight_directly(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
 // first-level cache for all taps. Few channels stay as they are: the taps of a row and their channels are one
 // run.
 template <class T>
-void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbias_stride) {
+void weight_gradient(const Correlation<T>& given, T* dw, T* dbias, std::int64_t dbias_stride) {
   using V = Vec<T>;
+  Correlation<T> k = given;
+  join_volumes(k);
   const std::int64_t K = k.depth(), panels = ceil_div(k.O, kPanel<T>), all_panels = k.G * panels;
   if (k.G == 0 || k.O == 0) return;
 
@@ -254,7 +257,8 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
 
   const bool blocked = K > 0 && k.C >= kLeastBlocked;
   const bool slides = blocked && k.O <= V::width && k.taps.w == kSlide && k.step.w == 1 && k.spread.w == 1;
-  const bool copies_x = K > 0 && (blocked || !(k.inside() && (k.xs.c == 1 || k.C == 1)));
+  const bool even = k.z.S == 1;  // the distance from image to image
+  const bool copies_x = K > 0 && (blocked || !even || !(k.inside() && (k.xs.c == 1 || k.C == 1)));
   const std::int64_t cols = copies_x ? k.band_cols() : 0;
   const bool whole = slides || k.C <= V::width || k.xs.c != 1;  // vectors of channels are copied best
   const Tiles blocks(k.C, whole ? V::width : kTileRows);
@@ -311,8 +315,9 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
       Ahead ahead;
       if (unit < last_unit) {
         const std::int64_t m = unit / k.P, p = unit % k.P, h = p * k.step.h + k.first.h;
-        ahead.add(k.x + m * k.xs.n, k.xs, images, most(0, h), least(k.H, h + x_rows), k.W, k.G * k.C);
-        ahead.add(k.y + m * k.ys.n, k.ys, images, p, least(k.P, p + rows), k.Q, k.G * k.O);
+        const std::int64_t in_row = even ? images : 1;
+        ahead.add(k.x_at(m), k.xs, in_row, most(0, h), least(k.H, h + x_rows), k.W, k.G * k.C);
+        ahead.add<T>(k.y_at(m), k.ys, in_row, p, least(k.P, p + rows), k.Q, k.G * k.O);
       }
       std::int64_t tiles_left = (end - begin) * tiles;
       T* const x_scratch = band_scratch<T>();
@@ -323,7 +328,7 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
       for (std::int64_t first = begin, last; first < end; first = last) {
         const std::int64_t g = first / panels;
         last = least(least(end, (g + 1) * panels), first + kPanelsTogether);
-        const T* const source = k.x + n * k.xs.n + g * k.C * k.xs.c;
+        const T* const source = k.x_at(n) + g * k.C * k.xs.c;
         std::int64_t c = 0;
         for (std::int64_t b = 0; b < block_count; ++b) {
           const int channels = blocked ? blocks.rows(b) : static_cast<int>(k.C);
@@ -331,8 +336,8 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
           if (copies_x) {
             x = {x_scratch, cols * pitch, pitch, x_rows * cols * pitch};
             for (std::int64_t i = 0; i < images; ++i)
-              copy_band(source + i * k.xs.n + c * k.xs.c, k.xs, k.H, k.W, std::int64_t{channels}, h0, x_rows,
-                        k.first.w, cols, pitch, x_scratch + i * x.image);
+              copy_band(k.x_at(n + i) + (g * k.C + c) * k.xs.c, k.xs, k.H, k.W, std::int64_t{channels}, h0,
+                        x_rows, k.first.w, cols, pitch, x_scratch + i * x.image);
           }
           step.x = {nullptr, k.step.h * x.row, k.step.w * x.pixel, x.image};
           for (std::int64_t panel = first; panel < last; ++panel) {
@@ -340,14 +345,14 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
             const bool narrow = count <= V::width;
             const std::int64_t width = narrow ? V::width : kPanel<T>;
             T* const sums = partial_at(chunk, panel);
-            const T* gradient = k.y + n * k.ys.n + (g * k.O + o) * k.ys.c;
-            Band<T> dy{gradient + p0 * k.ys.h, k.ys.h, k.ys.w, k.ys.n};
-            if (!(k.ys.c == 1 && count == width && (k.ys.w == width || tiles < 6))) {  // pixels side by side
+            Band<T> dy{k.y_at(n) + (g * k.O + o) * k.ys.c + p0 * k.ys.h, k.ys.h, k.ys.w, k.ys.n};
+            if (!((even || images == 1) && k.ys.c == 1 && count == width &&
+                  (k.ys.w == width || tiles < 6))) {  // pixels side by side
               T* const copy = dy_scratch + (panel - first) * images * rows * k.Q * kPanel<T>;
               dy = {copy, k.Q * width, width, rows * k.Q * width};
               for (std::int64_t i = 0; i < images && b == 0; ++i)
-                copy_band(gradient + i * k.ys.n, k.ys, k.P, k.Q, count, p0, rows, std::int64_t{0}, k.Q, width,
-                          copy + i * dy.image);
+                copy_band<T>(k.y_at(n + i) + (g * k.O + o) * k.ys.c, k.ys, k.P, k.Q, count, p0, rows,
+                             std::int64_t{0}, k.Q, width, copy + i * dy.image);
             }
             if (dbias && b == 0) {
               const T* const from = fresh ? kZeros<T> : sums;
@@ -436,7 +441,8 @@ void weight_gradient(const Correlation<T>& k, T* dw, T* dbias, std::int64_t dbia
   });
 }
 
-}  // namespace
+template void weight_gradient(const Correlation<float>&, float*, float*, std::int64_t);
+template void weight_gradient(const Correlation<double>&, double*, double*, std::int64_t);
 
 void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
   if (dy.dtype == DType::bfloat16) return conv2d_weight_backward_bf16(dy, x, dweight, dbias, conv);

@@ -80,8 +80,8 @@ TS_INLINE void finish_tile(Vec<T> (&acc)[Rows][Vectors], const TileOut<T>& out) 
 // Rows broadcasts of pixels, Rows * Vectors FMA. The second half of the pixels lies `jump` after the first:
 // further along the row, or on the next one.
 template <class T, int Rows, int Vectors>
-void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets, Runs runs,
-                    const T* w, const TileOut<T>& out) {
+void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets,
+                    const Runs& runs, const T* w, const TileOut<T>& out) {
   using V = Vec<T>;
   constexpr int kHalf = (Rows + 1) / 2;
   V acc[Rows][Vectors];
@@ -92,23 +92,24 @@ void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std
 
   Stride stride(pixel * static_cast<std::int64_t>(sizeof(T)));
   const std::int64_t high_offset = jump * static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t run = 0; run < runs.count; ++run) {
-    const char* low = reinterpret_cast<const char*>(x + offsets[run]);
-    const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
-    for (; low != end; low += sizeof(T), w += Vectors * V::width) {
-      const char* high = low + high_offset;
-      stride.hide();
-      V b[Vectors];
+  for (std::int64_t slice = 0; slice < runs.slices; ++slice, x += runs.slice, w += runs.gap)
+    for (std::int64_t run = 0; run < runs.count; ++run) {
+      const char* low = reinterpret_cast<const char*>(x + offsets[run]);
+      const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
+      for (; low != end; low += sizeof(T), w += Vectors * V::width) {
+        const char* high = low + high_offset;
+        stride.hide();
+        V b[Vectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) b[v] = V::load(w + v * V::width);
+        for (int v = 0; v < Vectors; ++v) b[v] = V::load(w + v * V::width);
 #pragma GCC unroll 16
-      for (int r = 0; r < Rows; ++r) {
-        const V a(*stride.at<T>(r < kHalf ? low : high, r % kHalf));
+        for (int r = 0; r < Rows; ++r) {
+          const V a(*stride.at<T>(r < kHalf ? low : high, r % kHalf));
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(a, b[v], acc[r][v]);
+          for (int v = 0; v < Vectors; ++v) acc[r][v] = fma(a, b[v], acc[r][v]);
+        }
       }
     }
-  }
 
   finish_tile<T>(acc, out);
 }
@@ -124,7 +125,7 @@ TileFunction<T> tile_of_rows(int rows) {
 // broadcast, meets all Width taps of a row: per c, Width vectors of weights and Rows + Width - 1 broadcasts
 // for Rows * Width FMA. The offsets are those of the rows of taps, the weights as above.
 template <class T, int Rows, int Vectors, int Width>
-void slide_tile(const T* x, std::int64_t pixel, std::int64_t, const std::int64_t* offsets, Runs runs,
+void slide_tile(const T* x, std::int64_t pixel, std::int64_t, const std::int64_t* offsets, const Runs& runs,
                 const T* w, const TileOut<T>& out) {
   using V = Vec<T>;
   constexpr int kReach = Stride::kReach;
@@ -136,27 +137,28 @@ void slide_tile(const T* x, std::int64_t pixel, std::int64_t, const std::int64_t
   Stride stride(pixel * static_cast<std::int64_t>(sizeof(T)));
   const std::int64_t reach = kReach * pixel * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t tap = runs.length * Vectors * V::width;
-  for (std::int64_t run = 0; run < runs.count; ++run, w += (Width - 1) * tap) {
-    const char* low = reinterpret_cast<const char*>(x + offsets[run]);
-    const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
-    for (; low != end; low += sizeof(T), w += Vectors * V::width) {
-      stride.hide();
-      V b[Width][Vectors];
-#pragma GCC unroll 4
-      for (int j = 0; j < Width; ++j)
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) b[j][v] = V::load(w + j * tap + v * V::width);
-#pragma GCC unroll 32
-      for (int m = 0; m < Rows + Width - 1; ++m) {
-        const V a(*stride.at<T>(low + m / kReach * reach, m % kReach));
+  for (std::int64_t slice = 0; slice < runs.slices; ++slice, x += runs.slice, w += runs.gap)
+    for (std::int64_t run = 0; run < runs.count; ++run, w += (Width - 1) * tap) {
+      const char* low = reinterpret_cast<const char*>(x + offsets[run]);
+      const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
+      for (; low != end; low += sizeof(T), w += Vectors * V::width) {
+        stride.hide();
+        V b[Width][Vectors];
 #pragma GCC unroll 4
         for (int j = 0; j < Width; ++j)
-          if (m >= j && m - j < Rows)
 #pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v) acc[m - j][v] = fma(a, b[j][v], acc[m - j][v]);
+          for (int v = 0; v < Vectors; ++v) b[j][v] = V::load(w + j * tap + v * V::width);
+#pragma GCC unroll 32
+        for (int m = 0; m < Rows + Width - 1; ++m) {
+          const V a(*stride.at<T>(low + m / kReach * reach, m % kReach));
+#pragma GCC unroll 4
+          for (int j = 0; j < Width; ++j)
+            if (m >= j && m - j < Rows)
+#pragma GCC unroll 4
+              for (int v = 0; v < Vectors; ++v) acc[m - j][v] = fma(a, b[j][v], acc[m - j][v]);
+        }
       }
     }
-  }
   finish_tile<T>(acc, out);
 }
 #if defined(__AVX512F__)
@@ -190,8 +192,8 @@ constexpr int kDotSums = 10;
 constexpr int dot_rows(int outputs) { return kDotSums / outputs < 14 ? kDotSums / outputs : 14; }
 
 template <class T, int Rows, int Outputs>
-void dot_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets, Runs runs,
-              const T* w, const TileOut<T>& out) {
+void dot_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int64_t* offsets,
+              const Runs& runs, const T* w, const TileOut<T>& out) {
   using V = Vec<T>;
   constexpr int W = V::width, L = kLanes<T>, kHalf = (Rows + 1) / 2, kSums = Rows * Outputs;
   constexpr int kPadded = (kSums + W - 1) / W * W;
@@ -207,8 +209,9 @@ void dot_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int6
 #pragma GCC unroll 4
       for (int o = 0; o < Outputs; ++o) acc[r][o] = V(T(0));
     const T* panel = w + l;
-    for (std::int64_t run = 0; run < runs.count; ++run) {
-      const char* low = reinterpret_cast<const char*>(x + offsets[run] + l);
+    const T* from = x + l;
+    for (std::int64_t run = 0, left = runs.slices * runs.count; left > 0; --left) {
+      const char* low = reinterpret_cast<const char*>(from + offsets[run]);
       const auto step = [&](auto load) __attribute__((always_inline)) {
         const char* high = low + high_offset;
         stride.hide();
@@ -226,10 +229,11 @@ void dot_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std::int6
       for (; e >= L; e -= L, low += L * sizeof(T), panel += Outputs * L)
         step([](const T* p) __attribute__((always_inline)) { return V::load(p); });
       if (e > 0) {
-        const std::int64_t left = least(W, most(0, e - l));
-        step([left](const T* p) __attribute__((always_inline)) { return V::load_partial(p, left); });
+        const std::int64_t rest = least(W, most(0, e - l));
+        step([rest](const T* p) __attribute__((always_inline)) { return V::load_partial(p, rest); });
         panel += Outputs * L;
       }
+      if (++run == runs.count) run = 0, from += runs.slice, panel += runs.gap;
     }
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r)

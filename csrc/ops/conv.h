@@ -28,7 +28,18 @@ std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Arr
                                                 const Shape& dilation,
                                                 std::int64_t groups);  // of weight, of bias
 
-// The same for bfloat16 and float32 operands in any mixture, rounded to bfloat16; sums are float32. The
+// x (N, C, D, H, W), weight (O, C / groups, KD, KH, KW); stride, padding and dilation have three integers.
+// float32 and float64 on the CPU.
+Array conv3d(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
+             const Shape& padding, const Shape& dilation, std::int64_t groups);
+Array conv3d_input_backward(const Array& gradient, const Array& weight, const Shape& shape,
+                            const Shape& stride, const Shape& padding, const Shape& dilation,
+                            std::int64_t groups);
+std::tuple<Array, Array> conv3d_weight_backward(const Array& gradient, const Array& x, const Shape& shape,
+                                                const Shape& stride, const Shape& padding,
+                                                const Shape& dilation, std::int64_t groups);
+
+// conv2d for bfloat16 and float32 operands in any mixture, rounded to bfloat16; sums are float32. The
 // result is bfloat16, or for gradients `dtype`: bfloat16 (none) or float32.
 Array conv2d_bf16(const Array& x, const Array& weight, const Array& bias, const Shape& stride,
                   const Shape& padding, const Shape& dilation, std::int64_t groups);

@@ -55,11 +55,13 @@ Raises ValueError where shapes or options do not fit, TypeError where dtypes dif
 """
 
 
-def _rules(forward: Any, input_backward: Any, weight_backward: Any, lowered: bool) -> tuple[Any, ...]:
+def _rules(
+    forward: Any, input_backward: Any, weight_backward: Any, lowered: bool = False, rank: int = 2
+) -> tuple[Any, ...]:
     """The gradient rules of these three operations and, second, of relu(forward).
 
     The three are the trilinear form sum(dy * forward(x, weight)) seen from each of its arguments.
-    lowered: the two backward take their result's dtype.
+    lowered: the two backward take their result's dtype. rank: the axes of an image.
     """
 
     def dtype_of(operand: Any) -> tuple[Any, ...]:
@@ -116,14 +118,14 @@ def _rules(forward: Any, input_backward: Any, weight_backward: Any, lowered: boo
             if needs[1]:
                 dx = input_backward(gradient, ddweight, x.shape, *options, *dtype_of(x))
         elif ddbias is not None and needs[0]:
-            dgradient = core.broadcast_to(core.reshape(ddbias, (-1, 1, 1)), gradient.shape)
+            dgradient = core.broadcast_to(core.reshape(ddbias, (-1,) + (1,) * rank), gradient.shape)
         return dgradient, dx
 
     return gradients, gradients_relu, input_gradient, input_weight, weight_gradients
 
 
 _gradients, _gradients_relu, _input_gradient, _input_weight, _weight_gradients = _rules(
-    core.conv2d, core.conv2d_input_backward, core.conv2d_weight_backward, lowered=False
+    core.conv2d, core.conv2d_input_backward, core.conv2d_weight_backward
 )
 
 conv2d = define(
@@ -157,6 +159,29 @@ define(
     """The gradients of conv2d with respect to weight, whose shape is `shape`, and bias.""",
     wrt="gradient x",
     vjp=_weight_gradients,
+)
+
+
+(_gradients_3d, _, _input_gradient_3d, _input_weight_3d, _weight_gradients_3d) = _rules(
+    core.conv3d, core.conv3d_input_backward, core.conv3d_weight_backward, rank=3
+)
+define(
+    core.conv3d,
+    """`conv3d` of float32 or float64 volumes (N, C, D, H, W) on the CPU.""",
+    wrt="x weight bias",
+    vjp=_gradients_3d,
+)
+define(
+    core.conv3d_input_backward,
+    """The gradient of conv3d with respect to x, whose shape is `shape`.""",
+    gradient=_input_gradient_3d,
+    weight=_input_weight_3d,
+)
+define(
+    core.conv3d_weight_backward,
+    """The gradients of conv3d with respect to weight, whose shape is `shape`, and bias.""",
+    wrt="gradient x",
+    vjp=_weight_gradients_3d,
 )
 
 
@@ -300,6 +325,16 @@ def _by_depth(weight: Any, groups: int) -> Any:
     return core.reshape(core.permute_dims(weight, (0, 2, 1, 3, 4)), (o, kd * c, kh, kw))
 
 
+def _has_kernel(x: Any, weight: Any, bias: Any, groups: int, c: int, o: int) -> bool:
+    """Whether kernels take volumes as they are: on the CPU, but for halves and for narrow groups (c channels to o)."""
+    dtypes = {str(v.dtype) for v in (x, weight, bias) if v is not None}
+    return (
+        x.device == "cpu"
+        and not (groups > 1 and c <= 8 and o <= 8)
+        and (dtypes == {"float64"} or (dtypes == {"float32"} and not is_autocast_enabled()))
+    )
+
+
 def conv3d(
     x: Any,
     weight: Any,
@@ -314,13 +349,17 @@ def conv3d(
     x: (N, C, D, H, W) or (C, D, H, W)    weight: (O, C / groups, KD, KH, KW)    bias: (O) or None
     returns: (N, O, P, Q, R); its memory is channels last
 
-    It is conv2d of each output's KD slices, laid side by side as channels: x is copied KD times, channels last.
-    Raises as conv2d.
+    A kernel of its own on the CPU, but for float16, bfloat16 (and autocast) and groups of at most 8 channels in and
+    out. There, and on GPUs, it is conv2d of each output's KD slices, laid side by side as channels: x is copied KD
+    times, channels last. Raises as conv2d.
     """
     name = "conv3d"
     s, p, d = _options(name, 3, stride=stride, padding=padding, dilation=dilation)
     full = _operands(name, x, weight, bias, groups, 3, False)
     depth = _places(name, full, weight, s, p, d)[0]
+    if _has_kernel(x, weight, bias, groups, weight.shape[1], weight.shape[0] // groups):
+        y = core.conv3d(full, weight, bias, s, p, d, groups)
+        return y if x.ndim == 5 else core.squeeze(y, 0)
     n, c, _, h, w = full.shape
     slices = core.permute_dims(full, (0, 2, 3, 4, 1))  # (N, D, H, W, C)
     if p[0]:
@@ -437,6 +476,10 @@ def conv_transpose3d(
     extents = _grown(name, full, weight, s, p, d, extra)
     n, c, depth, h, w = full.shape
     taps, each = weight.shape[2], weight.shape[1]
+    if _has_kernel(x, weight, bias, groups, each, c // groups):
+        y = core.conv3d_input_backward(full, weight, (n, each * groups, *extents), s, p, d, groups)
+        y = _with_bias(y, bias)
+        return y if x.ndim == 5 else core.squeeze(y, 0)
     images = core.reshape(core.permute_dims(full, (0, 2, 1, 3, 4)), (n * depth, c, h, w))
     shape = (n * depth, groups * taps * each, *extents[1:])
     slices = core.conv2d_input_backward(images, _by_depth(weight, groups), shape, s[1:], p[1:], d[1:], groups)

@@ -4,7 +4,11 @@
 // x is read from the second-level cache by the next rows of taps.
 //
 // Rows and columns outside the image are pointers to zeros.
+//
+// What no cache holds is met as a stream: the rows of x that the next row of y needs are asked for, line
+// after line, while this one is computed, and y goes past the caches.
 #include "cpu/conv_lanes.h"
+#include "cpu/stream.h"
 
 namespace ts::cpu::TS_ISA {
 
@@ -28,6 +32,9 @@ struct RowTile {
   T* y;
   std::int64_t pixel;  // of y
   bool relu;
+  bool past;          // y goes past the caches
+  const char* ahead;  // asked for meanwhile, so many lines with every vector
+  std::int64_t ahead_lines;
 };
 
 // `Pixels` neighbouring pixels of channels [first, last). Off the edge these are whole vectors.
@@ -36,11 +43,13 @@ void row_tile(const RowTile<T>& tile) {
   using V = Vec<T>;
   constexpr int kColumns = (Pixels - 1) * Step + Width;
   const std::int64_t count = tile.count, last = tile.last;
+  const char* ahead = tile.ahead;
   const T* w = tile.w + tile.first / V::width * (1 + count * Width) * V::width;
   // One vector of channels from c on, of which the last has `lanes`.
   const auto vector = [&]<bool Whole>(std::int64_t c, std::int64_t lanes) TS_LAMBDA {
     const V bias = V::load(w);
     w += V::width;
+    for (std::int64_t i = 0; i < tile.ahead_lines; ++i, ahead += kLine) __builtin_prefetch(ahead, 0, 2);
     V acc[Pixels];
 #pragma GCC unroll 16
     for (int q = 0; q < Pixels; ++q) acc[q] = V(T(0));
@@ -65,7 +74,12 @@ void row_tile(const RowTile<T>& tile) {
       acc[q] = acc[q] + bias;
       if (tile.relu) acc[q] = select(acc[q] < V(T(0)), V(T(0)), acc[q]);
       T* const to = tile.y + q * tile.pixel + c;
-      Whole ? acc[q].store(to) : acc[q].store_partial(to, lanes);
+      if (!Whole)
+        acc[q].store_partial(to, lanes);
+      else if (tile.past)
+        stream_lanes(to, acc[q]);
+      else
+        acc[q].store(to);
     }
   };
   std::int64_t c = tile.first;
@@ -92,6 +106,7 @@ struct RowPart {
   RowTileFunction<T> inner, edge;
   std::int64_t pixels, columns;  // of a tile: of y, of x
   const T* weights;
+  bool from_memory, past;  // x is too large for the caches, and so is y, in whole lines
 
   // Row p of image n. `table` has room for the rows of taps and the columns of each.
   void run(std::int64_t n, std::int64_t p, const T* zeros, char* table) const {
@@ -100,7 +115,15 @@ struct RowPart {
     const std::int64_t apart = rows.width > 1 ? 1 : k.step.w;  // columns of x
     TapRow<T>* const taps = reinterpret_cast<TapRow<T>*>(table);
     const T** const at = reinterpret_cast<const T**>(taps + rows.count);
-    RowTile<T> tile{taps, at, rows.count, 0, whole, weights, nullptr, k.ys.w, k.relu};
+    RowTile<T> tile{taps, at, rows.count, 0, whole, weights, nullptr, k.ys.w, k.relu, past, nullptr, 0};
+    const std::int64_t vectors = ceil_div(channels, Vec<T>::width);
+    // The rows below those that this row of y sees.
+    const std::int64_t below = p * k.step.h + k.first.h + (k.taps.h - 1) * k.spread.h + 1;
+    if (from_memory && below >= 0 && below + k.step.h <= k.H) {
+      tile.ahead = reinterpret_cast<const char*>(k.x + n * k.xs.n + below * k.xs.h);
+      tile.ahead_lines = ceil_div(k.step.h * k.xs.h * static_cast<std::int64_t>(sizeof(T)),
+                                  kLine * vectors * ceil_div(k.Q, pixels));
+    }
     const std::int64_t reach = k.taps.w > 0 ? (k.taps.w - rows.width) * k.spread.w : 0;
     for (std::int64_t next = 0; next < k.Q; next += pixels) {
       const std::int64_t q = least(next, k.Q - pixels);  // the last tile begins where a whole one fits
@@ -125,6 +148,7 @@ struct RowPart {
       if (inside) inner(tile), tile.first = whole;
       tile.last = channels;
       if (every) edge(tile);
+      tile.ahead += vectors * tile.ahead_lines * kLine;
     }
   }
 };
@@ -138,6 +162,7 @@ bool depthwise_rows(const Correlation<T>* parts, int count) {
   RowPart<T> part[kMaxPhases];
   int live = 0;
   std::int64_t used = 0, table = 0, P = 0;
+  bool past = false;
   for (int i = 0; i < count; ++i) {
     const Correlation<T>& k = parts[i];
     if (k.N == 0 || k.G == 0 || k.P <= 0 || k.Q <= 0) continue;
@@ -151,6 +176,12 @@ bool depthwise_rows(const Correlation<T>* parts, int count) {
     f.inner = f.pixels == 8 ? row_tile_of<T, 8, false>(f.rows) : row_tile_of<T, 7, false>(f.rows);
     f.edge = f.pixels == 8 ? row_tile_of<T, 8, true>(f.rows) : row_tile_of<T, 7, true>(f.rows);
     f.columns = (f.pixels - 1) * f.rows.step + f.rows.width;
+    f.from_memory =
+        count == 1 && k.N * k.H * k.W * k.G * size >= kStreamBytes && k.xs.w == k.G && k.xs.h == k.W * k.G;
+    f.past = at_line(k.y) && k.G % (kLine / size) == 0 && k.ys.w % (kLine / size) == 0 &&
+             k.ys.h % (kLine / size) == 0 && k.ys.n % (kLine / size) == 0 &&
+             count * k.N * k.P * k.Q * k.G * size >= kStreamBytes;
+    past = past || f.past;
     table = most(table, f.rows.count * (static_cast<std::int64_t>(sizeof(TapRow<T>)) + f.columns * 8));
     const std::int64_t bytes = packed_lanes(k, f.rows) * size;
     if (bytes > kSharedBytes - used) return false;
@@ -175,6 +206,7 @@ bool depthwise_rows(const Correlation<T>* parts, int count) {
     for (std::int64_t row = piece * piece_rows; row < last; ++row)
       for (int i = 0; i < live; ++i)
         if (row % P < part[i].k.P) part[i].run(row / P, row % P, zeros, band_scratch<char>());
+    if (past) _mm_sfence();
   });
   return true;
 }

@@ -51,7 +51,7 @@ def laid_out(x: ts.Tensor, layout: str) -> ts.Tensor:
 LAYOUTS = ("rows", "columns", "strided")
 
 
-@pytest.mark.parametrize("k", [0, 1, 2, 31, 33, 255, 257, 600, 2049, 2500])
+@pytest.mark.parametrize("k", [0, 1, 2, 31, 33, 255, 257, 500, 600, 2049, 2500])
 @pytest.mark.parametrize("m, n", [(1, 1), (1, 33), (33, 1), (16, 17), (31, 64), (100, 97)])
 def test_exact_sums(m: int, n: int, k: int) -> None:
     """Sums of small integers are exact in float32, in any order, so any difference is a fault."""

@@ -1,14 +1,15 @@
 // Products of bfloat16 numbers summed in float32: C[b] = act(A[b] B[b] + bias), rounded once where C is
 // bfloat16.
 //
-//   c[i, j] = act( sum over blocks of 256 k of ( sum over k in the block of a[i, k] b[k, j] ) + bias[j] )
+//   c[i, j] = act( sum over blocks of k of ( sum over k in the block of a[i, k] b[k, j] ) + bias[j] )
 //
 // M N K = rows of A and C, columns of B and C, depth. Operands are bfloat16, or float32 that is rounded while
 // it is packed. docs/adr/0006-bfloat16-products.md has the order of the sums: by K and the engine alone.
 //
-// A piece packs the columns of B that L2 holds, then for each 32 rows of A and each block of K the rows,
-// which stay in L1 while the panels of B pass. A tile of 32 x 32 sums leaves its registers through a buffer
-// in L1; while the next tile is computed, the buffer is added to the blocks before it, finished and rounded.
+// A piece packs the columns of B that L2 holds, then for each group of rows of A and each block of K the
+// rows, which stay in L1 while the panels of B stream past it from L2. A tile of 32 x 32 sums leaves its
+// registers through a buffer in L1; while a later tile is computed, the buffer is added to the blocks before
+// it, finished and rounded.
 //
 // Cost: 2 M N K flops; packs B once per piece of rows, A once per group of columns.
 #include "cpu/kernels.h"
@@ -26,12 +27,23 @@
 namespace ts::cpu::TS_ISA {
 namespace {
 
-constexpr std::int64_t kDepth = 256;           // KC: 32 rows of A fill a third of L1
-constexpr std::int64_t kDeepest = 8 * kDepth;  // k whose columns of B are packed together
-constexpr std::int64_t kPackedB = 1 << 20;     // bytes: half of L2
-constexpr std::int64_t kTile = 32;             // rows and columns
-constexpr int kTiles = 3;                      // in L1: one being written, two on their way to C
-constexpr std::int64_t kBlockBytes = kTile * kDepth * 2;
+constexpr std::int64_t kDeepest = 2048;     // k whose columns of B are packed together
+constexpr std::int64_t kPackedB = 5 << 18;  // bytes of packed B; what has AMX has 2 MiB of L2
+constexpr std::int64_t kGroup = 128;        // rows of A packed together, where memory has its columns
+constexpr std::int64_t kPackedA = kGroup * 512 * 2;
+constexpr std::int64_t kTile = 32;     // rows and columns
+constexpr int kTiles = 3;              // in L1: one being written, two on their way to C
+constexpr std::int64_t kLengthy = 12;  // steps
+
+TS_INLINE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+TS_INLINE std::int64_t squares(std::int64_t k) { return (k + kSquare - 1) / kSquare; }
+
+// How K is cut for an engine. A sum that goes to memory and back costs an AMX tile as much as three steps;
+// 512 k of 32 rows leave little room in L1 for anything else.
+TS_INLINE std::int64_t blocks_of(std::int64_t steps, bool amx) {
+  const std::int64_t whole = amx ? 16 : 8, part = amx ? 14 : 8;
+  return steps <= whole ? 1 : (steps + part - 1) / part;
+}
 
 // --- what becomes of a tile's sums -----------------------------------------------------------------
 
@@ -64,6 +76,7 @@ TS_INLINE void finish_rows(const Finished& f, std::int64_t begin, std::int64_t e
   const float *const tile = scalar(f.tile), *const bias = scalar(f.bias);
   void* const c = scalar(f.c);
   const bool relu = f.activation == Activation::relu;
+  if (begin < 0) begin = 0;
   if (end > rows) end = rows;
   const unsigned lanes = _bzhi_u32(~0u, static_cast<unsigned>(scalar(f.columns)));
   const auto low = static_cast<__mmask16>(lanes), high = static_cast<__mmask16>(lanes >> 16);
@@ -91,29 +104,38 @@ TS_INLINE void finish_rows(const Finished& f, std::int64_t begin, std::int64_t e
 
 // --- the tiles: out = from + a b over `steps` squares (from null: 0) ----------------------------------
 
-// Memory that will be packed soon: four lines of it are touched in each step.
-struct Ahead {
+// What goes on beside a tile's steps.
+struct Meanwhile {
+  // Memory that will be packed soon: `touch` lines of it are fetched in each step.
   const char* p;
-  std::int64_t step, across, down;  // bytes: to the next step, and to the lines beside p
+  std::int64_t left, lines;  // of this row; of a row
+  std::int64_t jump;         // bytes from a row's end to the next row
+  std::int64_t touch;
+  // The earlier tile: so many of its rows in each step but the first `wait`.
+  std::int64_t rows, wait;
 };
 
-// One step: TMUL takes 16 cycles for each of the four products, loads and `finish` fit beside them.
-#define TS_AMX_STEP                  \
-  _tile_loadd(6, b, 64);             \
-  _tile_loadd(4, a, 64);             \
-  _tile_dpbf16ps(0, 4, 6);           \
-  _tile_loadd(7, b + kArea / 2, 64); \
-  _tile_dpbf16ps(1, 4, 7);           \
-  _tile_loadd(5, a + kArea / 2, 64); \
-  _tile_dpbf16ps(2, 5, 6);           \
-  _tile_dpbf16ps(3, 5, 7);           \
-  a += kArea;                        \
+// One step: TMUL takes 16 cycles for each of the four products, loads and `finish` fit beside them. B passes
+// by L1, so that all of it is there for A.
+#define TS_AMX_STEP                         \
+  _tile_stream_loadd(6, b, 64);             \
+  _tile_loadd(4, a, 64);                    \
+  _tile_dpbf16ps(0, 4, 6);                  \
+  _tile_stream_loadd(7, b + kArea / 2, 64); \
+  _tile_dpbf16ps(1, 4, 7);                  \
+  _tile_loadd(5, a + kArea / 2, 64);        \
+  _tile_dpbf16ps(2, 5, 6);                  \
+  _tile_dpbf16ps(3, 5, 7);                  \
+  a += kArea;                               \
   b += kArea;
 
 template <Beside beside>
 void tile_amx(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b, const float* from,
-              float* out, const Finished& earlier, const Ahead& next) {
-  Ahead ahead{scalar(next.p), scalar(next.step), scalar(next.across), scalar(next.down)};
+              float* out, const Finished& earlier, Meanwhile& meanwhile) {
+  const char* p = scalar(meanwhile.p);
+  std::int64_t left = scalar(meanwhile.left);
+  const std::int64_t lines = scalar(meanwhile.lines), jump = scalar(meanwhile.jump),
+                     touch = scalar(meanwhile.touch), rows = scalar(meanwhile.rows);
   asm volatile("" ::: "memory");
   if (from) {
     _tile_loadd(0, from, kTile * 4);
@@ -126,37 +148,38 @@ void tile_amx(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b
     _tile_zero(2);
     _tile_zero(3);
   }
-  std::int64_t row = 0;
-  const auto meanwhile = [&]() TS_LAMBDA {
-    __builtin_prefetch(ahead.p, 0, 2);
-    __builtin_prefetch(ahead.p + ahead.across, 0, 2);
-    __builtin_prefetch(ahead.p + ahead.down, 0, 2);
-    __builtin_prefetch(ahead.p + ahead.across + ahead.down, 0, 2);
-    ahead.p += ahead.step;
-    finish_rows<beside>(earlier, row, row + 4);
-    row += 4;
+  std::int64_t row = -scalar(meanwhile.wait) * rows;
+  const auto beside_it = [&]() TS_LAMBDA {
+    for (std::int64_t n = touch; n > 0; --n) {
+      __builtin_prefetch(p, 0, 2);
+      p += 64;
+      if (--left == 0) left = lines, p += jump;
+    }
+    finish_rows<beside>(earlier, row, row + rows);
+    row += rows;
   };
   // Unrolled: the end of a loop of 8 is foretold, that of a long one is not, and costs a thousand cycles.
   for (; steps >= 4; steps -= 4) {
-    TS_AMX_STEP meanwhile();
-    TS_AMX_STEP meanwhile();
-    TS_AMX_STEP meanwhile();
-    TS_AMX_STEP meanwhile();
+    TS_AMX_STEP beside_it();
+    TS_AMX_STEP beside_it();
+    TS_AMX_STEP beside_it();
+    TS_AMX_STEP beside_it();
   }
   for (; steps > 0; --steps) {
-    TS_AMX_STEP meanwhile();
+    TS_AMX_STEP beside_it();
   }
   _tile_stored(0, out, kTile * 4);
   _tile_stored(1, out + 16, kTile * 4);
   _tile_stored(2, out + 16 * kTile, kTile * 4);
   _tile_stored(3, out + 16 * kTile + 16, kTile * 4);
   finish_rows<beside>(earlier, row, kTile);
+  meanwhile.p = p, meanwhile.left = left;
 }
 #undef TS_AMX_STEP
 
 template <Beside beside>
 void tile_avx512(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b, const float* from,
-                 float* out, const Finished& earlier, const Ahead&) {
+                 float* out, const Finished& earlier, Meanwhile&) {
   finish_rows<beside>(earlier, 0, kTile);
   constexpr int R = 8;  // 16 chains
   for (std::int64_t i = 0; i < kTile; i += R) {
@@ -187,7 +210,7 @@ void tile_avx512(std::int64_t steps, const std::uint16_t* a, const std::uint16_t
 }
 
 using TileFunction = void (*)(std::int64_t, const std::uint16_t*, const std::uint16_t*, const float*, float*,
-                              const Finished&, const Ahead&);
+                              const Finished&, Meanwhile&);
 constexpr TileFunction kTileTable[2][3] = {
     {tile_avx512<Beside::nothing>, tile_avx512<Beside::narrow>, tile_avx512<Beside::wide>},
     {tile_amx<Beside::nothing>, tile_amx<Beside::narrow>, tile_amx<Beside::wide>}};
@@ -214,32 +237,22 @@ struct Operand {
   }
 };
 
-TS_INLINE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-TS_INLINE std::int64_t squares(std::int64_t k) { return (k + kSquare - 1) / kSquare; }
-
-// Columns of B whose panels of a K (or of its first kDeepest) fit.
-TS_INLINE std::int64_t columns_at_once(std::int64_t k) {
+// Columns of n whose panels of a K (or of its first kDeepest) fit: about the same in each group.
+TS_INLINE std::int64_t columns_at_once(std::int64_t n, std::int64_t k, bool amx) {
   const std::int64_t depth = least(squares(k) * kSquare, kDeepest);
-  return depth ? kPackedB / 2 / depth / kTile * kTile : std::int64_t{1} << 20;
+  if (depth == 0) return std::int64_t{1} << 20;
+  const std::int64_t fit = (amx ? kPackedB : 1 << 20) / 2 / depth / kTile * kTile,
+                     groups = (n + fit - 1) / fit;
+  return ((n + groups - 1) / groups + kTile - 1) / kTile * kTile;
 }
 
-// The next 32 rows and kDepth of A, told to the tiles that are computed before: 32 lines each.
-struct Fetch {
-  Ahead ahead;
-  std::int64_t tile, tiles;
-  TS_INLINE Fetch(const Operand& a, std::int64_t count) : tiles(count * (a.wide ? 2 : 1)) {
-    const std::int64_t row = a.row * a.item(), col = a.col * a.item(), half = kDepth * 2;
-    if (a.col == 1)
-      ahead = {a.p, 64, row, a.wide ? half : 2 * row}, tile = a.wide ? 2 * row : 4 * row;
-    else
-      ahead = {a.p, a.wide ? 2 * col : 4 * col, a.wide ? 64 : 2 * col, col},
-      tile = ahead.step * kDepth / kSquare;
-  }
-  TS_INLINE void next() {
-    ahead.p += tile;
-    if (--tiles == 0) ahead = {ahead.p, 0, 0, 0}, tile = 0;
-  }
-};
+// `rows` rows of A and `depth` k, that tiles of `steps` steps altogether are to fetch.
+TS_INLINE Meanwhile fetch(const Operand& a, std::int64_t rows, std::int64_t depth, std::int64_t steps) {
+  const bool along = a.col == 1;
+  const std::int64_t lines = ((along ? depth : rows) * a.item() + 63) / 64, down = along ? rows : depth;
+  const std::int64_t touch = steps ? (lines * down + steps - 1) / steps : 0;
+  return {a.p, lines, lines, (along ? a.row : a.col) * a.item() - 64 * lines, least(touch, 4), kTile, 0};
+}
 
 struct Product {
   std::int64_t m, n, k;
@@ -259,66 +272,79 @@ struct Product {
     }
     char* const memory = static_cast<char*>(scratch());
     float* const tiles = reinterpret_cast<float*>(memory);
-    auto* const rows = reinterpret_cast<std::uint16_t*>(memory + kTiles * kTile * kTile * 4);
-    auto* const panels = reinterpret_cast<std::uint16_t*>(memory + (64 << 10));
-    float* const sums = reinterpret_cast<float*>(memory + (64 << 10) + kPackedB + kBlockBytes);
+    auto* const rows = reinterpret_cast<std::uint16_t*>(memory + (64 << 10));
+    auto* const panels = reinterpret_cast<std::uint16_t*>(memory + (64 << 10) + kPackedA);
+    float* const sums = reinterpret_cast<float*>(memory + (64 << 10) + kPackedA + kPackedB);
 
-    const std::int64_t columns_once = columns_at_once(k);
+    const std::int64_t columns_once = columns_at_once(n, k, amx);
     const Beside kind = narrow ? Beside::narrow : Beside::wide;
     const std::int64_t item = narrow ? 2 : 4, area = kTile * kTile;
-    // Sums on their way to C: a tile is finished beside the next but one, for the last is not in memory yet.
+    // Of columns in memory each line is 32 rows, and several lines in a row are had at once.
+    const std::int64_t group = a.col == 1 ? kTile : kGroup;
+    // Sums on their way to C. They are not in memory before a while has passed: a tile is finished beside the
+    // next but one, or beside the later steps of the next where these are many, which leaves more of L1.
+    const std::int64_t longest = least(squares(k), kDeepest / kSquare);
+    const bool lengthy = amx && longest >= kLengthy * blocks_of(longest, amx);
+    const int ring = lengthy ? kTiles - 1 : kTiles;
     Finished finished[kTiles];
     std::int64_t born[kTiles] = {}, now = 0;
     int newest = 0, waiting = 0;
     for (std::int64_t j0 = 0; j0 < n; j0 += columns_once) {
       const std::int64_t width = least(columns_once, n - j0), count = (width + kTile - 1) / kTile;
-      // The sums so far: of all rows where B is packed in parts, else of the rows in hand.
-      const std::int64_t sums_row = k > kDeepest ? count * area : 0;
       std::int64_t k0 = 0;
       do {  // also for K = 0
-        const std::int64_t depth = least(k - k0, kDeepest);
-        for (std::int64_t block = 0; block < depth; block += kDepth) {
-          const std::int64_t d = least(depth - block, kDepth);
-          b.at(k0 + block, j0).pack<true>(panels + block * count * kSquare, b.col, b.row, width, d);
-        }
-        for (std::int64_t i = 0; i < m; i += kTile) {
-          const std::int64_t height = least(kTile, m - i);
-          std::int64_t block = 0;
+        const std::int64_t depth = least(k - k0, kDeepest), all = squares(depth),
+                           blocks = blocks_of(all, amx);
+        const std::int64_t each = (all + blocks - 1) / blocks;
+        b.at(k0, j0).pack<true>(panels, b.col, b.row, width, depth);
+        for (std::int64_t i0 = 0; i0 < m; i0 += group) {
+          const std::int64_t tall = least(group, m - i0);
+          std::int64_t at = 0;  // steps
           do {
-            const std::int64_t d = least(depth - block, kDepth), steps = squares(d);
-            const bool first = k0 + block == 0, last = k0 + block + d == k;
-            a.at(i, k0 + block).pack<false>(rows, a.row, a.col, height, d);
-            Fetch fetch = block + kDepth < depth ? Fetch(a.at(i, k0 + block + kDepth), 8)
-                          : i + kTile < m        ? Fetch(a.at(i + kTile, k0), 8)
-                                                 : Fetch(a, 0);
-            for (std::int64_t q = 0; q < count; ++q, ++now) {
-              const std::int64_t j = j0 + q * kTile;
-              float* const sum = sums + i / kTile * sums_row + q * area;
-              const int oldest = (newest + kTiles - waiting + 1) % kTiles;
-              const bool due = waiting > 0 && now - born[oldest] >= 2;
-              const int mine = (newest + 1) % kTiles;
-              float* const out = last ? tiles + mine * area : sum;
-              kTileTable[amx][due ? static_cast<int>(kind) : 0](
-                  steps, rows, panels + (block * count + q * steps * kSquare) * kSquare,
-                  first ? nullptr : sum, out, finished[oldest], fetch.ahead);
-              fetch.next();
-              waiting -= due;
-              if (!last) continue;
-              Finished& f = finished[mine];
-              f.tile = out;
-              f.rows = height, f.columns = least(kTile, n - j);
-              f.bias = bias ? bias + j : nullptr, f.activation = activation;
-              f.c = c + (i * c_row + j) * item, f.c_row = c_row;
-              born[mine] = now, newest = mine, ++waiting;
+            const std::int64_t steps = least(each, all - at), here = k0 + at * kSquare;
+            const bool first = here == 0, end = at + steps == all, last = end && k0 + depth == k;
+            a.at(i0, here).pack<false>(rows, a.row, a.col, tall, least(steps * kSquare, k - here));
+            const std::int64_t ahead = steps * count * ((tall + kTile - 1) / kTile);
+            Meanwhile meanwhile = !end ? fetch(a.at(i0, here + steps * kSquare), tall, steps * kSquare, ahead)
+                                  : i0 + group < m ? fetch(a.at(i0 + group, k0), least(group, m - i0 - group),
+                                                           each * kSquare, ahead)
+                                                   : fetch(a, 0, 0, 0);
+            if (steps > 0) {
+              meanwhile.wait = lengthy && steps >= kLengthy ? 4 : 0;
+              meanwhile.rows = (kTile + steps - meanwhile.wait - 1) / (steps - meanwhile.wait);
             }
-            block += kDepth;
-          } while (block < depth);
+            for (std::int64_t i = i0; i < i0 + tall; i += kTile) {
+              const std::uint16_t* const panel = rows + (i - i0) / kTile * steps * kArea;
+              // The sums so far: of all rows where B is packed in parts, else of the rows in hand.
+              float* const so_far = sums + (k > kDeepest ? i : i - i0) / kTile * count * area;
+              for (std::int64_t q = 0; q < count; ++q, ++now) {
+                const std::int64_t j = j0 + q * kTile;
+                float* const sum = so_far + q * area;
+                const int oldest = (newest + ring - waiting + 1) % ring;
+                const bool due = waiting > 0 && now - born[oldest] >= ring - 1;
+                const int mine = (newest + 1) % ring;
+                float* const out = last ? tiles + mine * area : sum;
+                kTileTable[amx][due ? static_cast<int>(kind) : 0](
+                    steps, panel, panels + (q * all + at) * kArea, first ? nullptr : sum, out,
+                    finished[oldest], meanwhile);
+                waiting -= due;
+                if (!last) continue;
+                Finished& f = finished[mine];
+                f.tile = out;
+                f.rows = least(kTile, m - i), f.columns = least(kTile, n - j);
+                f.bias = bias ? bias + j : nullptr, f.activation = activation;
+                f.c = c + (i * c_row + j) * item, f.c_row = c_row;
+                born[mine] = now, newest = mine, ++waiting;
+              }
+            }
+            at += steps;
+          } while (at < all);
         }
         k0 += kDeepest;
       } while (k0 < k);
     }
     for (; waiting > 0; --waiting) {
-      const Finished& f = finished[(newest + kTiles - waiting + 1) % kTiles];
+      const Finished& f = finished[(newest + ring - waiting + 1) % ring];
       narrow ? finish_rows<Beside::narrow>(f, 0, kTile) : finish_rows<Beside::wide>(f, 0, kTile);
     }
     if (amx) _tile_release();
@@ -327,17 +353,19 @@ struct Product {
 
 // --- how C is cut ----------------------------------------------------------------------------------------
 
-// rows x columns pieces of each matrix, or `together` matrices to a piece. By size alone.
+// rows x columns pieces of each matrix, or `together` matrices to a piece. What a piece packs is lost to the
+// others, and bits do not depend on the cut: so they are as many as the threads, but none longer than 1 ms.
 struct Cut {
   std::int64_t rows, columns, together;
 };
-inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k) {
+inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool amx) {
   constexpr double kShort = 12e3, kLong = 1e6;  // ns
   const double dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k);
   const double time = dm * dn * dk / 1000 + (dm * dk + dk * dn + dm * dn) / 10;  // 2 Tflop/s, 20 GB/s
   if (time < kShort) return {1, 1, static_cast<std::int64_t>(kShort / (time + 50)) + 1};
   std::int64_t pieces = static_cast<std::int64_t>(time / kLong) + 1;
-  const std::int64_t wanted = matrices >= 8 ? 1 : time > 32 * kShort ? 4 : 2;
+  const std::int64_t wanted =
+      matrices >= 8 ? 1 : least(num_threads(), static_cast<std::int64_t>(time / kShort) + 1);
   if (pieces < wanted) pieces = wanted;
   // Of all ways to cut, the one that packs least: A for each group of columns, B for each row of pieces.
   Cut best{1, 1, 1};
@@ -345,7 +373,8 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   for (std::int64_t rows = 1; rows <= pieces; ++rows) {
     const std::int64_t columns = (pieces + rows - 1) / rows;
     if ((rows > 1 && rows * kTile > m) || (columns > 1 && columns * kTile > n)) continue;
-    const std::int64_t once = columns_at_once(k), groups = columns * ((n / columns + once - 1) / once);
+    const std::int64_t once = columns_at_once(n / columns, k, amx),
+                       groups = columns * ((n / columns + once - 1) / once);
     const double packed = static_cast<double>(groups) * dm * dk + static_cast<double>(rows) * dk * dn;
     if (packed < least_packed) least_packed = packed, best = {rows, columns, 1};
   }
@@ -381,7 +410,7 @@ void gemm_bf16(In a, In b, In bias, Out c, Activation activation, Bf16Engine eng
     m = whole.m = m * matrices;
     matrices = 1;
   }
-  const Cut parts = cut(matrices, m, n, k);
+  const Cut parts = cut(matrices, m, n, k, engine == Bf16Engine::amx);
   const Panels down(m, (m + parts.rows * kTile - 1) / (parts.rows * kTile) * kTile, kTile);
   const Panels across(n, (n + parts.columns * kTile - 1) / (parts.columns * kTile) * kTile, kTile);
   const std::int64_t cuts = down.count * across.count;

@@ -33,6 +33,23 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
 
 
+# --- long rows, which are cut at places of the tree ---
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [32767, 32768, 32769, 65536 + 5, 100_000, 131_071, 262_144, 524_289, 1_100_000])
+def test_a_row_alone_is_reduced_as_among_others(n: int, dtype: str) -> None:
+    rng = np.random.default_rng(n)
+    rows = ts.asarray(rng.standard_normal((3, n)).astype(dtype))
+    for reduce in (ts.sum, ts.max, ts.mean, ts.var, lambda x, axis: ts.linalg.vector_norm(x, axis=axis)):
+        among = reduce(rows, axis=1)
+        for count in COUNTS:
+            ts.set_num_threads(count)
+            for strided in (rows[1], ts.concat([rows, rows], axis=0).T[:, 1], rows[1][::-1][::-1]):
+                assert reduce(strided, axis=0).item() == among[1].item()
+    np.testing.assert_allclose(ts.sum(rows[0]).item(), rows.numpy()[0].sum(dtype="float64"), atol=n * 1e-7)
+
+
 # --- how many ---
 
 

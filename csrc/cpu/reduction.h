@@ -224,7 +224,10 @@ struct Reduction {
     return begin;
   }
   void rows() const {
-    if (a.length < 2 * kPiece || a.outputs >= 64) {  // enough rows for all threads
+    // A single row of a few pieces is cut finer: of 100,000 doubles a second thread would else have none.
+    // Each is a complete subtree, so the sums are the same.
+    const std::int64_t size = a.outputs == 1 && a.length < 8 * kPiece ? kChunk<T> / 4 : kPiece;
+    if (a.length < 2 * size || a.outputs >= 64) {  // enough rows for all threads
       const std::int64_t most = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
       parallel_ranges(a.outputs, even_grain(a.outputs, most), [&](std::int64_t begin, std::int64_t end) {
         if constexpr (kTogether)
@@ -234,10 +237,10 @@ struct Reduction {
       });
       return;
     }
-    const std::int64_t chunks = (a.length + kPiece - 1) / kPiece;
+    const std::int64_t chunks = (a.length + size - 1) / size;
     parallel_for(a.outputs * chunks, [&](std::int64_t piece) {
-      const std::int64_t begin = piece % chunks * kPiece;
-      const std::int64_t end = a.length - begin < kPiece ? a.length : begin + kPiece;
+      const std::int64_t begin = piece % chunks * size;
+      const std::int64_t end = a.length - begin < size ? a.length : begin + size;
       total_of_row(output_offsets(a, piece / chunks, a.kept), begin, end, o.partials + piece * N);
     });
     for (std::int64_t i = 0; i < a.outputs; ++i) {

@@ -348,7 +348,8 @@ struct Reduction {
     if (leaves < 8 || outer * chunks * width * static_cast<std::int64_t>(sizeof(T)) > kMostPartials)
       chunk = leaves * kLeaf<T>, chunks = 1;
     std::int64_t wide = width;
-    if (chunks == 1) wide = ((width + num_threads() - 1) / num_threads() + W - 1) / W * W;
+    if (chunks == 1) wide = (width + num_threads() - 1) / num_threads();
+    wide = (wide + W - 1) / W * W;  // whole registers: the table's rows and those of the stack do not overlap
     if (wide > kTableColumns) wide = kTableColumns;
     const std::int64_t tiles = (width + wide - 1) / wide;
     parallel_for(outer * chunks * tiles, [&](std::int64_t piece) {

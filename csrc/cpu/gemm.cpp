@@ -39,23 +39,23 @@ struct Cut {
   TS_INLINE std::int64_t pieces() const { return rows * columns * ((matrices + together - 1) / together); }
 };
 inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool b_has_rows) {
-  constexpr double kSmall = 2e6, kLarge = 6e8, kHalves = 1e9;  // flops: 10 us, 3 ms, 5 ms at 200 GF/s
-  constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;    // elements of C in a piece
+  // flops: 5 us, 10 us, 3 ms, 5 ms at 200 GF/s
+  constexpr double kTiny = 1e6, kSmall = 2e6, kLarge = 6e8, kHalves = 1e9;
+  constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
   const double dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k);
   const double flops =
       2 * dm * dn * dk + 16 * (dm * dk + dk * dn + dm * dn);  // an element read: as long as 16 flops
   Cut c{1, 1, 1, matrices};
-  if (flops < kSmall) {
+  if (flops < (m <= kFewRows ? kSmall : kTiny)) {
     c.together = static_cast<std::int64_t>(kSmall / flops) + 1;
     return c;
   }
   std::int64_t pieces = static_cast<std::int64_t>(flops / kLarge) + 1;
-  const std::int64_t least = matrices > 4          ? 1
-                             : m <= kFewRows       ? 2
-                             : flops > 64 * kSmall ? 8
-                             : flops > 8 * kSmall  ? 4
-                             : flops > kSmall      ? 2
-                                                   : 1;
+  const std::int64_t least = matrices > 4 || (matrices > 1 && flops < kSmall) ? 1
+                             : m <= kFewRows                                  ? 2
+                             : flops > 64 * kSmall                            ? 8
+                             : flops > 8 * kSmall                             ? 4
+                                                                              : 2;
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;
   // Columns first: every column of B is then packed by one piece alone. But the halves of a tall C, and of a

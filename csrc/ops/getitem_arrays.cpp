@@ -385,41 +385,72 @@ std::optional<Direct> direct(const char* operation, const Array& x, const Key& k
   return d;
 }
 
-// x[index] = value for few elements of the host's memory, without a kernel: there the steps to one are what
-// takes time. False: not so, or an index is out of range; nothing was done.
-bool set_few(Array& x, const Key& key, const Operand& value) {
-  constexpr std::int64_t kFew = 32;
-  if (x.ndim() != 1 || key.end() - key.begin() != 1 || !value.is_array() || detail::watching()) return false;
-  const Array &index = key.arrays[0], &source = value.array();
-  if (index.dtype() != DType::int64 || index.size() > kFew || !index.is_contiguous() ||
-      source.dtype() != x.dtype() || source.shape() != index.shape() || !source.is_contiguous() ||
-      x.device() != Device::cpu || index.device() != Device::cpu || source.device() != Device::cpu ||
-      x.self_overlaps() || may_overlap(source, x) || may_overlap(index, x))
-    return false;
-  const std::int64_t N = x.shape(0), M = index.size(), stride = x.stride(0);
-  std::int64_t places[kFew];
-  const auto* const from = static_cast<const std::int64_t*>(index.data());
-  for (std::int64_t m = 0; m < M; ++m) {
-    if (from[m] < -N || from[m] >= N) return false;
-    places[m] = (from[m] < 0 ? from[m] + N : from[m]) * stride;
+// Few elements of a vector in the host's memory are read and written without a kernel: the steps to one are
+// what takes time.
+struct Few {
+  static constexpr std::int64_t kMost = 128;
+  std::int64_t count = 0, places[kMost];  // places: from x.data(), in elements
+
+  // False: not so, or an index is out of range.
+  bool find(const Array& x, const Key& key) {
+    if (x.ndim() != 1 || key.end() - key.begin() != 1 || detail::watching()) return false;
+    const Array& index = key.arrays[0];
+    if (index.dtype() != DType::int64 || index.size() > kMost || !index.is_contiguous() ||
+        x.device() != Device::cpu || index.device() != Device::cpu)
+      return false;
+    const std::int64_t N = x.shape(0), stride = x.stride(0);
+    const auto* const from = static_cast<const std::int64_t*>(index.data());
+    for (; count < index.size(); ++count) {
+      const std::int64_t i = from[count];
+      if (i < -N || i >= N) return false;
+      places[count] = (i < 0 ? i + N : i) * stride;
+    }
+    return true;
   }
-  const auto put = [&]<class T>(T) {
+  // Calls move(T) for an integer of an element's size; false for other sizes.
+  template <class Move>
+  static bool by_size(DType dtype, const Move& move) {
+    switch (itemsize(dtype)) {
+      case 4:
+        move(std::uint32_t());
+        return true;
+      case 8:
+        move(std::uint64_t());
+        return true;
+      default:
+        return false;
+    }
+  }
+};
+
+bool set_few(Array& x, const Key& key, const Operand& value) {
+  if (!value.is_array()) return false;
+  const Array& source = value.array();
+  Few few;
+  if (source.dtype() != x.dtype() || !source.is_contiguous() || source.device() != Device::cpu ||
+      x.self_overlaps() || key.arrays[0].shape() != source.shape() || may_overlap(source, x) ||
+      may_overlap(key.arrays[0], x) || !few.find(x, key))
+    return false;
+  const bool done = Few::by_size(x.dtype(), [&]<class T>(T) {
     T* const to = static_cast<T*>(x.data());
     const T* const values = static_cast<const T*>(source.data());
-    for (std::int64_t m = 0; m < M; ++m) to[places[m]] = values[m];
-  };
-  switch (itemsize(x.dtype())) {
-    case 4:
-      put(std::uint32_t());
-      break;
-    case 8:
-      put(std::uint64_t());
-      break;
-    default:
-      return false;
-  }
-  x.storage()->bump();
-  return true;
+    for (std::int64_t m = 0; m < few.count; ++m) to[few.places[m]] = values[m];
+  });
+  if (done) x.storage()->bump();
+  return done;
+}
+
+// Nothing where the general way has to go.
+Array take_few(const Array& x, const Key& key) {
+  Few few;
+  if (itemsize(x.dtype()) < 4 || itemsize(x.dtype()) > 8 || !few.find(x, key)) return {};
+  Array y = empty("getitem", x.dtype(), key.arrays[0].shape());
+  Few::by_size(x.dtype(), [&]<class T>(T) {
+    T* const to = static_cast<T*>(y.data());
+    const T* const from = static_cast<const T*>(x.data());
+    for (std::int64_t m = 0; m < few.count; ++m) to[m] = from[few.places[m]];
+  });
+  return y;
 }
 
 Array as_value(const Array& value, const Shape& shape, DType dtype) {
@@ -432,6 +463,7 @@ Array as_value(const Array& value, const Shape& shape, DType dtype) {
 }  // namespace
 
 Array getitem_arrays(const Array& x, const Key& key) {
+  if (Array y = take_few(x, key)) return y;
   if (x.ndim() == 1 && key.end() - key.begin() == 1 && key.arrays.size() == 1)
     if (Array y = take_elements("getitem", x, key.arrays[0])) return y;
   if (const auto d = direct("getitem", x, key)) {

@@ -152,23 +152,36 @@ void copy_folded(const Conv16& f, const S* image, std::int64_t p0, std::int64_t 
   const std::int64_t seen = window ? k.taps.h : 1, cols = k.band_cols();
   const std::int64_t run = k.spread.w == 1 || k.taps.w == 1 ? k.taps.w * k.C : k.C,
                      runs = k.taps.w * k.C / run;
+  // Rows that several windows see are made dense once (steps beyond the window would leave too many).
+  const bool once = window && k.spread.h == 1 && k.step.h <= k.taps.h && k.step.w <= k.taps.w;
+  for (std::int64_t h = 0; once && h < k.band_rows(count); ++h)
+    copy_row(k, image, p0 * k.step.h + k.first.h + h, k.first.w, cols, rows + h * cols * k.C);
   for (std::int64_t phase = 0; phase < f.step.h; ++phase) {
     if (!f.met(phase)) continue;
     std::uint16_t* to = band + phase * f.image(count);
     for (std::int64_t r = 0; r < f.band_height(count); ++r) {
-      for (std::int64_t i = 0; i < seen; ++i)
+      for (std::int64_t i = 0; i < seen && !once; ++i)
         copy_row(k, image, (p0 + r) * k.step.h + k.first.h + (window ? i * k.spread.h : phase), k.first.w,
                  cols, rows + i * cols * k.C);
-      for (std::int64_t q = 0; q < f.cols; ++q, to += f.padded) {
-        for (std::int64_t e = 0; e < f.padded; e += kTile)
-          _mm512_storeu_si512(to + e, _mm512_setzero_si512());
-        std::uint16_t* at = to;
-        for (std::int64_t i = 0; i < seen; ++i)
-          for (std::int64_t j = 0; j < runs; ++j, at += run)
-            copy_pixel(
-                reinterpret_cast<const Bits16*>(rows) + (i * cols + q * k.step.w + j * k.spread.w) * k.C,
-                std::int64_t{1}, run, at);
+      // 32 numbers of every record: the runs that they are of, each a load of what it gives.
+      for (std::int64_t e = 0; e < f.padded; e += kTile) {
+        std::int64_t from[kTile];
+        __mmask32 lanes[kTile];
+        int count = 0;
+        for (std::int64_t m = e / run; m < seen * runs && m * run < e + kTile; ++m, ++count) {
+          const std::int64_t at = m * run - e;  // the lane of its first number
+          from[count] = (m / runs * cols + m % runs * k.spread.w) * k.C - at;
+          lanes[count] = _bzhi_u32(~0u, static_cast<unsigned>(least(kTile, at + run))) &
+                         ~_bzhi_u32(~0u, static_cast<unsigned>(most(0, at)));
+        }
+        const std::uint16_t* x = rows + (once ? r * k.step.h * cols * k.C : 0);
+        for (std::int64_t q = 0; q < f.cols; ++q, x += k.step.w * k.C) {
+          __m512i record = _mm512_setzero_si512();
+          for (int m = 0; m < count; ++m) record = _mm512_mask_loadu_epi16(record, lanes[m], x + from[m]);
+          _mm512_storeu_si512(to + q * f.padded + e, record);
+        }
       }
+      to += f.cols * f.padded;
     }
   }
 }

@@ -104,6 +104,117 @@ def test_exact_on_integers(geometry: Any, mode: Any) -> None:
             np.testing.assert_array_equal(values[i], e, err_msg=f"result {i}, channels {layout}")
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: f"{g[0]} {g[1][2:]} s{g[2]} g{g[5]}")
+def test_halves_are_rounded_once(geometry: Any, dtype: str) -> None:
+    """Of integers, whose sums are exact in float32: forward and both gradients, in every layout."""
+    shape, filters, *options = geometry
+    rng = np.random.default_rng(sum(shape))
+    x, w, b = (rng.integers(-3, 4, s).astype(np.float64) for s in (shape, filters, filters[:1]))
+    y = reference(*options)(x, w, b)
+    dy = rng.integers(-3, 4, y.shape).astype(np.float64)
+    dx, dw = gradients(x, w, dy, *options)
+    expected = (y, np.maximum(y, 0), dx, dw, dy.sum((0, 2, 3)))
+    for name, layout in LAYOUTS.items():
+        image, gradient, filter_, bias = (ts.array(v, dtype="float32") for v in (x, dy, w, b))
+        image, gradient = layout(image), layout(gradient)
+        if name == "strided":  # copies of another dtype are dense
+            image, gradient = (ts.concat([v, v], 1).astype(dtype)[:, : v.shape[1]] for v in (image, gradient))
+        image, gradient, filter_, bias = (v.astype(dtype) for v in (image, gradient, filter_, bias))
+        results = [
+            core.conv2d(image, filter_, bias, *options),
+            core.conv2d_relu(image, filter_, bias, *options),
+            core.conv2d_input_backward(gradient, filter_, shape, *options),
+            *core.conv2d_weight_backward(gradient, image, filters, *options),
+        ]
+        for i, (found, e) in enumerate(zip(results, expected, strict=True)):
+            assert str(found.dtype) == dtype
+            rounded = ts.array(e, dtype="float32").astype(dtype).astype("float32")
+            np.testing.assert_array_equal(
+                found.astype("float32").cpu().numpy(), rounded.cpu().numpy(), err_msg=f"result {i}, {name}"
+            )
+
+
+def test_halves_beside_float32() -> None:
+    """What autocast calls: float32 operands are rounded to bfloat16, the others are it; the same products."""
+    rng = np.random.default_rng(6)
+    for c, o, k, stride in ((16, 24, 3, 1), (12, 20, 3, 2), (16, 24, 1, 1), (3, 8, 7, 2)):
+        shape, filters, options = (2, c, 11, 10), (o, c, k, k), (stride, k // 2, 1, 1)
+        x, w, b = (ts.array(rng.standard_normal(s).astype(np.float32)) for s in (shape, filters, (o,)))
+        lx, lw = x.astype("bfloat16"), w.astype("bfloat16")
+        y = core.conv2d_bf16(lx, lw, b, *options)
+        dy = ts.array(rng.standard_normal(y.shape).astype(np.float32)).astype("bfloat16")
+        dx = core.conv2d_input_backward_bf16(dy, lw, shape, *options, "float32")
+        dw = core.conv2d_weight_backward_bf16(dy, lx, filters, *options, "float32")
+        for image, filter_ in ((x, w), (lx, w), (x, lw)):
+            assert core.conv2d_bf16(image, filter_, b, *options).tolist() == y.tolist()
+            assert (
+                core.conv2d_input_backward_bf16(dy, filter_, shape, *options, "float32").tolist()
+                == dx.tolist()
+            )
+            for found, e in zip(
+                core.conv2d_weight_backward_bf16(dy, image, filters, *options, "float32"), dw, strict=True
+            ):
+                assert str(found.dtype) == "float32" and found.tolist() == e.tolist()
+        wide = dy.astype("float32")
+        assert core.conv2d_input_backward_bf16(wide, w, shape, *options, "float32").tolist() == dx.tolist()
+        narrow = core.conv2d_input_backward_bf16(dy, w, shape, *options)
+        assert narrow.tolist() == dx.astype("bfloat16").tolist()
+
+
+def test_halves_are_read_where_they_lie() -> None:
+    """Channels last, in whole pieces of 16 bytes: no copy of an image, for any of the three."""
+    if ts.cuda.get_device_properties()["capability"] < (8, 0):
+        pytest.skip("computed in float32 there")
+    x, dy = (last(ts.ones(16, 64, 16, 16)).astype("bfloat16") for _ in range(2))
+    w = ts.ones(64, 64, 3, 3).astype("bfloat16")
+    image = x.size * 2
+    assert x.strides[1] == 2  # bytes
+    for compute, results in (
+        (lambda: core.conv2d(x, w, None, 1, 1, 1, 1), image),
+        (lambda: core.conv2d_input_backward(dy, w, x.shape, 1, 1, 1, 1), image),
+        (lambda: core.conv2d_weight_backward(dy, x, w.shape, 1, 1, 1, 1), 0),
+    ):
+        compute()  # its memory is in the pool
+        ts.cuda.reset_peak_memory_stats()
+        before = ts.cuda.memory_stats()["live_bytes"]
+        y = compute()
+        assert ts.cuda.memory_stats()["peak_bytes"] - before < results + image  # and room for filters
+        del y
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_bits_of_halves_do_not_depend_on_layout_or_batch(dtype: str) -> None:
+    """K beyond 4096 is cut the same; channels that are copied first and such that are read in place."""
+    rng = np.random.default_rng(7)
+    for c, o in ((480, 72), (60, 68)):
+        a, g = (rng.standard_normal((3, n, 8, 9)).astype(np.float32) for n in (c, o))
+        x, dy = ts.array(a).astype(dtype), ts.array(g).astype(dtype)
+        w = ts.array(rng.standard_normal((o, c, 3, 3)).astype(np.float32)).astype(dtype)
+        options = (1, 1, 1, 1)
+        whole = core.conv2d(x, w, None, *options), core.conv2d_input_backward(dy, w, a.shape, *options)
+        again = (
+            core.conv2d(last(x), w, None, *options),
+            core.conv2d_input_backward(last(dy), w, a.shape, *options),
+        )
+        alone = (
+            core.conv2d(x[1:2], w, None, *options),
+            core.conv2d_input_backward(dy[1:2], w, (1, *a.shape[1:]), *options),
+        )
+        for e, found, one in zip(whole, again, alone, strict=True):
+            assert found.tolist() == e.tolist() and one[0].tolist() == e[1].tolist()
+        filters = [
+            core.conv2d_weight_backward(f(dy), f(x), w.shape, *options)[0].tolist()
+            for f in (last, ts.contiguous)
+        ]
+        assert filters[0] == filters[1]
+        wide = core.conv2d(x.astype("float32"), w.astype("float32"), None, *options)
+        np.testing.assert_allclose(
+            whole[0].astype("float32").cpu().numpy(), wide.cpu().numpy(),
+            rtol={"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype], atol=1e-3,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_bits_do_not_depend_on_layout_or_batch(mode: Any) -> None:
     """Also where a larger batch takes larger tiles; K beyond 512, and of the filter's gradient beyond 4096."""

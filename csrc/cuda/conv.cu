@@ -8,7 +8,9 @@
 //
 // In float32 four channels at a time (conv_vector.h) where sizes and channels allow, else element by element
 // (conv_patches.h), with the same additions; on tensor cores where float32 may be multiplied there, 1 x 1
-// filters by the matrix product, others by conv_mma.cu.
+// filters by the matrix product, others by conv_mma.cu. bfloat16 and float16 tensors go to tensor cores;
+// where these do not take them (older GPUs, groups of few channels) float32 copies are multiplied and the
+// result is rounded once, which are the same products.
 #include "cuda/conv_vector.h"
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
@@ -38,9 +40,16 @@ Scene forward_scene(const View& x, const View& weight, const View& y, const Conv
   return scene;
 }
 
-bool on_cores(DType dtype, const Conv2d& conv, std::int64_t C, std::int64_t O) {
-  return dtype == DType::float32 && matmul_precision() != MatmulPrecision::ieee && capability() >= 80 &&
-         (conv.groups == 1 || (C >= 8 && O >= 8));
+// What is multiplied: the half among the operands and results, if there is one.
+template <class... Views>
+DType number_of(const Views&... views) {
+  DType number = DType::float32;
+  ((number = is_half(views.dtype) ? views.dtype : number), ...);
+  return number;
+}
+bool on_cores(DType number, DType dtype, const Conv2d& conv, std::int64_t C, std::int64_t O) {
+  if (capability() < 80 || (conv.groups > 1 && (C < 8 || O < 8))) return false;
+  return is_half(number) || (dtype == DType::float32 && matmul_precision() != MatmulPrecision::ieee);
 }
 LowResult low_result(const Image4& out, const View& bias, bool relu) {
   const std::int64_t step = bias ? bias.strides[0] : 0;
@@ -54,11 +63,37 @@ LowResult low_result(const Image4& out, const View& bias, bool relu) {
           0,
           step,
           out.G,
-          DType::float32,
+          out.dtype,
           bias ? bias.dtype : DType::float32,
           relu,
           false};
 }
+
+// Float32 numbers in the place of a tensor's, channels last: a copy of them, or room for a result that
+// finish() rounds into the tensor.
+class AsFloat {
+ public:
+  AsFloat(const View& given, bool read)
+      : given_(given), room_(is_half(given.dtype) ? given.size() * 4 : 0), view_(given) {
+    if (!is_half(given.dtype)) return;
+    strides_[1] = 1, strides_[3] = given.shape[1];
+    strides_[2] = given.shape[3] * strides_[3], strides_[0] = given.shape[2] * strides_[2];
+    view_.data = room_.as<void>(), view_.strides = strides_, view_.dtype = DType::float32;
+    if (read) cast(In{given}, Out{view_});
+  }
+  AsFloat(const AsFloat&) = delete;
+  In in() const { return In{view_}; }
+  Out out() const { return Out{view_}; }
+  void finish() const {
+    if (is_half(given_.dtype)) cast(In{view_}, Out{given_});
+  }
+
+ private:
+  const View& given_;
+  Workspace room_;
+  std::int64_t strides_[4];
+  View view_;
+};
 
 // A 1 x 1 filter that sees every pixel where it is: the matrix product, if pixels are one after another.
 bool pointwise(const View& weight, const Conv2d& conv) {
@@ -72,9 +107,9 @@ bool in_a_row(const View& x) {
 }
 struct Matrices : View {
   std::int64_t extents[3], steps[3];
-  Matrices(void* data, std::int64_t batch, std::int64_t rows, std::int64_t columns, std::int64_t batch_step,
-           std::int64_t row_step, std::int64_t column_step)
-      : View{data, extents, steps, nullptr, 3, DType::float32},
+  Matrices(const View& of, std::int64_t batch, std::int64_t rows, std::int64_t columns,
+           std::int64_t batch_step, std::int64_t row_step, std::int64_t column_step)
+      : View{of.data, extents, steps, nullptr, 3, of.dtype},
         extents{batch, rows, columns},
         steps{batch_step, row_step, column_step} {}
   Matrices(const Matrices&) = delete;
@@ -82,13 +117,19 @@ struct Matrices : View {
 };
 Matrices pixels_by_channels(const View& x, std::int64_t groups) {
   const std::int64_t channels = x.shape[1] / groups;
-  return {x.data,       groups,      x.shape[0] * x.shape[2] * x.shape[3], channels, channels * x.strides[1],
-          x.strides[3], x.strides[1]};
+  return {x,
+          groups,
+          x.shape[0] * x.shape[2] * x.shape[3],
+          channels,
+          channels * x.strides[1],
+          x.strides[3],
+          x.strides[1]};
 }
-void pointwise_product(const In& a, const In& b, const LowResult& c, std::int64_t M, std::int64_t N) {
+void pointwise_product(DType number, const In& a, const In& b, const LowResult& c, std::int64_t M,
+                       std::int64_t N) {
   const MatmulPrecision precision = matmul_precision();
-  gemm_cores(precision == MatmulPrecision::bfloat16 ? DType::bfloat16 : DType::float32, a, b, c, M, N,
-             precision);
+  const bool rounded = number == DType::float32 && precision == MatmulPrecision::bfloat16;
+  gemm_cores(rounded ? DType::bfloat16 : number, a, b, c, M, N, precision);
 }
 
 constexpr std::int64_t fours(std::int64_t channels) { return ceil_div(channels, 4) * 4; }
@@ -103,7 +144,7 @@ struct InFours {
   InFours(const Image4& x, std::int64_t N, std::int64_t H, std::int64_t W, bool always) : image(x) {
     if (read_in_fours(x) && !always) return;
     const std::int64_t channels = fours(x.channels);
-    copy.emplace(x.data, std::to_array({N, H, W, x.G}),
+    copy.emplace(x.data, x.dtype, std::to_array({N, H, W, x.G}),
                  std::to_array({x.s.n, x.s.h, x.s.w, x.channels * x.s.c}), x.channels, x.s.c, channels,
                  Channels::same);
     image.data = copy->as<float>(), image.channels = channels;
@@ -124,7 +165,7 @@ void rows_product(const Image4& seen, const Scene& scene, const Filter& filter, 
           (padded.depth() != K && padded.depth() > kGemmBlock))
         return false;
       const InFours x(seen, scene.N, scene.h.extent, scene.w.extent, false);
-      const Arranged w(filter.data, {G, N, scene.h.taps, scene.w.taps},
+      const Arranged w(filter.data, filter.dtype, {G, N, scene.h.taps, scene.w.taps},
                        {filter.group, filter.row, filter.tap_h, filter.tap_w}, scene.channels, filter.channel,
                        padded.channels, Channels::same);
       const Matrix<float> weights{w.as<float>(), N * padded.depth(), padded.depth(), 1, N, true};
@@ -188,16 +229,30 @@ bool dense(const View& x) {
 }
 
 // dbias[o] = sum of dy over images and pixels.
-template <class T>
+template <class T, class From>
 struct BiasSum {
-  using Value = T;
+  using Value = From;
   using Sum = T;
   T* y;
   TS_INLINE Sum start(std::int64_t) const { return 0; }
-  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const { s += v; }
+  TS_INLINE void step(Sum& s, From v, From, std::int64_t) const {
+    if constexpr (std::is_same_v<T, From>)
+      s += v;
+    else
+      s += to_float(v);
+  }
   TS_INLINE void merge(Sum& s, const Sum& later) const { s += later; }
   TS_INLINE void finish(const Sum& s, std::int64_t at) const { y[at] = s; }
 };
+template <class T, class From>
+void bias_gradient(const View& dy, const View& dbias) {
+  const std::int64_t shape[4] = {dy.shape[1], dy.shape[0], dy.shape[2], dy.shape[3]};
+  const std::int64_t strides[4] = {dy.strides[1], dy.strides[0], dy.strides[2], dy.strides[3]};
+  View channels = dy;
+  channels.shape = shape, channels.strides = strides;
+  reduce("conv2d_weight_backward", channels, nullptr, dbias, 3,
+         BiasSum<T, From>{static_cast<T*>(dbias.data)});
+}
 
 }  // namespace
 
@@ -205,21 +260,23 @@ void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation)
   const std::int64_t G = conv.groups, O = weight.shape[0] / G, C = weight.shape[1];
   if (y.size() == 0) return;
   const bool relu = activation == Activation::relu;
+  const DType number = number_of(x, weight, y);
+  const bool cores = on_cores(number, x.dtype, conv, C, O) && C > 0;
+  if (is_half(number) && !cores) {
+    const AsFloat result(y, false);
+    conv2d(AsFloat(x, true).in(), AsFloat(weight, true).in(), bias, result.out(), conv, activation);
+    return result.finish();
+  }
   const Scene scene = forward_scene(x, weight, y, conv);
   const Image4 seen = image(x, G), out = image(y, G);
-  const Filter filter{weight.data,
-                      O * weight.strides[0],
-                      weight.strides[0],
-                      weight.strides[1],
-                      weight.strides[2],
-                      weight.strides[3],
-                      O};
-  if (on_cores(x.dtype, conv, C, O) && C > 0) {
+  const Filter filter{weight.data,       weight.dtype,      O * weight.strides[0], weight.strides[0],
+                      weight.strides[1], weight.strides[2], weight.strides[3],     O};
+  if (cores) {
     const LowResult result = low_result(out, bias, relu);
     if (!pointwise(weight, conv) || !in_a_row(x) || !in_a_row(y))
-      return conv_cores(seen, scene, filter, out, result, matmul_precision());
-    const Matrices w(weight.data, G, C, O, filter.group, filter.channel, filter.row);
-    return pointwise_product(pixels_by_channels(x, G).in(), w.in(), result, scene.rows(), O);
+      return conv_cores(seen, scene, filter, out, result, number, matmul_precision());
+    const Matrices w(weight, G, C, O, filter.group, filter.channel, filter.row);
+    return pointwise_product(number, pixels_by_channels(x, G).in(), w.in(), result, scene.rows(), O);
   }
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     rows_product<T>(seen, scene, filter, result4<T>(out, scene, bias, relu));
@@ -230,10 +287,16 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
   const std::int64_t G = conv.groups, O = weight.shape[0] / G, C = weight.shape[1];
   if (dx.size() == 0) return;
   const Image4 seen = image(dy, G), whole = image(dx, G);
-  const bool cores = on_cores(dy.dtype, conv, C, O) && O > 0;
+  const DType number = number_of(dy, weight, dx);
+  const bool cores = on_cores(number, dy.dtype, conv, C, O) && O > 0;
+  if (is_half(number) && !cores) {
+    const AsFloat result(dx, false);
+    conv2d_input_backward(AsFloat(dy, true).in(), AsFloat(weight, true).in(), result.out(), conv);
+    return result.finish();
+  }
   if (cores && pointwise(weight, conv) && in_a_row(dy) && in_a_row(dx)) {
-    const Matrices w(weight.data, G, O, C, O * weight.strides[0], weight.strides[0], weight.strides[1]);
-    return pointwise_product(pixels_by_channels(dy, G).in(), w.in(), low_result(whole, View{}, false),
+    const Matrices w(weight, G, O, C, O * weight.strides[0], weight.strides[0], weight.strides[1]);
+    return pointwise_product(number, pixels_by_channels(dy, G).in(), w.in(), low_result(whole, View{}, false),
                              dx.shape[0] * dx.shape[2] * dx.shape[3], C);
   }
   const auto phase = [&](int d, std::int64_t p) {
@@ -253,7 +316,8 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
       out.s.h *= conv.stride[0], out.s.w *= conv.stride[1];
       const Filter filter{
           static_cast<const char*>(weight.data) +
-              (a.first * weight.strides[2] + b.first * weight.strides[3]) * itemsize(dx.dtype),
+              (a.first * weight.strides[2] + b.first * weight.strides[3]) * itemsize(weight.dtype),
+          weight.dtype,
           O * weight.strides[0],
           weight.strides[1],
           weight.strides[0],
@@ -261,7 +325,7 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
           b.every * weight.strides[3],
           C};
       if (cores)
-        conv_cores(seen, scene, filter, out, low_result(out, View{}, false), matmul_precision());
+        conv_cores(seen, scene, filter, out, low_result(out, View{}, false), number, matmul_precision());
       else
         with_floating(dy.dtype, [&]<class T>(Type<T>) {
           rows_product<T>(seen, scene, filter, result4<T>(out, scene, View{}, false));
@@ -271,32 +335,35 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
 
 void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
   const std::int64_t G = conv.groups, O = dweight.shape[0] / G, C = dweight.shape[1];
-  with_floating(dy.dtype, [&]<class T>(Type<T>) {
-    if (dweight.size()) {
-      const Scene scene = forward_scene(x, dweight, dy, conv);
-      const Image4 seen = image(x, G), gradient = image(dy, G);
-      const std::int64_t K = scene.rows();
-      if (on_cores(x.dtype, conv, C, O)) {
-        if (pointwise(dweight, conv) && in_a_row(x) && in_a_row(dy)) {
-          const Matrices a(dy.data, G, O, K, O * dy.strides[1], dy.strides[1], dy.strides[3]);
-          LowResult c = low_result(gradient, View{}, false);
-          c.data = dweight.data, c.batch = O * dweight.strides[0], c.m = dweight.strides[0],
-          c.n = dweight.strides[1];
-          pointwise_product(a.in(), pixels_by_channels(x, G).in(), c, O, C);
-        } else {
-          conv_cores_weight(gradient, seen, scene, dweight, matmul_precision());
-        }
-      } else {
+  const DType number = number_of(dy, x);
+  const bool cores = on_cores(number, x.dtype, conv, C, O);
+  if (is_half(number) && !cores)
+    return conv2d_weight_backward(AsFloat(dy, true).in(), AsFloat(x, true).in(), dweight, dbias, conv);
+  if (dweight.size()) {
+    const Scene scene = forward_scene(x, dweight, dy, conv);
+    const Image4 seen = image(x, G), gradient = image(dy, G);
+    const std::int64_t K = scene.rows();
+    if (cores && pointwise(dweight, conv) && in_a_row(x) && in_a_row(dy)) {
+      const Matrices a(dy, G, O, K, O * dy.strides[1], dy.strides[1], dy.strides[3]);
+      LowResult c = low_result(gradient, View{}, false);
+      c.data = dweight.data, c.dtype = dweight.dtype, c.batch = O * dweight.strides[0];
+      c.m = dweight.strides[0], c.n = dweight.strides[1];
+      pointwise_product(number, a.in(), pixels_by_channels(x, G).in(), c, O, C);
+    } else if (cores) {
+      conv_cores_weight(gradient, seen, scene, dweight, number, matmul_precision());
+    } else {
+      with_floating(dy.dtype, [&]<class T>(Type<T>) {
         filter_product<T>(gradient, seen, scene, dweight, in_a_row(dy));
-      }
+      });
     }
-    if (!dbias) return;
-    const std::int64_t shape[4] = {dy.shape[1], dy.shape[0], dy.shape[2], dy.shape[3]};
-    const std::int64_t strides[4] = {dy.strides[1], dy.strides[0], dy.strides[2], dy.strides[3]};
-    View channels = dy;
-    channels.shape = shape, channels.strides = strides;
-    reduce("conv2d_weight_backward", channels, nullptr, dbias, 3, BiasSum<T>{dbias.as<T>()});
-  });
+  }
+  if (!dbias) return;
+  if (dy.dtype == DType::bfloat16)
+    bias_gradient<float, BFloat16>(dy, dbias);
+  else if (dy.dtype == DType::float16)
+    bias_gradient<float, Float16>(dy, dbias);
+  else
+    with_floating(dy.dtype, [&]<class T>(Type<T>) { bias_gradient<T, T>(dy, dbias); });
 }
 
 }  // namespace ts::cuda

@@ -88,6 +88,7 @@ struct Scene {
 // The filter as its user sees it: `rows` of results a group, by taps and the channels that are seen.
 struct Filter {
   const void* data;
+  DType dtype;
   std::int64_t group, row, channel, tap_h, tap_w, rows;  // strides, in elements; and their number
 };
 
@@ -101,14 +102,14 @@ struct Image4 {
 
 // --- conv_mma.cu -----------------------------------------------------------------------------------------
 
-// float32 as it is, rounded to bfloat16, or as its three parts (gemm_mma.cu).
+// Numbers of 2 or 4 bytes as they are; float32 rounded to bfloat16, or as its three parts (gemm_mma.cu).
 enum class Channels { same, bfloat16, planes };
 // The numbers of (d0, d1, d2, d3) rows of C channels, any strides, with each row's channels side by side in
 // `pitch` of them (a multiple of 4), zeros behind them: reads and writes them once.
 class Arranged {
  public:
   std::int64_t plane;  // elements
-  Arranged(const void* data, const std::array<std::int64_t, 4>& extents,
+  Arranged(const void* data, DType dtype, const std::array<std::int64_t, 4>& extents,
            const std::array<std::int64_t, 4>& strides, std::int64_t C, std::int64_t channel,
            std::int64_t pitch, Channels how);
   template <class T>
@@ -120,11 +121,13 @@ class Arranged {
   Workspace room_;
 };
 
-// On tensor cores, float32 by `precision`: the rows of y or dx, with bias and activation as `out` has them...
+// On tensor cores, in `number`: bfloat16 or float16 (each operand of it, or for bfloat16 float32 that is
+// rounded to it), or float32 by `precision`. The rows of y or dx, with bias, activation and dtype as `result`
+// has them...
 void conv_cores(const Image4& seen, const Scene& scene, const Filter& filter, const Image4& out,
-                const LowResult& result, MatmulPrecision precision);
-// ... and dw (G O, C, KH, KW) of what dy's pixels saw of x.
-void conv_cores_weight(const Image4& dy, const Image4& x, const Scene& scene, const View& dw,
+                const LowResult& result, DType number, MatmulPrecision precision);
+// ... and dw (G O, C, KH, KW), float32, of what dy's pixels saw of x.
+void conv_cores_weight(const Image4& dy, const Image4& x, const Scene& scene, const View& dw, DType number,
                        MatmulPrecision precision);
 
 }  // namespace ts::cuda

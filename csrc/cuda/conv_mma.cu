@@ -3,6 +3,7 @@
 // Forward, and the gradient of the image by phases of the stride: M places, N channels out, K (tap, channel).
 // Gradient of the filter: M channels of dy, N (tap, channel), K places. Channels lie side by side in 16-byte
 // pieces, or are copied so first (reads and writes the image once; float32 that is to be bfloat16 always).
+// Tensors of bfloat16 and float16 are read where they lie, and results rounded to them once.
 #include "cuda/conv_mma.h"
 #include "cuda/runtime.h"
 #include "cuda/types.h"
@@ -75,17 +76,19 @@ __global__ void unpack_filter_kernel(const float* from, std::int64_t chunks, std
   if (c < C) dw[o * s.n + c * s.c + i * s.h + j * s.w] = sum;
 }
 
+// What is multiplied.
 struct Numbers {
-  DType number;  // of the products
-  Channels how;
+  DType number;
+  bool split;
   std::int64_t item, pack;
-  explicit Numbers(MatmulPrecision precision)
-      : number(precision == MatmulPrecision::bfloat16 ? DType::bfloat16 : DType::float32),
-        how(precision == MatmulPrecision::bfloat16 ? Channels::bfloat16
-            : precision == MatmulPrecision::split  ? Channels::planes
-                                                   : Channels::same),
-        item(how == Channels::same ? 4 : 2),
+  Numbers(DType dtype, MatmulPrecision precision)
+      : number(dtype == DType::float32 && precision == MatmulPrecision::bfloat16 ? DType::bfloat16 : dtype),
+        split(number == DType::float32 && precision == MatmulPrecision::split),
+        item(number == DType::float32 && !split ? 4 : 2),
         pack(16 / item) {}
+  Channels become(DType given) const {
+    return split ? Channels::planes : given == number ? Channels::same : Channels::bfloat16;
+  }
 };
 
 // What of an image the kernels read: as it lies, or arranged. Strides in bytes; `dense`: places one after
@@ -102,7 +105,7 @@ struct Pieces {
       return extent <= 1 || stride * item % 16 == 0;
     };
     const bool one_after_another = x.s.w > 0 && x.s.h == W * x.s.w && (N == 1 || x.s.n == H * x.s.h);
-    if (numbers.how == Channels::same && x.s.c == 1 && x.channels % numbers.pack == 0 &&
+    if (numbers.become(x.dtype) == Channels::same && x.s.c == 1 && x.channels % numbers.pack == 0 &&
         reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && fits(x.s.n, N) && fits(x.s.h, H) &&
         fits(x.s.w, W) && (!dense || one_after_another)) {
       channels = x.channels;
@@ -110,9 +113,9 @@ struct Pieces {
       image = x.s.n * item, line = x.s.h * item, pixel = x.s.w * item;
     } else {
       channels = ceil_div(x.channels, numbers.pack) * numbers.pack;
-      copy.emplace(x.data, std::to_array({N, H, W, x.G}),
+      copy.emplace(x.data, x.dtype, std::to_array({N, H, W, x.G}),
                    std::to_array({x.s.n, x.s.h, x.s.w, x.channels * x.s.c}), x.channels, x.s.c, channels,
-                   numbers.how);
+                   numbers.become(x.dtype));
       data = copy->as<unsigned char>();
       plane = copy->plane * item;
       pixel = x.G * channels * item, line = W * pixel, image = H * line;
@@ -144,11 +147,13 @@ void run_tiles(const A& a, const B& b, const LowResult& c, std::int64_t M, std::
 
 // run.operator()<Number, kSplit>().
 template <class F>
-void with_numbers(MatmulPrecision precision, const F& run) {
-  if (precision == MatmulPrecision::split)
+void with_numbers(const Numbers& numbers, const F& run) {
+  if (numbers.split)
     run.template operator()<BFloat16, true>();
-  else if (precision == MatmulPrecision::bfloat16)
+  else if (numbers.number == DType::bfloat16)
     run.template operator()<BFloat16, false>();
+  else if (numbers.number == DType::float16)
+    run.template operator()<Float16, false>();
   else
     run.template operator()<Tf32, false>();
 }
@@ -161,11 +166,11 @@ std::int64_t chunk_of(std::int64_t K) {
 
 }  // namespace
 
-Arranged::Arranged(const void* data, const std::array<std::int64_t, 4>& extents,
+Arranged::Arranged(const void* data, DType dtype, const std::array<std::int64_t, 4>& extents,
                    const std::array<std::int64_t, 4>& strides, std::int64_t C, std::int64_t channel,
                    std::int64_t pitch, Channels how)
     : plane(extents[0] * extents[1] * extents[2] * extents[3] * pitch),
-      room_(plane * (how == Channels::same ? 4 : 2) * (how == Channels::planes ? 3 : 1)) {
+      room_(plane * (how == Channels::same ? itemsize(dtype) : 2) * (how == Channels::planes ? 3 : 1)) {
   const std::int64_t rows = extents[1] * extents[2] * extents[3], fours = pitch / 4;
   if (plane == 0) return;
   if (rows * fours > INT32_MAX) not_implemented("conv2d", "an image of 2^33 or more numbers");
@@ -188,7 +193,10 @@ Arranged::Arranged(const void* data, const std::array<std::int64_t, 4>& extents,
     const dim3 grid(blocks_of(ceil_div(rows * fours, 256)),
                     static_cast<unsigned>(extents[0] - first < 65535 ? extents[0] - first : 65535));
     const float* const from = static_cast<const float*>(data);
-    if (how == Channels::same)
+    if (how == Channels::same && itemsize(dtype) == 2)
+      launch(&arrange_channels_kernel<std::uint16_t, std::uint16_t, false>, grid, dim3(256), 0,
+             static_cast<const std::uint16_t*>(data), room_.as<std::uint16_t>(), a, first);
+    else if (how == Channels::same)
       launch(&arrange_channels_kernel<float, float, false>, grid, dim3(256), 0, from, room_.as<float>(), a,
              first);
     else if (how == Channels::bfloat16)
@@ -201,37 +209,37 @@ Arranged::Arranged(const void* data, const std::array<std::int64_t, 4>& extents,
 }
 
 void conv_cores(const Image4& seen, const Scene& scene, const Filter& filter, const Image4& out,
-                const LowResult& like, MatmulPrecision precision) {
-  const Numbers numbers(precision);
+                const LowResult& like, DType number, MatmulPrecision precision) {
+  const Numbers numbers(number, precision);
   const std::int64_t M = scene.rows(), N = filter.rows, G = seen.G;
   if (M == 0 || N == 0 || G == 0) return;
   const Pieces x(seen, scene.N, scene.h.extent, scene.w.extent, numbers, false);
   PatchRows16 a{patches(x, scene)};
   a.out_image = out.s.n, a.out_line = out.s.h, a.out_pixel = out.s.w;
   const std::int64_t K = a.rows;
-  const Arranged w(filter.data, {G, N, scene.h.taps, scene.w.taps},
+  const Arranged w(filter.data, filter.dtype, {G, N, scene.h.taps, scene.w.taps},
                    {filter.group, filter.row, filter.tap_h, filter.tap_w}, scene.channels, filter.channel,
-                   x.channels, numbers.how);
+                   x.channels, numbers.become(filter.dtype));
   const MmaOperand b{w.as<unsigned char>(), N * K * numbers.item, w.plane * numbers.item, K * numbers.item,
                      N};
   LowResult result = like;
-  const auto fits = [&](std::int64_t stride) { return stride * 4 % 16 == 0; };
+  const auto fits = [&](std::int64_t stride) { return stride * result.width() % 16 == 0; };
   result.packed = result.n == 1 && reinterpret_cast<std::uintptr_t>(result.data) % 16 == 0 && fits(out.s.n) &&
                   fits(out.s.h) && fits(out.s.w) && (G == 1 || fits(result.batch));
   const std::int64_t chunk = chunk_of(K), chunks = ceil_div(K, chunk);
   std::optional<Workspace> partial;
   if (chunks > 1) result.partial = partial.emplace(G * M * N * 4).as<float>();
   const bool wide = N > 64 && ceil_div(M, 128) * ceil_div(N, 128) * G >= multiprocessors();
-  with_numbers(precision, [&]<class Number, bool kSplit>() {
+  with_numbers(numbers, [&]<class Number, bool kSplit>() {
     constexpr int WN = kSplit || std::is_same_v<Number, Tf32> ? 32 : 64;
     wide ? run_tiles<Number, 128, 128, 64, WN, true, kSplit>(a, b, result, M, N, K, chunk, chunks)
          : run_tiles<Number, 128, 64, 64, 32, true, kSplit>(a, b, result, M, N, K, chunk, chunks);
   });
 }
 
-void conv_cores_weight(const Image4& dy, const Image4& x, const Scene& scene, const View& dw,
+void conv_cores_weight(const Image4& dy, const Image4& x, const Scene& scene, const View& dw, DType number,
                        MatmulPrecision precision) {
-  const Numbers numbers(precision);
+  const Numbers numbers(number, precision);
   const std::int64_t M = dy.channels, G = dy.G, K = scene.rows();
   if (M == 0 || G == 0 || scene.depth() == 0) return;
   const Pieces left(dy, scene.N, scene.h.places, scene.w.places, numbers, true);
@@ -251,7 +259,7 @@ void conv_cores_weight(const Image4& dy, const Image4& x, const Scene& scene, co
   sums.batch = M * N, sums.m = N, sums.n = 1, sums.batches = G;
   sums.dtype = DType::float32, sums.apart = apart;
   sums.pack(M);
-  with_numbers(precision, [&]<class Number, bool kSplit>() {
+  with_numbers(numbers, [&]<class Number, bool kSplit>() {
     constexpr int WN = kSplit || std::is_same_v<Number, Tf32> ? 32 : 64;
     wide ? run_tiles<Number, 128, 128, 64, WN, false, kSplit>(a, b, sums, M, N, K, chunk, chunks)
          : run_tiles<Number, 64, 64, 32, 32, false, kSplit>(a, b, sums, M, N, K, chunk, chunks);

@@ -52,11 +52,15 @@ Array channels_last(const char* operation, DType dtype, const Shape& shape) {
 
 // --- bfloat16: operands rounded to it, sums in float32, one rounding of the result -----------------------
 
+// The GPU's kernels take halves, and float32 beside bfloat16, as they are.
+bool on_gpu(const Array& x) { return x.device() == Device::cuda; }
+
 // Whether the kernels' products of bfloat16 take these shapes; others are computed in float32, product for
 // product the same numbers. By the machine's engine and the shapes alone. sums: for a weight gradient.
 bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Conv2d& conv,
               bool sums = false) {
-  if (x.device() != Device::cpu || bf16_engine().engine != Bf16Engine::amx) return false;
+  if (on_gpu(x)) return true;
+  if (bf16_engine().engine != Bf16Engine::amx) return false;
   const auto up = [](std::int64_t n) { return (n + 31) / 32 * 32; };
   const std::int64_t o = weight[0] / conv.groups, c = weight[1], taps = weight[2] * weight[3];
   if (o == 0 || c == 0 || (conv.groups > 1 && c <= 8 && o <= 8)) return false;
@@ -79,8 +83,14 @@ bool on_tiles(const Array& x, const Shape& image, const Shape& weight, const Con
   return filters <= 2 * kMost && band <= (sums ? kMost / 4 : kMost);
 }
 
+// Whether a convolution of x's dtype, with its rounding, is one of halves.
+bool takes_half(const Array& x) {
+  return x.dtype() == DType::bfloat16 || (x.dtype() == DType::float16 && on_gpu(x));
+}
+
 // Filters as the tiles want them: bfloat16, (O, KH, KW, C) in memory.
 Array filters_of(const char* operation, const Array& weight) {
+  if (on_gpu(weight)) return weight;
   Array last = empty_ordered(operation, DType::bfloat16, weight.shape(), Shape{0, 2, 3, 1});
   copy_into(operation, weight, last);
   return last;
@@ -92,12 +102,12 @@ Array forward(const char* operation, const Array& given, const Array& weight, co
               Activation activation, bool lowered = false) {
   const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
   const Array x = as_batch(operation, "x", given);
-  const bool bf16 = lowered || x.dtype() == DType::bfloat16;
+  const bool low = lowered || takes_half(x);
   if (lowered) {
     check_takes_bf16(operation, "x", x);
     check_takes_bf16(operation, "weight", weight);
   } else {
-    if (!bf16) check_domain(operation, "x", x.dtype(), Domain::floating);
+    if (!low) check_domain(operation, "x", x.dtype(), Domain::floating);
     check_same_dtype(operation, "weight", weight, x.dtype());
   }
   const Shape shape = result_shape(operation, x.shape(), weight.shape(), conv);
@@ -106,14 +116,14 @@ Array forward(const char* operation, const Array& given, const Array& weight, co
             : check_same_dtype(operation, "bias", bias, x.dtype());
     check_shape(operation, "bias", bias, Shape{weight.shape(0)});
   }
-  if (!bf16) {
+  if (!low) {
     Array y = channels_last(operation, x.dtype(), shape);
     launch<&Kernels::conv2d>(x, weight, bias, y, conv, activation);
     return like_batch(given, y);
   }
   const Array wide_bias = bias ? astype(bias, DType::float32, false) : bias;
   if (on_tiles(x, x.shape(), weight.shape(), conv)) {
-    Array y = channels_last(operation, DType::bfloat16, shape);
+    Array y = channels_last(operation, lowered ? DType::bfloat16 : x.dtype(), shape);
     launch<&Kernels::conv2d>(x, filters_of(operation, weight), wide_bias ? contiguous(wide_bias) : wide_bias,
                              y, conv, activation);
     return like_batch(given, y);
@@ -178,8 +188,8 @@ Array input_gradient(const char* operation, const Array& gradient, const Array& 
     check_takes_bf16(operation, "gradient", dy);
     check_takes_bf16(operation, "weight", weight);
   } else {
-    if (dy.dtype() == DType::bfloat16)
-      result = DType::bfloat16;
+    if (takes_half(dy))
+      result = dy.dtype();
     else
       check_domain(operation, "gradient", dy.dtype(), Domain::floating);
     check_same_dtype(operation, "weight", weight, dy.dtype());
@@ -188,7 +198,8 @@ Array input_gradient(const char* operation, const Array& gradient, const Array& 
   check_shape(operation, "gradient", dy, result_shape(operation, full, weight.shape(), conv));
   if (result && on_tiles(dy, full, weight.shape(), conv)) {
     Array dx = channels_last(operation, *result, full);
-    launch<&Kernels::conv2d_input_backward>(dy, filters_of(operation, weight), dx, conv);
+    const Array seen = on_gpu(dy) && !is_half(dy.dtype()) ? astype(dy, DType::bfloat16, false) : dy;
+    launch<&Kernels::conv2d_input_backward>(seen, filters_of(operation, weight), dx, conv);
     return like_batch(gradient, dx);
   }
   Array dx = channels_last(operation, result ? DType::float32 : dy.dtype(), full);
@@ -205,15 +216,15 @@ std::tuple<Array, Array> weight_gradient(const char* operation, const Array& gra
     check_takes_bf16(operation, "gradient", dy);
     check_takes_bf16(operation, "x", x);
   } else {
-    if (x.dtype() == DType::bfloat16)
-      result = DType::bfloat16;
+    if (takes_half(x))
+      result = x.dtype();
     else
       check_domain(operation, "x", x.dtype(), Domain::floating);
     check_same_dtype(operation, "gradient", dy, x.dtype());
   }
   check_shape(operation, "gradient", dy, result_shape(operation, x.shape(), shape, conv));
   if (result && on_tiles(x, x.shape(), shape, conv, true))
-    dy = astype(dy, DType::bfloat16, false);
+    dy = is_half(dy.dtype()) ? dy : astype(dy, DType::bfloat16, false);
   else if (result)
     dy = rounded(dy), x = rounded(x);
   const DType summed = result ? DType::float32 : x.dtype();

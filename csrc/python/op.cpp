@@ -500,8 +500,10 @@ std::optional<DType> half_of(const Op& op, PyObject* const* arguments) {
   if (!is_tensor(arguments[first])) return {};
   const Array& x = array_of(arguments[first]);
   const DType d = x.dtype();
-  if (!is_half(d) || (op.takes == Op::Takes::bfloat16 && d == DType::bfloat16) ||
-      (op.takes == Op::Takes::on_cpu && x.device() == Device::cpu))
+  const bool gpu = x.device() == Device::cuda;
+  // What takes bfloat16 takes float16 on the GPU too.
+  if (!is_half(d) || (op.takes == Op::Takes::bfloat16 && (d == DType::bfloat16 || gpu)) ||
+      (op.takes == Op::Takes::on_cpu && !gpu))
     return {};
   return d;
 }

@@ -343,3 +343,36 @@ def test_index_add(dtype: str) -> None:
         same(ts.index_add(y, 0, index, x), expected, (n, m, b))
         same(ts.index_add(y.T, 1, index, x.T), expected.T, (n, m, b))
         same(ts.index_add(ts.array(y.T), 1, index, ts.array(x.T)), expected.T, (n, m, b))
+
+
+def test_short_formulas_on_bfloat16() -> None:
+    """Pairs in registers: every number with many others, and any layout."""
+    bits = np.arange(1 << 16, dtype=np.uint32)
+    every = ts.asarray((bits << 16).view(np.float32)).astype("bfloat16")
+    others = ts.roll(every, 12_345)
+    x, y = numbers((70, 333), "bfloat16", 1, True), numbers((70, 333), "bfloat16", 2, True)
+    with np.errstate(all="ignore"):
+        for f in (ts.add, ts.subtract, ts.multiply, ts.divide, core.relu_backward):
+            for n in (1, 2, 31, 32, 33, 65, 1000, 1 << 16):
+                same(f(every[-n:], others[:n]), f(wide(every[-n:]), wide(others[:n])), (f, n))
+            for a, b in (
+                (x, y[0]),
+                (x[:, :1], y),
+                (x.T, y.T),
+                (x, ts.array(y.T).T),
+                (x[:, 1::2], y[:, :332:2]),
+                (x, y[::-1]),
+            ):
+                same(f(a, b), f(wide(a), wide(b)), (f, a.strides, b.strides))
+            if f is not core.relu_backward:
+                same(f(x, 1.7), f(wide(x), float(ts.asarray(1.7).astype("bfloat16"))), f)
+                same(f(3, x), f(3.0, wide(x)), f)
+            z = ts.array(x)
+            z += y
+            same(z, ts.add(wide(x), wide(y)))
+        same(ts.nn.functional.relu(every), ts.nn.functional.relu(wide(every)))
+        same(ts.nn.functional.relu(x[:, ::3]), ts.nn.functional.relu(wide(x[:, ::3])))
+        out = ts.zeros(x.shape, dtype="bfloat16")
+        ts.add(x, wide(y), out=ts.zeros(x.shape))  # float32 beside bfloat16 is float32
+        ts.multiply(x, y, out=out)
+        same(out, ts.multiply(wide(x), wide(y)))

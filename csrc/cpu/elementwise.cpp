@@ -1,4 +1,5 @@
 // y = f(x), f(a, b), f(a, b, c): one kernel per line of kernels.def and formula of math/pointwise.h.
+#include "cpu/elementwise_half.h"
 #include "cpu/kernels.h"
 #include "cpu/loops.h"
 #include "cpu/types.h"
@@ -16,11 +17,15 @@ constexpr std::int64_t kGrain = F::heavy || kDivides<F, T> ? kHeavyGrain : kLigh
 #define UNARY(name, domain)                                                                            \
   void name(In x, Out y) {                                                                             \
     using F = formula::name;                                                                           \
+    if constexpr (takes_bfloat16<F>)                                                                   \
+      if (x.dtype == DType::bfloat16) return map({bfloat16_loop<F, 1>, kLightGrain}, y, x);            \
     with_##domain(x.dtype, [&]<class T>(Type<T>) { map({unary_loop<F, T, T>, kGrain<F, T>}, y, x); }); \
   }
 #define BINARY(name, domain)                                                                               \
   void name(In a, In b, Out y) {                                                                           \
     using F = formula::name;                                                                               \
+    if constexpr (takes_bfloat16<F>)                                                                       \
+      if (a.dtype == DType::bfloat16) return map({bfloat16_loop<F, 2>, kLightGrain}, y, a, b);             \
     with_##domain(a.dtype, [&]<class T>(Type<T>) { map({binary_loop<F, T, T>, kGrain<F, T>}, y, a, b); }); \
   }
 #define TERNARY(name, domain)                                                                         \

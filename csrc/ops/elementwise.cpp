@@ -196,10 +196,19 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
 // Whether to try blocks: not while somebody watches, for a recording's planner makes blocks of single steps.
 bool goes_by_blocks(DType dtype) { return kernel_dtype(dtype) != dtype && !detail::watching(); }
 
-// Halves a block at a time, where that can be done.
+// Halves by kernels that take them or a block at a time, where that can be done.
 bool by_blocks(const Pointwise& op, const Operand* operands, DType half, Array& out) {
   Broadcast views[kMaxOperands];
   In x[kMaxOperands];
+  bool direct = half == DType::bfloat16 && out.device() == Device::cpu && takes_bfloat16(op);
+  for (int i = 0; i < op.arity; ++i)
+    direct = direct && (!operands[i].is_array() ||
+                        (operands[i].array().dtype() == half && operands[i].array().device() == Device::cpu));
+  if (direct) {
+    for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], half, out.shape());
+    run(op, views, out);
+    return true;
+  }
   for (int i = 0; i < op.arity; ++i) {
     const DType own = operands[i].is_array() ? operands[i].array().dtype() : DType::float32;
     views[i].bind(op.name, operands[i], own, out.shape(), half);

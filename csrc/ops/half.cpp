@@ -125,6 +125,20 @@ class Plane {
 
 }  // namespace
 
+bool takes_bfloat16(const Pointwise& op) {
+  switch (op.arity == 1 ? id(op.unary) : op.arity == 2 ? id(op.binary) : id(op.ternary)) {
+    case Kernel::add:
+    case Kernel::subtract:
+    case Kernel::multiply:
+    case Kernel::divide:
+    case Kernel::relu:
+    case Kernel::relu_backward:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool pointwise_by_blocks(const Pointwise& op, const In* x, const Out& y) {
   if (!y.storage || y.storage->device() != Device::cpu) return false;
   for (int k = 0; k < op.arity; ++k)

@@ -5,6 +5,9 @@
 
 namespace ts::ops {
 
+// Whether the CPU has a kernel that takes bfloat16 for this one: short formulas (cpu/elementwise_half.h).
+bool takes_bfloat16(const Pointwise& op);
+
 // y = op(x...): operands of any dtype, of y's shape (broadcast), scalars as float32; y a half, or bool where
 // the operation says so, dense; it may be exactly one of the operands. The bits are those of casting whole
 // operands, computing, and casting the result. False, and nothing is done, where their layouts do not go

@@ -1,4 +1,6 @@
-"""Convolutions for bench/gpu.py: ResNet-50's layers, forward and both gradients, in each mode, beside cuDNN's."""
+"""Convolutions for bench/gpu.py: ResNet-50's layers, forward and both gradients, beside cuDNN's: float32 tensors in
+each mode, and tensors of bfloat16 and float16.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ LAYERS = [
     (64, 56, 64, 3, 1), (128, 28, 128, 3, 1), (256, 14, 256, 3, 1), (512, 7, 512, 3, 1), (128, 56, 128, 3, 2),
     (64, 56, 256, 1, 1), (256, 56, 64, 1, 1), (1024, 14, 256, 1, 1), (256, 56, 512, 1, 2), (3, 224, 64, 7, 2),
 ]  # fmt: skip
-MODES = ("ieee", "bfloat16", "tf32", "split")
+HALVES = {"bfloat16 tensors": "bfloat16", "float16 tensors": "float16"}
+MODES = (*HALVES, "ieee", "bfloat16", "tf32", "split")
 core = ts._core.ops
 
 
@@ -34,10 +37,11 @@ def convolutions(scale: int) -> Iterator[Case]:
             x, w = ts.permute_dims(x, (0, 3, 1, 2)), pair(filters, channels, extent, extent)
             places = (size + 2 * (extent // 2) - extent) // stride + 1
             dy, tdy = pair(batch, places, places, filters)
-            dy = ts.permute_dims(dy, (0, 3, 1, 2))
+            dy, w = ts.permute_dims(dy, (0, 3, 1, 2)), (w[0].astype(HALVES.get(mode, "float32")), w[1])
+            x, dy = (v.astype(HALVES.get(mode, "float32")) for v in (x, dy))
             theirs: list[Callable[[], Any] | None] = [None] * 3
             if has_torch():
-                dtype = torch.bfloat16 if mode == "bfloat16" else torch.float32
+                dtype = getattr(torch, HALVES.get(mode, "bfloat16" if mode == "bfloat16" else "float32"))
                 a, g = (v.permute(0, 3, 1, 2).to(dtype) for v in (tx, tdy))
                 f = w[1].to(dtype).contiguous(memory_format=torch.channels_last)
                 theirs = peers(a, f, g, stride, extent // 2, mode == "tf32")
@@ -51,7 +55,12 @@ def convolutions(scale: int) -> Iterator[Case]:
             for what, mine, peer in zip(("forward", "dx", "dw"), ours, theirs, strict=True):
                 if what == "dx" and channels == 3:
                     continue
-                yield Case(f"conv {what} {name}", in_mode(mine, mode), peer, flops=flops)
+                yield Case(
+                    f"conv {what} {name}",
+                    in_mode(mine, mode if mode not in HALVES else "ieee"),
+                    peer,
+                    flops=flops,
+                )
 
 
 def in_mode(call: Callable[[], Any], mode: Any) -> Callable[[], Any]:

@@ -83,7 +83,7 @@ def ours_in(mode: Any, step: Step, jit: bool) -> Callable[[], Any]:
     call = ts.jit(run) if jit else run
 
     def timed() -> None:
-        ts.cuda.set_matmul_precision(mode)  # with bfloat16 convolutions too, which autocast leaves alone
+        ts.cuda.set_matmul_precision(mode)
         call()
         ts.cuda.set_matmul_precision("ieee")
 

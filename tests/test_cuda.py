@@ -174,6 +174,17 @@ def test_layers_of_moved_modules() -> None:
         np.testing.assert_allclose(mine, cpu, rtol=1e-5, atol=1e-6)
 
 
+def test_files_take_tensors_from_the_gpu(tmp_path: Any) -> None:
+    from tensorsmith import serialize
+
+    x, net = ts.arange(6.0), ts.nn.Linear(3, 2)
+    ts.savez(tmp_path / "x.npz", x, half=x.astype("float16"))
+    assert np.load(tmp_path / "x.npz")["half"].tolist() == x.tolist()
+    serialize.save({"x": x, "b": x.astype("bfloat16"), **net.state_dict()}, tmp_path / "x.safetensors")
+    loaded = serialize.load(tmp_path / "x.safetensors")
+    assert loaded["b"].tolist() == x.tolist() and loaded["weight"].tolist() == net.weight.tolist()
+
+
 def test_out_of_memory_leaves_everything_usable() -> None:
     x = ts.ones(1000)
     with pytest.raises(MemoryError, match=r"no memory for .* MiB are live in \d+ blocks"):

@@ -127,7 +127,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def _plain(name: str, x: Any) -> np.ndarray[Any, Any]:
-    array = x.detach().numpy() if hasattr(x, "detach") else np.asarray(x)
+    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
     if array.dtype.str[1:] not in _CODES:
         raise TypeError(f"{name}: .npy has no dtype {array.dtype}; convert it first")
     return array

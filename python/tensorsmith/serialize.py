@@ -274,7 +274,7 @@ def _to_numpy(name: str, value: Any) -> np.ndarray:
         )
     tensor = not isinstance(value, (np.ndarray, np.generic))
     if tensor:
-        value = value.detach()
+        value = value.detach().cpu()
     if str(value.dtype) == "bfloat16":  # the upper half of a float32
         wide = np.asarray(value.astype("float32").numpy() if tensor else value.astype(np.float32), order="C")
         return np.asarray(wide.view(np.uint32) >> 16, dtype="<u2").view(_BFLOAT16)

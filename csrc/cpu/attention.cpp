@@ -32,6 +32,46 @@ TS_INLINE T largest(Vec<T> v) {
 #endif
 }
 
+// Rows that the next piece of work will read or write, asked for a few at a time between the tiles of this
+// one: rows of heads that were split off an axis lie too far apart for the processor to see them coming, and
+// waiting for them costs as much as the products of short sequences.
+template <class T>
+class Soon {
+  static constexpr int kMost = 4;
+  struct Rows {
+    const char* first;
+    std::int64_t stride, count;
+  } rows_[kMost];
+  int arrays_ = 0;
+  std::int64_t bytes_[kMost], steps_, done_ = 0;
+
+ public:
+  explicit Soon(std::int64_t steps) : steps_(steps) {}
+
+  // Rows [begin, begin + count) of head h in batch b.
+  void add(const View& x, std::int64_t b, std::int64_t h, std::int64_t begin, std::int64_t count) {
+    if (x.strides[3] != 1) return;
+    constexpr std::int64_t size = sizeof(T);
+    const T* const first =
+        static_cast<const T*>(x.data) + b * x.strides[0] + h * x.strides[1] + begin * x.strides[2];
+    bytes_[arrays_] = x.shape[3] * size;
+    rows_[arrays_++] = {reinterpret_cast<const char*>(first), x.strides[2] * size, count};
+  }
+  void step() {
+    if (done_ == steps_) return;
+    for (int i = 0; i < arrays_; ++i) {
+      const Rows& r = rows_[i];
+      for (std::int64_t row = r.count * done_ / steps_; row < r.count * (done_ + 1) / steps_; ++row) {
+        const char* const p = r.first + row * r.stride;
+        for (std::int64_t line = 0; line < bytes_[i]; line += 64) __builtin_prefetch(p + line, 0, 2);
+      }
+    }
+    ++done_;
+  }
+};
+// Of keys and values: a quarter of L2.
+constexpr std::int64_t kSoonBytes = 524288;
+
 // One head's queries [t, t + rows) against all keys.
 template <class T>
 struct Attending {
@@ -78,12 +118,13 @@ struct Attending {
 
   // keys [j, j + n) of a block: `kt` its keys in panels along S, `vp` its values in panels along E.
   void block(std::int64_t j, std::int64_t n, const Panels& across, const T* kt, const Panels& values,
-             const T* vp) const {
+             const T* vp, Soon<T>& soon) const {
     const Panels tiles(rows, kMaxRows, 1);
     for (std::int64_t r = 0; r < tiles.count; ++r) {
       const std::int64_t first = tiles.first(r), height = tiles.width_of(r), query = t + first;
       const std::int64_t end = shape.reach(query, height, j, n), padded = round_up(end, L);
       if (end == 0) continue;
+      soon.step();
       Panels needed = across;
       while (needed.count > 1 && across.first(needed.count - 1) >= end) --needed.count;
       multiply_block<T>(height, needed, shape.D, q + first * shape.D_row, shape.D_row, 1, kt, 0, shape.D, s,
@@ -94,6 +135,7 @@ struct Attending {
       if (drops.generator)
         for (std::int64_t i = 0; i < height; ++i)
           drops.apply(s + i * kScores, padded, j, (shown.b * shape.H + shown.h) * shape.T + query + i, T(1));
+      soon.step();
       multiply_block<T>(height, values, end, s, kScores, 1, vp, 0, n, y + first * shape.E_row, shape.E_row,
                         Start::add);
     }
@@ -178,6 +220,17 @@ void attend(const In& q, const In& k, const In& v, const In& mask, const In& key
         for (std::int64_t r = 0; r < rows; ++r) a.m[r] = -std::numeric_limits<T>::infinity();
       }
       const Range seen = shape.seen(t, t + rows, 0, shape.S);
+      // What the next unit begins with. A tile asks twice a block; if causal, half of them do.
+      Soon<T> soon(Panels(rows, kMaxRows, 1).count * ((seen.end - seen.begin) / kKeys + 1));
+      if (heads == 1) soon.add(y, b, h0, t, rows);
+      if (heads == 1 && unit + 1 < units) {
+        const std::int64_t next = (unit + 1) % parts.count, h = h0 + (next == 0), batch = b + h / shape.H;
+        soon.add(q, batch, h % shape.H, parts.first(next), parts.width_of(next));
+        if (next == 0 && shape.S * (shape.D + shape.E) * static_cast<std::int64_t>(sizeof(T)) <= kSoonBytes) {
+          soon.add(k, batch, h % shape.H / group, 0, shape.S);
+          soon.add(v, batch, h % shape.H / group, 0, shape.S);
+        }
+      }
       for (std::int64_t j = seen.begin / kKeys * kKeys; j < seen.end; j += kKeys) {
         const std::int64_t n = seen.end - j < kKeys ? seen.end - j : kKeys;
         const Panels across = block_columns<T>(rows, n);
@@ -185,7 +238,7 @@ void attend(const In& q, const In& k, const In& v, const In& mask, const In& key
                 k.strides[2], k.strides[3]);
         pack<T>(vp, values, n, v.as<T>() + b * v.strides[0] + g * v.strides[1] + j * v.strides[2],
                 v.strides[3], v.strides[2]);
-        for (std::int64_t i = 0; i < heads; ++i) attending(i).block(j, n, across, kt, values, vp);
+        for (std::int64_t i = 0; i < heads; ++i) attending(i).block(j, n, across, kt, values, vp, soon);
       }
       for (std::int64_t i = 0; i < heads; ++i)
         attending(i).finish(y.as<T>() + b * y.strides[0] + (h0 + i) * y.strides[1] + t * y.strides[2],

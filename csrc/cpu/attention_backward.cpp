@@ -24,7 +24,7 @@ constexpr std::int64_t kRows = 112;  // queries of a block
 template <class T>
 T dot(const T* a, std::int64_t a_step, const T* b, std::int64_t b_step, std::int64_t n) {
   constexpr std::int64_t L = kLogical<T>, W = Vec<T>::width;
-  T lanes[L] = {};
+  alignas(64) T lanes[L] = {};
   std::int64_t i = 0;
   if (a_step == 1 && b_step == 1) {
     Vec<T> sum[L / W];
@@ -32,6 +32,14 @@ T dot(const T* a, std::int64_t a_step, const T* b, std::int64_t b_step, std::int
     for (; i + L <= n; i += L)
       for (int l = 0; l < L / W; ++l)
         sum[l] = fma(Vec<T>::load(a + i + l * W), Vec<T>::load(b + i + l * W), sum[l]);
+#if defined(__AVX512F__)
+    if (i == n) {  // halves added to halves, as below
+      if constexpr (sizeof(T) == 4)
+        return _mm512_reduce_add_ps(sum[0].r);
+      else
+        return _mm512_reduce_add_pd(sum[0].r);
+    }
+#endif
     for (int l = 0; l < L / W; ++l) sum[l].store(lanes + l * W);
   }
   for (; i < n; ++i) {
@@ -220,14 +228,16 @@ void attend_backward(const In& dy, const In& q, const In& k, const In& v, const 
                      const Attention& options) {
   const AttentionShape shape(q, k, v, options);
   const std::int64_t heads = shape.B * shape.H, group = shape.H / shape.G;
-  parallel_ranges(heads * shape.T, 1 + 16384 / (shape.E + 16), [&](std::int64_t begin, std::int64_t end) {
+  const auto deltas = [&](std::int64_t begin, std::int64_t end) {  // of rows of (B, H, T)
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t t = i % shape.T, h = i / shape.T % shape.H, b = i / (shape.T * shape.H);
       delta.as<T>()[i] =
           dot<T>(dy.as<T>() + b * dy.strides[0] + h * dy.strides[1] + t * dy.strides[2], dy.strides[3],
                  y.as<T>() + b * y.strides[0] + h * y.strides[1] + t * y.strides[2], y.strides[3], shape.E);
     }
-  });
+  };
+  // A piece with all keys of its head computes its own, which brings dy into cache.
+  if (partial) parallel_ranges(heads * shape.T, 1 + 16384 / (shape.E + 16), deltas);
   if (dmask)
     parallel_ranges(heads * shape.T, 1 + 65536 / (shape.S + 16), [&](std::int64_t begin, std::int64_t end) {
       std::memset(dmask.as<T>() + begin * shape.S, 0,
@@ -250,6 +260,7 @@ void attend_backward(const In& dy, const In& q, const In& k, const In& v, const 
                          b = i / (parts.count * shape.G);
       const std::int64_t j = parts.first(part);
       if (!partial) {
+        deltas((b * shape.H + g * group) * shape.T, (b * shape.H + (g + 1) * group) * shape.T);
         T* const here = dq.as<T>() + b * dq.strides[0];
         work.chunk(b, g, j, j + parts.lanes(part), here, dq.strides[1], dq.strides[2]);
         for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {

@@ -138,8 +138,14 @@ def test_halves_are_rounded_once(geometry: Any, dtype: str) -> None:
 def test_halves_beside_float32() -> None:
     """What autocast calls: float32 operands are rounded to bfloat16, the others are it; the same products."""
     rng = np.random.default_rng(6)
-    for c, o, k, stride in ((16, 24, 3, 1), (12, 20, 3, 2), (16, 24, 1, 1), (3, 8, 7, 2)):
-        shape, filters, options = (2, c, 11, 10), (o, c, k, k), (stride, k // 2, 1, 1)
+    for c, o, k, stride, g in (
+        (16, 24, 3, 1, 1),
+        (12, 20, 3, 2, 1),
+        (16, 24, 1, 1, 1),
+        (3, 8, 7, 2, 1),
+        (8, 8, 3, 1, 8),
+    ):
+        shape, filters, options = (2, c, 11, 10), (o, c // g, k, k), (stride, k // 2, 1, g)
         x, w, b = (ts.array(rng.standard_normal(s).astype(np.float32)) for s in (shape, filters, (o,)))
         lx, lw = x.astype("bfloat16"), w.astype("bfloat16")
         y = core.conv2d_bf16(lx, lw, b, *options)

@@ -69,17 +69,26 @@ LowResult low_result(const Image4& out, const View& bias, bool relu) {
           false};
 }
 
-// Float32 numbers in the place of a tensor's, channels last: a copy of them, or room for a result that
-// finish() rounds into the tensor.
+// Float32 numbers in the place of a tensor's, channels last: a copy of what is read, rounded to the half
+// `number`, or room for a result that finish() rounds into the tensor.
 class AsFloat {
  public:
-  AsFloat(const View& given, bool read)
-      : given_(given), room_(is_half(given.dtype) ? given.size() * 4 : 0), view_(given) {
-    if (!is_half(given.dtype)) return;
+  AsFloat(const View& given, DType number, bool read) : given_(given), view_(given) {
+    const bool half = is_half(given.dtype);
+    if (!half && !read) return;
     strides_[1] = 1, strides_[3] = given.shape[1];
     strides_[2] = given.shape[3] * strides_[3], strides_[0] = given.shape[2] * strides_[2];
-    view_.data = room_.as<void>(), view_.strides = strides_, view_.dtype = DType::float32;
-    if (read) cast(In{given}, Out{view_});
+    view_.strides = strides_;
+    room_.emplace(given.size() * 4);
+    if (half && read) {
+      copy_to(given, DType::float32, *room_);
+    } else if (read) {
+      const Workspace rounded(given.size() * 2);
+      copy_to(given, number, rounded);
+      const View halves = view_;
+      copy_to(halves, DType::float32, *room_);
+    }
+    view_.data = room_->as<void>(), view_.dtype = DType::float32;
   }
   AsFloat(const AsFloat&) = delete;
   In in() const { return In{view_}; }
@@ -89,8 +98,13 @@ class AsFloat {
   }
 
  private:
+  void copy_to(const View& from, DType dtype, const Workspace& room) {
+    view_.data = room.as<void>(), view_.dtype = dtype;
+    cast(In{from}, Out{view_});
+  }
+
   const View& given_;
-  Workspace room_;
+  std::optional<Workspace> room_;
   std::int64_t strides_[4];
   View view_;
 };
@@ -263,8 +277,9 @@ void conv2d(In x, In weight, In bias, Out y, Conv2d conv, Activation activation)
   const DType number = number_of(x, weight, y);
   const bool cores = on_cores(number, x.dtype, conv, C, O) && C > 0;
   if (is_half(number) && !cores) {
-    const AsFloat result(y, false);
-    conv2d(AsFloat(x, true).in(), AsFloat(weight, true).in(), bias, result.out(), conv, activation);
+    const AsFloat result(y, number, false);
+    conv2d(AsFloat(x, number, true).in(), AsFloat(weight, number, true).in(), bias, result.out(), conv,
+           activation);
     return result.finish();
   }
   const Scene scene = forward_scene(x, weight, y, conv);
@@ -290,8 +305,9 @@ void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
   const DType number = number_of(dy, weight, dx);
   const bool cores = on_cores(number, dy.dtype, conv, C, O) && O > 0;
   if (is_half(number) && !cores) {
-    const AsFloat result(dx, false);
-    conv2d_input_backward(AsFloat(dy, true).in(), AsFloat(weight, true).in(), result.out(), conv);
+    const AsFloat result(dx, number, false);
+    conv2d_input_backward(AsFloat(dy, number, true).in(), AsFloat(weight, number, true).in(), result.out(),
+                          conv);
     return result.finish();
   }
   if (cores && pointwise(weight, conv) && in_a_row(dy) && in_a_row(dx)) {
@@ -338,7 +354,8 @@ void conv2d_weight_backward(In dy, In x, Out dweight, Out dbias, Conv2d conv) {
   const DType number = number_of(dy, x);
   const bool cores = on_cores(number, x.dtype, conv, C, O);
   if (is_half(number) && !cores)
-    return conv2d_weight_backward(AsFloat(dy, true).in(), AsFloat(x, true).in(), dweight, dbias, conv);
+    return conv2d_weight_backward(AsFloat(dy, number, true).in(), AsFloat(x, number, true).in(), dweight,
+                                  dbias, conv);
   if (dweight.size()) {
     const Scene scene = forward_scene(x, dweight, dy, conv);
     const Image4 seen = image(x, G), gradient = image(dy, G);

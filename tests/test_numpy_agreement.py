@@ -470,3 +470,16 @@ def test_sorts_in_place(n: int, kind: str, dtype: str) -> None:
             np.testing.assert_array_equal(down[: numbers.size], numbers[::-1])
     finally:
         ts.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["logical_and", "logical_or", "logical_xor"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "uint64", "float32"])
+@pytest.mark.parametrize("number", [0, 1, -3, 300, 2**63, 2**64 - 1])
+def test_of_an_integer_only_its_truth_counts(name: str, dtype: str, number: int) -> None:
+    x = np.array([0, 1, 2]).astype(dtype)
+    for a, b in ((x, number), (number, x)):
+        ours = [v if v is number else ts.asarray(v) for v in (a, b)]
+        expected = getattr(np, name)(np.asarray(a, bool), np.asarray(b, bool))
+        np.testing.assert_array_equal(getattr(ts, name)(*ours).numpy(), expected)
+        out = ts.zeros(3, dtype="bool")
+        np.testing.assert_array_equal(getattr(ts, name)(*ours, out=out).numpy(), expected)

@@ -248,7 +248,30 @@ std::optional<Array> without_kernel(const Pointwise& op, const Operand* operands
 }
 }  // namespace
 
+namespace {
+bool is_logical(const Pointwise& op) {
+  return op.binary && (op.binary == &Kernels::logical_and || op.binary == &Kernels::logical_or ||
+                       op.binary == &Kernels::logical_xor);
+}
+// Of an integer only its truth counts there: -3 beside uint8 is no overflow.
+bool is_more_than_truth(const Operand& x) {
+  return !x.is_array() &&
+         (x.scalar().kind == Kind::signed_integer || x.scalar().kind == Kind::unsigned_integer) &&
+         x.scalar().integer != 0 && x.scalar().integer != 1;
+}
+Operand truth_of(const Operand& x) {
+  return is_more_than_truth(x) ? Operand(Scalar::of(std::int64_t{1})) : x;
+}
+bool asks_for_truth(const Pointwise& op, const Operand* operands) {
+  return is_logical(op) && (is_more_than_truth(operands[0]) || is_more_than_truth(operands[1]));
+}
+}  // namespace
+
 Array pointwise(const Pointwise& op, const Operand* operands) {
+  if (asks_for_truth(op, operands)) {
+    const Operand truths[] = {truth_of(operands[0]), truth_of(operands[1])};
+    return pointwise(op, truths);
+  }
   if (auto y = without_kernel(op, operands)) return *y;
   const DType dtype = compute_dtype(op, operands), kernel = kernel_dtype(dtype);
   check_integer_rules(op, operands, dtype);
@@ -274,6 +297,10 @@ void check_writable(const char* operation, const Array& out) {
 }
 
 void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
+  if (asks_for_truth(op, operands)) {
+    const Operand truths[] = {truth_of(operands[0]), truth_of(operands[1])};
+    return pointwise_into(op, truths, out);
+  }
   check_writable(op.name, out);
   const std::optional<Array> ready = without_kernel(op, operands);
   const DType dtype = ready ? ready->dtype() : compute_dtype(op, operands);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import math
 import pickle
 import random
@@ -95,6 +96,18 @@ def test_values_that_stay_on_the_device_are_not_refused() -> None:
         for a, b in zip(chosen(x), f(x), strict=True):
             assert a.dtype == b.dtype and a.tolist() == b.tolist()
     assert f.cache_info()[:2] == (2, 1)
+
+
+def test_what_other_libraries_registered_for_copies_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drawn:
+        pass
+
+    source = random.Random(0)
+    monkeypatch.setitem(copyreg.dispatch_table, Drawn, lambda drawn: (float, (source.random(),)))
+    f = ts.jit(lambda x: copy.deepcopy(x) + 1)
+    x = tensor(3)
+    for _ in range(2):
+        assert f(x).tolist() == (x + 1).tolist()
 
 
 NUMBERS = iter([1.0, 2.0, 3.0, 4.0])

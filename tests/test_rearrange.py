@@ -524,7 +524,7 @@ def test_dtypes_and_sizes_are_named_at_the_door() -> None:
         F.interpolate(x, 2, mode="bilinear")
     with pytest.raises(TypeError, match="adaptive_avg_pool: x must be floating-point, got int64"):
         F.adaptive_avg_pool2d(x, 2)
-    with pytest.raises(TypeError, match="x and grid must have one floating dtype, got int64"):
+    with pytest.raises(TypeError, match="input and grid must have one floating dtype, got int64"):
         F.grid_sample(x, ts.zeros((1, 2, 2, 2)))
     theta = ts.ones((1, 2, 3))
     for size in ((1, 1, 2.5, 2), None, "abcd"):

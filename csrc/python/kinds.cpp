@@ -171,8 +171,9 @@ void sort_once(std::vector<PyObject*>& names) {
 }  // namespace
 
 bool is_known_code(PyObject* module_name) {
-  constexpr std::string_view kLibraries[] = {"abc",       "collections", "dataclasses", "enum",
-                                             "functools", "logging",     "typing",      "warnings"};
+  // copy: through its table of types lies all that other libraries registered.
+  constexpr std::string_view kLibraries[] = {"abc",  "collections", "copy",    "copyreg", "dataclasses",
+                                             "enum", "functools",   "logging", "typing",  "warnings"};
   return is_foreign(module_name) || among(kLibraries, module_name);
 }
 

@@ -1,4 +1,5 @@
-"""NumPy's own ground: ours against NumPy, each in a process of its own, which take turns row by row.
+"""NumPy's own ground: ours against NumPy, each in a process of its own, which take turns row by row and are stopped
+between: OpenBLAS's threads look for work long after a product.
 
     python bench/numpy_table.py [--threads 2] [--sizes 10,1e4,1e6] [--dtypes float32] [--filter sort,take]
                                  [--seconds .02]
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -167,8 +169,11 @@ def main() -> None:
     def ask(name: str, *question: Any) -> float:
         worker = workers[name]
         assert worker.stdin and worker.stdout
+        worker.send_signal(signal.SIGCONT)
         print(*question, sep="\t", file=worker.stdin, flush=True)
-        return float(worker.stdout.readline())
+        seconds = float(worker.stdout.readline())
+        worker.send_signal(signal.SIGSTOP)
+        return seconds
 
     import numpy as np
 
@@ -206,6 +211,7 @@ def main() -> None:
             print(f"  {r:5.2f}  {label}")
     for worker in workers.values():
         assert worker.stdin
+        worker.send_signal(signal.SIGCONT)
         worker.stdin.close()
         worker.wait()
 

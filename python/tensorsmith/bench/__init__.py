@@ -28,6 +28,8 @@ from tensorsmith.bench.worker import time_case
 
 __all__ = ["FAMILIES", "Row", "compare", "run"]
 
+_WORKER = "import sys; from tensorsmith.bench.worker import main; main(*sys.argv[1:])"
+
 
 @dataclass
 class Row:
@@ -62,7 +64,7 @@ class _Workers:
     def __init__(self, peers: Sequence[str], threads: int, seconds: float) -> None:
         self._processes = {
             peer: subprocess.Popen(
-                [sys.executable, "-m", "tensorsmith.bench.worker", peer, str(threads), str(seconds)],
+                [sys.executable, "-c", _WORKER, peer, str(threads), str(seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -131,7 +133,7 @@ def run(
     rows: list[Row] = []
     with _Workers(installed_peers() if peers else [], threads, seconds) as workers:
         for family in families or FAMILIES:
-            print(f"\n{family:<48}{'µs':>12}{'rate':>14}{'share':>8}  peers' time / ours", flush=True)
+            print(f"\n{family:<48}{'µs':>12}{'rate':>15}{'share':>8}  peers' time / ours", flush=True)
             for case in cases(family):
                 if contains is not None and contains not in case.name:
                     continue
@@ -185,7 +187,7 @@ def _line(row: Row, limit: Limits) -> str:
         note = f"  (slower than alone: {', '.join(slower)})"
     if row.name == "import" and "numpy" in row.seconds:
         note = f"  ({(own - row.seconds['numpy']) * 1e3:.0f} ms beyond NumPy's)"
-    return f"  {row.name:<46}{own * 1e6:>12,.2f}{rate:>14}{percent:>8}  {ratios}{note}"
+    return f"  {row.name:<46}{own * 1e6:>12,.2f}{rate:>15}{percent:>8}  {ratios}{note}"
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""A process that times ours and one peer: `python -m tensorsmith.bench.worker PEER THREADS SECONDS`.
+"""A process that times ours and one peer: `main(PEER, THREADS, SECONDS)`.
 
 It reads requests, a line of JSON each, [family, name of the row], and answers each with a line of JSON.
 """
@@ -56,7 +56,3 @@ def main(peer: str, threads: str, seconds: str) -> None:
         family, name = json.loads(line)
         case = next(case for case in cases(family) if case.name == name)
         print(json.dumps(time_case(case, libraries, float(seconds))), file=answers)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,14 @@ def test_dropout() -> None:
     assert str(y.dtype) == str(x.grad.dtype) == "bfloat16"
     np.testing.assert_array_equal(plain(y), plain(x.grad))
     assert set(np.unique(plain(y))) == {0.0, 2.0}
+
+
+def test_bfloat16_is_read_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = ts.asarray([0.5, -2.0, 3.0]).astype("bfloat16")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    assert x.tolist() == [0.5, -2.0, 3.0] and x[1].tolist() == -2.0
+    assert repr(x) == "tensor([ 0.5, -2. ,  3. ], dtype=bfloat16)"
+    assert x.tobytes() == b"\x00\x3f\x00\xc0\x40\x40"
 
 
 def test_running_statistics_are_of_either_dtype() -> None:

@@ -90,7 +90,7 @@ class Tensor(_core.TensorBase):
         return self.size
 
     def __repr__(self) -> str:
-        body = np.array2string(_plain(self), separator=", ", prefix="tensor(", threshold=1000)
+        body = np.array2string(_numbers(self), separator=", ", prefix="tensor(", threshold=1000)
         parts = [body]
         if self.dtype not in (_core.default_dtype(), dtypes.int64, dtypes.bool_) or self.size == 0:
             parts.append(f"dtype={self.dtype}")
@@ -141,7 +141,7 @@ class Tensor(_core.TensorBase):
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
-        return _plain(self).tolist()
+        return _numbers(self).tolist()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
@@ -342,7 +342,7 @@ class Tensor(_core.TensorBase):
 
     def tobytes(self) -> bytes:
         """The elements in row-major order."""
-        return _plain(self).tobytes()
+        return _words(self).tobytes()
 
     # --- conversions ------------------------------------------------------------------------------
 
@@ -411,15 +411,26 @@ class Tensor(_core.TensorBase):
 
 def _plain(x: Tensor) -> np.ndarray[Any, Any]:
     """NumPy's view of the memory, whatever the gradient."""
-    x = x.detach().cpu()
+    words = _words(x)
     if x.dtype == "bfloat16":
         try:
-            return np.asarray(memoryview(core.bitcast(x, "uint16"))).view(x.dtype.dtype)
+            return words.view(x.dtype.dtype)
         except TypeError:
             raise TypeError(
                 "NumPy has no bfloat16; install ml_dtypes, or convert with .astype(ts.float32) first"
             ) from None
-    return np.asarray(memoryview(x))
+    return words
+
+
+def _words(x: Tensor) -> np.ndarray[Any, Any]:
+    """`_plain`, bfloat16 as uint16."""
+    x = x.detach().cpu()
+    return np.asarray(memoryview(core.bitcast(x, "uint16") if x.dtype == "bfloat16" else x))
+
+
+def _numbers(x: Tensor) -> np.ndarray[Any, Any]:
+    """The values for Python to read and print: bfloat16 as float32, with ml_dtypes or without."""
+    return _plain(core.astype(x.detach(), "float32") if x.dtype == "bfloat16" else x)
 
 
 def _rebuild(array: np.ndarray[Any, Any], requires_grad: bool, device: str = "cpu") -> Tensor:

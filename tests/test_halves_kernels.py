@@ -373,6 +373,6 @@ def test_short_formulas_on_bfloat16() -> None:
         same(ts.nn.functional.relu(every), ts.nn.functional.relu(wide(every)))
         same(ts.nn.functional.relu(x[:, ::3]), ts.nn.functional.relu(wide(x[:, ::3])))
         out = ts.zeros(x.shape, dtype="bfloat16")
-        ts.add(x, wide(y), out=ts.zeros(x.shape))  # float32 beside bfloat16 is float32
+        same(ts.add(x, wide(y), out=ts.zeros(x.shape)), ts.add(wide(x), wide(y)))  # float32 beside bfloat16
         ts.multiply(x, y, out=out)
         same(out, ts.multiply(wide(x), wide(y)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,10 @@ def test_transformer_is_pytorchs(batch_first: bool, norm_first: bool) -> None:
 
 def test_layers_are_made_on_their_device() -> None:
     """Every layer with parameters takes device=, and refuses one that is not there."""
+    for layer in vars(nn).values():
+        if isinstance(layer, type) and issubclass(layer, nn.Module):
+            names = inspect.signature(layer.__init__).parameters
+            assert ("device" in names) == ("dtype" in names), layer.__name__
     makers: list[Any] = [
         lambda device: nn.PReLU(device=device),
         lambda device: nn.LSTM(3, 4, device=device),

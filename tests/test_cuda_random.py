@@ -117,6 +117,8 @@ def test_parameters_lead_to_their_device_and_are_checked() -> None:
     assert ts.random.poisson(numbers(1, 2).cuda()).device == "cuda"
     assert ts.random.gamma(2.0, numbers(1, 2).cuda()).device == "cuda"
     assert ts.random.binomial(numbers(1, 2).cuda(), 0.5).device == "cuda"
+    assert ts.random.beta(numbers(1, 2).cuda(), 2.0).device == "cuda"
+    assert ts.random.beta(2.0, numbers(1, 2).cuda()).device == "cuda"
     assert ts.random.choice(numbers(1, 2).cuda(), 3).device == "cuda"
     assert ts.random.multinomial(5, numbers(0.1, 0.9).cuda(), 2).device == "cuda"
     assert ts.random.categorical(numbers(0.1, 0.9).cuda(), 2).device == "cuda"
@@ -127,6 +129,12 @@ def test_parameters_lead_to_their_device_and_are_checked() -> None:
     ):
         with pytest.raises(ValueError, match=match):
             draw()
+    before = ts.random.get_state()
+    with pytest.raises(RuntimeError, match="gamma: shape is on cpu, scale on cuda"):
+        ts.random.gamma(numbers(1, 2), numbers(1, 2).cuda())
+    with pytest.raises(ValueError, match="got -2"):
+        ts.random.beta(1.0, numbers(1, -2).cuda())
+    assert ts.random.get_state() == before
 
 
 def test_methods_fill_in_place() -> None:

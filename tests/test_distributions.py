@@ -154,7 +154,19 @@ def test_in_place() -> None:
         (lambda r: r.exponential(-1.0), "scale must be finite and >= 0, got -1"),
         (lambda r: r.gamma(-0.5), r"shape must be in \[0, inf\), got -0.5"),
         (lambda r: r.gamma(float("nan")), "shape must be"),
-        (lambda r: r.gamma(1.0, -1.0), "scale must be >= 0, got -1"),
+        (lambda r: r.gamma(1.0, -1.0), r"scale must be in \[0, inf\), got -1"),
+        (lambda r: r.gamma(1.0, float("inf")), "scale must be in"),
+        (lambda r: r.gamma(1.0, ts.asarray([1.0, float("nan")])), "scale must be in"),
+        (
+            lambda r: r.gamma(1.0, ts.ones(3), size=2),
+            r"gamma: scale of shape \(3,\) does not broadcast to \(2,\)",
+        ),
+        (lambda r: r.gamma(1.0, ts.ones(3), size=(1,)), "does not broadcast"),
+        (lambda r: r.beta(1.0, -2.0), r"must be in \[0, inf\), got -2"),
+        (lambda r: r.beta(ts.ones(3), ts.asarray([1.0, 2.0, float("inf")])), "got inf"),
+        (lambda r: r.beta(1.0, ts.ones(2), size=3), r"beta: b of shape \(2,\) does not broadcast to \(3,\)"),
+        (lambda r: r.beta(1.0, 2.0, dtype="int32"), "beta: dtype is .*int32"),
+        (lambda r: r.dirichlet([1.0, 2.0], dtype="int32"), "dirichlet: dtype is .*int32"),
         (lambda r: r.poisson(-1), r"mean must be in \[0, .*got -1"),
         (lambda r: r.poisson(1e300), "mean must be in"),
         (lambda r: r.binomial(-1, 0.5), "n must be in"),
@@ -163,12 +175,18 @@ def test_in_place() -> None:
         (lambda r: r.categorical([0.0, 0.0], 1), "not all 0"),
         (lambda r: r.categorical([1.0, -1.0], 1), ">= 0"),
         (lambda r: r.categorical([1.0, 0.0], 2), "as many positive"),
+        (lambda r: r.categorical([1.0, 2.0], True), "num_samples must be an integer, got bool"),
+        (lambda r: r.categorical(ts.full(2, 1e308, dtype="float64"), 1), "as is their sum"),
         (lambda r: r.choice(3, 5, replace=False), "5 samples without replacement from 3"),
         (lambda r: r.choice(3, p=[1.0]), r"p must have shape \(3,\)"),
         (lambda r: r.multinomial(5, [0.9, 0.9, 0.1]), "sum of at most 1"),
+        (lambda r: r.multinomial(-5, [1.0]), "n must be >= 0, got -5"),
+        (lambda r: r.multinomial(2.5, [0.5, 0.5]), "n must be an integer, got float"),
         (lambda r: ts.zeros((3,)).exponential_(0.0), "lambd must be > 0"),
     ],
 )
-def test_errors(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_errors_leave_the_generator(call: Any, message: str) -> None:
+    before = ts.random.get_state()
+    with pytest.raises((ValueError, TypeError), match=message):
         call(ts.random)
+    assert ts.random.get_state() == before

@@ -27,14 +27,18 @@ __all__: list[str] = []  # `tensorsmith.random` names what is public
 _WORD = 2**64
 
 
-def _word(operation: str, name: str, value: Any) -> int:
-    """An integer in [0, 2**64); negative seeds down to -2**63 are taken modulo 2**64, as in PyTorch."""
+def _integer(operation: str, name: str, value: Any) -> int:
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{operation}: {name} must be an integer, got {type(value).__name__}")
-    number = value.__index__()
+    return int(value.__index__())
+
+
+def _word(operation: str, name: str, value: Any) -> int:
+    """An integer in [0, 2**64); negative seeds down to -2**63 are taken modulo 2**64, as in PyTorch."""
+    number = _integer(operation, name, value)
     if not -(2**63) <= number < _WORD:
         raise ValueError(f"{operation}: {name} must be in [-2**63, 2**64), got {number}")
-    return int(number % _WORD)
+    return number % _WORD
 
 
 class Generator:
@@ -164,6 +168,25 @@ def _shape(size: Any) -> Any:
     return () if size is None else size
 
 
+def _extents(size: Any) -> tuple[int, ...]:
+    return () if size is None else (int(size),) if isinstance(size, (int, np.integer)) else tuple(size)
+
+
+def _check_spread(operation: str, name: str, x: Any, size: tuple[int, ...]) -> None:
+    shape = tuple(getattr(x, "shape", ()))
+    fits = len(shape) <= len(size) and all(n in (1, m) for n, m in zip(shape[::-1], size[::-1]))
+    if not fits:
+        raise ValueError(f"{operation}: {name} of shape {shape} does not broadcast to {size}")
+
+
+def _floating(operation: str, dtype: Any) -> Any:
+    """The dtype itself, of None the default one."""
+    found = core.zeros((), dtype).dtype
+    if found.kind != "floating":
+        raise TypeError(f"{operation}: dtype is {found}; a floating-point one is needed")
+    return found
+
+
 # --- the default generator ------------------------------------------------------------------------
 
 default_generator = Generator(0)
@@ -257,16 +280,28 @@ def gamma(
 ) -> Any:
     """Gamma numbers with density x^(shape - 1) exp(-x / scale) / (Gamma(shape) scale^shape).
 
-    shape, scale: numbers or tensors, which broadcast; shape >= 0. ValueError for negative or infinite ones.
+    shape, scale: numbers or tensors, which broadcast, to `size` if there is one; shape >= 0. ValueError for
+    negative or infinite ones.
     """
     state = _state("gamma", generator, _tensor(shape, scale))
-    number = isinstance(scale, (int, float))
-    if not (scale >= 0 if number else bool(core.all(core.greater_equal(asarray(scale), 0)))):
-        raise ValueError(f"gamma: scale must be >= 0, got {scale}")
-    if not number and size is None:
-        size = broadcast_shapes(getattr(shape, "shape", ()), scale.shape)
-    y = core.random_gamma(state, _parameter(shape), _size(size, shape), dtype)
-    return y if number and scale == 1.0 else core.multiply(y, scale)
+    shape, scale = _parameter(shape), _parameter(scale)
+    if isinstance(scale, Tensor):
+        fine = bool(core.all(core.logical_and(core.greater_equal(scale, 0), core.less(scale, math.inf))))
+    else:
+        scale = float(scale) if isinstance(scale, int) else scale
+        fine = 0 <= scale < math.inf
+    # Whatever is wrong with scale is told before the draw, which moves the generator.
+    if not fine:
+        raise ValueError(f"gamma: scale must be in [0, inf), got {scale}")
+    if isinstance(scale, Tensor):
+        if scale.device != state.device:
+            raise RuntimeError(
+                f"gamma: shape is on {state.device}, scale on {scale.device}; move one of them with .to()"
+            )
+        size = broadcast_shapes(getattr(shape, "shape", ()), scale.shape) if size is None else _extents(size)
+        _check_spread("gamma", "scale", scale, size)
+    y = core.random_gamma(state, shape, _size(size, shape), dtype)
+    return core.multiply(y, scale) if isinstance(scale, Tensor) or scale != 1 else y
 
 
 def standard_gamma(
@@ -283,18 +318,21 @@ def chisquare(df: Any, size: Any = None, dtype: Any = None, generator: Generator
 
 def beta(a: Any, b: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Beta numbers, density proportional to x^(a - 1) (1 - x)^(b - 1): the share of one of two gamma numbers."""
-    if size is None:
-        size = broadcast_shapes(getattr(a, "shape", ()), getattr(b, "shape", ()))
-    x, y = (gamma(k, 1.0, size, "float64", generator) for k in (a, b))
-    return core.astype(core.divide(x, core.add(x, y)), core.zeros((), dtype).dtype)
+    state = _state("beta", generator, _tensor(a, b))
+    a, b, kind = _parameter(a), _parameter(b), _floating("beta", dtype)
+    shapes = (getattr(a, "shape", ()), getattr(b, "shape", ()))
+    size = broadcast_shapes(*shapes) if size is None else _extents(size)
+    _check_spread("beta", "b", b, size)
+    core.random_gamma(state, b, (0, *size), "float64")  # checks b, before the draw for a moves the generator
+    x, y = (core.random_gamma(state, k, size, "float64") for k in (a, b))
+    return core.astype(core.divide(x, core.add(x, y)), kind)
 
 
 def dirichlet(alpha: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Points of the simplex, (*size, K) for alpha (K)."""
-    alpha = asarray(alpha)
-    lead = () if size is None else (size,) if isinstance(size, int) else tuple(size)
-    x = gamma(core.broadcast_to(alpha, (*lead, *alpha.shape)), 1.0, None, "float64", generator)
-    return core.astype(core.divide(x, core.sum(x, -1, None, True)), core.zeros((), dtype).dtype)
+    alpha, kind = asarray(alpha), _floating("dirichlet", dtype)
+    x = gamma(core.broadcast_to(alpha, (*_extents(size), *alpha.shape)), 1.0, None, "float64", generator)
+    return core.astype(core.divide(x, core.sum(x, -1, None, True)), kind)
 
 
 def poisson(lam: Any = 1.0, size: Any = None, generator: Generator | None = None) -> Any:
@@ -315,8 +353,11 @@ def _weights(name: str, p: Any) -> Any:
     if p.ndim < 1 or p.shape[-1] < 1:
         raise ValueError(f"{name}: there must be at least one probability, got shape {tuple(p.shape)}")
     fine = core.logical_and(core.isfinite(p), core.greater_equal(p, 0))
-    if not bool(core.all(fine)) or not bool(core.all(core.greater(core.sum(p, -1), 0))):
-        raise ValueError(f"{name}: probabilities must be finite and >= 0, and not all 0")
+    sums = core.sum(p, -1)
+    if not bool(core.all(fine)) or not bool(
+        core.all(core.logical_and(core.greater(sums, 0), core.isfinite(sums)))
+    ):
+        raise ValueError(f"{name}: probabilities must be finite and >= 0, as is their sum, and not all 0")
     return p
 
 
@@ -330,6 +371,7 @@ def categorical(
     """
     name = "categorical"
     p = _weights(name, probs)
+    num_samples = _integer(name, "num_samples", num_samples)
     state = _state(name, generator, p)
     if num_samples < 1:
         raise ValueError(f"{name}: num_samples must be >= 1, got {num_samples}")
@@ -365,7 +407,7 @@ def choice(
     probability, or in proportion to p.
     """
     count = a if isinstance(a, int) else asarray(a).shape[0]
-    shape = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    shape = _extents(size)
     number = math.prod(shape)
     if p is not None:
         if tuple(asarray(p).shape) != (count,):
@@ -386,11 +428,14 @@ def choice(
 
 def multinomial(n: int, pvals: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 (*size, K): how often each of K outcomes of probabilities `pvals` comes in n trials."""
+    n = _integer("multinomial", "n", n)
+    if n < 0:
+        raise ValueError(f"multinomial: n must be >= 0, got {n}")
     weights = _weights("multinomial", pvals)
     p = weights.cpu().numpy()
     if p.ndim != 1 or p[:-1].sum() > 1 + 1e-9:
         raise ValueError("multinomial: pvals must be one dimension of probabilities with a sum of at most 1")
-    shape = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    shape = _extents(size)
     left = core.to_device(core.full(shape, n, "int64"), weights.device)
     rest = 1.0
     counts = []

@@ -110,6 +110,23 @@ def test_running_statistics_are_of_either_dtype() -> None:
         F.batch_norm(x, mean.astype("float64"), var, training=True)
 
 
+def test_errors_name_halves_among_what_is_allowed() -> None:
+    x, ones = ts.asarray([[1, 2]]), ts.ones((2,))
+    for name, call in {
+        "softmax: x": lambda: F.softmax(x, -1),
+        "layer_norm: x": lambda: F.layer_norm(x, (2,)),
+        "batch_norm: x": lambda: F.batch_norm(x, None, None, ones, ones, training=True),
+        "cross_entropy: x": lambda: F.cross_entropy(x, ts.asarray([0])),
+        "dropout: x": lambda: F.dropout(x, 0.5),
+        "logsumexp: x": lambda: ts.logsumexp(x),
+        "gradient_norm: grads": lambda: ts.ops.optim.gradient_norm([x]),
+    }.items():
+        with pytest.raises(
+            TypeError, match=f"{name} is int64; float32, float64, bfloat16 or float16 is needed"
+        ):
+            call()
+
+
 def test_factorisations_say_what_they_take() -> None:
     with pytest.raises(TypeError, match="cholesky: a is bfloat16; float32 or float64 is needed"):
         ts.linalg.cholesky(ts.eye(2, dtype="bfloat16"))

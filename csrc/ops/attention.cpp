@@ -38,9 +38,7 @@ struct Problem {
   Problem(const char* operation, const Array& query, const Array& key, const Array& value, const Array& m,
           const Array& shown, double scale, std::int64_t left, std::int64_t right, double dropout) {
     const int n = query.ndim();
-    if (!is_floating(query.dtype()))
-      type_error(operation, ": q is ", name(query.dtype()),
-                 "; float32, float64, bfloat16 or float16 is needed");
+    check_floating(operation, "q", query.dtype());
     const char* const names[] = {"q", "k", "v"};
     const Array* const operands[] = {&query, &key, &value};
     for (int i = 0; i < 3; ++i) {

@@ -31,6 +31,12 @@ void check_domain(const char* operation, const char* argument, DType d, Domain d
   if (!fits) type_error(operation, ": ", argument, " is ", name(d), "; ", wanted);
 }
 
+void check_floating(const char* operation, const char* argument, DType d) {
+  if (!is_floating(d))
+    type_error(operation, ": ", argument, " is ", name(d),
+               "; float32, float64, bfloat16 or float16 is needed");
+}
+
 int normalize_axis(const char* operation, std::int64_t axis, int ndim) {
   if (axis < -ndim || axis >= ndim) {
     if (ndim == 0) axis_error(operation, ": axis ", axis, " is out of range: the array has no axes");

@@ -6,12 +6,13 @@
 
 namespace ts {
 
-// The domains of kernels.def. Operations that compute float16 and bfloat16 in float32 ask for `floating` of
-// that.
+// The domains of kernels.def.
 enum class Domain { numeric, floating, integral, any, number, inexact, all };
 
 // TypeError unless the dtype belongs to the domain; `all` takes every dtype.
 void check_domain(const char* operation, const char* argument, DType dtype, Domain domain);
+// The same for `floating` and halves.
+void check_floating(const char* operation, const char* argument, DType dtype);
 
 // An axis in [-ndim, ndim) as one in [0, ndim); AxisError otherwise.
 int normalize_axis(const char* operation, std::int64_t axis, int ndim);

@@ -14,7 +14,7 @@ void check_probability(const char* op, double p) {
 }  // namespace
 
 std::tuple<Array, Array> dropout(Array& state, const Array& x, double p) {
-  check_domain("dropout", "x", computed_in(x.dtype()), Domain::floating);
+  check_floating("dropout", "x", x.dtype());
   check_probability("dropout", p);
   check_random_state("dropout", state);
   const Array dense = contiguous(x);
@@ -25,7 +25,7 @@ std::tuple<Array, Array> dropout(Array& state, const Array& x, double p) {
 }
 
 Array dropout_backward(const Array& dy, const Array& mask, double p) {
-  check_domain("dropout_backward", "dy", computed_in(dy.dtype()), Domain::floating);
+  check_floating("dropout_backward", "dy", dy.dtype());
   check_probability("dropout_backward", p);
   check_same_dtype("dropout_backward", "mask", mask, DType::uint8);
   check_shape("dropout_backward", "mask", mask, {(dy.size() + 7) / 8});

@@ -98,7 +98,6 @@ DType compute_dtype(const Pointwise& op, const Operand* operands) {
     type_error(op.name, ": the operand is ", name(d), "; float32 or float64 is needed");
   return d;
 }
-DType kernel_dtype(DType d) { return is_half(d) ? DType::float32 : d; }
 
 Shape result_shape(const Pointwise& op, const Operand* operands) {
   Shape shape;
@@ -194,7 +193,7 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
 }
 
 // Whether to try blocks: not while somebody watches, for a recording's planner makes blocks of single steps.
-bool goes_by_blocks(DType dtype) { return kernel_dtype(dtype) != dtype && !detail::watching(); }
+bool goes_by_blocks(DType dtype) { return computed_in(dtype) != dtype && !detail::watching(); }
 
 // Halves by kernels that take them or a block at a time, where that can be done.
 bool by_blocks(const Pointwise& op, const Operand* operands, DType half, Array& out) {
@@ -246,9 +245,7 @@ std::optional<Array> without_kernel(const Pointwise& op, const Operand* operands
   }
   return {};
 }
-}  // namespace
 
-namespace {
 bool is_logical(const Pointwise& op) {
   return op.binary && (op.binary == &Kernels::logical_and || op.binary == &Kernels::logical_or ||
                        op.binary == &Kernels::logical_xor);
@@ -273,7 +270,7 @@ Array pointwise(const Pointwise& op, const Operand* operands) {
     return pointwise(op, truths);
   }
   if (auto y = without_kernel(op, operands)) return *y;
-  const DType dtype = compute_dtype(op, operands), kernel = kernel_dtype(dtype);
+  const DType dtype = compute_dtype(op, operands), kernel = computed_in(dtype);
   check_integer_rules(op, operands, dtype);
   const Shape shape = result_shape(op, operands);
   if (const auto held = constant_comparison(op, operands, dtype))
@@ -321,11 +318,11 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
         !same_elements(operands[i].array(), out))
       direct = false;
   if (direct && goes_by_blocks(dtype) && by_blocks(op, operands, dtype, out)) return;
-  if (!direct || (kernel_dtype(dtype) != dtype && !op.boolean_result))
+  if (!direct || (computed_in(dtype) != dtype && !op.boolean_result))
     return copy_into(op.name, pointwise(op, operands), out);
   Broadcast views[kMaxOperands];
   for (int i = 0; i < op.arity; ++i)
-    views[i].bind(op.name, operands[i], kernel_dtype(dtype), out.shape(), dtype);
+    views[i].bind(op.name, operands[i], computed_in(dtype), out.shape(), dtype);
   run(op, views, out);
 }
 

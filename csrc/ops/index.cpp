@@ -399,7 +399,7 @@ Array scatter_reduce(const Array& x, std::int64_t dim, const Array& index, const
   if (is_complex(x.dtype()) || (x.dtype() == DType::uint64 && reduce != "prod"))
     type_error(op, ": x is ", name(x.dtype()), ", which reduce \"", reduce, "\" does not take");
   const DType d = x.dtype();
-  const DType wide = is_half(d) ? DType::float32 : is_integer(d) ? DType::int64 : d;
+  const DType wide = is_integer(d) ? DType::int64 : computed_in(d);
   Array y = copy(x);
   const Scattered s = scattered(op, y, dim, index, src);
   if (s.index.size() == 0) return y;

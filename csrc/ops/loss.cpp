@@ -47,7 +47,7 @@ struct Rows {
       value_error(operation, ": reduction must be 'none', 'mean' or 'sum', got '", reduction, "'");
     if (!(smoothing >= 0 && smoothing <= 1))
       value_error(operation, ": label_smoothing must be in [0, 1], got ", smoothing);
-    check_domain(operation, "x", computed_in(logits.dtype()), Domain::floating);
+    check_floating(operation, "x", logits.dtype());
     if (logits.ndim() == 0)
       value_error(operation, ": x must have a class axis: (C), (N, C) or (N, C, ...), got a 0-d array");
     loss_shape = logits.shape();

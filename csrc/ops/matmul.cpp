@@ -267,7 +267,7 @@ Array vecdot(const Array& a, const Array& b, std::int64_t axes) {
     launch<&Kernels::add>(im, vecdot(ai, br, axes), im);
     return from_parts(re, im);
   }
-  const DType computed = is_half(dtype) ? DType::float32 : dtype;
+  const DType computed = computed_in(dtype);
   const Shape shape = a.shape() == b.shape() ? a.shape() : broadcast_shapes(operation, a.shape(), b.shape());
   const Array left = astype(a, computed, false).broadcast_to(operation, shape),
               right = astype(b, computed, false).broadcast_to(operation, shape);

@@ -32,7 +32,7 @@ struct Trailing {
   int count;
   std::int64_t rows = 1, columns = 1;
   Trailing(const char* operation, const Array& x, const Shape& shape) : count(shape.rank()) {
-    check_domain(operation, "x", computed_in(x.dtype()), Domain::floating);
+    check_floating(operation, "x", x.dtype());
     if (count == 0) value_error(operation, ": normalized_shape must name at least one axis, got ()");
     bool fits = count <= x.ndim();
     for (int i = 0; fits && i < count; ++i) fits = x.shape(x.ndim() - count + i) == shape[i];
@@ -48,7 +48,7 @@ struct Trailing {
 struct Groups {
   std::int64_t N, C, count, columns;
   Groups(const char* operation, const Array& x, std::int64_t groups) : count(groups) {
-    check_domain(operation, "x", computed_in(x.dtype()), Domain::floating);
+    check_floating(operation, "x", x.dtype());
     if (x.ndim() < 2)
       value_error(operation, ": x must have at least 2 dimensions (N, C, ...), got shape ", x.shape());
     N = x.shape(0), C = x.shape(1);
@@ -94,7 +94,7 @@ struct Channels {
   Shape channels;
 
   Channels(const char* operation, const Array& v) {
-    check_domain(operation, "x", computed_in(v.dtype()), Domain::floating);
+    check_floating(operation, "x", v.dtype());
     if (v.ndim() < 2)
       value_error(operation, ": x must have at least 2 dimensions (N, C, ...), got shape ", v.shape());
     channels = Shape{v.shape(1)};

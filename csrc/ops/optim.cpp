@@ -28,7 +28,7 @@ class Step {
     for (std::size_t i = 0; i < params.size(); ++i) {
       const Array& p = params[i];
       if (!p) value_error(op, ": params[", i, "] is None");
-      check_domain(op, "params", computed_in(p.dtype()), Domain::floating);
+      check_floating(op, "params", p.dtype());
       if (p.dtype() != params[0].dtype())
         type_error(op, ": params[", i, "] is ", name(p.dtype()), " where params[0] is ",
                    name(params[0].dtype()));
@@ -340,7 +340,7 @@ Array gradient_norm(const Arrays& grads) {
   ins.reserve(grads.size());
   for (const Array& g : grads) {
     if (!g) continue;
-    check_domain("gradient_norm", "grads", computed_in(g.dtype()), Domain::floating);
+    check_floating("gradient_norm", "grads", g.dtype());
     // Elements are added in memory order, so a dense gradient needs no copy.
     dense.push_back(g.is_dense() ? g : contiguous(g));
     if (!as_it_is(g)) dense.back() = astype(dense.back(), DType::float32, false);

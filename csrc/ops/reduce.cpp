@@ -126,7 +126,7 @@ Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axe
     if (kernel == &Kernels::prod) return complex_product(source, axis, keepdims);
     return complex_sum(operation, kernel, source, axis, keepdims);
   }
-  const DType computed = is_half(result) ? DType::float32 : is_floating(result) ? result : DType::int64;
+  const DType computed = is_floating(result) ? computed_in(result) : DType::int64;
   const Array source =
       is_integer(result) && x.dtype() == DType::uint64 ? x.view_dtype(DType::int64) : source_of(x, computed);
   const Array y = run(operation, kernel, source, axis, computed, keepdims);
@@ -138,7 +138,7 @@ DType mean_dtype(const char* operation, const Array& x, std::optional<DType> dty
   const DType result = dtype                                             ? *dtype
                        : is_floating(x.dtype()) || is_complex(x.dtype()) ? x.dtype()
                                                                          : default_float();
-  check_domain(operation, "dtype", is_half(result) ? DType::float32 : result, Domain::inexact);
+  check_domain(operation, "dtype", computed_in(result), Domain::inexact);
   return result;
 }
 
@@ -259,7 +259,7 @@ Array all(const Array& x, const Axes& axis, bool keepdims) {
 }
 Array logsumexp(const Array& x, const Axes& axis, bool keepdims) {
   const DType computed = computed_in(x.dtype());
-  check_domain("logsumexp", "x", computed, Domain::floating);
+  check_floating("logsumexp", "x", x.dtype());
   const Array y = run("logsumexp", &Kernels::logsumexp, source_of(x, computed), axis, computed, keepdims);
   return astype(y, x.dtype(), false);
 }
@@ -274,7 +274,7 @@ Array argmin(const Array& x, std::optional<std::int64_t> axis, bool keepdims) {
 Array vector_norm(const Array& x, const Axes& axis, double order, bool keepdims) {
   const char* operation = "vector_norm";
   const DType computed = computed_in(x.dtype());
-  check_domain(operation, "x", computed, Domain::floating);
+  check_floating(operation, "x", x.dtype());
   if (order != 1 && order != 2 && !std::isinf(order))
     value_error(operation, ": order must be 1, 2, inf or -inf, got ", order);
   const Plan plan(operation, source_of(x, computed), axis);
@@ -301,9 +301,7 @@ Array accumulated(const char* operation, void (*Kernels::*kernel)(In, Out), cons
                   std::optional<std::int64_t> axis, std::optional<DType> dtype) {
   const DType result = dtype.value_or(sum_dtype(x.dtype()));
   if (result == DType::boolean) type_error(operation, ": dtype is bool; a number is needed");
-  const DType computed = is_half(result)                             ? DType::float32
-                         : is_floating(result) || is_complex(result) ? result
-                                                                     : DType::int64;
+  const DType computed = is_floating(result) || is_complex(result) ? computed_in(result) : DType::int64;
   const bool same_bits = x.dtype() == DType::uint64 && is_integer(result);
   // The sums of halves are rounded as they are written.
   const bool halves = kernel == &Kernels::cumsum && is_half(result) && x.dtype() == result;

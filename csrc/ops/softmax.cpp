@@ -16,7 +16,7 @@ struct Last {
 };
 
 Array forward(const char* operation, void (*Kernels::*kernel)(In, Out), const Array& x, std::int64_t axis) {
-  check_domain(operation, "x", computed_in(x.dtype()), Domain::floating);
+  check_floating(operation, "x", x.dtype());
   const Last along(operation, x, axis);
   const Array moved = along(x);
   Array y = empty(operation, x.dtype(), moved.shape());
@@ -28,7 +28,7 @@ Array forward(const char* operation, void (*Kernels::*kernel)(In, Out), const Ar
 
 Array backward(const char* operation, void (*Kernels::*kernel)(In, In, Out), const Array& dy, const Array& y,
                std::int64_t axis) {
-  check_domain(operation, "y", computed_in(y.dtype()), Domain::floating);
+  check_floating(operation, "y", y.dtype());
   check_same_dtype(operation, "gradient", dy, y.dtype());
   check_shape(operation, "gradient", dy, y.shape());
   const Last along(operation, y, axis);

@@ -61,7 +61,7 @@ Array topk_index(const Array& x, std::int64_t k, std::int64_t axis, bool largest
 Array searchsorted(const Array& sorted, const Array& x, bool right) {
   const char* operation = "searchsorted";
   if (sorted.ndim() == 0) value_error(operation, ": sorted must have at least one dimension, got shape ()");
-  const DType both = promote(sorted.dtype(), x.dtype()), common = is_half(both) ? DType::float32 : both;
+  const DType both = promote(sorted.dtype(), x.dtype()), common = computed_in(both);
   check_domain(operation, "the common dtype", common, Domain::any);
   if (sorted.ndim() == 1) {
     Array index = empty(operation, DType::int64, x.shape());

@@ -106,6 +106,10 @@ ELSEWHERE: dict[str, Callable[[], object]] = {
 }
 
 
+# What csrc/ops never launches where bfloat16 is multiplied in float32.
+ABSENT = {"gemm_bf16", "bf16_loop"} if _core.bf16_engine()[0] == "float32" else set()
+
+
 def test_the_cases_run_every_kernel_but_those() -> None:
     def walk() -> None:
         for case in load():
@@ -119,9 +123,13 @@ def test_the_cases_run_every_kernel_but_those() -> None:
                     y.backward(ts.ones_like(y.detach()), retain_graph=True)
 
     ran = run_by(walk)
-    assert kernels() - ran == set(ELSEWHERE), "a kernel without a case needs one, or a test in ELSEWHERE"
+    assert kernels() - ran - ABSENT == set(ELSEWHERE) - ABSENT, (
+        "a kernel without a case needs one, or a test in ELSEWHERE"
+    )
 
 
 @pytest.mark.parametrize("kernel", ELSEWHERE)
 def test_the_named_test_runs_it(kernel: str) -> None:
+    if kernel in ABSENT:
+        pytest.skip(f"bfloat16 is multiplied in float32: {_core.bf16_engine()[1]}")
     assert kernel in run_by(ELSEWHERE[kernel])

@@ -100,6 +100,18 @@ def test_errors() -> None:
             ValueError,
             "conv_transpose3d: the result would have extent 0",
         ),
+        (lambda: F.conv3d(volume, None), TypeError, "conv3d: weight must be an array, got NoneType"),
+        (
+            lambda: F.conv3d(volume.astype("int64"), ts.zeros((2, 2, 1, 1, 1), dtype="int64")),
+            TypeError,
+            "conv3d: x is int64; float32",
+        ),
+        (
+            lambda: F.conv_transpose2d(volume[0], ts.zeros((2, 1, 1, 1)), stride=1.5),
+            TypeError,
+            "conv_transpose2d: stride must be an integer or 2 of them, got 1.5",
+        ),
+        (lambda: F.conv1d(x, w, groups="1"), TypeError, "conv1d: groups must be an integer, got '1'"),
         (lambda: nn.Conv1d(4, 6, 3, groups=3), ValueError, "Conv1d: in_channels must be divisible by groups"),
         (
             lambda: nn.ConvTranspose2d(4, 6, (3, 3, 3)),
@@ -110,6 +122,14 @@ def test_errors() -> None:
     for call, error, message in bad:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_arrays_and_numpy_integers() -> None:
+    """Lists and NumPy arrays are operands, NumPy's integers are options, for every convolution."""
+    x, w, one = np.ones((1, 1, 3, 3, 3), np.float32), [[[[[2.0]]]]], np.int64(1)
+    for call in (ts.conv3d, ts.conv_transpose3d):
+        y = call(x, w, [1.0], stride=one, padding=[np.int32(0)], groups=one)
+        np.testing.assert_array_equal(y.numpy(), np.full((1, 1, 3, 3, 3), 3))
 
 
 def _rows(rng: np.random.Generator, *shape: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from contextlib import ContextDecorator
 from typing import Any
 
@@ -9,6 +10,7 @@ from tensorsmith import _core
 from tensorsmith._core import is_autocast_enabled
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.tensor import Tensor
 
 __all__ = [
     "conv1d", "conv2d", "conv2d_relu", "conv3d", "conv_algorithm", "conv_transpose1d", "conv_transpose2d",
@@ -235,22 +237,37 @@ def _options(name: str, rank: int, **values: Any) -> list[tuple[int, ...]]:
     result = []
     for key, value in values.items():
         least = 0 if "padding" in key else 1
-        numbers = (value,) * rank if isinstance(value, int) else tuple(value)
+        wanted = f"{name}: {key} must be an integer or {rank} of them"
+        try:
+            numbers = (
+                tuple(map(operator.index, value)) if hasattr(value, "__len__") else (operator.index(value),)
+            )
+        except TypeError:
+            raise TypeError(f"{wanted}, got {value!r}") from None
         if len(numbers) == 1:
             numbers *= rank
-        if len(numbers) != rank or any(not isinstance(n, int) or not least <= n < 2**31 for n in numbers):
-            raise ValueError(
-                f"{name}: {key} must be an integer or {rank} of them, each >= {least} and < 2**31, got {value!r}"
-            )
+        if len(numbers) != rank or any(not least <= n < 2**31 for n in numbers):
+            raise ValueError(f"{wanted}, each >= {least} and < 2**31, got {value!r}")
         result.append(numbers)
     return result
+
+
+def _array(name: str, argument: str, value: Any) -> Any:
+    try:
+        return value if isinstance(value, Tensor) else core.asarray(value)
+    except TypeError:
+        raise TypeError(f"{name}: {argument} must be an array, got {type(value).__name__}") from None
 
 
 _MIXED = {"float32", "bfloat16"}  # what autocast takes in any mixture
 
 
 def _operands(name: str, x: Any, weight: Any, bias: Any, groups: int, rank: int, transposed: bool) -> Any:
-    """x with a batch axis; ValueError where x, weight, bias and groups do not fit."""
+    """x, x with a batch axis, weight and bias as tensors that fit each other and groups; else an error."""
+    x, weight = _array(name, "x", x), _array(name, "weight", weight)
+    bias = None if bias is None else _array(name, "bias", bias)
+    if not hasattr(groups, "__index__"):
+        raise TypeError(f"{name}: groups must be an integer, got {groups!r}")
     axes = {1: "L", 2: "HW", 3: "DHW"}[rank]
     if x.ndim not in (rank + 1, rank + 2):
         raise ValueError(
@@ -274,11 +291,13 @@ def _operands(name: str, x: Any, weight: Any, bias: Any, groups: int, rank: int,
     gives = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and tuple(bias.shape) != (gives,):
         raise ValueError(f"{name}: bias must have shape ({gives},), got {tuple(bias.shape)}")
+    if x.dtype.kind != "floating":
+        raise TypeError(f"{name}: x is {x.dtype}; float32, float64, float16 or bfloat16 is needed")
     for key, value in (("weight", weight), ("bias", bias)):
         lowered = is_autocast_enabled() and value is not None and {str(x.dtype), str(value.dtype)} <= _MIXED
         if value is not None and value.dtype != x.dtype and not lowered:
             raise TypeError(f"{name}: {key} is {value.dtype} where {x.dtype} is needed")
-    return x if x.ndim == rank + 2 else core.expand_dims(x, 0)
+    return x, x if x.ndim == rank + 2 else core.expand_dims(x, 0), weight, bias
 
 
 def _places(name: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any) -> list[int]:
@@ -310,7 +329,7 @@ def conv1d(
     Raises as conv2d.
     """
     s, p, d = _options("conv1d", 1, stride=stride, padding=padding, dilation=dilation)
-    full = _operands("conv1d", x, weight, bias, groups, 1, False)
+    x, full, weight, bias = _operands("conv1d", x, weight, bias, groups, 1, False)
     _places("conv1d", full, weight, s, p, d)
     y = core.conv2d(
         core.expand_dims(full, 2), core.expand_dims(weight, 2), bias, (1, *s), (0, *p), (1, *d), groups
@@ -355,7 +374,7 @@ def conv3d(
     """
     name = "conv3d"
     s, p, d = _options(name, 3, stride=stride, padding=padding, dilation=dilation)
-    full = _operands(name, x, weight, bias, groups, 3, False)
+    x, full, weight, bias = _operands(name, x, weight, bias, groups, 3, False)
     depth = _places(name, full, weight, s, p, d)[0]
     if _has_kernel(x, weight, bias, groups, weight.shape[1], weight.shape[0] // groups):
         y = core.conv3d(full, weight, bias, s, p, d, groups)
@@ -419,7 +438,7 @@ def conv_transpose2d(
     s, p, d, extra = _options(
         name, 2, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
     )
-    full = _operands(name, x, weight, bias, groups, 2, True)
+    x, full, weight, bias = _operands(name, x, weight, bias, groups, 2, True)
     shape = (full.shape[0], weight.shape[1] * groups, *_grown(name, full, weight, s, p, d, extra))
     y = _with_bias(core.conv2d_input_backward(full, weight, shape, s, p, d, groups), bias)
     return y if x.ndim == 4 else core.squeeze(y, 0)
@@ -444,7 +463,7 @@ def conv_transpose1d(
     s, p, d, extra = _options(
         name, 1, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
     )
-    full = _operands(name, x, weight, bias, groups, 1, True)
+    x, full, weight, bias = _operands(name, x, weight, bias, groups, 1, True)
     shape = (full.shape[0], weight.shape[1] * groups, 1, *_grown(name, full, weight, s, p, d, extra))
     y = core.conv2d_input_backward(
         core.expand_dims(full, 2), core.expand_dims(weight, 2), shape, (1, *s), (0, *p), (1, *d), groups
@@ -472,7 +491,7 @@ def conv_transpose3d(
     s, p, d, extra = _options(
         name, 3, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
     )
-    full = _operands(name, x, weight, bias, groups, 3, True)
+    x, full, weight, bias = _operands(name, x, weight, bias, groups, 3, True)
     extents = _grown(name, full, weight, s, p, d, extra)
     n, c, depth, h, w = full.shape
     taps, each = weight.shape[2], weight.shape[1]

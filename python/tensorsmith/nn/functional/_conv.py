@@ -42,13 +42,12 @@ def _same(
     name: str, padding: str | Sizes, weight: Tensor, stride: Sizes, dilation: Sizes
 ) -> tuple[Sizes, tuple[int, ...]]:
     """Zeros at both sides of each axis, and how many results to drop at the front of it."""
-    rank = weight.ndim - 2
-    none = (0,) * rank
     if not isinstance(padding, str):
-        return padding, none
+        return padding, ()
     _checks.choice(name, "padding", padding, ("valid", "same"))
     if padding == "valid":
-        return 0, none
+        return 0, ()
+    rank = weight.ndim - 2
     if any(s != 1 for s in _checks.several(name, "stride", stride, rank)):
         raise ValueError(f"{name}: padding='same' needs stride 1, got {stride}")
     steps = _checks.several(name, "dilation", dilation, rank)

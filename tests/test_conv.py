@@ -132,6 +132,22 @@ def test_arrays_and_numpy_integers() -> None:
         np.testing.assert_array_equal(y.numpy(), np.full((1, 1, 3, 3, 3), 3))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("axes, groups", [(1, 1), (2, 1), (2, 4), (3, 1)])
+def test_strides_far_past_the_image(axes: int, groups: int, dtype: str) -> None:
+    """One window, at the origin; the gradient takes the time of x, not of the stride."""
+    call = {1: ts.conv1d, 2: ts.conv2d, 3: ts.conv3d}[axes]
+    x = ts.ones((1, 4, *(5,) * axes), dtype=dtype).requires_grad_()
+    w = ts.ones((4, 4 // groups, *(3,) * axes), dtype=dtype).requires_grad_()
+    y = call(x, w, None, 2**31 - 1, 0, 1, groups)
+    y.sum().backward()
+    want = np.zeros(x.shape)
+    want[(..., *(slice(3),) * axes)] = 4 // groups
+    assert y.shape == (1, 4, *(1,) * axes)
+    np.testing.assert_array_equal(x.grad.astype("float64").numpy(), want)
+    np.testing.assert_array_equal(w.grad.astype("float64").numpy(), np.ones(w.shape))
+
+
 def _rows(rng: np.random.Generator, *shape: int) -> Any:
     return ts.asarray(rng.standard_normal(shape).astype(np.float32))
 

@@ -47,10 +47,9 @@ void conv3d(In x, In weight, In bias, Out y, Conv3d conv) {
 void conv3d_input_backward(In dy, In weight, Out dx, Conv3d conv) {
   const Flat flat_dy(dy), flat_w(weight), flat_dx(dx);
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
-    for (std::int64_t phase = 0; phase < conv.stride[0]; ++phase) {
+    for (std::int64_t phase = 0; phase < least(conv.stride[0], dx.shape[2]); ++phase) {
       const Phase f =
           phase_of(phase, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
-      if (f.size <= 0) continue;
       for_each_phase<T>(flat_dy.view, flat_w.view, flat_dx.view, of_slices(conv),
                         [&](const Correlation<T>& plane) {
                           Correlation<T> k = plane;

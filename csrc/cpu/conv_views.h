@@ -34,12 +34,12 @@ struct Phase {
 Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std::int64_t stride,
                std::int64_t padding, std::int64_t dilation);
 
-// Calls run(correlation) for each phase of the stride, which is one of dy with the flipped filters
-// (conv_backward.cpp).
+// Calls run(correlation) for each phase of the stride that dx has rows and columns of, which is one of dy
+// with the flipped filters (conv_backward.cpp).
 template <class T, class Run>
 void for_each_phase(const View& dy, const View& weight, const View& dx, const Conv2d& conv, const Run& run) {
-  for (std::int64_t ph = 0; ph < conv.stride[0]; ++ph)
-    for (std::int64_t pw = 0; pw < conv.stride[1]; ++pw) {
+  for (std::int64_t ph = 0; ph < least(conv.stride[0], dx.shape[2]); ++ph)
+    for (std::int64_t pw = 0; pw < least(conv.stride[1], dx.shape[3]); ++pw) {
       const Phase fh =
           phase_of(ph, dx.shape[2], weight.shape[2], conv.stride[0], conv.padding[0], conv.dilation[0]);
       const Phase fw =

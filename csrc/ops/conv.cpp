@@ -7,48 +7,11 @@
 #include "core/dispatch.h"
 #include "core/launch.h"
 #include "ops/bf16.h"
-#include "ops/window.h"
+#include "ops/conv_shapes.h"
 
 namespace ts::ops {
 
 namespace {
-
-Conv2d read_options(const char* operation, const Shape& stride, const Shape& padding, const Shape& dilation,
-                    std::int64_t groups) {
-  Conv2d conv;
-  read_pair(operation, "stride", stride, 1, conv.stride);
-  read_pair(operation, "padding", padding, 0, conv.padding);
-  read_pair(operation, "dilation", dilation, 1, conv.dilation);
-  if (groups < 1) value_error(operation, ": groups must be >= 1, got ", groups);
-  if (groups > 0x7fffffff) value_error(operation, ": groups must be < 2**31, got ", groups);
-  conv.groups = groups;
-  return conv;
-}
-
-// Checks x's and weight's shapes against each other; returns the shape of y.
-Shape result_shape(const char* operation, const Shape& x, const Shape& weight, const Conv2d& conv) {
-  if (weight.rank() != 4)
-    value_error(operation, ": weight must have 4 dimensions (O, C / groups, KH, KW), got shape ", weight);
-  for (int i = 0; i < 4; ++i)
-    if (weight[i] < (i < 2 ? 0 : 1) || weight[i] > 0x7fffffff)
-      value_error(operation, ": weight of shape ", weight, " has an extent outside [", i < 2 ? 0 : 1,
-                  ", 2**31)");
-  if (weight[0] % conv.groups != 0)
-    value_error(operation, ": groups=", conv.groups, " does not divide the ", weight[0],
-                " output channels of weight");
-  if (x[1] != weight[1] * conv.groups)
-    value_error(operation, ": x has ", x[1], " channels, but weight of shape ", weight,
-                " with groups=", conv.groups, " takes ", weight[1] * conv.groups);
-  Shape y{x[0], weight[0], 0, 0};
-  for (int i = 0; i < 2; ++i)
-    y[2 + i] = window_places(operation, 2 + i, x[2 + i], weight[2 + i], conv.stride[i], conv.padding[i],
-                             conv.dilation[i], false);
-  return y;
-}
-
-Array channels_last(const char* operation, DType dtype, const Shape& shape) {
-  return empty_ordered(operation, dtype, shape, Shape{0, 2, 3, 1});
-}
 
 // --- bfloat16: operands rounded to it, sums in float32, one rounding of the result -----------------------
 
@@ -91,7 +54,7 @@ bool takes_half(const Array& x) {
 // Filters as the tiles want them: bfloat16, (O, KH, KW, C) in memory.
 Array filters_of(const char* operation, const Array& weight) {
   if (on_gpu(weight)) return weight;
-  Array last = empty_ordered(operation, DType::bfloat16, weight.shape(), Shape{0, 2, 3, 1});
+  Array last = channels_last(operation, DType::bfloat16, weight.shape());
   copy_into(operation, weight, last);
   return last;
 }
@@ -100,7 +63,7 @@ Array filters_of(const char* operation, const Array& weight) {
 Array forward(const char* operation, const Array& given, const Array& weight, const Array& bias,
               const Shape& stride, const Shape& padding, const Shape& dilation, std::int64_t groups,
               Activation activation, bool lowered = false) {
-  const Conv2d conv = read_options(operation, stride, padding, dilation, groups);
+  const Conv2d conv = read_options<Conv2d>(operation, stride, padding, dilation, groups);
   const Array x = as_batch(operation, "x", given);
   const bool low = lowered || takes_half(x);
   if (lowered) {
@@ -241,7 +204,7 @@ Array conv2d_input_backward(const Array& gradient, const Array& weight, const Sh
                             std::int64_t groups) {
   const char* operation = "conv2d_input_backward";
   return input_gradient(operation, gradient, weight, shape,
-                        read_options(operation, stride, padding, dilation, groups), std::nullopt);
+                        read_options<Conv2d>(operation, stride, padding, dilation, groups), std::nullopt);
 }
 
 Array conv2d_input_backward_bf16(const Array& gradient, const Array& weight, const Shape& shape,
@@ -249,7 +212,7 @@ Array conv2d_input_backward_bf16(const Array& gradient, const Array& weight, con
                                  std::int64_t groups, std::optional<DType> dtype) {
   const char* operation = "conv2d_input_backward_bf16";
   return input_gradient(operation, gradient, weight, shape,
-                        read_options(operation, stride, padding, dilation, groups),
+                        read_options<Conv2d>(operation, stride, padding, dilation, groups),
                         bf16_result(operation, dtype));
 }
 
@@ -258,7 +221,7 @@ std::tuple<Array, Array> conv2d_weight_backward(const Array& gradient, const Arr
                                                 const Shape& dilation, std::int64_t groups) {
   const char* operation = "conv2d_weight_backward";
   return weight_gradient(operation, gradient, x, shape,
-                         read_options(operation, stride, padding, dilation, groups), std::nullopt);
+                         read_options<Conv2d>(operation, stride, padding, dilation, groups), std::nullopt);
 }
 
 std::tuple<Array, Array> conv2d_weight_backward_bf16(const Array& gradient, const Array& x,
@@ -267,7 +230,7 @@ std::tuple<Array, Array> conv2d_weight_backward_bf16(const Array& gradient, cons
                                                      std::int64_t groups, std::optional<DType> dtype) {
   const char* operation = "conv2d_weight_backward_bf16";
   return weight_gradient(operation, gradient, x, shape,
-                         read_options(operation, stride, padding, dilation, groups),
+                         read_options<Conv2d>(operation, stride, padding, dilation, groups),
                          bf16_result(operation, dtype));
 }
 

@@ -13,10 +13,10 @@ namespace {
 Pool2d read_options(const char* operation, const Shape& kernel_size, const std::optional<Shape>& stride,
                     const Shape& padding, const Shape& dilation) {
   Pool2d pool{};
-  read_pair(operation, "kernel_size", kernel_size, 1, pool.kernel);
-  read_pair(operation, "stride", stride ? *stride : kernel_size, 1, pool.stride);
-  read_pair(operation, "padding", padding, 0, pool.padding);
-  read_pair(operation, "dilation", dilation, 1, pool.dilation);
+  read_axes(operation, "kernel_size", kernel_size, 1, pool.kernel);
+  read_axes(operation, "stride", stride ? *stride : kernel_size, 1, pool.stride);
+  read_axes(operation, "padding", padding, 0, pool.padding);
+  read_axes(operation, "dilation", dilation, 1, pool.dilation);
   for (int i = 0; i < 2; ++i)
     if (pool.padding[i] > pool.kernel[i] / 2)
       value_error(operation, ": padding must be at most half of kernel_size ", pool.kernel[i], ", got ",
@@ -128,8 +128,8 @@ std::tuple<Array, Array> fractional_max_pool2d(const Array& given, const Array& 
   const Array x = as_batch(operation, "x", given);
   check_domain(operation, "x", x.dtype(), Domain::floating);
   std::int64_t kernel[2], out[2];
-  read_pair(operation, "kernel_size", kernel_size, 1, kernel);
-  read_pair(operation, "output_size", output_size, 1, out);
+  read_axes(operation, "kernel_size", kernel_size, 1, kernel);
+  read_axes(operation, "output_size", output_size, 1, out);
   for (int i = 0; i < 2; ++i)
     if (kernel[i] > x.shape(2 + i) || out[i] > x.shape(2 + i) - kernel[i] + 1)
       value_error(operation, ": kernel_size + output_size - 1 must be at most the extent ", x.shape(2 + i),

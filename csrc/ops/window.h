@@ -1,17 +1,21 @@
-// What convolution and pooling share: options that are pairs, and the extents of windows that slide over
-// images.
+// What convolution and pooling share: options that are given for each axis, and the extents of windows that
+// slide over images.
 #pragma once
 
 #include "ops/check.h"
 
 namespace ts::ops {
 
-// One integer or (height, width), each in [least, 2^31); ValueError otherwise.
-inline void read_pair(const char* operation, const char* argument, const Shape& value, std::int64_t least,
-                      std::int64_t out[2]) {
-  if (value.rank() != 1 && value.rank() != 2)
-    value_error(operation, ": ", argument, " must be one integer or two (height, width), got ", value);
-  for (int i = 0; i < 2; ++i) {
+// One integer or (height, width), for volumes (depth, height, width), each in [least, 2^31); ValueError
+// otherwise.
+template <int Axes>
+void read_axes(const char* operation, const char* argument, const Shape& value, std::int64_t least,
+               std::int64_t (&out)[Axes]) {
+  static_assert(Axes == 2 || Axes == 3);
+  if (value.rank() != 1 && value.rank() != Axes)
+    value_error(operation, ": ", argument, " must be one integer or ",
+                Axes == 2 ? "two (height, width)" : "three (depth, height, width)", ", got ", value);
+  for (int i = 0; i < Axes; ++i) {
     out[i] = value[value.rank() == 1 ? 0 : i];
     if (out[i] < least) {
       if (value.rank() == 1)

@@ -215,3 +215,13 @@ def test_tolerances_may_be_tensors() -> None:
             TypeError, match=f"{function.__name__}: rtol must be a number or a tensor, got 'a'"
         ):
             function(a, b, "a")
+
+
+@pytest.mark.parametrize("k", [1, -2, 2**31, 2**63 - 1, -(2**63), 2**63, -(2**80)])
+def test_diagonals_of_any_number(k: int) -> None:
+    for shape in ((0, 0), (3, 3), (2, 4)):
+        np.testing.assert_array_equal(ts.eye(*shape, k=k).numpy(), np.eye(*shape, k=max(min(k, 99), -99)))
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        for name in ("tril", "triu"):
+            expected = getattr(np, name)(x, max(min(k, 99), -99))
+            np.testing.assert_array_equal(getattr(ts, name)(ts.asarray(x), k=k).numpy(), expected)

@@ -1,9 +1,32 @@
 #include "ops/creation.h"
 
+#include <limits>
+
 #include "ops/device.h"
 #include "python/bindings.h"
 
 namespace ts::python {
+
+namespace {
+
+// Which diagonal: any Python integer, for beyond the corners all are alike.
+struct Diagonal {
+  std::int64_t k;
+};
+
+}  // namespace
+
+template <>
+struct Convert<Diagonal> {
+  static constexpr Role role = Role::attribute;
+  Diagonal operator()(const Argument& a) {
+    int overflow = 0;
+    if (PyLong_CheckExact(a.object)) PyLong_AsLongLongAndOverflow(a.object, &overflow);
+    using Limits = std::numeric_limits<std::int64_t>;
+    if (overflow) return {overflow > 0 ? Limits::max() : Limits::min()};
+    return {integer_from(a)};
+  }
+};
 
 namespace {
 
@@ -74,9 +97,14 @@ void bind_creation(PyObject* m) {
   add_op(m, "full_like(x, fill_value, dtype=None, device=None)", &ops::full_like).differentiable = false;
   add_op(m, "arange(start, stop=None, step=1, dtype=None, device=None)", &ops::arange).differentiable = false;
   add_op(m, "ramp(start, step, count, device=None)", &ops::ramp).differentiable = false;
-  add_op(m, "eye(rows, columns=None, k=0, dtype=None, device=None)", &ops::eye).differentiable = false;
-  add_op(m, "tril(x, k=0)", &ops::tril);
-  add_op(m, "triu(x, k=0)", &ops::triu);
+  add_op(
+      m, "eye(rows, columns=None, k=0, dtype=None, device=None)",
+      +[](std::int64_t rows, std::optional<std::int64_t> columns, Diagonal diagonal,
+          std::optional<DType> dtype,
+          std::optional<Device> device) { return ops::eye(rows, columns, diagonal.k, dtype, device); })
+      .differentiable = false;
+  add_op(m, "tril(x, k=0)", +[](const Array& x, Diagonal diagonal) { return ops::tril(x, diagonal.k); });
+  add_op(m, "triu(x, k=0)", +[](const Array& x, Diagonal diagonal) { return ops::triu(x, diagonal.k); });
 }
 
 void add_creators(PyObject* core) {

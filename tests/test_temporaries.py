@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import operator
+import os
+import shutil
+import subprocess
+import sysconfig
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +101,56 @@ def test_whatever_is_held_keeps_its_values() -> None:
     holder = Holder()
     check(holder.value, holder + 1)
     check(holder.value, 1 + holder.value)
+
+
+HOLDER = r"""
+#include <Python.h>
+static PyObject* held;
+static PyObject* hold(PyObject* m, PyObject* o) { Py_INCREF(o); Py_XSETREF(held, o); Py_RETURN_NONE; }
+static PyObject* plus(PyObject* m, PyObject* o) { return PyNumber_Add(held, o); }
+static PyObject* twice(PyObject* m, PyObject* o) {
+  PyObject* first = PyNumber_Add(o, held);
+  return first ? Py_BuildValue("NN", first, PyNumber_Add(o, held)) : NULL;
+}
+static PyMethodDef methods[] = {
+  {"hold", hold, METH_O, ""}, {"plus", plus, METH_O, ""}, {"twice", twice, METH_O, ""}, {0}
+};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "holder", 0, -1, methods};
+PyMODINIT_FUNC PyInit_holder(void) { return PyModule_Create(&module); }
+"""
+
+
+def test_what_c_code_holds_keeps_its_values(tmp_path: Path) -> None:
+    """`plus` jumps to PyNumber_Add and leaves no frame; `twice` is lent a value of the caller's stack."""
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+    headers = Path(sysconfig.get_path("include"))
+    if compiler is None or not (headers / "Python.h").exists():
+        pytest.skip("no C compiler, or no headers of Python")
+    source, library = tmp_path / "holder.c", tmp_path / "holder.so"
+    source.write_text(HOLDER)
+    built = subprocess.run(
+        [compiler, "-O2", "-shared", "-fPIC", f"-I{headers}", str(source), "-o", str(library)],
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    spec = importlib.util.spec_from_file_location("holder", library)
+    assert spec is not None and spec.loader is not None
+    holder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(holder)
+    x, y = pair()
+    plus = (x * y).numpy() + np.float32(1)
+
+    def hold() -> None:
+        holder.hold(x * y)
+
+    hold()
+    for _ in range(40):  # until the interpreter has specialised the call
+        result = holder.plus(1)
+    np.testing.assert_array_equal(result.numpy(), plus)
+    holder.hold(1)
+    for result in holder.twice(x * y):
+        np.testing.assert_array_equal(result.numpy(), plus)
 
 
 def test_memory_that_others_see_is_not_taken() -> None:

@@ -1,17 +1,21 @@
 // A count of 1 does not say that an object is an intermediate value: C code may hold the one reference and
 // look at the object later. Of the interpreter's own operators it is true, for its stack owns what they are
-// given (until 3.14, where stacks borrow, and Python answers the question itself). So the callers are looked
-// at: the slot has been reached by PyNumber_Add and its kin, and that by the interpreter's loop.
+// given (from 3.14 on stacks borrow too, and Python says which). So the callers are looked at: the slot has
+// been reached by PyNumber_Add and its kin, and that by the interpreter's loop. C code that ends in
+// PyNumber_Add leaves no frame of its own, so the instruction that the loop is at must be an operator
+// besides.
 #include "python/temporary.h"
 
 #include "core/watch.h"
 #include "python/autograd.h"
 #include "python/op.h"
 
-#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) && __has_include(<execinfo.h>)
+#if !defined(Py_GIL_DISABLED) && __has_include(<execinfo.h>)
 #define TS_LOOKS_AT_CALLERS 1
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <frameobject.h>
+#include <opcode.h>  // last: its macros are plain words
 #endif
 
 namespace ts::python {
@@ -74,8 +78,31 @@ Caller caller_at(void* address) {
   return entry.caller;
 }
 
+// Whether the function that runs is at an operator, rather than at the call of a function.
+bool is_at_operator() {
+  PyFrameObject* const frame = PyEval_GetFrame();
+  if (!frame) return false;
+  const Ref code = Ref(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
+#if PY_VERSION_HEX >= 0x030B0000
+  const Ref bytes = Ref(PyCode_GetCode(reinterpret_cast<PyCodeObject*>(code.get())));
+  const Py_ssize_t at = PyFrame_GetLasti(frame);
+#else
+  const Ref bytes = Ref::share(reinterpret_cast<PyCodeObject*>(code.get())->co_code);
+  const Py_ssize_t at = 2 * frame->f_lasti;  // it counts instructions
+#endif
+  if (!bytes) PyErr_Clear();
+  if (!bytes || at < 0 || at >= PyBytes_GET_SIZE(bytes.get())) return false;
+  const int operation = static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[at]);
+#if PY_VERSION_HEX >= 0x030B0000
+  return operation == BINARY_OP;
+#else
+  return operation == BINARY_ADD || operation == BINARY_SUBTRACT || operation == BINARY_MULTIPLY ||
+         operation == BINARY_TRUE_DIVIDE;
+#endif
+}
+
 // Ours, then at most one function of Python's between, PyNumber_Add, the interpreter.
-bool interpreter_drops_it(PyObject*) {
+bool is_called_by_interpreter() {
   void* frames[12];
   const int n = backtrace(frames, 12);
   int i = 0;
@@ -85,9 +112,12 @@ bool interpreter_drops_it(PyObject*) {
          caller_at(frames[i + 1]) == Caller::interpreter;
 }
 
-#elif PY_VERSION_HEX >= 0x030E0000
-
-bool interpreter_drops_it(PyObject* o) { return PyUnstable_Object_IsUniqueReferencedTemporary(o) != 0; }
+bool interpreter_drops_it([[maybe_unused]] PyObject* o) {
+#if PY_VERSION_HEX >= 0x030E0000
+  if (!PyUnstable_Object_IsUniqueReferencedTemporary(o)) return false;
+#endif
+  return is_called_by_interpreter() && is_at_operator();
+}
 
 #else
 

@@ -231,7 +231,7 @@ def test_transformer(norm_first: bool, activation: str) -> None:
     x, memory = random(2, 5, 8), random(2, 4, 8, seed=1)
     triangle = np.triu(np.full((5, 5), -np.inf), 1)
     np.testing.assert_array_equal(
-        nn.transformer.generate_square_subsequent_mask(5, "float64").numpy(), triangle
+        nn.transformer.generate_square_subsequent_mask(5, dtype="float64").numpy(), triangle
     )
 
     theirs = torch.nn.TransformerEncoder(

@@ -185,6 +185,15 @@ def test_gumbel_softmax_samples_and_passes_gradients() -> None:
     np.testing.assert_allclose(soft.numpy().sum(0), 1)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_random_layers_take_halves(dtype: str) -> None:
+    x = ts.full((400, 5), -1.0, dtype=dtype)
+    assert F.rrelu(x, training=True).dtype == dtype
+    y = F.gumbel_softmax(x, hard=True)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.astype("float32").numpy().sum(1), 1, atol=0.02)
+
+
 def test_rrelu_draws_its_slopes() -> None:
     ts.manual_seed(0)
     x = ts.array(RNG.standard_normal(10000)).requires_grad_()
@@ -204,6 +213,8 @@ def test_local_response_norm() -> None:
             expected[:, c] = x[:, c] / (2.0 + 0.5 / size * (near**2).sum(1)) ** 0.75
         y = nn.LocalResponseNorm(size, alpha=0.5, k=2.0)(ts.array(x))
         np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12)
+    for shape in ((0, 4, 5), (2, 0, 5), (2, 4, 0)):
+        assert F.local_response_norm(ts.ones(shape), 3).shape == shape
 
 
 def test_bilinear_and_distances() -> None:
@@ -243,6 +254,12 @@ def test_transformer_is_pytorchs(batch_first: bool, norm_first: bool) -> None:
         torch.from_numpy(source), torch.from_numpy(target), tgt_mask=torch.from_numpy(np.array(mask.numpy()))
     )
     np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), rtol=1e-9, atol=1e-11)
+
+
+def test_a_transformer_keeps_an_empty_encoder() -> None:
+    nothing = nn.Sequential()
+    model = nn.Transformer(4, 2, 1, 1, 8, custom_encoder=nothing)
+    assert model.encoder is nothing
 
 
 def test_layers_are_made_on_their_device() -> None:
@@ -305,6 +322,26 @@ def test_modules_of_resampling() -> None:
         (lambda: F.interpolate(ts.ones((1, 1, 4))), "give size or scale_factor"),
         (lambda: F.interpolate(ts.ones((1, 1, 4)), 8, mode="bilinear"), "needs 4 dimensions"),
         (lambda: F.group_norm(ts.ones((1, 6, 2)), 4), "must divide the 6 channels"),
+        (lambda: F.gumbel_softmax(ts.ones(3, dtype="int64")), "gumbel_softmax: input must be floating-point"),
+        (lambda: F.rrelu(ts.ones(3, dtype="int64"), training=True), "rrelu: input must be floating-point"),
+        (
+            lambda: F.bilinear(ts.ones((2, 3)), ts.ones((2, 4)), ts.ones((5, 3, 4)), ts.ones((7, 1, 5))),
+            r"bilinear: bias must have weight's first extent, \(5,\)",
+        ),
+        (
+            lambda: F.multi_margin_loss(ts.ones((2, 3)), ts.array([0, 1]), weight=ts.ones(5)),
+            r"multi_margin_loss: weight must have shape \(3,\), got \(5,\)",
+        ),
+        (lambda: F.multi_margin_loss(ts.ones((2, 3)), ts.array([[0], [1]])), r"with target \(N\)"),
+        (
+            lambda: F.multilabel_margin_loss(ts.ones((1, 3)), ts.array([[True, False, True]])),
+            "multilabel_margin_loss: target must hold integers",
+        ),
+        (lambda: nn.Transformer.generate_square_subsequent_mask(2.5), "sz must be an integer"),
+        (
+            lambda: nn.Transformer.generate_square_subsequent_mask(2, dtype="int64"),
+            "dtype must be floating-point, got int64",
+        ),
         (lambda: F.group_norm(ts.ones((1, 6, 2)), "a"), "num_groups must be an integer, got 'a'"),
         (lambda: F.grid_sample(ts.ones((1, 1, 2, 2)), ts.ones((2, 1, 1, 2))), "grid"),
         (lambda: ts.csr_matmul(ts.ones((3, 2)), [0, 1, 2], [0]), "starts must go from 0 to 1"),

@@ -226,10 +226,16 @@ class TransformerDecoder(Module):
         return x if self.norm is None else self.norm(x)
 
 
-def generate_square_subsequent_mask(sz: int, dtype: Any = None) -> Tensor:
-    """(sz, sz): 0 on and below the diagonal, -inf above: what a position may see of a sequence."""
-    ahead = ops.expand_dims(ops.arange(sz), 1) < ops.arange(sz)
-    return ops.where(ahead, ts.asarray(-math.inf, dtype=dtype or ts.float32), 0.0)
+def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
+    """(sz, sz): 0 on and below the diagonal, -inf above: what a position may see of a sequence. A floating dtype, the
+    default one unless given.
+    """
+    name = "generate_square_subsequent_mask"
+    place = ops.arange(_checks.integer(name, "sz", sz, 0), device=device)
+    zero = ts.zeros((), dtype=dtype or ts.get_default_dtype(), device=device)
+    if zero.dtype.kind != "floating":
+        raise TypeError(f"{name}: dtype must be floating-point, got {zero.dtype}")
+    return ops.where(ops.expand_dims(place, 1) < place, zero - math.inf, zero)
 
 
 class Transformer(Module):
@@ -269,12 +275,14 @@ class Transformer(Module):
         def norm() -> LayerNorm:
             return LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
 
-        self.encoder = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*options, bias, **place), num_encoder_layers, norm()
-        )
-        self.decoder = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*options, bias, **place), num_decoder_layers, norm()
-        )
+        # An empty container of the user's is false, and meant all the same.
+        if custom_encoder is None:
+            layer = TransformerEncoderLayer(*options, bias, **place)
+            custom_encoder = TransformerEncoder(layer, num_encoder_layers, norm())
+        if custom_decoder is None:
+            other = TransformerDecoderLayer(*options, bias, **place)
+            custom_decoder = TransformerDecoder(other, num_decoder_layers, norm())
+        self.encoder, self.decoder = custom_encoder, custom_decoder
         self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
         for parameter in self.parameters():
             if parameter.ndim > 1:

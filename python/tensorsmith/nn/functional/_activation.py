@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
@@ -169,6 +171,14 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return softmax(-input, dim, dtype=dtype)
 
 
+def _drawn(name: str, input: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """Random numbers as many as `input` has and of its dtype; those of halves are drawn in float32."""
+    if input.dtype.kind != "floating":
+        raise TypeError(f"{name}: input must be floating-point, got {input.dtype}")
+    dtype = ts.float64 if input.dtype == ts.float64 else ts.float32
+    return ops.astype(draw(ops.empty_like(input.detach(), dtype=dtype)), input.dtype, copy=False)
+
+
 def rrelu(
     input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
@@ -179,7 +189,7 @@ def rrelu(
         raise ValueError(f"rrelu: lower must be <= upper, got {lower} and {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
-    slope = ops.empty_like(input.detach()).uniform_(lower, upper)
+    slope = _drawn("rrelu", input, lambda x: x.uniform_(lower, upper))
     return ops.where(input > 0, input, input * slope)
 
 
@@ -190,7 +200,7 @@ def gumbel_softmax(
     gives the one of its largest element, with the gradient of the soft one. `eps` is accepted and not needed.
     """
     _checks.more_than("gumbel_softmax", "tau", tau)
-    noise = ops.log(ops.empty_like(logits.detach()).exponential_())
+    noise = _drawn("gumbel_softmax", logits, lambda x: ops.log(x.exponential_()))
     y = ops.softmax((logits - noise) / tau, dim)
     if not hard:
         return y

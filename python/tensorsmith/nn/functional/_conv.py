@@ -32,6 +32,10 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             f"{name}: input1 and input2 must agree but for their last extent, got {tuple(input1.shape)} and "
             f"{tuple(input2.shape)}"
         )
+    if bias is not None and tuple(bias.shape) != (o,):
+        raise ValueError(
+            f"{name}: bias must have weight's first extent, ({o},), got shape {tuple(bias.shape)}"
+        )
     rows = ops.matmul(input1, ops.reshape(ops.permute_dims(weight, (1, 0, 2)), (a, o * b)))
     rows = ops.reshape(rows, (*input1.shape[:-1], o, b))
     y = ops.sum(rows * ops.expand_dims(input2, -2), axis=-1)

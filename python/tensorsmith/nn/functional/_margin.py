@@ -106,6 +106,11 @@ def multilabel_soft_margin_loss(
     return _reduced(ops.mean(loss, axis=-1), reduction)
 
 
+def _class_numbers(name: str, target: Tensor) -> None:
+    if target.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"{name}: target must hold integers, class numbers, got {target.dtype}")
+
+
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -116,14 +121,22 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """sum over j != t of max(0, margin - x_t + x_j)^p / C for x (N, C) or (C,) and class numbers t."""
-    _checks.choice("multi_margin_loss", "p", p, (1, 2))
-    if input.ndim not in (1, 2) or target.size != (input.shape[0] if input.ndim == 2 else 1):
+    """sum over j != t of w_t max(0, margin - x_t + x_j)^p / C for x (N, C) or (C,) and class numbers t; `weight` (C,)
+    holds w.
+    """
+    name = "multi_margin_loss"
+    _checks.choice(name, "p", p, (1, 2))
+    targets: list[tuple[int, ...]] = [(input.shape[0],)] if input.ndim == 2 else [(), (1,)]
+    if input.ndim not in (1, 2) or tuple(target.shape) not in targets:
         raise ValueError(
-            "multi_margin_loss: input must be (N, C) with target (N), or (C) with one class, got shapes "
+            f"{name}: input must be (N, C) with target (N), or (C) with one class, got shapes "
             f"{tuple(input.shape)} and {tuple(target.shape)}"
         )
-    reduction = _reduction("multi_margin_loss", reduction, size_average, reduce)
+    _class_numbers(name, target)
+    classes = input.shape[-1]
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise ValueError(f"{name}: weight must have shape ({classes},), got {tuple(weight.shape)}")
+    reduction = _reduction(name, reduction, size_average, reduce)
     rows = input if input.ndim == 2 else ops.expand_dims(input, 0)
     index = target.reshape((-1, 1))
     gap = ops.relu(margin - ops.gather(rows, 1, index) + rows)
@@ -150,6 +163,7 @@ def multilabel_margin_loss(
     _same_shape(name, input, target)
     if input.ndim not in (1, 2):
         raise ValueError(f"{name}: input must be (N, C) or (C), got shape {tuple(input.shape)}")
+    _class_numbers(name, target)
     reduction = _reduction(name, reduction, size_average, reduce)
     rows, classes = (v if v.ndim == 2 else ops.expand_dims(v, 0) for v in (input, target))
     counts = ops.cumulative_prod(ops.astype(classes >= 0, rows.dtype), axis=1)

@@ -87,6 +87,8 @@ def local_response_norm(
     if input.ndim < 3:
         raise ValueError(f"{name}: input must be (N, C, ...), got shape {tuple(input.shape)}")
     size = _checks.integer(name, "size", size)
+    if input.size == 0:
+        return input
     planes = ops.reshape(ops.square(input), (input.shape[0], 1, input.shape[1], -1))
     wide = resample.pad(planes, (0, 0, size // 2, (size - 1) // 2))
     mean = ops.reshape(ops.avg_pool2d(wide, (size, 1), 1), input.shape)

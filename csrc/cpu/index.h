@@ -111,22 +111,39 @@ bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, co
     using I = std::int64_t;
     constexpr I W = Vec<T>::width, size = sizeof(T);
     if (num_threads() == 1 || B * size < 64 || B * size > 1024 || M * B * size < (I(512) << 10) ||
-        N > 2 * M || M >= (I(1) << 31) || (N + M + 2) * 4 > static_cast<I>(kScratchBytes))
+        N > 2 * M || M >= (I(1) << 31) || (2 * N + M + 2) * 4 > static_cast<I>(kScratchBytes))
       return false;
+    // Pieces of many sources count into tables of their own. (Of few, the lines that two cores write in turns
+    // cost more.)
+    I grain = even_grain(M, M <= I(8) << 14 ? I(1) << 14 : (M + 7) / 8);
+    if (M < I(1) << 16 || N > grain / 2 || ((M / grain + 2) * N + M + 1) * 4 > static_cast<I>(kScratchBytes))
+      grain = M;
+    const I pieces = (M + grain - 1) / grain;
     std::uint32_t* const starts = static_cast<std::uint32_t*>(scratch());
     std::uint32_t* const sources = starts + N + 1;
-    std::memset(starts, 0, static_cast<std::size_t>(N + 1) * 4);
-    for (I m = 0; m < M; ++m) ++starts[at[m * is]];
+    std::uint32_t* const tables = sources + M;
+    parallel_ranges(M, grain, [&](I begin, I end) {
+      std::uint32_t* const counts = tables + begin / grain * N;
+      std::memset(counts, 0, static_cast<std::size_t>(N) * 4);
+      for (I m = begin; m < end; ++m) ++counts[at[m * is]];
+    });
     std::uint32_t before = 0;
     for (I n = 0; n < N; ++n) {
-      const std::uint32_t count = starts[n];
+      for (I p = 0; p < pieces; ++p) {
+        std::uint32_t& place = tables[p * N + n];
+        const std::uint32_t count = place;
+        place = before;
+        before += count;
+      }
       starts[n] = before;
-      before += count;
     }
-    for (I m = 0; m < M; ++m) sources[starts[at[m * is]]++] = static_cast<std::uint32_t>(m);
-    // Now starts[n] is where n ends.
-    const I grain = (I(128) << 10) * N / (M * B * size) + 1;
-    parallel_ranges(N, grain, [&](I begin, I end) {
+    parallel_ranges(M, grain, [&](I begin, I end) {
+      std::uint32_t* const places = tables + begin / grain * N;
+      for (I m = begin; m < end; ++m) sources[places[at[m * is]]++] = static_cast<std::uint32_t>(m);
+    });
+    // starts[n] is where n ends.
+    const I rows = (I(128) << 10) * N / (M * B * size) + 1;
+    parallel_ranges(N, rows, [&](I begin, I end) {
       I k = begin ? starts[begin - 1] : 0;
       for (I n = begin; n < end; ++n) {
         const I first = k, last = starts[n];

@@ -1,47 +1,111 @@
 // searchsorted: the place of every x in a sorted row; histogram and bincount: how many fall into each bin.
 //
 // R rows of N sorted numbers (or of N bin edges), M numbers to place. A search halves the row without
-// branches, 16 searches side by side so that their cache misses overlap. Reads x once.
+// branches, in the lanes of four registers (AVX-512's gather) or 16 side by side, so that cache misses
+// overlap. Reads x once.
 #include <cstring>
 
 #include "cpu/kernels.h"
 #include "cpu/rows.h"
-#include "cpu/sort.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
 
-// How many of sorted[0..n) are before each of m <= kSide numbers, as keys: `before(sorted, x)`.
+// Whether the number `a` of a sorted row comes before x: a < x or, kRight, a <= x, with NaN above every
+// number.
+template <bool kRight, class T>
+TS_INLINE bool before(T a, T x) {
+  if constexpr (std::is_floating_point_v<T>)
+    return (kRight ? a <= x : a < x) | ((x != x) & (kRight | (a == a)));
+  else
+    return kRight ? a <= x : a < x;
+}
+template <bool kRight, class T>
+TS_INLINE Mask<T> before(Vec<T> a, Vec<T> x) {
+  const Mask<T> below = kRight ? a <= x : a < x;
+  if constexpr (!std::is_floating_point_v<T>) return below;
+  return below | (kRight ? x != x : (x != x) & (a == a));
+}
+
+// How many of sorted[0..n) are before each of kSide numbers.
 constexpr int kSide = 16;
-template <class T, class Before>
-TS_INLINE void places(const T* sorted, std::int64_t n, std::int64_t stride, const T* x, std::int64_t* y,
-                      const Before& before) {
+template <bool kRight, class T>
+TS_INLINE void places(const T* sorted, std::int64_t n, std::int64_t stride, const T* x, std::int64_t* y) {
   std::int64_t base[kSide] = {};
   std::int64_t length = n;
   while (length > 1) {
     const std::int64_t half = length / 2;
 #pragma GCC unroll 16
-    for (int j = 0; j < kSide; ++j) base[j] += before(sorted[(base[j] + half - 1) * stride], x[j]) ? half : 0;
+    for (int j = 0; j < kSide; ++j)
+      base[j] += before<kRight>(sorted[(base[j] + half - 1) * stride], x[j]) ? half : 0;
     length -= half;
   }
-  for (int j = 0; j < kSide; ++j) y[j] = base[j] + (n > 0 && before(sorted[base[j] * stride], x[j]));
+  for (int j = 0; j < kSide; ++j) y[j] = base[j] + (n > 0 && before<kRight>(sorted[base[j] * stride], x[j]));
 }
+
+#if defined(__AVX512F__)
+
+// p[at] in every lane.
+template <class T>
+TS_INLINE Vec<T> gather(const T* p, Vec<IntOf<T>> at) {
+  using Reg = typename Vec<T>::Reg;
+  if constexpr (sizeof(T) == 4)
+    return Reg(_mm512_i32gather_epi32(__m512i(at.r), p, 4));
+  else
+    return Reg(_mm512_i64gather_epi64(__m512i(at.r), p, 8));
+}
+
+// The same of R registers of numbers, 0 < n < 2^31: what misses a cache is on its way for all of them.
+template <bool kRight, int R, class T>
+TS_INLINE void places_in_lanes(const T* sorted, std::int64_t n, const T* x, std::int64_t* y) {
+  using Index = Vec<IntOf<T>>;
+  constexpr int W = Vec<T>::width;
+  Vec<T> v[R];
+  Index base[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) v[r] = Vec<T>::load(x + r * W), base[r] = Index(IntOf<T>(0));
+  for (std::int64_t length = n; length > 1;) {
+    const std::int64_t half = length / 2;
+    const Index step(static_cast<IntOf<T>>(half));
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Mask<T> below = before<kRight>(gather(sorted + half - 1, base[r]), v[r]);
+      base[r] = select(as<IntOf<T>>(below), base[r] + step, base[r]);
+    }
+    length -= half;
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    const Index place = base[r] - Index(before<kRight>(gather(sorted, base[r]), v[r]).r);
+    if constexpr (sizeof(T) == 8) {
+      _mm512_storeu_si512(y + r * W, __m512i(place.r));
+    } else {
+      _mm512_storeu_si512(y + r * W, _mm512_cvtepi32_epi64(_mm512_castsi512_si256(__m512i(place.r))));
+      _mm512_storeu_si512(y + r * W + 8,
+                          _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(__m512i(place.r), 1)));
+    }
+  }
+}
+
+#endif
 
 template <class T, bool kRight>
 void search_row(const T* sorted, std::int64_t n, std::int64_t stride, const T* x, std::int64_t* y,
                 std::int64_t m) {
-  const Order<T, true> order(false, true);
-  const auto before = [&](T a, T b) {
-    return kRight ? order.key(a) <= order.key(b) : order.key(a) < order.key(b);
-  };
   std::int64_t i = 0;
-  for (; i + kSide <= m; i += kSide) places(sorted, n, stride, x + i, y + i, before);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) >= 4)
+    if (stride == 1 && n > 0 && n <= INT32_MAX)
+      for (constexpr std::int64_t kLanes = 4 * Vec<T>::width; i + kLanes <= m; i += kLanes)
+        places_in_lanes<kRight, 4>(sorted, n, x + i, y + i);
+#endif
+  for (; i + kSide <= m; i += kSide) places<kRight>(sorted, n, stride, x + i, y + i);
   if (i == m) return;
   T rest[kSide] = {};
   std::int64_t result[kSide];
   std::memcpy(rest, x + i, static_cast<std::size_t>(m - i) * sizeof(T));
-  places(sorted, n, stride, rest, result, before);
+  places<kRight>(sorted, n, stride, rest, result);
   std::memcpy(y + i, result, static_cast<std::size_t>(m - i) * sizeof(*y));
 }
 

@@ -379,3 +379,41 @@ def test_short_formulas_on_bfloat16() -> None:
         same(ts.add(x, wide(y), out=ts.zeros(x.shape)), ts.add(wide(x), wide(y)))  # float32 beside bfloat16
         ts.multiply(x, y, out=out)
         same(out, ts.multiply(wide(x), wide(y)))
+
+
+POOLS: list[tuple[Any, ...]] = [  # kernel, stride, padding, dilation
+    (2, 2, 0, 1),
+    (3, 2, 1, 1),
+    (3, 1, 1, 1),
+    ((2, 3), (1, 2), (1, 0), (2, 1)),
+    (7, 1, 3, 1),  # 49 windows meet in an input
+    (17, 1, 8, 1),  # more taps than a byte counts
+]
+POOLED = [(1, 1, 2, 2), (2, 3, 18, 35), (2, 16, 9, 9), (1, 33, 8, 67), (1, 1030, 7, 7)]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+def test_pooling(pool: tuple[Any, ...], dtype: str) -> None:
+    kernel, stride, padding, dilation = pool
+    span = max(kernel) * 2 if isinstance(kernel, tuple) else kernel
+    for shape in POOLED:
+        if min(shape[2:]) < span or (span > 9 and shape[1] > 16):
+            continue
+        for x in images(shape, dtype, 1):
+            for f in _pools(kernel, stride, padding, dilation):
+                for v in (x, ts.where(x > 3, math.nan, x)):
+                    narrow, broad = v.detach().requires_grad_(), wide(v).detach().requires_grad_()
+                    y, z = f(narrow), f(broad)
+                    same(y.detach(), z.detach(), (shape, x.strides))
+                    for dy in images(tuple(y.shape), dtype, 2):
+                        narrow.grad = broad.grad = None
+                        y.backward(dy, retain_graph=True)
+                        z.backward(wide(dy), retain_graph=True)
+                        same(narrow.grad, broad.grad, (shape, x.strides, dy.strides))
+
+
+def _pools(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Iterator[Callable[..., Any]]:
+    yield lambda x: core.max_pool2d(x, kernel, stride, padding, dilation, False)
+    if dilation == 1:
+        yield lambda x: core.avg_pool2d(x, kernel, stride, padding, False, False, None)

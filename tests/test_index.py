@@ -114,6 +114,25 @@ def test_threads_do_not_matter(shape: tuple[int, ...]) -> None:
         ts.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("rows", [1, 300, 20_000])
+def test_sources_counted_in_pieces(rows: int) -> None:
+    rng = np.random.default_rng(1)
+    index = rng.integers(0, rows, 140_001)
+    source = rng.standard_normal((140_001, 17), np.float32)
+    threads = ts.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2):
+            ts.set_num_threads(count)
+            results.append(ts.index_add(ts.zeros((rows, 17)), 0, index, source).numpy())
+        expected = np.zeros((rows, 17), np.float32)
+        np.add.at(expected, index, source)
+        np.testing.assert_array_equal(results[1], expected)
+        np.testing.assert_array_equal(results[0], expected)
+    finally:
+        ts.set_num_threads(threads)
+
+
 def test_embedding_padding() -> None:
     weight = ts.ones((4, 2)).requires_grad_()
     ts.embedding([[0, 2], [2, 2]], weight, padding_idx=0).sum().backward()

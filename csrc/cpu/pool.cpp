@@ -29,8 +29,9 @@ struct MaxLanes {
   }
 };
 
-template <class T, class Index>
+template <class S, class Index>
 struct MaxPool {
+  using T = Computed<S>;
   Plane<Index> index;
   struct One {
     T best;
@@ -47,22 +48,23 @@ struct MaxPool {
   TS_INLINE static void add(Lanes& s, Vec<T> x, std::int64_t tap, bool first) {
     first ? s.first(x, tap) : s.next(x, tap);
   }
-  TS_INLINE void write(const One& s, T* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
+  TS_INLINE void write(const One& s, S* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
                        std::int64_t) const {
-    *y = s.best;
+    *y = stored_as<S>(s.best);
     *index.at(n, c, p, q) = s.index;
   }
-  TS_INLINE void write(const Lanes& s, T* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
+  TS_INLINE void write(const Lanes& s, S* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
                        std::int64_t, std::int64_t lanes) const {
-    store_lanes(s.best, y, lanes);
+    store_exact(s.best, y, lanes);
     IndexLanes<T, Index>::store(s.index, index.at(n, c, p, q), lanes);
   }
   bool channels_last() const { return index.c == 1; }
   bool rows() const { return index.w == 1; }
 };
 
-template <class T>
+template <class S>
 struct AvgPool {
+  using T = Computed<S>;
   struct One {
     T sum;
   };
@@ -73,11 +75,11 @@ struct AvgPool {
   TS_INLINE static Lanes empty() { return {Vec<T>(T(0))}; }
   TS_INLINE static void add(One& s, T x, std::int64_t, bool) { s.sum += x; }
   TS_INLINE static void add(Lanes& s, Vec<T> x, std::int64_t, bool) { s.sum = s.sum + x; }
-  TS_INLINE void write(const One& s, T* y, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+  TS_INLINE void write(const One& s, S* y, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                        std::int64_t divisor) const {
-    *y = divisor ? s.sum / static_cast<T>(divisor) : T(0);
+    *y = stored_as<S>(divisor ? s.sum / static_cast<T>(divisor) : T(0));
   }
-  TS_INLINE void write(const Lanes& s, T* y, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+  TS_INLINE void write(const Lanes& s, S* y, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                        std::int64_t divisor, std::int64_t lanes) const {
     store_lanes(divisor ? s.sum / Vec<T>(static_cast<T>(divisor)) : Vec<T>(T(0)), y, lanes);
   }
@@ -86,48 +88,40 @@ struct AvgPool {
 };
 
 // count elements of x, `stride` (1 or 2) apart.
-template <class T>
-TS_INLINE Vec<T> load_row(const T* x, std::int64_t stride, std::int64_t count) {
+template <class S>
+TS_INLINE Vec<Computed<S>> load_row(const S* x, std::int64_t stride, std::int64_t count) {
+  using T = Computed<S>;
   constexpr int W = Vec<T>::width;
   if (stride == 1) return load_lanes(x, count);
   const std::int64_t elements = 2 * count - 1;
   const Vec<T> low = load_lanes(x, elements < W ? elements : W);
-  const Vec<T> high = elements > W ? Vec<T>::load_partial(x + W, elements - W) : Vec<T>(T(0));
+  const Vec<T> high = elements > W ? get(x + W, First{elements - W}) : Vec<T>(T(0));
   typename Vec<T>::MaskReg even;
   for (int i = 0; i < W; ++i) even[i] = 2 * i;
   return Vec<T>(__builtin_shuffle(low.r, high.r, even));
 }
 
 // Neighbouring windows of 2 x 2, edge to edge and wholly inside: every element is loaded once.
-template <bool Full, class T, class Pool>
-TS_INLINE typename Pool::Lanes pool_pairs(const T* x, std::int64_t pitch, std::int64_t count) {
-  constexpr int W = Vec<T>::width;
-  typename Vec<T>::MaskReg even, odd;
-  for (int i = 0; i < W; ++i) even[i] = 2 * i, odd[i] = 2 * i + 1;
+template <bool kFull, class S, class Pool>
+TS_INLINE typename Pool::Lanes pool_pairs(const S* x, std::int64_t pitch, std::int64_t count) {
   auto state = Pool::empty();
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i, x += pitch) {
-    Vec<T> low, high;
-    if constexpr (Full) {
-      low = Vec<T>::load(x), high = Vec<T>::load(x + W);
-    } else {
-      low = load_lanes(x, 2 * count < W ? 2 * count : W);
-      high = 2 * count > W ? load_lanes(x + W, 2 * count - W) : Vec<T>(T(0));
-    }
-    Pool::add(state, Vec<T>(__builtin_shuffle(low.r, high.r, even)), 2 * i, i == 0);
-    Pool::add(state, Vec<T>(__builtin_shuffle(low.r, high.r, odd)), 2 * i + 1, false);
+    const auto pairs = Pairs<S>::template load<kFull>(x, count);
+    Pool::add(state, pairs.even, 2 * i, i == 0);
+    Pool::add(state, pairs.odd, 2 * i + 1, false);
   }
   return state;
 }
 
 // One output pixel, channels last. A window of constant size (Kernel x Kernel, wholly inside) unrolls.
-template <int Kernel, class T, class Pool>
-TS_INLINE void pool_channels(const Pool& pool, const PoolShape& s, const Plane<const T>& x, T* y,
+template <int Kernel, class S, class Pool>
+TS_INLINE void pool_channels(const Pool& pool, const PoolShape& s, const Plane<const S>& x, S* y,
                              std::int64_t n, std::int64_t p, std::int64_t q, std::int64_t divisor) {
-  constexpr int W = Vec<T>::width;
+  constexpr int W = Vec<Computed<S>>::width;
   const std::int64_t i0 = Kernel ? 0 : s.h.low(p), i1 = Kernel ? Kernel : s.h.high(p);
   const std::int64_t j0 = Kernel ? 0 : s.w.low(q), j1 = Kernel ? Kernel : s.w.high(q);
-  const T* corner = x.at(n, 0, s.h.start(p), s.w.start(q));
+  const S* corner = x.at(n, 0, s.h.start(p), s.w.start(q));
   for (std::int64_t c = 0; c < s.C; c += W) {
     const std::int64_t lanes = s.C - c < W ? s.C - c : W;
     auto state = Pool::empty();
@@ -141,9 +135,10 @@ TS_INLINE void pool_channels(const Pool& pool, const PoolShape& s, const Plane<c
   }
 }
 
-template <class T, class Pool>
-void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x, const Plane<T>& y,
+template <class S, class Pool>
+void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const S>& x, const Plane<S>& y,
                   const Pool2d& options, bool average) {
+  using T = Computed<S>;
   constexpr int W = Vec<T>::width;
   constexpr std::int64_t kPiece = std::int64_t{1} << 14;  // taps of one piece, about
   const std::int64_t P = s.h.outputs, Q = s.w.outputs, taps = s.h.kernel * s.w.kernel;
@@ -154,7 +149,7 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x,
     auto state = Pool::empty_one();
     for (std::int64_t i = i0; i < i1; ++i)
       for (std::int64_t j = j0; j < j1; ++j)
-        Pool::add(state, *x.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q) + j * s.w.dilation),
+        Pool::add(state, T(*x.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q) + j * s.w.dilation)),
                   i * s.w.kernel + j, i == i0 && j == j0);
     pool.write(state, y.at(n, c, p, q), n, c, p, q, divisor(p, q));
   };
@@ -169,7 +164,7 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x,
         const std::int64_t n = row / P, p = row % P;
         const bool row_whole = p >= p_first && p < p_end;
         for (std::int64_t q = 0; q < Q; ++q) {
-          T* to = y.at(n, 0, p, q);
+          S* to = y.at(n, 0, p, q);
           const bool whole = row_whole && q >= q_first && q < q_end;
           if (whole && two)
             pool_channels<2>(pool, s, x, to, n, p, q, divisor(p, q));
@@ -202,20 +197,20 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x,
       const std::int64_t i0 = s.h.low(p), i1 = s.h.high(p);
       std::int64_t q = q_first;
       if (pairs && i1 - i0 == 2) {
-        const T* from = x.at(n, c, s.h.start(p), s.w.start(q));
-        T* to = y.at(n, c, p, q);
+        const S* from = x.at(n, c, s.h.start(p), s.w.start(q));
+        S* to = y.at(n, c, p, q);
         const std::int64_t over = divisor(p, q);  // the same of all whole windows
         for (; q + W <= q_end; q += W, from += 2 * W, to += W)
-          pool.write(pool_pairs<true, T, Pool>(from, x.h, W), to, n, c, p, q, over, W);
+          pool.write(pool_pairs<true, S, Pool>(from, x.h, W), to, n, c, p, q, over, W);
         if (q < q_end)
-          pool.write(pool_pairs<false, T, Pool>(from, x.h, q_end - q), to, n, c, p, q, over, q_end - q);
+          pool.write(pool_pairs<false, S, Pool>(from, x.h, q_end - q), to, n, c, p, q, over, q_end - q);
         q = q_end;
       }
       for (; q < q_end; q += W) {
         const std::int64_t lanes = q_end - q < W ? q_end - q : W;
         auto state = Pool::empty();
         for (std::int64_t i = i0; i < i1; ++i) {
-          const T* from = x.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q));
+          const S* from = x.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q));
           for (std::int64_t j = 0; j < s.w.kernel; ++j)
             Pool::add(state, load_row(from + j * s.w.dilation, s.w.stride, lanes), i * s.w.kernel + j,
                       i == i0 && j == 0);
@@ -230,17 +225,17 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const T>& x,
 }  // namespace
 
 void max_pool2d(In x, Out y, Out index, Pool2d pool) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
     with_index(index.dtype, [&]<class I>(Type<I>) {
-      pool_forward<T>(MaxPool<T, I>{plane<I>(index)}, PoolShape(x, y, pool), plane<T>(x), plane<T>(y), pool,
+      pool_forward<S>(MaxPool<S, I>{plane<I>(index)}, PoolShape(x, y, pool), plane<S>(x), plane<S>(y), pool,
                       false);
     });
   });
 }
 
 void avg_pool2d(In x, Out y, Pool2d pool) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    pool_forward<T>(AvgPool<T>{}, PoolShape(x, y, pool), plane<T>(x), plane<T>(y), pool, true);
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    pool_forward<S>(AvgPool<S>{}, PoolShape(x, y, pool), plane<S>(x), plane<S>(y), pool, true);
   });
 }
 

@@ -17,13 +17,15 @@ constexpr std::int64_t kPiece = std::int64_t{1} << 16;  // inputs of one piece, 
 
 // What a window hands to its inputs. `load` reads a window's values for some neighbouring channels once,
 // `share` says what tap `tap` gets of them; `scatter` adds to all inputs of one window of a plane.
-template <class T, class Index>
+template <class S, class Index>
 struct MaxShare {
-  Plane<const T> dy;
+  using T = Computed<S>;
+  static constexpr bool kExact = true;  // what a window hands out is its dy
+  Plane<const S> dy;
   Plane<const Index> index;
 
   struct Window {
-    const T* dy;
+    const S* dy;
     const Index* index;
     std::int64_t tap;
   };
@@ -52,7 +54,7 @@ struct MaxShare {
   TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, const Offsets& offsets, bool whole,
                          std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q) const {
     const std::int64_t tap = *index.at(n, c, p, q);
-    const T share = *dy.at(n, c, p, q);
+    const T share(*dy.at(n, c, p, q));
     if (whole && tap < 256) {
       if (tap < s.h.kernel * s.w.kernel)
         *(dx.at(n, c, s.h.start(p), s.w.start(q)) + offsets.of[tap]) += share;
@@ -66,14 +68,16 @@ struct MaxShare {
   bool rows() const { return dy.w == 1 && index.w == 1; }
 };
 
-template <class T>
+template <class S>
 struct AvgShare {
-  Plane<const T> dy;
+  using T = Computed<S>;
+  static constexpr bool kExact = false;
+  Plane<const S> dy;
   const PoolShape& shape;
   const Pool2d& pool;
 
   struct Window {
-    const T* dy;
+    const S* dy;
     T divisor;
     std::int64_t tap;
   };
@@ -96,7 +100,7 @@ struct AvgShare {
   };
   TS_INLINE void scatter(const PoolShape& s, const Plane<T>& dx, const Offsets&, bool, std::int64_t n,
                          std::int64_t c, std::int64_t p, std::int64_t q) const {
-    const T share = *dy.at(n, c, p, q) / divisor(p, q);
+    const T share = T(*dy.at(n, c, p, q)) / divisor(p, q);
     const std::int64_t i1 = s.h.high(p), j0 = s.w.low(q), j1 = s.w.high(q);
     for (std::int64_t i = s.h.low(p); i < i1; ++i) {
       T* to = dx.at(n, c, s.h.start(p) + i * s.h.dilation, s.w.start(q));
@@ -108,27 +112,31 @@ struct AvgShare {
 };
 
 // Windows edge to edge, channels last: every window writes all of its inputs; what no window covers is 0.
-template <class T, class Share>
-void write_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
-  constexpr int W = Vec<T>::width;
+template <class S, class Share>
+void write_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) {
+  constexpr int W = Vec<Computed<S>>::width;
   const std::int64_t P = s.h.outputs, Q = s.w.outputs, KH = s.h.kernel, KW = s.w.kernel;
   const auto clear = [&](std::int64_t n, std::int64_t h, std::int64_t w) {
-    std::memset(dx.at(n, 0, h, w), 0, static_cast<std::size_t>(s.C) * sizeof(T));
+    std::memset(dx.at(n, 0, h, w), 0, static_cast<std::size_t>(s.C) * sizeof(S));
   };
   parallel_ranges(s.N * P, 1 + kPiece / (KH * s.w.inputs * s.C), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t n = row / P, p = row % P;
       for (std::int64_t q = 0; q < Q; ++q) {
         const auto window = share.window(n, p, q, 0);
-        T* const corner = dx.at(n, 0, p * KH, q * KW);
+        S* const corner = dx.at(n, 0, p * KH, q * KW);
         for (std::int64_t c = 0; c < s.C; c += W) {
           const std::int64_t count = s.C - c < W ? s.C - c : W;
           const auto loaded = share.load(window, c, count);
           std::int64_t tap = 0;
           for (std::int64_t i = 0; i < KH; ++i) {
-            T* to = corner + c + i * dx.h;
-            for (std::int64_t j = 0; j < KW; ++j, to += dx.w)
-              store_lanes(share.share(loaded, tap++), to, count);
+            S* to = corner + c + i * dx.h;
+            for (std::int64_t j = 0; j < KW; ++j, to += dx.w) {
+              if constexpr (Share::kExact)
+                store_exact(share.share(loaded, tap++), to, count);
+              else
+                store_lanes(share.share(loaded, tap++), to, count);
+            }
           }
         }
       }
@@ -142,78 +150,107 @@ void write_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
 }
 
 // Channels last: every input adds what its windows hand it, found once for all channels, some windows at a
-// time.
-template <class T, class Share>
-void gather_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+// time. Sums of halves wait for the next ones in float32, some channels at a time.
+template <class S, class Share>
+void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) {
+  using T = Computed<S>;
   constexpr int W = Vec<T>::width, kWindows = 32;
+  constexpr std::int64_t kHeld = is_half_type<S> ? 1024 : 1;
+  const std::int64_t block = is_half_type<S> ? kHeld : s.C;
+  const auto add_windows = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t first_channel) {
+    const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
+    const std::int64_t q0 = s.w.first_window(w), q1 = s.w.end_window(w);
+    const std::int64_t last_channel = s.C - first_channel < block ? s.C : first_channel + block;
+    S* const to = dx.at(n, 0, h, w);
+    [[maybe_unused]] alignas(64) T held[kHeld];
+    typename Share::Window windows[kWindows];
+    int found = 0;
+    bool first = true;
+    const auto add = [&](bool last) {
+      for (std::int64_t c = first_channel; c < last_channel; c += W) {
+        const std::int64_t count = last_channel - c < W ? last_channel - c : W;
+        Vec<T> sum(T(0));
+        if constexpr (is_half_type<S>)
+          sum = first ? sum : Vec<T>::load(held + (c - first_channel));
+        else
+          sum = first ? sum : load_lanes(to + c, count);
+        for (int i = 0; i < found; ++i)
+          sum = sum + share.share(share.load(windows[i], c, count), windows[i].tap);
+        if constexpr (is_half_type<S>)
+          if (!last) sum.store(held + (c - first_channel));
+        if (!is_half_type<S> || last) store_lanes(sum, to + c, count);
+      }
+      found = 0, first = false;
+    };
+    for (std::int64_t p = p0; p < p1; ++p) {
+      const std::int64_t down = h - s.h.start(p);
+      if (s.h.dilation > 1 && down % s.h.dilation != 0) continue;
+      const std::int64_t i = s.h.dilation > 1 ? down / s.h.dilation : down;
+      for (std::int64_t q = q0; q < q1; ++q) {
+        const std::int64_t right = w - s.w.start(q);
+        if (s.w.dilation > 1 && right % s.w.dilation != 0) continue;
+        const std::int64_t j = s.w.dilation > 1 ? right / s.w.dilation : right;
+        windows[found++] = share.window(n, p, q, i * s.w.kernel + j);
+        if (found == kWindows) add(false);
+      }
+    }
+    if (found > 0 || first || is_half_type<S>) add(true);
+  };
   parallel_ranges(s.N * s.h.inputs, 1 + kPiece / (s.w.inputs * s.C),
                   [&](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t row = begin; row < end; ++row) {
-                      const std::int64_t n = row / s.h.inputs, h = row % s.h.inputs;
-                      const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
-                      for (std::int64_t w = 0; w < s.w.inputs; ++w) {
-                        const std::int64_t q0 = s.w.first_window(w), q1 = s.w.end_window(w);
-                        T* const to = dx.at(n, 0, h, w);
-                        typename Share::Window windows[kWindows];
-                        int found = 0;
-                        bool first = true;
-                        const auto add = [&] {
-                          for (std::int64_t c = 0; c < s.C; c += W) {
-                            const std::int64_t count = s.C - c < W ? s.C - c : W;
-                            Vec<T> sum = first ? Vec<T>(T(0)) : load_lanes(to + c, count);
-                            for (int i = 0; i < found; ++i)
-                              sum = sum + share.share(share.load(windows[i], c, count), windows[i].tap);
-                            store_lanes(sum, to + c, count);
-                          }
-                          found = 0, first = false;
-                        };
-                        for (std::int64_t p = p0; p < p1; ++p) {
-                          const std::int64_t down = h - s.h.start(p);
-                          if (s.h.dilation > 1 && down % s.h.dilation != 0) continue;
-                          const std::int64_t i = s.h.dilation > 1 ? down / s.h.dilation : down;
-                          for (std::int64_t q = q0; q < q1; ++q) {
-                            const std::int64_t right = w - s.w.start(q);
-                            if (s.w.dilation > 1 && right % s.w.dilation != 0) continue;
-                            const std::int64_t j = s.w.dilation > 1 ? right / s.w.dilation : right;
-                            windows[found++] = share.window(n, p, q, i * s.w.kernel + j);
-                            if (found == kWindows) add();
-                          }
-                        }
-                        if (found > 0 || first) add();
-                      }
-                    }
+                    for (std::int64_t row = begin; row < end; ++row)
+                      for (std::int64_t w = 0; w < s.w.inputs; ++w)
+                        for (std::int64_t c = 0; c < s.C; c += block)
+                          add_windows(row / s.h.inputs, row % s.h.inputs, w, c);
                   });
 }
 
-// Any layout: clears a plane and lets its windows add to it.
-template <class T, class Share>
-void scatter_windows(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+// Any layout: clears a plane and lets its windows add to it. A plane of halves is summed in scratch.
+template <class S, class Share>
+void scatter_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) {
+  using T = Computed<S>;
   const std::int64_t size = s.h.inputs * s.w.inputs;
   const std::int64_t p_first = s.h.first_whole(), p_end = s.h.end_whole();
   const std::int64_t q_first = s.w.first_whole(), q_end = s.w.end_whole();
-  const typename Share::Offsets offsets(s, dx);
+  const auto sums = [&]() -> Plane<T> {
+    if constexpr (is_half_type<S>)
+      return {static_cast<T*>(scratch()), 0, 0, s.w.inputs, 1};
+    else
+      return dx;
+  };
+  const typename Share::Offsets offsets(s, sums());
   parallel_ranges(s.N * s.C, 1 + kPiece / size, [&](std::int64_t begin, std::int64_t end) {
+    const Plane<T> to = sums();
     for (std::int64_t at = begin; at < end; ++at) {
       const std::int64_t n = at / s.C, c = at % s.C;
       for (std::int64_t h = 0; h < s.h.inputs; ++h)
-        for (std::int64_t w = 0; w < s.w.inputs; ++w) *dx.at(n, c, h, w) = T(0);
+        for (std::int64_t w = 0; w < s.w.inputs; ++w) *to.at(n, c, h, w) = T(0);
       for (std::int64_t p = 0; p < s.h.outputs; ++p) {
         const bool row_whole = p >= p_first && p < p_end;
         for (std::int64_t q = 0; q < s.w.outputs; ++q)
-          share.scatter(s, dx, offsets, row_whole && q >= q_first && q < q_end, n, c, p, q);
+          share.scatter(s, to, offsets, row_whole && q >= q_first && q < q_end, n, c, p, q);
       }
+      if constexpr (is_half_type<S>)
+        for (std::int64_t h = 0; h < s.h.inputs; ++h) {
+          const T* const row = to.at(n, c, h, 0);
+          S* const rounded = dx.at(n, c, h, 0);
+          if (dx.w == 1)
+            each<T>(0, s.w.inputs,
+                    [&](std::int64_t w, auto part) { put(rounded + w, get(row + w, part), part); });
+          else
+            for (std::int64_t w = 0; w < s.w.inputs; ++w) rounded[w * dx.w] = stored_as<S>(row[w]);
+        }
     }
   });
 }
 
 // Channels first, 2 x 2 windows edge to edge: a vector of outputs of one row writes two vectors of each input
 // row.
-template <class T, class Index>
-void write_row_pairs(const MaxShare<T, Index>& share, const PoolShape& s, const Plane<T>& dx) {
+template <class S, class Index>
+void write_row_pairs(const MaxShare<S, Index>& share, const PoolShape& s, const Plane<S>& dx) {
+  using T = Computed<S>;
   constexpr int W = Vec<T>::width;
   const std::int64_t P = s.h.outputs, Q = s.w.outputs;
-  typename Vec<T>::MaskReg low, high;
-  for (int i = 0; i < W; ++i) low[i] = i / 2 + i % 2 * W, high[i] = W / 2 + i / 2 + i % 2 * W;
   parallel_ranges(s.N * s.C * P, 1 + kPiece / (2 * s.w.inputs), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t n = row / P / s.C, c = row / P % s.C, p = row % P;
@@ -226,22 +263,20 @@ void write_row_pairs(const MaxShare<T, Index>& share, const PoolShape& s, const 
                      right = taps == static_cast<IntOf<T>>(2 * i + 1);
           const typename Vec<T>::Reg a = left ? dy.r : typename Vec<T>::Reg{},
                                      b = right ? dy.r : typename Vec<T>::Reg{};
-          T* to = dx.at(n, c, 2 * p + i, 2 * q);
-          store_lanes(Vec<T>(__builtin_shuffle(a, b, low)), to, 2 * count < W ? 2 * count : W);
-          if (2 * count > W) store_lanes(Vec<T>(__builtin_shuffle(a, b, high)), to + W, 2 * count - W);
+          Pairs<S>{a, b}.store(dx.at(n, c, 2 * p + i, 2 * q), count);
         }
       }
       for (std::int64_t w = 2 * Q; w < s.w.inputs; ++w)
-        *dx.at(n, c, 2 * p, w) = *dx.at(n, c, 2 * p + 1, w) = T(0);
+        *dx.at(n, c, 2 * p, w) = *dx.at(n, c, 2 * p + 1, w) = S{};
       if (p + 1 == P)
         for (std::int64_t h = 2 * P; h < s.h.inputs; ++h)
-          for (std::int64_t w = 0; w < s.w.inputs; ++w) *dx.at(n, c, h, w) = T(0);
+          for (std::int64_t w = 0; w < s.w.inputs; ++w) *dx.at(n, c, h, w) = S{};
     }
   });
 }
 
-template <class T, class Share>
-void pool_backward(const Share& share, const PoolShape& s, const Plane<T>& dx) {
+template <class S, class Share>
+void pool_backward(const Share& share, const PoolShape& s, const Plane<S>& dx) {
   if (s.N == 0 || s.C == 0 || s.h.inputs == 0 || s.w.inputs == 0) return;
   const bool tiles = s.h.tiles() && s.w.tiles() && s.h.outputs > 0 && s.w.outputs > 0;
   if (share.channels_last() && dx.c == 1 && s.C > 1)
@@ -255,17 +290,17 @@ void pool_backward(const Share& share, const PoolShape& s, const Plane<T>& dx) {
 }  // namespace
 
 void max_pool2d_backward(In dy, In index, Out dx, Pool2d pool) {
-  with_floating(dy.dtype, [&]<class T>(Type<T>) {
+  with_stored(dy.dtype, [&]<class S>(Type<S>) {
     with_index(index.dtype, [&]<class I>(Type<I>) {
-      pool_backward<T>(MaxShare<T, I>{plane<T>(dy), plane<I>(index)}, PoolShape(dx, dy, pool), plane<T>(dx));
+      pool_backward<S>(MaxShare<S, I>{plane<S>(dy), plane<I>(index)}, PoolShape(dx, dy, pool), plane<S>(dx));
     });
   });
 }
 
 void avg_pool2d_backward(In dy, Out dx, Pool2d pool) {
-  with_floating(dy.dtype, [&]<class T>(Type<T>) {
+  with_stored(dy.dtype, [&]<class S>(Type<S>) {
     const PoolShape shape(dx, dy, pool);
-    pool_backward<T>(AvgShare<T>{plane<T>(dy), shape, pool}, shape, plane<T>(dx));
+    pool_backward<S>(AvgShare<S>{plane<S>(dy), shape, pool}, shape, plane<S>(dx));
   });
 }
 

@@ -2,8 +2,10 @@
 //
 // N images, C channels, H W extents of x, P Q extents of y. Tap (i, j) of output (p, q) reads
 //   x[n, c, p * stride.h + i * dilation.h - padding.h, q * stride.w + j * dilation.w - padding.w]
+// Numbers are stored as S, maybe halves, and computed as T = Computed<S>.
 #pragma once
 
+#include "cpu/half.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
@@ -154,14 +156,67 @@ struct IndexLanes {
   }
 };
 
-template <class T>
-TS_INLINE Vec<T> load_lanes(const T* p, std::int64_t n) {
-  return n == Vec<T>::width ? Vec<T>::load(p) : Vec<T>::load_partial(p, n);
+template <class S>
+TS_INLINE Vec<Computed<S>> load_lanes(const S* p, std::int64_t n) {
+  return n == Vec<Computed<S>>::width ? get(p, All{}) : get(p, First{n});
 }
-template <class T>
-TS_INLINE void store_lanes(Vec<T> v, T* p, std::int64_t n) {
-  n == Vec<T>::width ? v.store(p) : v.store_partial(p, n);
+template <class S>
+TS_INLINE void store_lanes(Vec<Computed<S>> v, S* p, std::int64_t n) {
+  n == Vec<Computed<S>>::width ? put(p, v, All{}) : put(p, v, First{n});
 }
+// The same of numbers that S holds exactly.
+template <class S>
+TS_INLINE void store_exact(Vec<Computed<S>> v, S* p, std::int64_t n) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    const HalfBits h = _mm512_cvtepi32_epi16(_mm512_srli_epi32(__m512i(v.r), 16));
+    return n == Vec<float>::width ? store_halves(p, h, All{}) : store_halves(p, h, First{n});
+  }
+#endif
+  store_lanes(v, p, n);
+}
+
+// n pairs of neighbours, the first and the second of each. Of bfloat16 they are the halves of 32 bits.
+template <class S>
+struct Pairs {
+  using T = Computed<S>;
+  static constexpr int W = Vec<T>::width;
+  Vec<T> even, odd;
+
+  template <bool kFull>
+  TS_INLINE static Pairs load(const S* p, std::int64_t n) {
+    if constexpr (std::is_same_v<S, BFloat16>) {
+      const auto* const bits = reinterpret_cast<const std::uint32_t*>(p);
+      const Vec<std::uint32_t> u =
+          kFull ? Vec<std::uint32_t>::load(bits) : Vec<std::uint32_t>::load_partial(bits, n);
+      return {bit_cast<float>(u << 16), bit_cast<float>(u & Vec<std::uint32_t>(0xffff0000u))};
+    } else {
+      typename Vec<T>::MaskReg even, odd;
+      for (int i = 0; i < W; ++i) even[i] = 2 * i, odd[i] = 2 * i + 1;
+      Vec<T> low, high;
+      if constexpr (kFull) {
+        low = get(p, All{}), high = get(p + W, All{});
+      } else {
+        low = load_lanes(p, 2 * n < W ? 2 * n : W);
+        high = 2 * n > W ? load_lanes(p + W, 2 * n - W) : Vec<T>(T(0));
+      }
+      return {Vec<T>(__builtin_shuffle(low.r, high.r, even)), Vec<T>(__builtin_shuffle(low.r, high.r, odd))};
+    }
+  }
+  // Of numbers that S holds exactly.
+  TS_INLINE void store(S* p, std::int64_t n) const {
+    if constexpr (std::is_same_v<S, BFloat16>) {
+      const Vec<std::uint32_t> u = (bit_cast<std::uint32_t>(even) >> 16) | bit_cast<std::uint32_t>(odd);
+      auto* const bits = reinterpret_cast<std::uint32_t*>(p);
+      n == W ? u.store(bits) : u.store_partial(bits, n);
+    } else {
+      typename Vec<T>::MaskReg low, high;
+      for (int i = 0; i < W; ++i) low[i] = i / 2 + i % 2 * W, high[i] = W / 2 + i / 2 + i % 2 * W;
+      store_exact(Vec<T>(__builtin_shuffle(even.r, odd.r, low)), p, 2 * n < W ? 2 * n : W);
+      if (2 * n > W) store_exact(Vec<T>(__builtin_shuffle(even.r, odd.r, high)), p + W, 2 * n - W);
+    }
+  }
+};
 
 // uint8 or int32, by the size of the window.
 template <class F>

@@ -2,6 +2,7 @@
 #include "ops/pool.h"
 
 #include "core/launch.h"
+#include "core/threads.h"
 #include "ops/device.h"
 #include "ops/elementwise.h"
 #include "ops/window.h"
@@ -63,6 +64,13 @@ Shape input_shape(const char* operation, const Array& dy, const Shape& shape, co
   return full;
 }
 
+// Whether halves must be widened for a gradient: the CPU's kernel sums a plane of them in scratch, a GPU's
+// takes none.
+bool sums_need_room(const Array& dy, const Shape& shape) {
+  constexpr auto kMost = static_cast<std::int64_t>(kScratchBytes / sizeof(float));
+  return is_half(dy.dtype()) && (dy.device() != Device::cpu || (shape[3] > 0 && shape[2] > kMost / shape[3]));
+}
+
 }  // namespace
 
 std::tuple<Array, Array> max_pool2d(const Array& given, const Shape& kernel_size,
@@ -71,7 +79,7 @@ std::tuple<Array, Array> max_pool2d(const Array& given, const Shape& kernel_size
   const char* operation = "max_pool2d";
   const Pool2d pool = read_options(operation, kernel_size, stride, padding, dilation);
   const Array x = as_batch(operation, "x", given);
-  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_floating(operation, "x", x.dtype());
   const Shape shape = result_shape(operation, x.shape(), pool, ceil_mode);
   if (pool.kernel[0] * pool.kernel[1] > 0x7fffffff)
     value_error(operation, ": kernel_size must hold fewer than 2**31 elements, got ", kernel_size);
@@ -87,9 +95,13 @@ Array max_pool2d_backward(const Array& gradient, const Array& index, const Shape
   const char* operation = "max_pool2d_backward";
   const Pool2d pool = read_options(operation, kernel_size, stride, padding, dilation);
   const Array dy = as_batch(operation, "gradient", gradient), taps = as_batch(operation, "index", index);
-  check_domain(operation, "gradient", dy.dtype(), Domain::floating);
+  check_floating(operation, "gradient", dy.dtype());
   check_same_dtype(operation, "index", taps, index_dtype(pool));
   const Shape full = input_shape(operation, dy, shape, pool, ceil_mode);
+  if (sums_need_room(dy, full))
+    return astype(max_pool2d_backward(astype(gradient, DType::float32, false), index, shape, kernel_size,
+                                      stride, padding, dilation, ceil_mode),
+                  dy.dtype(), false);
   check_shape(operation, "index", taps, dy.shape());
   // The index has x's memory order; dy, after a reshape, often another: a quarter of the elements to reorder
   // once.
@@ -163,7 +175,7 @@ Array avg_pool2d(const Array& given, const Shape& kernel_size, const std::option
   const Pool2d pool =
       read_average(operation, kernel_size, stride, padding, count_include_pad, divisor_override);
   const Array x = as_batch(operation, "x", given);
-  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_floating(operation, "x", x.dtype());
   Array y = allocate(operation, x, x.dtype(), result_shape(operation, x.shape(), pool, ceil_mode));
   launch<&Kernels::avg_pool2d>(x, y, pool);
   return like_batch(given, y);
@@ -176,8 +188,13 @@ Array avg_pool2d_backward(const Array& gradient, const Shape& shape, const Shape
   const Pool2d pool =
       read_average(operation, kernel_size, stride, padding, count_include_pad, divisor_override);
   const Array dy = as_batch(operation, "gradient", gradient);
-  check_domain(operation, "gradient", dy.dtype(), Domain::floating);
-  Array dx = allocate(operation, dy, dy.dtype(), input_shape(operation, dy, shape, pool, ceil_mode));
+  check_floating(operation, "gradient", dy.dtype());
+  const Shape full = input_shape(operation, dy, shape, pool, ceil_mode);
+  if (sums_need_room(dy, full))
+    return astype(avg_pool2d_backward(astype(gradient, DType::float32, false), shape, kernel_size, stride,
+                                      padding, ceil_mode, count_include_pad, divisor_override),
+                  dy.dtype(), false);
+  Array dx = allocate(operation, dy, dy.dtype(), full);
   launch<&Kernels::avg_pool2d_backward>(dy, dx, pool);
   return like_batch(gradient, dx);
 }

@@ -25,8 +25,6 @@ def widened(*tensors: Any) -> list[Any]:
 
 # Tensors that may be halves; the first tells of which dtype results are.
 _WIDENED = {
-    "max_pool2d": "x",
-    "avg_pool2d": "x",
     "fractional_max_pool2d": "x samples",
     "csr_matmul": "x values",
     "recurrent": "x w_input w_hidden b_input b_hidden h0 c0",
@@ -44,6 +42,8 @@ _WIDENED_ON_GPUS = {
     "batch_norm_relu": "x weight bias",
     "channel_affine": "x scale shift",
     "dropout": "x",
+    "max_pool2d": "x",
+    "avg_pool2d": "x",
 }
 
 # Products, whose kernels take bfloat16 as it is.

@@ -39,10 +39,17 @@ struct Pool2d {
 struct Attention {
   double scale, dropout;
   std::int64_t left, right;  // keys seen before and after a query's own position; -1: all
+  Bf16Engine engine;         // of bfloat16 operands on the CPU; never float32 there
 };
 // Keys are cut into this many chunks of backward work, whose shares of dq are added in order. By S alone.
 constexpr std::int64_t attention_chunks(std::int64_t s) {
   return s > 8192 ? 8 : s > 1024 ? (s + 1023) / 1024 : 1;
+}
+
+// The keys of bfloat16 operands that backward packs at once, beside their gradients in L2. By features alone.
+constexpr std::int64_t attention_keys_bf16(std::int64_t d, std::int64_t e) {
+  const std::int64_t fit = (1 << 20) / ((d + 31) / 32 * 256 + (e + 31) / 32 * 192) / 128 * 128;
+  return fit < 128 ? 128 : fit > 1024 ? 1024 : fit;
 }
 
 enum class Cell : std::uint8_t { tanh, relu, lstm, gru };

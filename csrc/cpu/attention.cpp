@@ -12,6 +12,7 @@
 //
 // Cost: 2 T S (D + E) flops and T S exponentials, half of both if causal; reads k and v once per 256 queries.
 #include "cpu/attention.h"
+#include "cpu/attention_bf16.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
@@ -31,46 +32,6 @@ TS_INLINE T largest(Vec<T> v) {
   return m;
 #endif
 }
-
-// Rows that the next piece of work will read or write, asked for a few at a time between the tiles of this
-// one: rows of heads that were split off an axis lie too far apart for the processor to see them coming, and
-// waiting for them costs as much as the products of short sequences.
-template <class T>
-class Soon {
-  static constexpr int kMost = 4;
-  struct Rows {
-    const char* first;
-    std::int64_t stride, count;
-  } rows_[kMost];
-  int arrays_ = 0;
-  std::int64_t bytes_[kMost], steps_, done_ = 0;
-
- public:
-  explicit Soon(std::int64_t steps) : steps_(steps) {}
-
-  // Rows [begin, begin + count) of head h in batch b.
-  void add(const View& x, std::int64_t b, std::int64_t h, std::int64_t begin, std::int64_t count) {
-    if (x.strides[3] != 1) return;
-    constexpr std::int64_t size = sizeof(T);
-    const T* const first =
-        static_cast<const T*>(x.data) + b * x.strides[0] + h * x.strides[1] + begin * x.strides[2];
-    bytes_[arrays_] = x.shape[3] * size;
-    rows_[arrays_++] = {reinterpret_cast<const char*>(first), x.strides[2] * size, count};
-  }
-  void step() {
-    if (done_ == steps_) return;
-    for (int i = 0; i < arrays_; ++i) {
-      const Rows& r = rows_[i];
-      for (std::int64_t row = r.count * done_ / steps_; row < r.count * (done_ + 1) / steps_; ++row) {
-        const char* const p = r.first + row * r.stride;
-        for (std::int64_t line = 0; line < bytes_[i]; line += 64) __builtin_prefetch(p + line, 0, 2);
-      }
-    }
-    ++done_;
-  }
-};
-// Of keys and values: a quarter of L2.
-constexpr std::int64_t kSoonBytes = 524288;
 
 // One head's queries [t, t + rows) against all keys.
 template <class T>
@@ -118,7 +79,7 @@ struct Attending {
 
   // keys [j, j + n) of a block: `kt` its keys in panels along S, `vp` its values in panels along E.
   void block(std::int64_t j, std::int64_t n, const Panels& across, const T* kt, const Panels& values,
-             const T* vp, Soon<T>& soon) const {
+             const T* vp, Soon& soon) const {
     const Panels tiles(rows, kMaxRows, 1);
     for (std::int64_t r = 0; r < tiles.count; ++r) {
       const std::int64_t first = tiles.first(r), height = tiles.width_of(r), query = t + first;
@@ -221,7 +182,7 @@ void attend(const In& q, const In& k, const In& v, const In& mask, const In& key
       }
       const Range seen = shape.seen(t, t + rows, 0, shape.S);
       // What the next unit begins with. A tile asks twice a block; if causal, half of them do.
-      Soon<T> soon(Panels(rows, kMaxRows, 1).count * ((seen.end - seen.begin) / kKeys + 1));
+      Soon soon(Panels(rows, kMaxRows, 1).count * ((seen.end - seen.begin) / kKeys + 1));
       if (heads == 1) soon.add(y, b, h0, t, rows);
       if (heads == 1 && unit + 1 < units) {
         const std::int64_t next = (unit + 1) % parts.count, h = h0 + (next == 0), batch = b + h / shape.H;
@@ -254,6 +215,7 @@ void attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out logsume
                Attention options) {
   if (y.size() == 0) return;
   const auto run = [&](const Drops& drops) {
+    if (q.dtype == DType::bfloat16) return attention_bf16(q, k, v, mask, keys, drops, y, logsumexp, options);
     with_floating(q.dtype,
                   [&]<class T>(Type<T>) { attend<T>(q, k, v, mask, keys, drops, y, logsumexp, options); });
   };

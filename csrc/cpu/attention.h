@@ -141,18 +141,61 @@ struct Drops {
   std::int64_t blocks;  // of four words, a row
   U32 limit;
 
+  // Bit l: key j + l of query row r is kept. j is a multiple of four.
+  TS_INLINE std::uint32_t kept(std::int64_t j, std::int64_t row) const {
+    U32 first, second;
+    group_words(*generator, row * blocks + j / 4, first, second);
+    return at_least(first, limit) | at_least(second, limit) << U32::width;
+  }
   // x (n keys from j of query row r) = kept ? x * factor : 0.
   template <class T>
   void apply(T* x, std::int64_t n, std::int64_t j, std::int64_t row, T factor) const {
     const Vec<T> f(factor);
     for (std::int64_t c = 0; c < n; c += kGroupWords) {
-      U32 first, second;
-      group_words(*generator, row * blocks + (j + c) / 4, first, second);
-      const std::uint32_t bits = at_least(first, limit) | at_least(second, limit) << U32::width;
+      const std::uint32_t bits = kept(j + c, row);
       for (int l = 0; l < kGroupWords; l += Vec<T>::width)
         (keep(Vec<T>::load(x + c + l), bits >> l) * f).store(x + c + l);
     }
   }
 };
+
+// Rows that the next piece of work will read or write, asked for a few at a time between the tiles of this
+// one: rows of heads that were split off an axis lie too far apart for the processor to see them coming, and
+// waiting for them costs as much as the products of short sequences.
+class Soon {
+  static constexpr int kMost = 4;
+  struct Rows {
+    const char* first;
+    std::int64_t stride, count;
+  } rows_[kMost];
+  int arrays_ = 0;
+  std::int64_t bytes_[kMost], steps_, done_ = 0;
+
+ public:
+  explicit Soon(std::int64_t steps) : steps_(steps) {}
+
+  // Rows [begin, begin + count) of head h in batch b.
+  void add(const View& x, std::int64_t b, std::int64_t h, std::int64_t begin, std::int64_t count) {
+    if (x.strides[3] != 1) return;
+    const std::int64_t size = itemsize(x.dtype);
+    const char* const first = static_cast<const char*>(x.data) +
+                              (b * x.strides[0] + h * x.strides[1] + begin * x.strides[2]) * size;
+    bytes_[arrays_] = x.shape[3] * size;
+    rows_[arrays_++] = {first, x.strides[2] * size, count};
+  }
+  void step() {
+    if (done_ == steps_) return;
+    for (int i = 0; i < arrays_; ++i) {
+      const Rows& r = rows_[i];
+      for (std::int64_t row = r.count * done_ / steps_; row < r.count * (done_ + 1) / steps_; ++row) {
+        const char* const p = r.first + row * r.stride;
+        for (std::int64_t line = 0; line < bytes_[i]; line += 64) __builtin_prefetch(p + line, 0, 2);
+      }
+    }
+    ++done_;
+  }
+};
+// Of keys and values: a quarter of L2.
+constexpr std::int64_t kSoonBytes = 524288;
 
 }  // namespace ts::cpu::TS_ISA

@@ -14,6 +14,7 @@
 // Cost: 2 T S (3 D + 2 E) flops and T S exponentials, half of both if causal; reads q, dy and dq once per 128
 // keys.
 #include "cpu/attention.h"
+#include "cpu/attention_bf16.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
@@ -299,6 +300,9 @@ void attend_backward(const In& dy, const In& q, const In& k, const In& v, const 
 void attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In logsumexp, In seed, Out dq,
                         Out dk, Out dv, Out dmask, Out delta, Out partial, Attention options) {
   const auto run = [&](const Drops& drops) {
+    if (q.dtype == DType::bfloat16)
+      return attention_backward_bf16(dy, q, k, v, y, mask, keys, logsumexp, drops, dq, dk, dv, dmask, partial,
+                                     options);
     with_floating(q.dtype, [&]<class T>(Type<T>) {
       attend_backward<T>(dy, q, k, v, y, mask, keys, logsumexp, drops, dq, dk, dv, dmask, delta, partial,
                          options);

@@ -2,7 +2,7 @@
 // Include it behind their check, and after the pragma that allows AMX.
 #pragma once
 
-#include "cpu/bf16.h"
+#include "cpu/bf16_tile.h"
 #include "cpu/conv_tile.h"
 
 namespace ts::cpu::TS_ISA {
@@ -55,51 +55,6 @@ struct Conv16 {
   // With what the last tile reads past its end.
   std::int64_t band_size(std::int64_t r) const { return step.h * step.w * image(r) + 2 * kTile * padded; }
 };
-
-// A tile is 32 x 32 sums in tile registers 0 and 2 (and 1 and 3, if Wide: more than 16 outputs): its halves
-// of 16 rows.
-template <bool Wide>
-TS_INLINE void zero_tile() {
-  _tile_zero(0);
-  _tile_zero(2);
-  if constexpr (Wide) {
-    _tile_zero(1);
-    _tile_zero(3);
-  }
-}
-template <bool Wide>
-TS_INLINE void load_tile(const float* sums) {
-  _tile_loadd(0, sums, kTile * 4);
-  _tile_loadd(2, sums + 16 * kTile, kTile * 4);
-  if constexpr (Wide) {
-    _tile_loadd(1, sums + 16, kTile * 4);
-    _tile_loadd(3, sums + 16 * kTile + 16, kTile * 4);
-  }
-}
-template <bool Wide>
-TS_INLINE void store_tile(float* sums) {
-  _tile_stored(0, sums, kTile * 4);
-  _tile_stored(2, sums + 16 * kTile, kTile * 4);
-  if constexpr (Wide) {
-    _tile_stored(1, sums + 16, kTile * 4);
-    _tile_stored(3, sums + 16 * kTile + 16, kTile * 4);
-  }
-}
-// += 32 numbers of 32 rows, `row` apart, times a square of pairs.
-template <bool Wide>
-TS_INLINE void multiply_step(const std::uint16_t* rows, std::int64_t row, const std::uint16_t* pairs) {
-  const std::int64_t stride = row * 2;
-  _tile_loadd(6, pairs, 64);
-  _tile_loadd(4, rows, stride);
-  _tile_dpbf16ps(0, 4, 6);
-  if constexpr (Wide) {
-    _tile_loadd(7, pairs + kArea / 2, 64);
-    _tile_dpbf16ps(1, 4, 7);
-  }
-  _tile_loadd(5, rows + 16 * row, stride);
-  _tile_dpbf16ps(2, 5, 6);
-  if constexpr (Wide) _tile_dpbf16ps(3, 5, 7);
-}
 
 // A pixel's channels.
 template <class S>

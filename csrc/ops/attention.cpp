@@ -2,6 +2,7 @@
 // so that heads that were split off an axis join it again without a copy.
 #include "ops/attention.h"
 
+#include "core/dispatch.h"
 #include "core/launch.h"
 #include "ops/elementwise.h"
 #include "ops/random.h"
@@ -13,8 +14,13 @@ constexpr std::int64_t kMaxFeatures = 4096;
 
 // Of logsumexp and of sums: float16 and bfloat16 are computed in float32.
 DType sum_dtype(const Array& q) { return is_half(q.dtype()) ? DType::float32 : q.dtype(); }
-// On the CPU by a float32 copy of the operands, rounding the results once.
-bool widened(const Array& q) { return is_half(q.dtype()) && q.device() == Device::cpu; }
+// On the CPU, but for bfloat16 on an engine that multiplies it, by a float32 copy of the operands, rounding
+// the results once.
+bool widened(const Array& q) {
+  return is_half(q.dtype()) && q.device() == Device::cpu &&
+         !(q.dtype() == DType::bfloat16 && bf16_engine().engine != Bf16Engine::float32);
+}
+bool in_tiles(const Array& q) { return q.dtype() == DType::bfloat16 && q.device() == Device::cpu; }
 Array wide(const Array& x) { return x && is_half(x.dtype()) ? astype(x, DType::float32, false) : x; }
 
 // What both passes check, and the operands as the kernel takes them.
@@ -83,7 +89,7 @@ struct Problem {
     if (left < -1 || right < -1)
       value_error(operation, ": left and right must be >= 0, or -1 for no limit, got ", left, " and ", right);
     if (!(dropout >= 0 && dropout <= 1)) value_error(operation, ": dropout must be in [0, 1], got ", dropout);
-    options = {scale, dropout, left, right};
+    options = {scale, dropout, left, right, in_tiles(q) ? bf16_engine().engine : Bf16Engine::float32};
   }
 
   Array result(const char* operation, std::int64_t heads, std::int64_t length, std::int64_t features) const {
@@ -166,9 +172,15 @@ std::tuple<Array, Array, Array, Array> attention_backward(
     for (Array* x : {&dq, &dk, &dv}) copy_into(operation, Operand(Scalar::of(0.0)), *x);
     if (dmask) copy_into(operation, Operand(Scalar::of(0.0)), dmask);
   } else {
-    Array delta = empty(operation, sums, Shape{p.B, p.H, p.T}), partial;
+    Array delta, partial;
     const std::int64_t chunks = attention_chunks(p.S);
-    if (chunks > 1) partial = empty(operation, sums, Shape{chunks, p.B, p.H, p.T, p.D});
+    const auto padded = [](std::int64_t n) { return (n + 31) / 32 * 32; };
+    if (!in_tiles(p.q)) {
+      delta = empty(operation, sums, Shape{p.B, p.H, p.T});
+      if (chunks > 1) partial = empty(operation, sums, Shape{chunks, p.B, p.H, p.T, p.D});
+    } else if (chunks > 1 || p.S > attention_keys_bf16(p.D, p.E)) {
+      partial = empty(operation, sums, Shape{chunks, p.B, p.H, padded(p.T), padded(p.D)});
+    }
     launch<&Kernels::attention_backward>(Problem::as_four(gradient), p.q, p.k, p.v, Problem::as_four(result),
                                          p.mask, p.keys, contiguous(logsumexp), seed, dq, dk, dv, dmask,
                                          delta, partial, p.options);

@@ -27,7 +27,7 @@ _LOWERED = {
 }
 _RAISED = (
     "softmax log_softmax logsumexp cross_entropy layer_norm group_norm rms_norm batch_norm batch_norm_relu "
-    "channel_affine attention recurrent max_pool2d avg_pool2d fractional_max_pool2d dropout "
+    "channel_affine recurrent max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod "
     "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"
 )
@@ -48,11 +48,10 @@ class autocast(ContextDecorator):
     dtype: bfloat16, the only one; TypeError for others. enabled: False switches it off inside, for what must stay
     exact. Blocks nest.
 
-    - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`, projections of attention) and
-      convolutions round float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum
-      is rounded.
-    - softmax, norms, losses, reductions, exponentials, attention, pooling and recurrent layers take
-      bfloat16 as float32 and return float32; but on GPUs attention takes float32 as bfloat16 and returns bfloat16.
+    - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`), attention and convolutions round
+      float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
+    - softmax, norms, losses, reductions, exponentials, pooling and recurrent layers take bfloat16 as float32 and
+      return float32.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
     - float16, float64, complex and integer tensors are left alone, and so are operations in place.
 

@@ -138,8 +138,9 @@ def attention(
     """softmax(scale q k^T + mask) v (Vaswani et al. 2017), without the matrix of scores (Dao et al. 2022).
 
     q: (..., H, T, D)    k: (..., G, S, D)    v: (..., G, S, E), any strides; G divides H, and query head h meets key
-             head h // (H / G) (Ainslie et al. 2023). float32 or float64; float16 and bfloat16 with sums in float32:
-             on the GPU's tensor cores, with weights rounded like the operands (Dao 2023), on the CPU in float32
+             head h // (H / G) (Ainslie et al. 2023). float32 or float64; bfloat16, and float16 on GPUs, with sums in
+             float32 and weights that are rounded like the operands for their product (Dao et al. 2022); float16 on the
+             CPU in float32
     mask:    what broadcasts to (..., H, T, S): bool, False where a query must not see a key, or of q's dtype, added
              to the scores
     keys:    (B, S) bool, False for keys that nobody sees (padding); B is the product of the axes before H
@@ -161,15 +162,9 @@ def attention(
         features = q.shape[-1]
         scale = 1.0 / math.sqrt(features) if features else 1.0
     state = _state("attention", generator) if dropout else None
-    if not (_core.is_autocast_enabled() and q.device == "cuda"):
-        return core.attention(q, k, v, mask, keys, state, scale, left, right, dropout)
-    # Under autocast GPUs attend in bfloat16, for which they have tensor cores; CPUs, which do not, in float32.
-    q, k, v, mask = (x.astype("bfloat16") if _is_float32(x) else x for x in (q, k, v, mask))
-    before = _core.set_autocast(False)
-    try:
-        return core.attention(q, k, v, mask, keys, state, scale, left, right, dropout)
-    finally:
-        _core.set_autocast(before)
+    if _core.is_autocast_enabled():
+        q, k, v, mask = (x.astype("bfloat16") if _is_float32(x) else x for x in (q, k, v, mask))
+    return core.attention(q, k, v, mask, keys, state, scale, left, right, dropout)
 
 
 def _is_float32(x: Any) -> bool:

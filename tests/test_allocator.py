@@ -98,6 +98,27 @@ def test_empty_cache_gives_back_what_is_free(elements):
     assert (ts.ones(elements).numpy()[:: elements // 7] == 1).all()
 
 
+def test_zeros_of_fresh_memory_touch_nothing_and_of_used_memory_are_zeros():
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    shape = (3000, 3000)
+    ts.empty_cache()
+    before = resident()
+    x = ts.zeros(shape)
+    assert resident() - before < 16 << 20  # 36 MB
+    assert not x.numpy().any()
+    x += 1
+    like = ts.zeros_like(x.T, dtype="int32")
+    assert like.strides == x.T.strides
+    assert not like.numpy().any()
+    like -= 1
+    del x, like
+    for made in (ts.zeros(shape), ts.zeros_like(ts.empty(shape)), ts.zeros(shape, dtype="float64")):
+        assert not made.numpy().any()
+
+
 def test_a_spike_does_not_stay():
     blocks = [ts.empty(5_000_000) for _ in range(20)]  # 400 MB
     del blocks

@@ -99,6 +99,7 @@ struct ThreadCache {
 struct Mapping {
   Mapping* next;  // while cached: from the most recently freed to the oldest
   std::size_t bytes;
+  bool fresh;  // never handed out before
 };
 
 // Everything that threads share, under one mutex. Never destroyed: blocks are freed during exit.
@@ -239,7 +240,7 @@ void give_shared(void* block, int c) {
 char* block_of(Mapping* mapping, unsigned stagger) {
   return reinterpret_cast<char*>(mapping) + kAlign * (1 + stagger * 5 % 61);
 }
-Mapping* mapping_of(void* block) {
+Mapping* mapping_of(const void* block) {
   return reinterpret_cast<Mapping*>(reinterpret_cast<std::uintptr_t>(block) / kHugePage * kHugePage);
 }
 
@@ -261,7 +262,7 @@ void* take_mapping(std::size_t bytes) {
       return nullptr;  // an overcommitting kernel would grant it, and kill us later
     char* base = map_huge_pages(need);
     if (!base) return nullptr;
-    mapping = new (base) Mapping{nullptr, need};
+    mapping = new (base) Mapping{nullptr, need, true};
     shared.system += signed_size(need);
   }
   shared.live += signed_size(mapping->bytes);
@@ -389,6 +390,7 @@ void* take_locked(std::size_t bytes, ThreadCache* cache) {
     shared.live -= signed_size(mapping->bytes);
     shared.free_bytes += signed_size(mapping->bytes);
     mapping->next = shared.cached;
+    mapping->fresh = false;
     shared.cached = mapping;
   } else {
     const int c = class_of(bytes);
@@ -438,6 +440,10 @@ void deallocate(void* block, std::size_t bytes) noexcept {
     }
   }
   deallocate_slow(block, bytes);
+}
+
+bool untouched(const void* block, std::size_t bytes) {
+  return bytes > kSharedMax && mapping_of(block)->fresh;
 }
 
 AllocatorStats allocator_stats() {

@@ -14,6 +14,10 @@ void* allocate(std::size_t bytes);
 // `bytes` is what allocate was given. Any thread may free what another one allocated. Null is fine.
 void deallocate(void* block, std::size_t bytes) noexcept;
 
+// Whether a block that allocate(bytes) has just given is all zeros, because the system has mapped it for this
+// call.
+bool untouched(const void* block, std::size_t bytes);
+
 struct AllocatorStats {
   std::int64_t live_bytes;    // handed out, rounded to size classes
   std::int64_t peak_bytes;    // the most that live_bytes has been since reset_peak

@@ -47,6 +47,11 @@ Storage* Storage::allocate(std::int64_t nbytes) {
   return make(block, static_cast<char*>(block) + kHeader, nbytes, Device::cpu);
 }
 
+bool Storage::untouched() const {
+  return device_ == Device::cpu && !adopted() && version_ == 0 &&
+         ts::untouched(this, static_cast<std::size_t>(nbytes_ + kHeader));
+}
+
 Storage* Storage::adopt(void* data, std::int64_t nbytes, bool read_only, void* owner, void (*release)(void*),
                         Device device) {
   Storage* s = make(ts::allocate(static_cast<std::size_t>(kHeader)), data, nbytes, device);

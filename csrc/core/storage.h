@@ -45,6 +45,7 @@ class Storage {
   bool read_only() const { return read_only_; }
   void set_read_only() { read_only_ = true; }
   bool adopted() const { return release_ != nullptr; }
+  bool untouched() const;  // just allocated, and all zeros as the system gave it
 
   // Counts the writes since the storage was made; what backward saved carries the version that it saw.
   std::uint32_t version() const { return version_; }

@@ -14,7 +14,9 @@ constexpr int kMaxDims = 64;
 constexpr std::int64_t kTile = 1024;       // elements of a tile's buffer
 constexpr std::int64_t kLargestItem = 16;  // bytes of a complex128
 constexpr std::int64_t kStreamRun = 128;   // elements computed before they are streamed
-constexpr std::int64_t kShortRow = 48;     // rows of fewer, though contiguous, are gathered to longer runs
+constexpr std::int64_t kPairBytes =
+    4096;                               // gathered at once where every second of 4 bytes is taken; half of 8
+constexpr std::int64_t kShortRow = 48;  // rows of fewer, though contiguous, are gathered to longer runs
 
 struct Operand {
   char* data;
@@ -159,6 +161,51 @@ void run_flat(const Plan& plan) {
       begin += first;
     }
     run(begin, end);
+  });
+}
+
+// One axis; the result contiguous, every input contiguous, constant or every second element. These are
+// gathered run by run, all operands in turn: the buffers stay in the first level while 16 times as much
+// passes it.
+void run_pairs(const Plan& plan) {
+  const Operand& y = plan.operand[0];
+  const std::int64_t n = plan.size[0];
+  const int inputs = plan.operands - 1;
+  alignas(64) char constant[kMaxInputs][kVectorBytes];
+  std::int64_t step[kMaxInputs];
+  bool wide = y.item > 4, in_place = false;
+  for (int k = 0; k < inputs; ++k) {
+    const Operand& x = plan.operand[k + 1];
+    wide |= x.item > 4;
+    in_place |= x.data == y.data;
+    step[k] = x.stride[0] != 0;
+    if (!step[k]) replicate(x.data, x.item, constant[k]);
+  }
+  const bool streams = n * y.item >= kStreamBytes && !in_place;
+  const std::int64_t pair_run = wide ? kPairBytes / 16 : kPairBytes / 4;
+  const std::int64_t grain = (even_grain(n, plan.job.grain) + kLine - 1) / kLine * kLine;
+  parallel_ranges(n, grain, [&](std::int64_t begin, std::int64_t end) {
+    alignas(64) char buffer[1 + kMaxInputs][kPairBytes];
+    const std::int64_t first = before_line(y.data + begin * y.item, y.item, end - begin);
+    for (std::int64_t i = begin, length = first; i < end; i += length, length = pair_run) {
+      if (length > end - i) length = end - i;
+      char* const to = y.data + i * y.item;
+      const void* in[kMaxInputs];
+      for (int k = 0; k < inputs; ++k) {
+        const Operand& x = plan.operand[k + 1];
+        char* const from = x.data + i * x.stride[0];
+        in[k] = step[k] ? from : constant[k];
+        if (x.stride[0] != 2 * x.item) continue;
+        char* const row = plan.job.copies && !streams ? to : buffer[k + 1];
+        gather(row, from, x.item, x.stride[0], 0, length, 1);
+        in[k] = row;
+      }
+      if (plan.job.copies && !streams) continue;
+      const bool whole = streams && length == pair_run && at_line(to);
+      if (!(whole && plan.job.copies)) plan.job.loop(in, step, whole ? buffer[0] : to, length);
+      if (whole) stream(to, plan.job.copies ? buffer[1] : buffer[0], length * y.item);
+    }
+    if (streams) _mm_sfence();
   });
 }
 
@@ -319,19 +366,23 @@ void map_strided(Job job, const View& y, const View* const* x, int inputs) {
   plan.job = job;
   plan.operands = 1 + inputs;
   if (!make_plan(plan, y, x)) return;
-  bool flat = plan.ndim <= 1;
+  bool flat = plan.ndim <= 1, pairs = false;
   if (plan.ndim == 0) {
     plan.size[0] = 1;
   } else {
     for (int k = 0; k < plan.operands; ++k) {
       const Operand& o = plan.operand[k];
-      flat &= o.stride[0] == o.item || (k > 0 && o.stride[0] == 0);
+      const bool pair = k > 0 && o.stride[0] == 2 * o.item && (o.item == 4 || o.item == 8);
+      flat &= o.stride[0] == o.item || (k > 0 && o.stride[0] == 0) || pair;
+      pairs |= pair;
     }
   }
-  if (flat)
-    run_flat(plan);
-  else
+  if (!flat)
     run_tiles(plan);
+  else if (pairs)
+    run_pairs(plan);
+  else
+    run_flat(plan);
 }
 
 // One piece, all contiguous. Registers that cross from one cache line into the next cost more, to store

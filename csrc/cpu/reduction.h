@@ -28,6 +28,25 @@ struct Operands {
 constexpr std::int64_t kReduceGrain = 1 << 16;                // elements of a piece
 constexpr std::int64_t kTableBytes = std::int64_t{24} << 20;  // what far_columns begins with
 
+// p[0], p[2], ...: of two registers, the second of which begins one element early, lest what lies behind the
+// last is read.
+template <class T, int... I>
+TS_INLINE Vec<T> evens(const T* p, std::integer_sequence<int, I...>) {
+  constexpr int W = Vec<T>::width;
+  constexpr typename Vec<T>::MaskReg from = {static_cast<IntOf<T>>(2 * I + (I < W / 2 ? 0 : 1))...};
+  return Vec<T>(__builtin_shuffle(Vec<T>::load(p).r, Vec<T>::load(p + W - 1).r, from));
+}
+template <class T>
+TS_INLINE Vec<T> get_pairs(const T* p, All) {
+  return evens(p, std::make_integer_sequence<int, Vec<T>::width>{});
+}
+template <class T>
+TS_INLINE Vec<T> get_pairs(const T* p, First part) {
+  T lanes[Vec<T>::width] = {};
+  for (int i = 0; i < part.n; ++i) lanes[i] = p[2 * i];
+  return Vec<T>::load(lanes);
+}
+
 // A register of params or results for `part` of the outputs from offset `at`, `stride` apart.
 template <class T>
 TS_INLINE Vec<T> get_strided(const T* p, std::int64_t stride, All) {
@@ -109,6 +128,8 @@ struct Reduction {
       const Ahead<T, decltype(step), S> ahead{step, asked(x), Term::kInputs == 2 ? asked(x2) : nullptr};
       return tree<Op, T, N>(begin, end, ahead, sums);
     }
+    if constexpr (kPlain && std::is_same_v<S, T> && std::is_floating_point_v<T>)
+      if (a.reduced == 1 && a.x[0] == 2) return tree<Op, T, N>(begin, end, Pairs{term, x}, sums);
     const S* const base = x;
     const S* const base2 = x2;
     Pairwise<Op, T, N> above;
@@ -133,6 +154,21 @@ struct Reduction {
     }
     above.finish(sums);
   }
+  // Every second element of one row, added as it comes: through a buffer, memory would rest while that is
+  // added.
+  struct Pairs {
+    const Term& term;
+    const S* x;
+    template <class Part>
+    TS_INLINE void operator()(Vec<T>* s, std::int64_t i, Part part) const {
+      term.step(s, get_pairs(x + 2 * i, part), Vec<T>(Lane<T>(0)), static_cast<const Vec<T>*>(nullptr), part);
+    }
+    TS_INLINE void ahead(std::int64_t i) const {
+      if constexpr (kTreeParts == 1)
+        for (int r = 0; r < 2 * kTreeChains; ++r)
+          __builtin_prefetch(reinterpret_cast<const char*>(x + 2 * i + r * kTreeLanes<T>) + 2048);
+    }
+  };
   static constexpr std::int64_t kRunAhead = 2048 / static_cast<std::int64_t>(sizeof(S));
   TS_INLINE static void ask(const S* stripe) {
     for (int j = 0; j < kTreeChains; ++j) __builtin_prefetch(stripe + j * kTreeLanes<T>);

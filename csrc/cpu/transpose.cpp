@@ -23,13 +23,14 @@ struct Square {
     return __builtin_shuffle(a, b, Index{static_cast<IntOf<T> >(I % 2 * N + first + I / 2)...});
 #endif
   }
-  template <int... I>
+  // a[0], a[2], ..., b[shift], b[shift + 2], ...
+  template <int shift, int... I>
   TS_INLINE static Row evens(Row a, Row b, std::integer_sequence<int, I...>) {
 #if defined(__clang__)
-    return __builtin_shufflevector(a, b, (2 * I)...);
+    return __builtin_shufflevector(a, b, (2 * I + (I < N / 2 ? 0 : shift))...);
 #else
     typedef IntOf<T> Index __attribute__((vector_size(N * sizeof(T))));
-    return __builtin_shuffle(a, b, Index{static_cast<IntOf<T> >(2 * I)...});
+    return __builtin_shuffle(a, b, Index{static_cast<IntOf<T> >(2 * I + (I < N / 2 ? 0 : shift))...});
 #endif
   }
   // to[r * to_stride + c] = from[c, r], columns of `from` contiguous and `from_stride` bytes apart
@@ -52,22 +53,30 @@ struct Bytes16 {
   std::uint64_t low, high;
 };
 
-// to[c] = from[2 * c]: the even ones of two registers at a time.
+// to[c] = from[2 * c]: the even ones of two registers at a time. What lies behind the last is not read: the
+// last registers, which may have been taken in part before, begin one element earlier.
 template <class T>
 TS_INLINE void gather_pairs(T* to, const char* from, std::int64_t columns) {
   std::int64_t c = 0;
   if constexpr (sizeof(T) == 4 || sizeof(T) == 8) {
-    constexpr std::int64_t N = Square<T>::N;
+    constexpr std::int64_t N = Square<T>::N, item = sizeof(T);
     using Row = typename Square<T>::Row;
-    for (; c + N < columns; c += N) {  // the last element's neighbour is not read
+    constexpr auto lanes = std::make_integer_sequence<int, static_cast<int>(N)>{};
+    const auto take = [&]<int shift>(std::integral_constant<int, shift>) __attribute__((always_inline)) {
       Row a, b;
-      if constexpr (sizeof(Row) == 64)  // registers across lines are loaded from the first-level cache
-        for (std::int64_t k = 0; k < 2; ++k)
-          __builtin_prefetch(from + (2 * c + k * N) * static_cast<std::int64_t>(sizeof(T)) + 2048);
-      std::memcpy(&a, from + 2 * c * sizeof(T), sizeof(Row));
-      std::memcpy(&b, from + (2 * c + N) * sizeof(T), sizeof(Row));
-      const Row even = Square<T>::evens(a, b, std::make_integer_sequence<int, static_cast<int>(N)>{});
+      std::memcpy(&a, from + 2 * c * item, sizeof(Row));
+      std::memcpy(&b, from + (2 * c + N - shift) * item, sizeof(Row));
+      const Row even = Square<T>::template evens<shift>(a, b, lanes);
       std::memcpy(to + c, &even, sizeof(Row));
+    };
+    for (; c + N < columns; c += N) {
+      if constexpr (sizeof(Row) == 64)  // registers across lines are loaded from the first-level cache
+        for (std::int64_t k = 0; k < 2; ++k) __builtin_prefetch(from + (2 * c + k * N) * item + 2048);
+      take(std::integral_constant<int, 0>{});
+    }
+    if (columns >= N) {
+      c = columns - N;
+      return take(std::integral_constant<int, 1>{});
     }
   }
   for (; c < columns; ++c) std::memcpy(to + c, from + 2 * c * sizeof(T), sizeof(T));

@@ -19,6 +19,19 @@ Array filled(const char* operation, const Shape& shape, const Operand& value, DT
 
 Operand number(std::int64_t n) { return Operand(Scalar::of(n)); }
 
+// Zeros in an array that has just been made. Pages that the system has just mapped hold them already.
+void clear(const char* operation, Array& y) {
+  constexpr std::int64_t kLittle = 128 << 10;  // what a second thread would not help with
+  if (y.device() == Device::cpu && !detail::watching()) {
+    const bool clean = y.storage()->untouched();
+    if (clean || y.nbytes() <= kLittle) {
+      if (!clean && y.nbytes() > 0) std::memset(y.data(), 0, static_cast<std::size_t>(y.nbytes()));
+      return y.storage()->bump();
+    }
+  }
+  copy_into(operation, number(0), y);
+}
+
 Array ranged(const char* operation, Scalar start, Scalar step, std::int64_t count, DType d,
              std::optional<Device> device) {
   const DeviceScope scope(device.value_or(g_device));
@@ -40,14 +53,8 @@ Array empty(const Shape& shape, std::optional<DType> dtype, std::optional<Device
 }
 Array zeros(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
   const DeviceScope scope(device.value_or(g_device));
-  constexpr std::int64_t kLittle = 128 << 10;  // what a second thread would not help with
   Array y = ts::empty("zeros", dtype.value_or(default_float()), shape);
-  if (y.device() == Device::cpu && y.nbytes() <= kLittle && !detail::watching()) {
-    if (y.nbytes() > 0) std::memset(y.data(), 0, static_cast<std::size_t>(y.nbytes()));
-    y.storage()->bump();
-  } else {
-    copy_into("zeros", number(0), y);
-  }
+  clear("zeros", y);
   return y;
 }
 Array ones(const Shape& shape, std::optional<DType> dtype, std::optional<Device> device) {
@@ -64,7 +71,10 @@ Array empty_like(const Array& x, std::optional<DType> dtype, std::optional<Devic
   return ts::empty_like("empty_like", x, dtype.value_or(x.dtype()));
 }
 Array zeros_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device) {
-  return full_like(x, number(0), dtype, device);
+  const DeviceScope scope(device.value_or(x.device()));
+  Array y = ts::empty_like("zeros_like", x, dtype.value_or(x.dtype()));
+  clear("zeros_like", y);
+  return y;
 }
 Array ones_like(const Array& x, std::optional<DType> dtype, std::optional<Device> device) {
   return full_like(x, number(1), dtype, device);

@@ -33,3 +33,65 @@ def test_searchsorted(dtype: str, side: str) -> None:
         strided = ts.asarray(np.repeat(row, 2))[::2]
         found = ts.searchsorted(strided, ts.asarray(x), side=side)
         np.testing.assert_array_equal(found.numpy(), np.searchsorted(row, x, side))
+
+
+def _halves(shape: tuple[int, ...], dtype: str, seed: int = 0) -> ts.Tensor:
+    """Many equal ones, both zeros, infinities, NaN of both signs."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape).astype(np.float32)
+    flat = x.reshape(-1)
+    flat[rng.integers(0, x.size, x.size // 10 + 1)] = 0.0
+    flat[rng.integers(0, x.size, x.size // 10)] = -0.0
+    for value in (np.nan, -np.nan, np.inf, -np.inf, 1e-7, 3.0):
+        flat[rng.integers(0, x.size, x.size // 20)] = value
+    return ts.asarray(x).astype(dtype)
+
+
+def _same(mine: ts.Tensor, expected: ts.Tensor, dtype: str) -> None:
+    assert mine.dtype == dtype
+    a, b = mine.astype("float32").numpy(), expected.numpy()
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(np.signbit(a)[a == 0], np.signbit(b)[b == 0])
+
+
+LENGTHS = [1, 2, 5, 33, 255, 511, 513, 1000, 2048, 2049, 5000, 32_767, 32_768, 65_536, 65_537, 300_001]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sort_of_halves(dtype: str, threads: int) -> None:
+    """The order of the floats that they stand for, stable."""
+    before = ts.get_num_threads()
+    ts.set_num_threads(threads)
+    try:
+        for n in LENGTHS:
+            for x in (_halves((3, n) if n < 70_000 else (n,), dtype, n), ts.full((n,), -1.5, dtype=dtype)):
+                wide = x.astype("float32")
+                for descending in (False, True):
+                    _same(ts.sort(x, descending=descending), ts.sort(wide, descending=descending), dtype)
+                    order = ts.argsort(x, descending=descending)
+                    expected = ts.argsort(wide, descending=descending)
+                    np.testing.assert_array_equal(order.numpy(), expected.numpy())
+                for largest in (False, True):
+                    for k in {1, min(n, 10), min(n, 300)}:
+                        values, places = ts.topk(x, k, largest=largest)
+                        wanted, at = ts.topk(wide, k, largest=largest)
+                        _same(values, wanted, dtype)
+                        np.testing.assert_array_equal(places.numpy(), at.numpy())
+        x = _halves((500, 40), dtype)
+        _same(ts.sort(x, axis=0), ts.sort(x.astype("float32"), axis=0), dtype)
+    finally:
+        ts.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+def test_sort_of_two_bytes(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    info = np.iinfo(dtype)
+    for n in LENGTHS:
+        for low, high in ((info.min, info.max + 1), (0, 50)):
+            x = rng.integers(low, high, n).astype(dtype)
+            t = ts.asarray(x)
+            np.testing.assert_array_equal(ts.sort(t).numpy(), np.sort(x))
+            np.testing.assert_array_equal(ts.sort(t, descending=True).numpy(), np.sort(x)[::-1])
+            np.testing.assert_array_equal(ts.argsort(t).numpy(), np.argsort(x, kind="stable"))

@@ -19,6 +19,11 @@ namespace {
 // Rows from this length on are sorted by all threads, in memory that the caller gives; others in scratch.
 constexpr std::int64_t kLongRow = 1 << 17;
 
+template <class F>
+void with_comparable(DType d, F&& f) {
+  is_half(d) ? with_stored(d, f) : with_any(d, f);
+}
+
 template <class Row>
 void for_sorted_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
   if (columns >= kLongRow) {
@@ -45,6 +50,67 @@ void sort_bytes(const T* x, T* y, std::int64_t n, const Order<T, false>& order) 
                 static_cast<std::size_t>(counts[k]));
     at += counts[k];
   }
+}
+
+// Many keys of two bytes, n < 2^32: counted, then written in order, by all threads where they are enough. A
+// table for each piece of x; a piece of y is what lies between two keys.
+constexpr std::int64_t kCounted = 1 << 15;
+template <class T>
+void sort_counted(const T* x, T* y, std::int64_t n, const Order<T, false>& order) {
+  constexpr std::int64_t kKeys = 1 << 16, kSpan = 1 << 10, kSpans = kKeys / kSpan, kBatch = 512;
+  using Values = Vec<std::uint16_t>;
+  using Counts = Vec<std::uint32_t>;
+  const std::int64_t most = n >> 16, pieces = most < 1 ? 1 : most > 8 ? 8 : most;
+  std::uint32_t* const tables = static_cast<std::uint32_t*>(scratch());
+  parallel_for(pieces, [&](std::int64_t piece) {
+    std::uint32_t* const table = tables + piece * kKeys;
+    std::memset(table, 0, kKeys * sizeof(*table));
+    const std::int64_t end = piece + 1 == pieces ? n : n / pieces * (piece + 1);
+    for (std::int64_t i = n / pieces * piece; i < end; i += kBatch) {
+      std::uint16_t keys[kBatch];
+      const std::int64_t count = end - i < kBatch ? end - i : kBatch;
+      for (std::int64_t j = 0; j < count; ++j) keys[j] = order.key(x[i + j]);
+      for (std::int64_t j = 0; j < count; ++j) ++table[keys[j]];
+    }
+  });
+  std::int64_t starts[kSpans + 1] = {};
+  parallel_ranges(kSpans, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t span = begin; span < end; ++span) {
+      std::int64_t total = 0;
+      for (std::int64_t k = span * kSpan; k < (span + 1) * kSpan; k += Counts::width) {
+        Counts sum = Counts::load(tables + k);
+        for (std::int64_t p = 1; p < pieces; ++p) sum = sum + Counts::load(tables + p * kKeys + k);
+        sum.store(tables + k);
+        for (int lane = 0; lane < Counts::width; ++lane) total += sum[lane];
+      }
+      starts[span + 1] = total;
+    }
+  });
+  for (std::int64_t span = 0; span < kSpans; ++span) starts[span + 1] += starts[span];
+  parallel_ranges(kSpans, 8, [&](std::int64_t begin, std::int64_t end) {
+    std::uint16_t* const to = reinterpret_cast<std::uint16_t*>(y);
+    std::int64_t at = starts[begin];
+    const std::int64_t last = starts[end];
+    for (std::int64_t k = begin * kSpan; k < end * kSpan && at < last; k += Counts::width) {
+      const Counts counts = Counts::load(tables + k);
+      if (!any(counts != Counts(0u))) continue;
+      // A whole register of each key, none or one of them as well: the next one overwrites what is too much.
+      for (int lane = 0; lane < Counts::width; ++lane) {
+        std::uint16_t bits;
+        const T value = order.value(static_cast<std::uint16_t>(k + lane));
+        std::memcpy(&bits, &value, sizeof(bits));
+        const Values values(bits);
+        const std::int64_t stop = at + static_cast<std::int64_t>(counts[lane]);
+        for (std::int64_t i = at; i == at || i < stop; i += Values::width) {
+          if (i + Values::width <= last)
+            values.store(to + i);
+          else
+            values.store_partial(to + i, last - i);
+        }
+        at = stop;
+      }
+    }
+  });
 }
 
 #if defined(__AVX512F__)
@@ -215,10 +281,22 @@ void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, ch
   Key* const a = reinterpret_cast<Key*>(workspace);
   Key* const b = a + (n < kNetworkLength<Key> ? kNetworkLength<Key> : n);
   if constexpr (sizeof(T) == 1) return sort_bytes(x, y, n, order);
+  if constexpr (sizeof(T) == 2)
+    if (n >= kCounted && n <= UINT32_MAX) return sort_counted(x, y, n, order);
 #if defined(__AVX512F__)
+  if constexpr (is_half_type<T>) {
+    if (n > kNetworkLength<Key> && n < kCounted) {  // as floats, which the quicksort takes
+      float* const wide = reinterpret_cast<float*>(workspace);
+      float* const sorted = wide + n;
+      each<float>(0, n, [&](std::int64_t i, auto part) { put(wide + i, get(x + i, part), part); });
+      sort_values(wide, sorted, n, Order<float, false>(order.flip != 0, false), sorted + n);
+      each<float>(0, n, [&](std::int64_t i, auto part) { put(y + i, get(sorted + i, part), part); });
+      return;
+    }
+  }
   if constexpr (std::is_floating_point_v<T>)
     return sort_values(x, y, n, order, reinterpret_cast<T*>(b));
-  else if constexpr (sizeof(T) >= 4)
+  else if constexpr (sizeof(T) >= 4 && !is_half_type<T>)
     return sort_values(x, y, n, order, b);
 #endif
   if constexpr (sizeof(T) > 1) {
@@ -229,8 +307,40 @@ void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, ch
   }
 }
 
+// Up to 2^16 keys of two bytes: key and position are one number of four bytes.
+template <class T>
+void argsort_short_keys(const T* x, std::int64_t* y, std::int64_t n, const Order<T, true>& order,
+                        char* workspace) {
+  std::uint32_t* const a = reinterpret_cast<std::uint32_t*>(workspace);
+  std::uint32_t* const b = a + (n < kNetworkLength<std::uint32_t> ? kNetworkLength<std::uint32_t> : n);
+  for (std::int64_t i = 0; i < n; ++i)
+    a[i] = static_cast<std::uint32_t>(order.key(x[i])) << 16 | static_cast<std::uint32_t>(i);
+#if defined(__AVX512F__)
+  const Vec<std::uint32_t> places(0xffffu);
+  quicksort(
+      a, std::uint32_t(0), a, b,
+      n, [&](Vec<std::uint32_t> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
+        using Wide = Vec<std::int64_t>;
+        const __m512i low = __m512i((v & places).r);
+        const Wide first(typename Wide::Reg(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(low))));
+        const Wide second(typename Wide::Reg(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(low, 1))));
+        store_some(first, y + at, count < Wide::width ? count : std::int64_t{Wide::width});
+        if (count > Wide::width) store_some(second, y + at + Wide::width, count - Wide::width);
+      });
+#else
+  const std::uint32_t* sorted = a;
+  if (n <= kNetworkLength<std::uint32_t>)
+    network_sort(a, n);
+  else
+    sorted = radix_sort(a, b, n, 2, 4);
+  for (std::int64_t i = 0; i < n; ++i) y[i] = sorted[i] & 0xffffu;
+#endif
+}
+
 template <class T>
 void argsort_row(const T* x, std::int64_t* y, std::int64_t n, const Order<T, true>& order, char* workspace) {
+  if constexpr (sizeof(T) == 2)
+    if (n <= 1 << 16) return argsort_short_keys(x, y, n, order, workspace);
   std::uint64_t* const a = reinterpret_cast<std::uint64_t*>(workspace);
   std::uint64_t* const b = reinterpret_cast<std::uint64_t*>(y);
   const std::uint64_t* sorted = nullptr;
@@ -289,13 +399,14 @@ void topk_row(const T* x, std::int64_t* y, std::int64_t n, std::int64_t k, const
   // register of floats, NaN among them or not.
   const auto hopeful = [&](std::int64_t from, std::int64_t length) {
     if (!bounded) return true;
-    if constexpr (std::is_floating_point_v<T>) {
-      constexpr std::int64_t W = Vec<T>::width;
+    if constexpr (std::is_floating_point_v<Computed<T>>) {
+      using Number = Computed<T>;
+      constexpr std::int64_t W = Vec<Number>::width;
       if (length % W == 0) {
-        const Vec<T> bound(order.value(worst));
-        Mask<T> some = Vec<T>(T(0)) != Vec<T>(T(0));
+        const Vec<Number> bound(static_cast<Number>(order.value(worst)));
+        Mask<Number> some = Vec<Number>(Number(0)) != Vec<Number>(Number(0));
         for (std::int64_t j = 0; j < length; j += W) {
-          const Vec<T> v = Vec<T>::load(x + from + j);
+          const Vec<Number> v = get(x + from + j, All{});
           some = some | ~(order.flip ? v <= bound : v >= bound);
         }
         return any(some);
@@ -327,7 +438,7 @@ void topk_row(const T* x, std::int64_t* y, std::int64_t n, std::int64_t k, const
 }  // namespace
 
 void sort(In x, Out y, Out workspace, bool descending) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_comparable(x.dtype, [&]<class T>(Type<T>) {
     const Rows<const T> xs(x);
     const Rows<T> ys(y);
     const Order<T, false> order(descending, false);
@@ -338,7 +449,7 @@ void sort(In x, Out y, Out workspace, bool descending) {
 }
 
 void argsort(In x, Out index, Out workspace, bool descending) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_comparable(x.dtype, [&]<class T>(Type<T>) {
     const Rows<const T> xs(x);
     const Rows<std::int64_t> ys(index);
     const Order<T, true> order(descending, false);
@@ -349,7 +460,7 @@ void argsort(In x, Out index, Out workspace, bool descending) {
 }
 
 void topk(In x, Out index, Out workspace, bool largest) {
-  with_any(x.dtype, [&]<class T>(Type<T>) {
+  with_comparable(x.dtype, [&]<class T>(Type<T>) {
     const Rows<const T> xs(x);
     const Rows<std::int64_t> ys(index);
     const Order<T, true> order(largest, true);

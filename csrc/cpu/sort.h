@@ -4,6 +4,7 @@
 // algorithm that was chosen, the SIMD level or the threads.
 #pragma once
 
+#include "cpu/half.h"
 #include "cpu/parallel.h"
 #include "cpu/reduce.h"
 
@@ -46,6 +47,28 @@ struct Order {
     } else {
       return static_cast<T>(k ^ (std::is_signed_v<T> ? kTop : Key(0)));
     }
+  }
+};
+
+// Halves, by their bits: in the order of the floats that they stand for.
+template <class S, bool kOneZero>
+  requires is_half_type<S>
+struct Order<S, kOneZero> {
+  using Key = std::uint16_t;
+  static constexpr Key kTop = 0x8000, kInfinity = std::is_same_v<S, BFloat16> ? 0x7f80 : 0x7c00;
+  Key flip, nan;
+
+  Order(bool descending, bool greatest)
+      : flip(descending ? Key(0xffff) : Key(0)), nan(greatest ? Key(0xffff) : static_cast<Key>(~flip)) {}
+
+  TS_INLINE Key key(S x) const {
+    const Key bits = kOneZero && x.bits == kTop ? Key(0) : x.bits;
+    const Key k = static_cast<Key>(bits ^ (bits & kTop ? 0xffff : kTop));
+    return static_cast<Key>(((bits & 0x7fff) > kInfinity ? nan : k) ^ flip);
+  }
+  TS_INLINE S value(Key k) const {
+    k = static_cast<Key>(k ^ flip);
+    return {static_cast<Key>(k ^ (k & kTop ? kTop : Key(0xffff)))};
   }
 };
 

@@ -14,9 +14,9 @@ Array workspace(const char* operation, std::int64_t columns, std::int64_t bytes)
   return columns < kLongRow ? Array() : empty(operation, DType::boolean, {bytes});
 }
 
-// Halves are ordered as float32, which holds every one of them.
+// A GPU orders halves as float32, which holds every one of them.
 Array comparable(const char* operation, const char* argument, const Array& x) {
-  if (is_half(x.dtype())) return astype(x, DType::float32, false);
+  if (is_half(x.dtype())) return x.device() == Device::cpu ? x : astype(x, DType::float32, false);
   check_domain(operation, argument, x.dtype(), Domain::any);
   return x;
 }

@@ -7,10 +7,9 @@
 // leaves long runs of equals. topk keeps what beats the k-th best so far: about one read of x.
 #include <cstring>
 
+#include "cpu/argsort.h"
 #include "cpu/kernels.h"
-#include "cpu/quicksort.h"
 #include "cpu/rows.h"
-#include "cpu/sort.h"
 #include "cpu/types.h"
 
 namespace ts::cpu::TS_ISA {
@@ -114,14 +113,6 @@ void sort_counted(const T* x, T* y, std::int64_t n, const Order<T, false>& order
 }
 
 #if defined(__AVX512F__)
-
-template <class K>
-TS_INLINE void store_some(Vec<K> v, K* y, std::int64_t count) {
-  if (count == Vec<K>::width)
-    v.store(y);
-  else
-    v.store_partial(y, count);
-}
 
 // Whether x holds what does not sort as it is: NaN, or a zero that the flip makes -0.
 template <class T>
@@ -307,36 +298,6 @@ void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, ch
   }
 }
 
-// Up to 2^16 keys of two bytes: key and position are one number of four bytes.
-template <class T>
-void argsort_short_keys(const T* x, std::int64_t* y, std::int64_t n, const Order<T, true>& order,
-                        char* workspace) {
-  std::uint32_t* const a = reinterpret_cast<std::uint32_t*>(workspace);
-  std::uint32_t* const b = a + (n < kNetworkLength<std::uint32_t> ? kNetworkLength<std::uint32_t> : n);
-  for (std::int64_t i = 0; i < n; ++i)
-    a[i] = static_cast<std::uint32_t>(order.key(x[i])) << 16 | static_cast<std::uint32_t>(i);
-#if defined(__AVX512F__)
-  const Vec<std::uint32_t> places(0xffffu);
-  quicksort(
-      a, std::uint32_t(0), a, b,
-      n, [&](Vec<std::uint32_t> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
-        using Wide = Vec<std::int64_t>;
-        const __m512i low = __m512i((v & places).r);
-        const Wide first(typename Wide::Reg(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(low))));
-        const Wide second(typename Wide::Reg(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(low, 1))));
-        store_some(first, y + at, count < Wide::width ? count : std::int64_t{Wide::width});
-        if (count > Wide::width) store_some(second, y + at + Wide::width, count - Wide::width);
-      });
-#else
-  const std::uint32_t* sorted = a;
-  if (n <= kNetworkLength<std::uint32_t>)
-    network_sort(a, n);
-  else
-    sorted = radix_sort(a, b, n, 2, 4);
-  for (std::int64_t i = 0; i < n; ++i) y[i] = sorted[i] & 0xffffu;
-#endif
-}
-
 template <class T>
 void argsort_row(const T* x, std::int64_t* y, std::int64_t n, const Order<T, true>& order, char* workspace) {
   if constexpr (sizeof(T) == 2)
@@ -351,9 +312,13 @@ void argsort_row(const T* x, std::int64_t* y, std::int64_t n, const Order<T, tru
       const std::uint64_t k = key(i);
       low = k < low ? k : low, high = k > high ? k : high;
     }
-    if (n > 0 && high - low <= 0xffffffffu)  // as most integers are: half the bytes
-      sorted = sort_positions<std::uint32_t>(
-          n, [&](std::int64_t i) { return static_cast<std::uint32_t>(key(i) - low); }, a, b);
+    const auto from_low = [&]<class Key>(Type<Key>) {
+      sorted = sort_positions<Key>(n, [&](std::int64_t i) { return static_cast<Key>(key(i) - low); }, a, b);
+    };
+    if (high - low <= 0xffu)
+      from_low(Type<std::uint8_t>{});
+    else if (high - low <= 0xffffffffu)  // as most integers are: half the bytes
+      from_low(Type<std::uint32_t>{});
   }
   if (!sorted) sorted = sort_positions<KeyOf<T>>(n, key, a, b);
   parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {

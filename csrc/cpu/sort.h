@@ -260,43 +260,4 @@ inline bool repair_runs(std::uint64_t* a, std::int64_t n, const Less& less) {
   return true;
 }
 
-// The stable order of keys key(0) ... key(n - 1), n < 2^32: elements whose lower 32 bits are the positions.
-// a and b have room for n and at least kNetworkLength<uint64>; the result is in one of them.
-template <class Key, class GetKey>
-inline std::uint64_t* sort_positions(std::int64_t n, const GetKey& key, std::uint64_t* a, std::uint64_t* b) {
-  constexpr int kDrop = sizeof(Key) == 8 ? 32 : 0;  // of 8-byte keys the upper half comes first
-  constexpr int kBytes = sizeof(Key) == 8 ? 4 : static_cast<int>(sizeof(Key));
-  const auto fill = [&](int drop, const std::uint64_t* order) {
-    parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t p = order ? static_cast<std::int64_t>(order[i] & 0xffffffffu) : i;
-        a[i] = static_cast<std::uint64_t>(static_cast<std::uint32_t>(key(p) >> drop)) << 32 |
-               static_cast<std::uint64_t>(p);
-      }
-    });
-  };
-  fill(kDrop, nullptr);
-  std::uint64_t* y = a;
-  if (n <= kNetworkLength<std::uint64_t>)
-    network_sort(a, n);
-  else
-    y = radix_sort(a, b, n, 4, 4 + kBytes);
-  if constexpr (sizeof(Key) == 8) {
-    const auto full = [&](std::uint64_t e) { return key(static_cast<std::int64_t>(e & 0xffffffffu)); };
-    if (!repair_runs(y, n, [&](std::uint64_t p, std::uint64_t q) { return full(p) < full(q); })) {
-      fill(0, nullptr);
-      y = radix_sort(a, b, n, 4, 8);
-      if (y == a) {  // the next elements go to a
-        y = b;
-        parallel_ranges(n, kSortGrain, [&](std::int64_t begin, std::int64_t end) {
-          std::memcpy(b + begin, a + begin, static_cast<std::size_t>(end - begin) * sizeof(*a));
-        });
-      }
-      fill(32, y);
-      y = radix_sort(a, b, n, 4, 8);
-    }
-  }
-  return y;
-}
-
 }  // namespace ts::cpu::TS_ISA

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+import tensorsmith.nn.functional as F
 from tensorsmith._core import ops as core
 
 HALVES = ["float16", "bfloat16"]
@@ -417,3 +418,29 @@ def _pools(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Iterator[Ca
     yield lambda x: core.max_pool2d(x, kernel, stride, padding, dilation, False)
     if dilation == 1:
         yield lambda x: core.avg_pool2d(x, kernel, stride, padding, False, False, None)
+
+
+RESAMPLED: dict[str, Callable[..., Any]] = {
+    "bilinear up": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    "bilinear down": lambda x: F.interpolate(x, size=(3, 5), mode="bilinear", align_corners=True),
+    "bicubic": lambda x: F.interpolate(x, size=(11, 40), mode="bicubic"),
+    "nearest": lambda x: F.interpolate(x, size=(9, 30), mode="nearest"),
+    "adaptive": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+    "adaptive 1": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "adaptive mixed": lambda x: F.adaptive_avg_pool2d(x, (1, 4)),
+}
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", RESAMPLED)
+def test_resampling(name: str, dtype: str) -> None:
+    f = RESAMPLED[name]
+    for shape in [(1, 1, 5, 7), (2, 3, 6, 33), (2, 16, 9, 9), (1, 33, 8, 67), (3, 40, 40, 24)]:
+        for x in images(shape, dtype, 1):
+            narrow, broad = x.detach().requires_grad_(), wide(x).detach().requires_grad_()
+            y, z = f(narrow), f(broad)
+            same(y.detach(), z.detach(), (shape, x.strides))
+            dy = numbers(tuple(y.shape), dtype, 2)
+            y.backward(dy)
+            z.backward(wide(dy))
+            same(narrow.grad, broad.grad, (shape, x.strides))

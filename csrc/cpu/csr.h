@@ -1,6 +1,7 @@
 // A sparse matrix in CSR form, as kernels walk it: a row of results from the rows of x that its entries name.
 #pragma once
 
+#include "cpu/half.h"
 #include "cpu/lines.h"
 #include "cpu/reduce.h"
 
@@ -25,14 +26,15 @@ struct Matrix {
 
   TS_INLINE T value(std::int64_t k) const { return values ? values[k] : T(1); }
 
-  // One row into B neighbouring outputs, a few registers at a time.
-  TS_INLINE void row(std::int64_t m, const T* x, std::int64_t pitch, T* y, std::int64_t B) const {
+  // One row into B neighbouring outputs, a few registers at a time. Either side may be halves.
+  template <class S, class R>
+  TS_INLINE void row(std::int64_t m, const S* x, std::int64_t pitch, R* y, std::int64_t B) const {
     constexpr std::int64_t W = Vec<T>::width;
     constexpr int kRegisters = 4;
     const std::int64_t first = starts[m], last = starts[m + 1];
     const Vec<T> none(first == last ? T(0) : start);
     if (last - first == 2) {  // what it knows of its terms stays in registers
-      const T *const a = x + columns[first] * pitch, *const c = x + columns[first + 1] * pitch;
+      const S *const a = x + columns[first] * pitch, *const c = x + columns[first + 1] * pitch;
       const Vec<T> u(value(first)), v(value(first + 1));
       each<T>(0, B, [&](std::int64_t i, auto part) {
         put(y + i, fma(v, get(c + i, part), fma(u, get(a + i, part), none)), part);
@@ -44,11 +46,11 @@ struct Matrix {
       Vec<T> sum[kRegisters];
       for (int r = 0; r < kRegisters; ++r) sum[r] = none;
       for (std::int64_t k = first; k < last; ++k) {
-        const T* const from = x + columns[k] * pitch + b;
+        const S* const from = x + columns[k] * pitch + b;
         const Vec<T> v(value(k));
-        for (int r = 0; r < kRegisters; ++r) sum[r] = fma(v, Vec<T>::load(from + r * W), sum[r]);
+        for (int r = 0; r < kRegisters; ++r) sum[r] = fma(v, get(from + r * W, All{}), sum[r]);
       }
-      for (int r = 0; r < kRegisters; ++r) sum[r].store(y + b + r * W);
+      for (int r = 0; r < kRegisters; ++r) put(y + b + r * W, sum[r], All{});
     }
     each<T>(b, B, [&](std::int64_t i, auto part) {
       Vec<T> sum = none;
@@ -62,10 +64,11 @@ struct Matrix {
     const std::int64_t first = starts[m];
     return starts[m + 1] == first + 1 && value(first) == T(1) ? x + columns[first] * pitch : nullptr;
   }
-  TS_INLINE T one(std::int64_t m, const T* x, std::int64_t pitch) const {
+  template <class S>
+  TS_INLINE T one(std::int64_t m, const S* x, std::int64_t pitch) const {
     T sum = starts[m] == starts[m + 1] ? T(0) : start;
     for (std::int64_t k = starts[m]; k < starts[m + 1]; ++k)
-      sum = fma_one(value(k), x[columns[k] * pitch], sum);
+      sum = fma_one(value(k), T(x[columns[k] * pitch]), sum);
     return sum;
   }
 };
@@ -131,16 +134,16 @@ class LineTerms {
   bool reads_behind() const { return plain_two_; }
 
   // R lines of these, from which a register more than they have may be read where reads_behind().
-  template <int R>
-  TS_INLINE void plain(const T* const* from, T* const* to) const {
+  template <int R, class S>
+  TS_INLINE void plain(const T* const* from, S* const* to) const {
     if (plain_ == 1) return plain_two_ ? plain<1, 2, R>(from, to) : plain<1, 1, R>(from, to);
     if (plain_ == 2) return plain_two_ ? plain<2, 2, R>(from, to) : plain<2, 1, R>(from, to);
     return plain_two_ ? plain<4, 2, R>(from, to) : plain<4, 1, R>(from, to);
   }
 
   // R lines, `from_pitch` and `to_pitch` apart: what a term knows is looked at once for all.
-  template <int R>
-  TS_INLINE void apply(const T* from, std::int64_t from_pitch, T* to, std::int64_t to_pitch) const {
+  template <int R, class S>
+  TS_INLINE void apply(const T* from, std::int64_t from_pitch, S* to, std::int64_t to_pitch) const {
     for (std::int64_t i = 0; i < blocks_; ++i) {
       Vec<T> sum[R], before[R];
       for (int r = 0; r < R; ++r) sum[r] = Vec<T>(T(0)), before[r] = Vec<T>(start_);
@@ -158,15 +161,18 @@ class LineTerms {
       }
       const std::int64_t left = rows_ - i * W;
       for (int r = 0; r < R; ++r) {
-        T* const out = to + r * to_pitch + i * W;
+        S* const out = to + r * to_pitch + i * W;
         if (left >= W)
-          sum[r].store(out);
+          put(out, sum[r], All{});
         else
-          sum[r].store_partial(out, left);
+          put(out, sum[r], First{left});
       }
     }
   }
-  TS_INLINE void operator()(const T* from, T* to) const { apply<1>(from, 0, to, 0); }
+  template <class S>
+  TS_INLINE void operator()(const T* from, S* to) const {
+    apply<1>(from, 0, to, 0);
+  }
 
  private:
   static constexpr std::int64_t W = Vec<T>::width;
@@ -176,8 +182,8 @@ class LineTerms {
     typename Vec<T>::MaskReg there;  // lanes that have this term
     bool all;
   };
-  template <int K, int Registers, int R>
-  TS_INLINE void plain(const T* const* from, T* const* to) const {
+  template <int K, int Registers, int R, class S>
+  TS_INLINE void plain(const T* const* from, S* const* to) const {
     const auto add = [&](const Term* term, Vec<T>(&sum)[R]) {
       for (int r = 0; r < R; ++r) sum[r] = Vec<T>(start_);
 #pragma GCC unroll 4
@@ -193,11 +199,11 @@ class LineTerms {
     std::int64_t m = 0;
     for (; m + W <= rows_; m += W, term += K) {
       add(term, sum);
-      for (int r = 0; r < R; ++r) sum[r].store(to[r] + m);
+      for (int r = 0; r < R; ++r) put(to[r] + m, sum[r], All{});
     }
     if (m == rows_) return;
     add(term, sum);
-    for (int r = 0; r < R; ++r) sum[r].store_partial(to[r] + m, rows_ - m);
+    for (int r = 0; r < R; ++r) put(to[r] + m, sum[r], First{rows_ - m});
   }
 
   T start_ = T(0);

@@ -3,8 +3,8 @@
 // A images (N, M) of B neighbouring numbers become (P, Q): B = 1 for channels first, the channels for
 // channels last. Both sums are added as csr_matmul adds them, rows before columns, so the bits are those of
 // two such products but for the sign of a 0, which is kept here: nearest neighbours are copies. The row of M
-// numbers between the two stays in cache. Reads each x as often as it has a place in a row's sum, writes y
-// once.
+// numbers between the two stays in cache, in float32 where x and y are halves. Reads each x as often as it
+// has a place in a row's sum, writes y once.
 #include "cpu/csr.h"
 #include "cpu/kernels.h"
 #include "cpu/types.h"
@@ -13,7 +13,8 @@ namespace ts::cpu::TS_ISA {
 
 void resample2d(In row_starts, In rows, In row_values, In column_starts, In columns, In column_values, In x,
                 Out y) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     using I = std::int64_t;
     constexpr I kGrain = 1 << 15;  // terms of a piece
     const Matrix<T> rows_of_x{row_starts.as<I>(), rows.as<I>(), row_values.as<T>(), T(-0.0)};
@@ -36,19 +37,21 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
       const Matrix<T> down = rows_of_x, across = columns_of_row;
       const LineTerms<T> terms = shared_terms;
       T* const row = reinterpret_cast<T*>(static_cast<char*>(scratch()) + offset);
-      const auto source = [&](I i) { return x.as<T>() + i / P * x.strides[0]; };
-      const auto target = [&](I i) { return y.as<T>() + i / P * y.strides[0] + i % P * y.strides[1]; };
+      const auto source = [&](I i) { return x.as<S>() + i / P * x.strides[0]; };
+      const auto target = [&](I i) { return y.as<S>() + i / P * y.strides[0] + i % P * y.strides[1]; };
       I i = begin;
       if (lines && fits && terms.is_plain()) {
         // A few rows, then their results: a load from what was stored a moment ago, to other bounds, would
         // wait.
         const T* line[R];
-        T* to[R];
+        S* to[R];
         while (i < end) {
           const I rows = end - i < R ? end - i : R;
           for (I r = 0; r < rows; ++r) {
             to[r] = target(i + r);
-            line[r] = terms.reads_behind() ? nullptr : down.copied((i + r) % P, source(i + r), x.strides[1]);
+            line[r] = nullptr;
+            if constexpr (!is_half_type<S>)
+              if (!terms.reads_behind()) line[r] = down.copied((i + r) % P, source(i + r), x.strides[1]);
             if (line[r]) continue;
             T* const mine = row + r * pitch;
             down.row((i + r) % P, source(i + r), x.strides[1], mine, M);
@@ -71,15 +74,15 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
       }
       for (; i < end; ++i) {
         const I p = i % P;
-        const T* const from = source(i);
-        T* const to = target(i);
+        const S* const from = source(i);
+        S* const to = target(i);
         if (!fits) {  // rows of many MiB: number by number
           for (I q = 0; q < Q * B; ++q) {
             T sum = across.starts[q / B] == across.starts[q / B + 1] ? T(0) : T(-0.0);
             for (I k = across.starts[q / B]; k < across.starts[q / B + 1]; ++k)
               sum = fma_one(across.value(k), down.one(p, from + across.columns[k] * B + q % B, x.strides[1]),
                             sum);
-            to[q] = sum;
+            to[q] = stored_as<S>(sum);
           }
           continue;
         }
@@ -87,7 +90,7 @@ void resample2d(In row_starts, In rows, In row_values, In column_starts, In colu
         if (lines) {
           terms(row, to);
         } else if (B == 1) {
-          for (I q = 0; q < Q; ++q) to[q] = across.one(q, row, 1);
+          for (I q = 0; q < Q; ++q) to[q] = stored_as<S>(across.one(q, row, 1));
         } else {
           for (I q = 0; q < Q; ++q) across.row(q, row, B, to + q * B, B);
         }

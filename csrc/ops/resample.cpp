@@ -49,7 +49,7 @@ Array channels_first(const Array& y) { return y.permute({0, 3, 1, 2}); }
 Array resample2d(const Array& x, const Array& row_starts, const Array& rows, const Array& column_starts,
                  const Array& columns, const Array& row_values, const Array& column_values) {
   const char* operation = "resample2d";
-  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_floating(operation, "x", x.dtype());
   check_rank(operation, "x", x, 4);
   const Csr down = checked_csr(operation, row_starts, rows, row_values, x, 2);
   const Csr across = checked_csr(operation, column_starts, columns, column_values, x, 3);

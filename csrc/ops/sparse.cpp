@@ -44,7 +44,7 @@ Csr checked_csr(const char* operation, const Array& starts, const Array& columns
     value_error(operation, ": starts must have one element more than there are rows, got none");
   perform("csr_matmul starts", &require_starts, first, operation, places.size());
   if (values) {
-    check_same_dtype(operation, "values", values, x.dtype());
+    check_same_dtype(operation, "values", values, computed_in(x.dtype()));
     check_shape(operation, "values", values, places.shape());
   }
   if (places.size()) perform("csr_matmul columns", &require_columns, places, operation, axis, x.shape(axis));

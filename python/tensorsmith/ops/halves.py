@@ -44,6 +44,7 @@ _WIDENED_ON_GPUS = {
     "dropout": "x",
     "max_pool2d": "x",
     "avg_pool2d": "x",
+    "resample2d": "x",
 }
 
 # Products, whose kernels take bfloat16 as it is.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.ops.halves import widened
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -65,7 +66,11 @@ prod = define(
 
 def _mean_gradient(dy: Tensor, x_shape: Sequence[int], axis: Any, keepdims: bool) -> Tensor:
     size = _size(x_shape)
-    return core.expand_reduced(dy * (_size(dy.shape) / size) if size else dy, x_shape, axis, keepdims)
+    if size:
+        factor = _size(dy.shape) / size
+        # Halves have two bytes: their factor is not rounded to one.
+        dy = dy * factor if dy.itemsize > 2 else core.astype(widened(dy)[0] * factor, dy.dtype)
+    return core.expand_reduced(dy, x_shape, axis, keepdims)
 
 
 mean = define(

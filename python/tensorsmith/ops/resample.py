@@ -104,7 +104,8 @@ class _AlongBoth(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, makes: Any, sizes: Any) -> Tensor:
         ctx.makes, ctx.back = makes, x.shape[2:] if sizes is None else None
-        return core.resample2d(x, *_pair_of_maps(x.device, str(x.dtype), makes, sizes))
+        weights = "float32" if is_half(x) else str(x.dtype)
+        return core.resample2d(x, *_pair_of_maps(x.device, weights, makes, sizes))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -224,12 +225,12 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     x = asarray(x)
     sizes = _adaptive_sizes("adaptive_avg_pool", x, output_size, rank)
     _check_floating("adaptive_avg_pool", x)
-    if is_half(x):
-        return core.astype(adaptive_avg_pool(core.astype(x, "float32"), output_size, rank), x.dtype)
     if all(size == 1 for _, size in sizes):
         return core.mean(x, tuple(axis for axis, _ in sizes), None, True)
     if rank == 2 and x.ndim == 4 and all(1 < size != x.shape[axis] for axis, size in sizes):
         return _along_both(x, [(_adaptive, x.shape[axis], size) for axis, size in sizes])
+    if is_half(x):
+        return core.astype(adaptive_avg_pool(core.astype(x, "float32"), output_size, rank), x.dtype)
     for axis, size in sizes:
         if size == 1:
             x = core.mean(x, axis, None, True)
@@ -370,7 +371,7 @@ def interpolate(
         if align_corners is not None:
             raise ValueError(f'{name}: align_corners does not go with mode "{mode}"')
         shift = 0.5 if mode == "nearest-exact" else 0.0
-        if rank == 2 and str(x.dtype) in ("float32", "float64"):
+        if rank == 2 and (str(x.dtype) in ("float32", "float64") or (is_half(x) and x.device == "cpu")):
             return _along_both(x, [(_nearest, n, m, s, shift) for n, m, s in zip(extents, sizes, scales)])
         for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
             x = core.index_select(x, axis, asarray(_nearest_places(n, m, s, shift), device=x.device))
@@ -383,14 +384,14 @@ def interpolate(
     if x.ndim != wanted:
         raise ValueError(f"{name}: mode {mode!r} needs {wanted} dimensions, got shape {tuple(x.shape)}")
     _check_floating(name, x)
-    if is_half(x):
-        wide = core.astype(x, "float32")
-        y = interpolate(wide, size, scale_factor, mode, align_corners, recompute_scale_factor)
-        return core.astype(y, x.dtype)
     if rank == 2 and all(n != m or s != 1.0 for n, m, s in zip(extents, sizes, scales)):
         return _along_both(
             x, [(make, n, m, s, bool(align_corners)) for n, m, s in zip(extents, sizes, scales)]
         )
+    if is_half(x):
+        wide = core.astype(x, "float32")
+        y = interpolate(wide, size, scale_factor, mode, align_corners, recompute_scale_factor)
+        return core.astype(y, x.dtype)
     for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
         if n != m or s != 1.0:
             x = _along(x, axis, make, n, m, s, bool(align_corners))

@@ -73,6 +73,7 @@ for part in $parts; do
 		complex 40 tests/test_cuda_complex.py
 		random 40 tests/test_cuda_random.py
 		runtime 40 tests/test_cuda_runtime.py
+		memory 60 tests/test_cuda_memory.py
 		rest 90 tests/test_cuda.py -k "not test_forward"
 	END
       unset TENSORSMITH_VERIFIED

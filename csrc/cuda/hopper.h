@@ -5,9 +5,8 @@
 // tests' host build has a header of the same name and contents in plain C++.
 #pragma once
 
-#include <cuda.h>
-
 #include "cuda/device.h"
+#include "cuda/driver.h"
 
 namespace ts::cuda {
 
@@ -60,30 +59,12 @@ struct alignas(64) TensorMap {
   std::uint64_t words[16];
 };
 
-// The driver's function, found at run time: the library is not linked against it.
-inline decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
-  static const auto found = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult status{};
-#if CUDART_VERSION >= 12050
-    const cudaError_t e =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &status);
-#else
-    const cudaError_t e =
-        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &status);
-#endif
-    if (e != cudaSuccess || status != cudaDriverEntryPointSuccess) entry = nullptr;
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-  }();
-  return found;
-}
-
 // In boxes of 128 bytes x `rows` with the 128-byte swap: the 16-byte pieces of a row of 128 bytes
 // are swapped by the row's number modulo 8. Elements outside are zeros. Strides (of axes 1 to 3, in bytes)
 // and the address are multiples of 16. False where the driver does not take it.
 inline bool encode_tensor_map(TensorMap& map, const void* data, DType number, const std::int64_t (&shape)[4],
                               const std::int64_t (&strides)[3], int rows) {
-  const auto encode = tensor_map_encoder();
+  static const auto encode = driver_function<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   if (!encode) return false;
   cuuint64_t extents[4], pitches[3];
   std::int64_t bytes = shape[0] * itemsize(number);

@@ -59,7 +59,7 @@ void graph_launch(void* graph);
 void graph_destroy(void* graph) noexcept;
 
 // --- memory.cu -------------------------------------------------------------------------------------------
-Pool* make_pool();
+Pool* make_pool(bool of_graph);
 // Its memory goes to another pool, and it is no more.
 void join_pools(Pool* pool, Pool* into);
 void memory_stats(DeviceMemory* out);

@@ -45,7 +45,7 @@ void release(Graph* g) {
 void open_streams() {
   Streams& s = streams();
   check(cudaStreamCreateWithFlags(&s.first.handle, cudaStreamNonBlocking), "making a stream");
-  s.first.pool = make_pool();
+  s.first.pool = make_pool(false);
 }
 
 Stream& current_stream() { return t_stream ? *t_stream : streams().first; }
@@ -113,7 +113,7 @@ void* stream_create(bool urgent) {
     delete s;
     check(e, "making a stream");
   }
-  s->pool = make_pool();
+  s->pool = make_pool(false);
   const std::lock_guard lock(all.mutex);
   all.others.push_back(s);
   return s;
@@ -190,7 +190,7 @@ void capture_begin() {
   check(cudaStreamBeginCapture(s.handle, cudaStreamCaptureModeRelaxed), "beginning a capture");
   t_graph = new Graph;
   t_graph->stream = &s;
-  t_graph->pool = make_pool();
+  t_graph->pool = make_pool(true);
 }
 void* capture_end() {
   if (!t_graph) runtime_error("cuda: this thread captures nothing");

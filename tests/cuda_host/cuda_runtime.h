@@ -19,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -259,10 +260,17 @@ struct Event {
   bool timing = true, recorded = false;
   std::chrono::steady_clock::time_point time;
 };
-// The device's memory, CUDA_HOST_MEMORY bytes of it, somewhere in twice as many addresses.
+// A piece of memory in a range of addresses (cuda.h).
+struct Granule {
+  std::size_t bytes;
+  unsigned long long handle;
+  bool access;  // kernels may
+};
+// The device's memory, CUDA_HOST_MEMORY bytes of it, somewhere in twice as many addresses and in granules.
 struct Memory {
   std::mutex mutex;
   std::map<std::uintptr_t, std::size_t> blocks;
+  std::map<std::uintptr_t, Granule> granules;
   std::size_t used = 0, size = 0;
   void* arena = nullptr;
   int users = 0;  // that may touch it now
@@ -306,8 +314,18 @@ class Access {
     const std::lock_guard lock(m.mutex);
     const bool before = m.users > 0;
     m.users += by;
-    if (before != (m.users > 0))
-      mprotect(m.arena, 2 * m.size, m.users > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+    if (before == (m.users > 0)) return;
+    const int access = m.users > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
+    mprotect(m.arena, 2 * m.size, access);
+    for (auto it = m.granules.begin(); it != m.granules.end();) {  // neighbours at once
+      const std::uintptr_t start = it->first;
+      std::uintptr_t end = start;
+      for (; it != m.granules.end() && it->first == end && it->second.access; ++it) end += it->second.bytes;
+      if (end > start)
+        mprotect(reinterpret_cast<void*>(start), end - start, access);
+      else
+        ++it;
+    }
   }
 };
 // Whether a kernel's argument is the address of memory that is not the device's. (What structs hold is not
@@ -319,6 +337,10 @@ bool points_to_host(const T& argument) {
     Memory& m = memory();
     const std::lock_guard lock(m.mutex);
     const auto address = reinterpret_cast<std::uintptr_t>(argument);
+    const auto granule = m.granules.upper_bound(address);
+    if (granule != m.granules.begin() &&
+        address <= std::prev(granule)->first + std::prev(granule)->second.bytes)
+      return false;
     const auto next = m.blocks.upper_bound(address);
     return next == m.blocks.begin() || address > std::prev(next)->first + std::prev(next)->second;
   } else {
@@ -373,6 +395,10 @@ inline cudaError_t cudaGetDeviceCount(int* n) {
   return cudaSuccess;
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
 inline cudaError_t cudaDriverGetVersion(int* v) {
   *v = 13000;
   return cudaSuccess;
@@ -401,6 +427,7 @@ inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   return cudaSuccess;
 }
 inline cudaError_t cudaFree(void* p) {
+  if (!p) return cudaSuccess;
   cuda_host::Memory& m = cuda_host::memory();
   const std::lock_guard lock(m.mutex);
   const auto it = m.blocks.find(reinterpret_cast<std::uintptr_t>(p));
@@ -408,6 +435,13 @@ inline cudaError_t cudaFree(void* p) {
   madvise(p, it->second, MADV_DONTNEED);
   m.used -= it->second;
   m.blocks.erase(it);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  cuda_host::Memory& m = cuda_host::memory();
+  const std::lock_guard lock(m.mutex);
+  *free = m.size - m.used;
+  *total = m.size;
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,

@@ -1,4 +1,4 @@
-"""Random numbers under NumPy's names: `ts.random.normal(size=(3, 4))`, `ts.random.Generator(seed)`.
+"""Random numbers under NumPy's names: `ts.random.normal(size=(3, 4))`, `ts.random.default_rng(seed).normal(size=3)`.
 
 Draws come from `generator=`, or from `default_generator`, which `ts.manual_seed` restarts; a fresh process
 starts it from seed 0. `get_state` and `set_state` save and restore it.
@@ -30,6 +30,26 @@ from tensorsmith.ops.random import (
     uniform,
 )
 from tensorsmith.ops.random import manual_seed as seed
+from tensorsmith.ops.variates import (
+    default_rng,
+    f,
+    geometric,
+    gumbel,
+    laplace,
+    logistic,
+    lognormal,
+    multivariate_normal,
+    negative_binomial,
+    pareto,
+    power,
+    rayleigh,
+    shuffle,
+    standard_cauchy,
+    standard_exponential,
+    standard_t,
+    triangular,
+    weibull,
+)
 
 __all__ = [
     "Generator",
@@ -40,20 +60,38 @@ __all__ = [
     "chisquare",
     "choice",
     "default_generator",
+    "default_rng",
     "dirichlet",
     "exponential",
+    "f",
     "gamma",
+    "geometric",
     "get_state",
+    "gumbel",
     "integers",
+    "laplace",
+    "logistic",
+    "lognormal",
     "manual_seed",
     "multinomial",
+    "multivariate_normal",
+    "negative_binomial",
     "normal",
+    "pareto",
     "permutation",
     "poisson",
+    "power",
     "random",
+    "rayleigh",
     "seed",
     "set_state",
+    "shuffle",
+    "standard_cauchy",
+    "standard_exponential",
     "standard_gamma",
     "standard_normal",
+    "standard_t",
+    "triangular",
     "uniform",
+    "weibull",
 ]

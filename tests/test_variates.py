@@ -1,0 +1,129 @@
+"""NumPy's further distributions: their distribution functions, parameters, errors, and generators with methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import tensorsmith as ts
+
+SIZE = 20_000
+CONTINUOUS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "standard_exponential": (lambda r, **k: r.standard_exponential(**k), stats.expon()),
+    "lognormal": (lambda r, **k: r.lognormal(0.3, 0.7, **k), stats.lognorm(0.7, scale=np.exp(0.3))),
+    "laplace": (lambda r, **k: r.laplace(-1.0, 2.0, **k), stats.laplace(-1, 2)),
+    "gumbel": (lambda r, **k: r.gumbel(0.5, 2.0, **k), stats.gumbel_r(0.5, 2)),
+    "logistic": (lambda r, **k: r.logistic(0.5, 2.0, **k), stats.logistic(0.5, 2)),
+    "weibull": (lambda r, **k: r.weibull(1.7, **k), stats.weibull_min(1.7)),
+    "rayleigh": (lambda r, **k: r.rayleigh(1.5, **k), stats.rayleigh(scale=1.5)),
+    "pareto": (lambda r, **k: r.pareto(2.5, **k), stats.lomax(2.5)),
+    "power": (lambda r, **k: r.power(2.5, **k), stats.powerlaw(2.5)),
+    "standard_cauchy": (lambda r, **k: r.standard_cauchy(**k), stats.cauchy()),
+    "standard_t": (lambda r, **k: r.standard_t(3.5, **k), stats.t(3.5)),
+    "f": (lambda r, **k: r.f(3.0, 7.0, **k), stats.f(3, 7)),
+    "triangular": (lambda r, **k: r.triangular(-1.0, 0.5, 3.0, **k), stats.triang(0.375, -1, 4)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_distribution_functions(name: str, dtype: str) -> None:
+    draw, expected = CONTINUOUS[name]
+    x = draw(ts.random.default_rng(5), size=SIZE, dtype=dtype)
+    assert x.dtype == dtype and x.shape == (SIZE,)
+    assert stats.kstest(x.numpy(), expected.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (lambda r: r.geometric(0.3, size=SIZE), stats.geom(0.3)),
+        (lambda r: r.geometric(1.0, size=SIZE), stats.geom(1.0)),
+        (lambda r: r.negative_binomial(2.5, 0.4, size=SIZE), stats.nbinom(2.5, 0.4)),
+    ],
+)
+def test_counts(draw: Any, expected: Any) -> None:
+    x = draw(ts.random.default_rng(3))
+    assert x.dtype == "int64"
+    found = np.bincount(x.numpy(), minlength=40)[:40] / SIZE
+    np.testing.assert_allclose(found, expected.pmf(np.arange(40)), atol=5 * np.sqrt(0.25 / SIZE))
+
+
+def test_multivariate_normal() -> None:
+    mean, root = np.array([1.0, -2.0, 0.5]), np.array([[1.0, 0, 0], [0.5, 2, 0], [-1, 0.3, 0]])  # of rank 2
+    cov = root @ root.T
+    x = ts.random.default_rng(1).multivariate_normal(ts.asarray(mean), ts.asarray(cov), (100, 500), "float64")
+    assert x.shape == (100, 500, 3)
+    flat = x.numpy().reshape(-1, 3)
+    np.testing.assert_allclose(flat.mean(0), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(flat.T), cov, atol=0.12)
+    assert ts.random.multivariate_normal(mean, cov).shape == (3,)
+    for bad in (-np.eye(3), root, np.full((3, 3), np.nan), np.eye(2)):
+        with pytest.raises(ValueError, match="multivariate_normal: "):
+            ts.random.multivariate_normal(mean, bad)
+
+
+def test_tensors_of_parameters_broadcast() -> None:
+    scale = ts.asarray([[1.0], [1000.0]])
+    x = ts.random.laplace(ts.asarray([0.0, 1e6, -1e6]), scale)
+    assert x.shape == (2, 3)
+    assert abs(float(x[0, 1]) - 1e6) < 100
+    assert ts.random.weibull(ts.ones(3), size=(4, 3)).shape == (4, 3)
+    assert ts.random.geometric(ts.asarray([0.1, 0.9])).shape == (2,)
+    with pytest.raises(ValueError, match="broadcast"):
+        ts.random.weibull(ts.ones(3), size=(3, 4))
+
+
+def test_what_is_wrong_is_told_before_the_generator_moves() -> None:
+    rng = ts.random.default_rng(0)
+    before = rng.get_state()
+    for call in (
+        lambda: rng.lognormal(0, -1),
+        lambda: rng.laplace(np.nan, 1),
+        lambda: rng.gumbel(0, np.inf),
+        lambda: rng.weibull(0),
+        lambda: rng.standard_t(-1),
+        lambda: rng.f(1, 0),
+        lambda: rng.geometric(0.0),
+        lambda: rng.geometric(1.5),
+        lambda: rng.negative_binomial(0, 0.5),
+        lambda: rng.triangular(0, 2, 1),
+        lambda: rng.triangular(1, 1, 1),
+        lambda: rng.pareto(ts.asarray([1.0, -1.0])),
+    ):
+        with pytest.raises(ValueError, match=r"^\w+: "):
+            call()
+    assert rng.get_state() == before
+
+
+def test_shuffle() -> None:
+    x = ts.reshape(ts.arange(60), (20, 3))
+    ts.random.shuffle(x, generator=ts.random.default_rng(0))
+    assert sorted(x[:, 0].tolist()) == list(range(0, 60, 3)) and x[:, 0].tolist() != list(range(0, 60, 3))
+    assert (x[:, 1] - x[:, 0]).tolist() == [1] * 20
+    y = ts.reshape(ts.arange(60), (3, 20))
+    ts.random.default_rng(1).shuffle(y, axis=1)
+    assert sorted(y[2].tolist()) == list(range(40, 60)) and (y[1] - y[0]).tolist() == [20] * 20
+    with pytest.raises(TypeError, match="shuffle: x must be a tensor"):
+        ts.random.shuffle([1, 2])  # type: ignore[arg-type]
+
+
+def test_generators_have_methods_of_the_functions_names() -> None:
+    rng = ts.random.default_rng(7)
+    assert ts.random.default_rng(rng) is rng
+    for call in (
+        lambda m, **k: m.normal(1.0, 2.0, size=5, **k),
+        lambda m, **k: m.integers(0, 10, size=5, **k),
+        lambda m, **k: m.random((2, 3), **k),
+        lambda m, **k: m.choice(ts.arange(9), 4, **k),
+        lambda m, **k: m.permutation(8, **k),
+        lambda m, **k: m.laplace(size=3, **k),
+        lambda m, **k: m.poisson(3.0, size=4, **k),
+    ):
+        expected = call(ts.random, generator=ts.random.Generator(7))
+        assert call(ts.random.default_rng(7)).tolist() == expected.tolist()
+    assert "trials" in ts.random.Generator.geometric.__doc__  # type: ignore[attr-defined]

@@ -67,6 +67,7 @@ __version__ = "0.1.0"
 
 bool = bool_  # the Array API's name
 e = _math.e
+euler_gamma = 0.5772156649015329
 inf = _math.inf
 nan = _math.nan
 newaxis = None

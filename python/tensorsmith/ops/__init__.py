@@ -19,6 +19,7 @@ from tensorsmith.ops.diagonal import *
 from tensorsmith.ops.dropout import *
 from tensorsmith.ops.einsum import *
 from tensorsmith.ops.elementwise import *
+from tensorsmith.ops.histogram import *
 from tensorsmith.ops.index import *
 from tensorsmith.ops.join import *
 from tensorsmith.ops.loss import *
@@ -29,6 +30,7 @@ from tensorsmith.ops.norm import *
 from tensorsmith.ops.numeric import *
 from tensorsmith.ops.pad import *
 from tensorsmith.ops.places import *
+from tensorsmith.ops.polynomial import *
 from tensorsmith.ops.pool import *
 from tensorsmith.ops.quantile import *
 from tensorsmith.ops.recurrent import *
@@ -40,9 +42,9 @@ from tensorsmith.ops.sparse import *
 from tensorsmith.ops.statistics import *
 
 _FAMILIES = (
-    "attention", "complex", "conv", "creation", "diagonal", "dropout", "einsum", "elementwise", "index", "join",
-    "loss", "manipulate", "matmul", "missing", "norm", "numeric", "pad", "places", "pool", "quantile", "recurrent",
-    "reduce", "sets", "softmax", "sort", "sparse", "statistics",
+    "attention", "complex", "conv", "creation", "diagonal", "dropout", "einsum", "elementwise", "histogram", "index",
+    "join", "loss", "manipulate", "matmul", "missing", "norm", "numeric", "pad", "places", "polynomial", "pool",
+    "quantile", "recurrent", "reduce", "sets", "softmax", "sort", "sparse", "statistics",
 )  # fmt: skip
 # By module path: some families hold an operation of their own name, which now hides the module here.
 __all__ = [name for family in _FAMILIES for name in sys.modules[f"tensorsmith.ops.{family}"].__all__]

@@ -5,6 +5,7 @@ The gradient of a real loss L at z = x + y i is dL/dx + i dL/dy, as PyTorch has 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -37,9 +38,10 @@ define(
 conjugate = conj
 
 
-def angle(x: Any) -> Any:
-    """The angle of x in the complex plane, in (-pi, pi]; of a real x, 0 or pi."""
-    return core.atan2(core.imag(x), core.real(x))
+def angle(x: Any, deg: bool = False) -> Any:
+    """The angle of x in the complex plane, in (-pi, pi], or with deg in degrees; of a real x, 0 or pi."""
+    y = core.atan2(core.imag(x), core.real(x))
+    return core.multiply(y, 180.0 / math.pi) if deg else y
 
 
 def iscomplexobj(x: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -60,26 +61,45 @@ to_device = define(
 
 
 def linspace(
-    start: Any, stop: Any, /, num: int = 50, dtype: Any = None, endpoint: bool = True, device: Any = None
+    start: Any,
+    stop: Any,
+    /,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    device: Any = None,
 ) -> Any:
     """`num` evenly spaced numbers from start to stop, which is the last one if endpoint. Complex bounds make them
-    complex."""
+    complex.
+
+    start, stop: numbers, or arrays which broadcast: the numbers then lie along a new `axis`, and gradients go through
+    retstep:     also the step, NaN where there is none
+    """
     try:
         num = operator.index(num)
     except TypeError:
         raise TypeError(f"linspace: num must be an integer, got {num!r}") from None
     if num < 0:
         raise ValueError(f"linspace: num must be >= 0, got {num}")
+    if not isinstance(endpoint, (bool, np.bool_)):
+        raise TypeError(f"linspace: endpoint must be a bool, got {endpoint!r}")
+    steps = num - 1 if endpoint else num
+    if _extended(start) or _extended(stop):
+        return _between(asarray(start), asarray(stop), num, steps, endpoint, retstep, dtype, axis, device)
+    if retstep:
+        step = (stop - start) / steps if steps > 0 else math.nan
+        return linspace(start, stop, num, endpoint, False, dtype, axis, device), step
     if isinstance(start, complex) or isinstance(stop, complex):
         a, b = complex(start), complex(stop)
         y = core.from_parts(
-            linspace(a.real, b.real, num, "float64", endpoint, device),
-            linspace(a.imag, b.imag, num, "float64", endpoint, device),
+            linspace(a.real, b.real, num, endpoint, False, "float64", 0, device),
+            linspace(a.imag, b.imag, num, endpoint, False, "float64", 0, device),
         )
         return core.astype(
             y, dtype or ("complex128" if _core.default_dtype() == "float64" else "complex64"), False
         )
-    steps = num - 1 if endpoint else num
     y = core.ramp(float(start), (float(stop) - float(start)) / max(steps, 1), num, device)
     if endpoint and num > 1:
         y[-1] = float(stop)
@@ -87,8 +107,47 @@ def linspace(
     return core.astype(kind, dtype or _core.default_dtype(), False)
 
 
-def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
-    """Coordinate matrices of 1-D coordinate vectors; indexing "xy" (Cartesian) or "ij" (matrix)."""
+def _extended(bound: Any) -> bool:
+    return isinstance(bound, (list, tuple)) or getattr(bound, "ndim", 0) > 0
+
+
+def _between(
+    start: Any,
+    stop: Any,
+    num: int,
+    steps: int,
+    endpoint: bool,
+    retstep: bool,
+    dtype: Any,
+    axis: int,
+    device: Any,
+) -> Any:
+    """linspace of arrays: a new first axis, moved to `axis`."""
+    kind = _core.promote_types(start.dtype, stop.dtype)
+    kind = kind if kind.kind in ("floating", "complex") else _core.default_dtype()
+    if device is not None:
+        start, stop = start.to(device), stop.to(device)
+    start, stop = core.astype(start, kind, False), core.astype(stop, kind, False)
+    step = (
+        core.divide(core.subtract(stop, start), steps) if steps > 0 else core.subtract(stop, start) * math.nan
+    )
+    count = core.astype(core.arange(num, device=start.device), "float64" if kind == "float64" else "float32")
+    count = core.reshape(count, (num,) + (1,) * step.ndim)
+    y = core.add(core.multiply(count, step if steps > 0 else 0), start)
+    if endpoint and num > 1:
+        last = core.broadcast_to(core.expand_dims(stop, 0), (1, *y.shape[1:]))
+        y = core.concat([y[:-1], last], 0)
+    if dtype is not None:
+        whole = as_dtype(dtype).kind in ("signed", "unsigned")
+        y = core.astype(core.floor(y) if whole else y, dtype, False)
+    y = core.moveaxis(y, 0, axis)
+    return (y, step) if retstep else y
+
+
+def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Any, ...]:
+    """Coordinate matrices of 1-D coordinate vectors; indexing "xy" (Cartesian) or "ij" (matrix).
+
+    sparse: extents of 1 where a coordinate does not change    copy=False: views, whose elements may share memory"""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     n = len(arrays)
@@ -99,7 +158,9 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     for i, a in enumerate(arrays):
         extents = [1] * n
         extents[order.index(i)] = a.shape[0]
-        grids.append(core.copy(core.broadcast_to(core.reshape(a, extents), shape)))
+        grid = core.reshape(a, extents)
+        grid = grid if sparse else core.broadcast_to(grid, shape)
+        grids.append(core.copy(grid) if copy else grid)
     return tuple(grids)
 
 

@@ -200,7 +200,9 @@ def logspace(
     from tensorsmith import get_default_dtype
     from tensorsmith.ops.creation import linspace
 
-    y = core.power(core.astype(asarray(base), "float64"), linspace(start, stop, num, "float64", endpoint))
+    y = core.power(
+        core.astype(asarray(base), "float64"), linspace(start, stop, num, endpoint, False, "float64")
+    )
     return core.astype(y, dtype or get_default_dtype(), False)
 
 
@@ -247,29 +249,58 @@ def ix_(*sequences: Any) -> tuple[Any, ...]:
     return tuple(results)
 
 
-def unravel_index(index: Any, shape: Sequence[int]) -> tuple[Any, ...]:
-    """The coordinates of flat positions in an array of that shape. ValueError for a position that it does not have."""
+def _in_memory(operation: str, extents: Sequence[int], order: str) -> Sequence[int]:
+    """Extents from the slowest axis to the fastest: order "C" or "F"."""
+    if order not in ("C", "F"):
+        raise ValueError(f'{operation}: order must be "C" or "F", got {order!r}')
+    return extents if order == "C" else extents[::-1]
+
+
+def unravel_index(index: Any, shape: int | Sequence[int], order: str = "C") -> tuple[Any, ...]:
+    """The coordinates of flat positions in an array of that shape; order "F": the first axis is the fastest.
+
+    ValueError for a position that it does not have."""
     flat = asarray(index)
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(shape)
     if flat.size and (int(core.min(flat)) < 0 or int(core.max(flat)) >= size):
         raise ValueError(f"unravel_index: positions must be from 0 to {size - 1} for shape {tuple(shape)}")
     coordinates = []
-    for extent in reversed(shape):
+    for extent in reversed(_in_memory("unravel_index", shape, order)):
         coordinates.append(core.remainder(flat, max(extent, 1)))
         flat = core.floor_divide(flat, max(extent, 1))
-    return tuple(reversed(coordinates))
+    return tuple(reversed(coordinates)) if order == "C" else tuple(coordinates)
 
 
-def ravel_multi_index(multi_index: Sequence[Any], dims: Sequence[int]) -> Any:
-    """The flat positions of coordinates. ValueError for a coordinate outside its extent."""
+def ravel_multi_index(
+    multi_index: Sequence[Any], dims: Sequence[int], mode: str | Sequence[str] = "raise", order: str = "C"
+) -> Any:
+    """The flat positions of coordinates; order "F": the first axis is the fastest.
+
+    mode: for coordinates outside their extent, of all axes or of each: "raise" (ValueError), "wrap" or "clip"."""
+    dims = tuple(dims)
     if len(multi_index) != len(dims):
         raise ValueError(f"ravel_multi_index: {len(multi_index)} coordinates for {len(dims)} dimensions")
-    flat: Any = 0
-    for i, (coordinate, extent) in enumerate(zip(multi_index, dims)):
+    modes = (mode,) * len(dims) if isinstance(mode, str) else tuple(mode)
+    if len(modes) != len(dims) or not {"raise", "wrap", "clip"}.issuperset(modes):
+        raise ValueError(
+            f'ravel_multi_index: mode must be "raise", "wrap" or "clip", one or {len(dims)}, got {mode!r}'
+        )
+    coordinates = []
+    for i, (coordinate, extent, outside) in enumerate(zip(multi_index, dims, modes)):
         c = asarray(coordinate)
+        if outside == "wrap" and extent:
+            c = core.remainder(c, extent)
+        elif outside == "clip" and extent:
+            c = core.minimum(core.maximum(c, 0), extent - 1)
         if c.size and (int(core.min(c)) < 0 or int(core.max(c)) >= extent):
             raise ValueError(f"ravel_multi_index: coordinate {i} must be from 0 to {extent - 1}")
-        flat = core.add(core.multiply(flat, extent), c) if i else c
+        coordinates.append(c)
+    flat: Any = 0
+    for c, extent in zip(
+        _in_memory("ravel_multi_index", coordinates, order), _in_memory("ravel_multi_index", dims, order)
+    ):
+        flat = core.add(core.multiply(flat, extent), c)
     return flat
 
 
@@ -415,5 +446,8 @@ def trim_zeros(x: Any, trim: str = "fb") -> Any:
     return core.getitem(x, slice(first, last))
 
 
-for _method in (choose, compress):
-    setattr(Tensor, _method.__name__, _method)
+def _compress(x: Any, condition: Any, axis: int | None = None, out: Any = None) -> Any:
+    return compress(condition, x, axis, out)
+
+
+Tensor.choose, Tensor.compress = choose, _compress  # type: ignore[attr-defined]

@@ -8,15 +8,17 @@ from typing import Any
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
-from tensorsmith.ops import elementwise
+from tensorsmith.inspection import finfo
+from tensorsmith.ops import elementwise, matrix
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "around", "bartlett", "blackman", "cbrt", "deg2rad", "degrees", "divmod", "fix", "float_power", "fmax", "fmin",
-    "fmod", "gcd", "hamming", "hanning", "heaviside", "iscomplex", "isneginf", "isposinf", "isreal", "lcm", "ldexp",
-    "logaddexp2", "matvec", "modf", "polyfit", "polyval", "rad2deg", "radians", "roots", "sinc", "unwrap", "vecmat",
+    "around", "bartlett", "bitwise_count", "blackman", "cbrt", "cross", "deg2rad", "degrees", "divmod", "fabs", "fix",
+    "float_power", "fmax", "fmin", "fmod", "frexp", "gcd", "hamming", "hanning", "heaviside", "iscomplex", "isneginf",
+    "isposinf", "isreal", "lcm", "ldexp", "logaddexp2", "matvec", "modf", "packbits", "rad2deg", "radians",
+    "real_if_close", "sinc", "spacing", "unpackbits", "unwrap", "vecmat",
 ]  # fmt: skip
 
 
@@ -53,6 +55,26 @@ def modf(x: Any, /) -> tuple[Any, Any]:
     return core.copysign(core.where(core.isinf(x), 0.0, core.subtract(x, whole)), x), whole
 
 
+def frexp(x: Any, /) -> tuple[Any, Any]:
+    """x = mantissa 2^exponent: the mantissa, 1/2 <= |mantissa| < 1, and the exponent in int32.
+
+    0, infinities and NaN are their own mantissa, with exponent 0."""
+    x = _floating(x)
+    size = core.absolute(x.detach())
+    usual = core.logical_and(core.greater(size, 0), core.isfinite(size))
+    lift = {"float64": 64, "float16": 10}.get(x.dtype.name, 32)  # subnormal numbers, made normal
+    tiny = core.less(size, finfo(x.dtype).smallest_normal)
+    size = core.where(tiny, core.multiply(size, 2.0**lift), size)
+    exponent = core.floor(core.log2(core.where(usual, size, 1)))
+    scaled = ldexp(size, core.astype(core.negative(exponent), "int32"))  # the logarithm may be off by one
+    exponent = core.add(
+        exponent, core.where(core.greater_equal(scaled, 2), 2, core.where(core.less(scaled, 1), 0, 1))
+    )
+    exponent = core.subtract(exponent, core.where(tiny, float(lift), 0.0))
+    exponent = core.astype(core.where(usual, exponent, 0), "int32")
+    return core.where(usual, ldexp(x, core.negative(exponent)), x), exponent
+
+
 def ldexp(x: Any, exponent: Any, /) -> Any:
     """x 2^exponent."""
     x, exponent = _floating(x), asarray(exponent)
@@ -62,6 +84,91 @@ def ldexp(x: Any, exponent: Any, /) -> Any:
         core.exp2(core.astype(core.subtract(exponent, half), x.dtype)),
     )
     return core.multiply(core.multiply(x, power[0]), power[1])
+
+
+def fabs(x: Any, /) -> Any:
+    """|x| as a float."""
+    return core.absolute(_floating(x))
+
+
+def spacing(x: Any, /) -> Any:
+    """The distance from x to the next number away from 0, with the sign of x; NaN of what is not finite."""
+    x = _floating(x).detach()
+    size = core.absolute(x)
+    return core.copysign(core.where(core.isfinite(x), core.nextafter(size, math.inf) - size, math.nan), x)
+
+
+def bitwise_count(x: Any, /) -> Any:
+    """How many bits of |x| are set, in uint8. TypeError unless x holds integers."""
+    x = core.absolute(asarray(x))
+    if x.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"bitwise_count: integers are needed, got {x.dtype}")
+    x = core.astype(x, "uint64")
+    for shift, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
+        low = core.bitwise_and(x, core.full((), mask, "uint64", device=x.device))
+        high = core.bitwise_right_shift(x, core.full((), shift, "uint64", device=x.device))
+        x = core.add(low, core.bitwise_and(high, core.full((), mask, "uint64", device=x.device)))
+    y: Any = 0  # a byte holds the count of its own
+    for byte in range(8):
+        moved = core.bitwise_right_shift(x, core.full((), 8 * byte, "uint64", device=x.device))
+        y = core.add(core.astype(moved, "uint8"), y)
+    return y
+
+
+_BIT_ORDERS = {"big": (7, 6, 5, 4, 3, 2, 1, 0), "little": (0, 1, 2, 3, 4, 5, 6, 7)}
+
+
+def _bit_order(operation: str, bitorder: str) -> tuple[int, ...]:
+    if bitorder not in _BIT_ORDERS:
+        raise ValueError(f'{operation}: bitorder must be "big" or "little", got {bitorder!r}')
+    return _BIT_ORDERS[bitorder]
+
+
+def packbits(x: Any, /, axis: int | None = None, bitorder: str = "big") -> Any:
+    """Eight bools (or integers: not 0) to a uint8 along an axis, 0 behind the last; None: of the flattened x."""
+    x = asarray(x)
+    order = _bit_order("packbits", bitorder)
+    if x.dtype.kind not in ("bool", "signed", "unsigned"):
+        raise TypeError(f"packbits: bools or integers are needed, got {x.dtype}")
+    x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, _axis("packbits", axis, x.ndim))
+    bits = core.moveaxis(core.astype(core.not_equal(x, 0), "uint8"), axis, -1)
+    bits = core.pad_constant(bits, [0] * bits.ndim, [0] * (bits.ndim - 1) + [-bits.shape[-1] % 8])
+    bits = core.reshape(bits, (*bits.shape[:-1], bits.shape[-1] // 8, 8))
+    y: Any = 0
+    for i, shift in enumerate(order):
+        y = core.add(core.multiply(bits[..., i], 1 << shift), y)
+    return core.moveaxis(y, -1, axis)
+
+
+def unpackbits(x: Any, /, axis: int | None = None, count: int | None = None, bitorder: str = "big") -> Any:
+    """The bits of uint8 x as 0 and 1 in uint8 along an axis, eight for one; None: of the flattened x.
+
+    count: as many of them, zeros where there are fewer; negative: without the last ones"""
+    x = asarray(x)
+    order = _bit_order("unpackbits", bitorder)
+    if x.dtype != "uint8":
+        raise TypeError(f"unpackbits: uint8 is needed, got {x.dtype}")
+    x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, _axis("unpackbits", axis, x.ndim))
+    x = core.moveaxis(x, axis, -1)
+    bits = core.stack([core.remainder(core.floor_divide(x, 1 << shift), 2) for shift in order], -1)
+    bits = core.reshape(bits, (*x.shape[:-1], 8 * x.shape[-1]))
+    if count is not None:
+        n = bits.shape[-1]
+        if count < -n:
+            raise ValueError(f"unpackbits: count must be >= -{n}, got {count}")
+        bits = bits[..., : count if count >= 0 else n + count]
+        missing = max(count - n, 0)
+        bits = core.pad_constant(bits, [0] * bits.ndim, [0] * (bits.ndim - 1) + [missing])
+    return core.moveaxis(bits, -1, axis)
+
+
+def real_if_close(x: Any, tol: float = 100) -> Any:
+    """The real part of a complex x whose imaginary parts are all below `tol` (above 1: units of its precision)."""
+    x = asarray(x)
+    if x.dtype.kind != "complex":
+        return x
+    limit = tol * finfo(x.dtype).eps if tol > 1 else tol
+    return core.real(x) if bool(core.all(core.less(core.absolute(core.imag(x)), limit))) else x
 
 
 def fmax(a: Any, b: Any, /) -> Any:
@@ -191,6 +298,16 @@ def unwrap(x: Any, /, discont: float | None = None, axis: int = -1, *, period: f
     return core.add(x, core.pad_constant(correction, widths, [0] * x.ndim, 0.0))
 
 
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    """The cross products of vectors of 3 elements along axisa of a and axisb of b, along axisc; `axis` is all three.
+
+    ValueError where an axis has another extent."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = core.moveaxis(asarray(a), axisa, -1), core.moveaxis(asarray(b), axisb, -1)
+    return core.moveaxis(matrix.cross(a, b), -1, axisc)
+
+
 def matvec(a: Any, x: Any, /) -> Any:
     """Matrices (..., M, N) times vectors (..., N); leading axes broadcast."""
     return core.squeeze(core.matmul(asarray(a), core.expand_dims(asarray(x), -1)), -1)
@@ -199,59 +316,6 @@ def matvec(a: Any, x: Any, /) -> Any:
 def vecmat(x: Any, a: Any, /) -> Any:
     """The conjugates of vectors (..., M) times matrices (..., M, N); leading axes broadcast."""
     return core.squeeze(core.matmul(core.expand_dims(core.conj(asarray(x)), -2), asarray(a)), -2)
-
-
-# --- polynomials --------------------------------------------------------------------------------------------
-
-
-def polyval(p: Any, x: Any) -> Any:
-    """The polynomial with the coefficients p, the highest power first, at x (Horner)."""
-    p, x = asarray(p), asarray(x)
-    y = core.multiply(x, 0)
-    for i in range(p.shape[0]):
-        y = core.add(core.multiply(y, x), core.getitem(p, i))
-    return y
-
-
-def polyfit(x: Any, y: Any, deg: int) -> Any:
-    """The coefficients, the highest power first, of the polynomial of degree `deg` that is nearest to (x, y) in least
-    squares.
-
-    x: (M,)    y: (M,) or (M, K)    returns: (deg + 1,) or (deg + 1, K)"""
-    from tensorsmith.ops.linalg import pinv
-
-    x, y = _floating(x), _floating(y)
-    if x.ndim != 1 or x.size == 0 or y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"polyfit: x of shape {x.shape} and y of shape {y.shape} are not (M,) and (M,) or (M, K)"
-        )
-    if deg < 0:
-        raise ValueError(f"polyfit: deg must be >= 0, got {deg}")
-    powers = core.stack([core.power(x, k) for k in range(deg, -1, -1)], 1)
-    scale = core.sqrt(core.sum(core.square(powers), 0))
-    solution = core.matmul(pinv(core.divide(powers, scale)), y)
-    return core.divide(solution, scale if y.ndim == 1 else core.expand_dims(scale, 1))
-
-
-def roots(p: Any) -> Any:
-    """The zeros of the polynomial with the coefficients p, the highest power first: its companion's eigenvalues."""
-    from tensorsmith.ops.linalg import eigvals
-
-    p = _floating(p)
-    if p.ndim != 1:
-        raise ValueError(f"roots: p must be a vector, got shape {p.shape}")
-    places = core.nonzero_flat(core.not_equal(p, 0)).tolist()
-    if not places:
-        return core.zeros((0,), p.dtype, device=p.device)
-    zeros_at_end = p.shape[0] - 1 - places[-1]
-    p = core.getitem(p, slice(places[0], places[-1] + 1))
-    n = p.shape[0] - 1
-    if n:
-        top = core.reshape(core.divide(-core.getitem(p, slice(1, None)), core.getitem(p, 0)), (1, n))
-        found = eigvals(core.concat([top, core.eye(n - 1, n, 0, p.dtype, device=p.device)], 0))
-    else:
-        found = core.zeros((0,), p.dtype, device=p.device)
-    return core.concat([found, core.zeros((zeros_at_end,), found.dtype, device=found.device)], 0)
 
 
 # --- windows ------------------------------------------------------------------------------------------------

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis, broadcast_to
 from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "apply_along_axis", "argpartition", "array_equal", "array_equiv", "asanyarray", "ascontiguousarray", "copyto",
-    "diag_indices", "diagflat", "fill_diagonal", "frombuffer", "fromfunction", "fromiter", "index_exp", "isscalar",
-    "lexsort", "mgrid", "ndenumerate", "ndim", "ndindex", "ogrid", "partition", "place", "put", "put_along_axis",
-    "putmask", "s_", "shape", "size", "tril_indices_from", "triu_indices_from",
+    "apply_along_axis", "apply_over_axes", "argpartition", "array_equal", "array_equiv", "asanyarray",
+    "ascontiguousarray", "copyto", "diag_indices", "diag_indices_from", "diagflat", "fill_diagonal", "frombuffer",
+    "fromfunction", "fromiter", "index_exp", "isscalar", "iterable", "lexsort", "mask_indices", "may_share_memory",
+    "mgrid", "ndenumerate", "ndim", "ndindex", "ogrid", "partition", "piecewise", "place", "put", "put_along_axis",
+    "putmask", "s_", "shape", "shares_memory", "size", "tril_indices_from", "triu_indices_from",
 ]  # fmt: skip
 
 # Python's own: slices and tuples of integers, no arrays.
@@ -45,6 +47,32 @@ def size(x: Any, axis: int | None = None) -> int:
 def isscalar(x: Any) -> bool:
     """Whether x is a number (or a string), and no array."""
     return bool(np.isscalar(x))
+
+
+def iterable(x: Any) -> bool:
+    """Whether x can be walked through; a 0-d tensor cannot."""
+    try:
+        iter(x)
+    except TypeError:
+        return False
+    return True
+
+
+def may_share_memory(a: Any, b: Any) -> bool:
+    """Whether the spans of memory that a and b lie in meet."""
+    return bool(np.may_share_memory(*_on_the_host("may_share_memory", a, b)))
+
+
+def shares_memory(a: Any, b: Any) -> bool:
+    """Whether any element of a is one of b's too."""
+    return bool(np.shares_memory(*_on_the_host("shares_memory", a, b)))
+
+
+def _on_the_host(operation: str, *arrays: Any) -> list[Any]:
+    for x in arrays:
+        if getattr(x, "device", "cpu") != "cpu":
+            raise TypeError(f"{operation}: arrays on the CPU are needed, got one on {x.device}")
+    return [x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in arrays]
 
 
 def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
@@ -94,11 +122,10 @@ def fromiter(values: Iterable[Any], dtype: Any, count: int = -1) -> Any:
 
 
 def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = None, **options: Any) -> Any:
-    """function(i, j, ...) of the coordinates, each a tensor of the shape."""
+    """function(i, j, ...) of the coordinates, each a tensor of the shape in `dtype` (None: the default float)."""
     from tensorsmith.ops.join import indices
 
-    grid = indices(shape)
-    return function(*(core.astype(g, dtype, False) if dtype is not None else g for g in grid), **options)
+    return function(*indices(shape, _core.default_dtype() if dtype is None else dtype), **options)
 
 
 class _Grid:
@@ -207,6 +234,21 @@ def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
     return (core.arange(n),) * ndim
 
 
+def diag_indices_from(x: Any) -> tuple[Any, ...]:
+    """The coordinates of the main diagonal of x, whose extents are equal; ValueError where they are not."""
+    x = asarray(x)
+    if x.ndim < 2 or len(set(x.shape)) != 1:
+        raise ValueError(f"diag_indices_from: two equal extents or more are needed, got shape {x.shape}")
+    return diag_indices(x.shape[0], x.ndim)
+
+
+def mask_indices(n: int, mask_function: Callable[..., Any], k: Any = 0) -> tuple[Any, ...]:
+    """The coordinates of an (n, n) array at which mask_function(ones, k), such as ts.triu, is not 0."""
+    from tensorsmith.ops.index import nonzero
+
+    return tuple(nonzero(core.not_equal(mask_function(core.ones((n, n), "int64"), k), 0)))
+
+
 def tril_indices_from(x: Any, k: int = 0) -> tuple[Any, ...]:
     """`tril_indices` of a matrix of x's shape."""
     from tensorsmith.ops.diagonal import tril_indices
@@ -265,6 +307,54 @@ def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any
     y = core.reshape(core.stack(results), (*lead, *results[0].shape))
     places = tuple(range(len(lead), y.ndim))
     return core.moveaxis(y, places, tuple(axis + i for i in range(len(places))))
+
+
+def apply_over_axes(function: Callable[..., Any], x: Any, axes: int | Iterable[int]) -> Any:
+    """function(x, axis) of one axis after the other, each left with extent 1 where the function drops it."""
+    y = asarray(x)
+    n = y.ndim
+    for axis in (axes,) if isinstance(axes, int) else axes:
+        axis = _axis("apply_over_axes", axis, n)
+        result = asarray(function(y, axis))
+        if result.ndim == n - 1:
+            result = core.expand_dims(result, axis)
+        if result.ndim != n:
+            raise ValueError(f"apply_over_axes: the function made {result.ndim} axes of {n}")
+        y = result
+    return y
+
+
+def piecewise(x: Any, conditions: Any, functions: Iterable[Any], *args: Any, **options: Any) -> Any:
+    """Where conditions[i] holds, functions[i](x there, ...), or functions[i] itself where it is a number; of several
+    that hold the last one; 0 where none does, or what one function more than conditions says. The dtype is x's.
+
+    ValueError where the functions are neither as many as the conditions nor one more."""
+    x, functions = asarray(x), list(functions)
+    if not isinstance(conditions, (list, tuple)) or (not iterable(conditions[0]) and x.ndim):
+        conditions = [conditions]
+    masks = [
+        core.broadcast_to(core.astype(asarray(c, device=x.device), "bool", False), x.shape)
+        for c in conditions
+    ]
+    if len(functions) == len(masks) + 1:
+        any_holds = masks[0]
+        for mask in masks[1:]:
+            any_holds = core.logical_or(any_holds, mask)
+        masks.append(core.logical_not(any_holds))
+    if len(functions) != len(masks):
+        raise ValueError(f"piecewise: {len(functions)} functions for {len(masks)} conditions")
+    y = core.zeros_like(x)
+    for mask, f in zip(masks, functions):
+        value = f
+        if callable(f):
+            inside = x[mask]
+            if inside.size == 0:
+                continue
+            results = core.broadcast_to(asarray(f(inside, *args, **options)), inside.shape)
+            at = core.subtract(core.cumsum(core.reshape(mask, (-1,)), 0), 1)
+            value = core.reshape(core.take(results, core.maximum(at, 0), 0), x.shape)
+        y = core.where(mask, core.astype(asarray(value, device=x.device), x.dtype, False), y)
+    return y
 
 
 # --- methods ----------------------------------------------------------------------------------------------------

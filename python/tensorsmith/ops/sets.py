@@ -47,9 +47,14 @@ def union1d(a: Any, b: Any) -> Any:
     return unique(core.concat(_flat(a, b), 0))
 
 
-def intersect1d(a: Any, b: Any, assume_unique: bool = False) -> Any:
-    """The distinct elements that are in both, in order."""
+def intersect1d(a: Any, b: Any, assume_unique: bool = False, return_indices: bool = False) -> Any:
+    """The distinct elements that are in both, in order; return_indices: also where each is first in a and in b."""
     first, second = _flat(a, b)
+    if return_indices:
+        values, at = unique(first, return_index=True)
+        others, there = unique(second, return_index=True)
+        mine, theirs = isin(values, others), isin(others, values)
+        return values[mine], at[mine], there[theirs]
     values = first if assume_unique else unique(first)
     kept = core.take(values, core.nonzero_flat(isin(values, second)), 0)
     return core.sort(kept, -1, False) if assume_unique else kept

@@ -1,4 +1,4 @@
-"""Orders, ranks and counts: sorting, searching, unique elements, histograms.
+"""Orders, ranks and counts: sorting, searching, unique elements.
 
 NaN comes last, whichever the direction, and counts as one value; +0 and -0 are equal. Orders are stable, and the same
 for every thread count and SIMD level.
@@ -6,22 +6,18 @@ for every thread count and SIMD level.
 
 from __future__ import annotations
 
-import builtins
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tensorsmith._core import default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
 
-if TYPE_CHECKING:
-    from tensorsmith.dtypes import DType
-
 __all__ = [
-    "argsort", "bincount", "cummax", "cummin", "digitize", "histogram", "searchsorted", "sort", "topk", "unique",
+    "argsort", "bincount", "cummax", "cummin", "digitize", "searchsorted", "sort", "sort_complex", "topk", "unique",
     "unique_all", "unique_counts", "unique_inverse", "unique_values",
 ]  # fmt: skip
 
@@ -52,12 +48,28 @@ def _argsort(x: Any, axis: int, descending: bool) -> Tensor:
     return core.take_along_axis(first, second, axis)
 
 
-def sort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+_KINDS = (None, "quicksort", "mergesort", "heapsort", "stable")
+
+
+def _check_kind(operation: str, kind: Any) -> None:
+    if kind not in _KINDS:
+        raise ValueError(f"{operation}: kind must be one of {', '.join(map(str, _KINDS[1:]))}, got {kind!r}")
+
+
+def sort(
+    x: Any,
+    axis: int | None = -1,
+    kind: str | None = None,
+    *,
+    descending: bool = False,
+    stable: bool | None = True,
+) -> Tensor:
     """A sorted copy along `axis` (None: of the flattened x), as numpy.sort and the Array API's.
 
-    descending: largest first; NaN stays last. Of zeros the negative ones come first. `stable` is accepted: the
-    order of equal values cannot be told from the values.
+    descending: largest first; NaN stays last. Of zeros the negative ones come first. `kind` and `stable` are
+    accepted: the order of equal values cannot be told from the values.
     """
+    _check_kind("sort", kind)
     x, axis = _along(x, axis)
     if x.ndim == 0:
         raise ValueError("sort: x must have at least one dimension, got shape ()")
@@ -66,12 +78,29 @@ def sort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: boo
     return core.sort(x, axis, descending)
 
 
-def argsort(x: Any, axis: int | None = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
-    """int64 positions that put x in order along `axis`: equal values (and NaN) keep their order, always."""
+def argsort(
+    x: Any,
+    axis: int | None = -1,
+    kind: str | None = None,
+    *,
+    descending: bool = False,
+    stable: bool | None = True,
+) -> Tensor:
+    """int64 positions that put x in order along `axis`: equal values (and NaN) keep their order, whatever `kind` and
+    `stable` say."""
+    _check_kind("argsort", kind)
     x, axis = _along(x, axis)
     if x.ndim == 0:
         raise ValueError("argsort: x must have at least one dimension, got shape ()")
     return _argsort(x, axis, descending)
+
+
+def sort_complex(x: Any) -> Tensor:
+    """x as complex numbers in order along the last axis: by the real part, then by the imaginary one."""
+    x = asarray(x)
+    wide = x.dtype.kind == "complex" or x.dtype == "float64" or x.dtype.kind != "floating"
+    dtype = x.dtype if x.dtype.kind == "complex" else "complex128" if wide else "complex64"
+    return sort(core.astype(x, dtype, False))
 
 
 class Extremes(NamedTuple):
@@ -136,8 +165,17 @@ def searchsorted(
 
 
 def digitize(x: Any, bins: Any, right: bool = False) -> Tensor:
-    """The bin of each x among ascending edges: i with bins[i-1] <= x < bins[i] (right: <  and <=)."""
-    return core.searchsorted(asarray(bins), asarray(x), not right)
+    """The bin of each x among ascending edges: i with bins[i-1] <= x < bins[i] (right: <  and <=); among descending
+    ones, i with bins[i-1] > x >= bins[i] (right: >= and >). ValueError for edges that do neither."""
+    x, bins = asarray(x), asarray(bins)
+    if bins.ndim != 1:
+        raise ValueError(f"digitize: bins must be 1-D, got shape {bins.shape}")
+    before, after = bins[:-1], bins[1:]
+    if not bool(core.any(core.less(after, before))):
+        return core.searchsorted(bins, x, not right)
+    if bool(core.any(core.greater(after, before))):
+        raise ValueError("digitize: bins must ascend or descend")
+    return core.subtract(bins.shape[0], core.searchsorted(core.flip(bins), x, not right))
 
 
 # --- unique ---------------------------------------------------------------------------------------
@@ -226,13 +264,20 @@ def unique(
     return_index: bool = False,
     return_inverse: bool = False,
     return_counts: bool = False,
+    axis: int | None = None,
     *,
     equal_nan: bool = True,
 ) -> Any:
     """The distinct elements of the flattened x in order, as numpy.unique; NaN is one value if equal_nan.
 
+    axis: the distinct slices along it, in the order of their first elements that differ; slices with NaN are distinct.
     With flags a tuple: the values, then where each is first, which value each element is, how often it occurs.
     """
+    if axis is not None:
+        parts = _unique_slices(asarray(x).detach(), axis)
+        chosen = (True, return_index, return_inverse, return_counts)
+        found = tuple(part for part, wanted in zip(parts, chosen) if wanted)
+        return found if len(found) > 1 else found[0]
     if not (return_index or return_inverse or return_counts):
         return _distinct(x, equal_nan)
     u = _unique(x, equal_nan, return_index or return_inverse)
@@ -240,10 +285,24 @@ def unique(
     return tuple(part for part, wanted in zip(u, chosen) if wanted)
 
 
+def _unique_slices(x: Tensor, axis: int) -> UniqueAll:
+    n = x.shape[_axis("unique", axis, x.ndim)]
+    rows = core.reshape(core.moveaxis(x, axis, 0), (n, -1 if x.size else 0))
+    order = core.arange(n, device=x.device)
+    for column in range(rows.shape[1] - 1, -1, -1):  # the last deciding key first: each order is stable
+        order = core.take(order, _argsort(core.take(rows[:, column], order, 0), 0, False), 0)
+    ordered = core.take(rows, order, 0)
+    first = core.ones((min(n, 1),), "bool", device=x.device)
+    flags = core.concat([first, core.any(core.not_equal(ordered[1:], ordered[:-1]), 1)], 0)
+    starts = core.nonzero_flat(flags)
+    indices = core.take(order, starts, 0)
+    inverse = _inverse(order, flags, (n,))
+    return UniqueAll(core.take(x, indices, axis), indices, inverse, _counts(starts, n))
+
+
 # --- counts ---------------------------------------------------------------------------------------
 
 define(core.bincount, "How often each integer from 0 on occurs.")
-define(core.histogram_counts, "How many elements lie between neighbouring edges.")
 
 
 def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
@@ -266,71 +325,5 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     return core.index_add(core.zeros(counts.shape, weights.dtype, device=x.device), 0, x, weights)
 
 
-def _edges(x: Tensor, bins: int, range: tuple[float, float] | None, dtype: DType) -> Tensor:
-    if bins < 1:
-        raise ValueError(f"histogram: bins must be >= 1, got {bins}")
-    if range is not None:
-        low, high = float(range[0]), float(range[1])
-    elif x.size == 0:
-        low, high = 0.0, 1.0
-    else:
-        low, high = float(core.min(x)), float(core.max(x))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"histogram: the range from {low} to {high} is not finite")
-    if low > high:
-        raise ValueError(f"histogram: range must be ascending, got {low} to {high}")
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    step = (high - low) / bins
-    return asarray([low + step * i for i in builtins.range(bins)] + [high], dtype=dtype, device=x.device)
-
-
-def histogram(
-    x: Any,
-    bins: int | Any = 10,
-    range: tuple[float, float] | None = None,
-    density: bool = False,
-    weights: Any = None,
-) -> tuple[Tensor, Tensor]:
-    """How many elements of x fall into each bin, and the edges of the bins, as numpy.histogram.
-
-    bins:    a number of equal bins over `range` (by default from min to max), or ascending edges (B + 1)
-    density: divided by the total and the bin widths, so that the integral is 1
-    weights: of x's shape: their sum in each bin, added in order, in place of int64 counts
-
-    Bins are half open, the last one closed. ValueError for edges that descend or a range that is not finite.
-    """
-    x = asarray(x)
-    dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
-    uniform = isinstance(bins, int)
-    if uniform:
-        edges = _edges(x, bins, range, dtype)
-    else:
-        edges = core.astype(asarray(bins), dtype, False)
-        if bool(core.any(core.less(edges[1:], edges[:-1]))):
-            raise ValueError("histogram: the edges must ascend")
-    x = core.astype(x, dtype, False)
-    if weights is None:
-        counts = core.histogram_counts(x, edges, uniform)
-    else:
-        flat, weights = core.reshape(x, (-1,)), core.reshape(asarray(weights), (-1,))
-        if flat.shape != weights.shape:
-            raise ValueError(
-                f"histogram: weights must have the shape of x, got {weights.size} for {flat.size} elements"
-            )
-        if weights.dtype.kind != "floating":
-            weights = core.astype(weights, dtype)
-        inner = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
-        above = core.logical_or(core.greater(flat, edges[-1]), core.isnan(flat))
-        place = core.where(above, edges.size, inner)
-        counts = core.index_add(
-            core.zeros((edges.size + 1,), weights.dtype, device=weights.device), 0, place, weights
-        )[1:-1]
-    if density:
-        widths = core.subtract(edges[1:], edges[:-1])
-        counts = core.divide(core.divide(counts, core.sum(counts)), widths)
-    return counts, edges
-
-
-for _method in (sort, argsort, topk, cummax, cummin, unique):
+for _method in (sort, argsort, searchsorted, topk, cummax, cummin, unique):
     setattr(Tensor, _method.__name__, _method)

@@ -278,18 +278,54 @@ def ptp(x: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> An
     )
 
 
-def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: float | None = None) -> Any:
+def cov(
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: float | None = None,
+    fweights: Any = None,
+    aweights: Any = None,
+) -> Any:
     """The covariances of variables: the rows of m (and of y), or with rowvar=False the columns.
 
-    Divided by N - 1, by N with bias, or by N - ddof."""
+    Divided by N - 1, by N with bias, or by N - ddof.
+    fweights: how often each observation counts, integers    aweights: how much each counts. (N,) and not negative"""
     rows = _variables(m, rowvar)
     if y is not None:
         rows = core.concat([rows, _variables(y, rowvar)], 0)
     n = rows.shape[1]
-    centred = rows - core.mean(rows, 1, None, True)
-    divisor = n - (float(not bias) if ddof is None else ddof)
-    product = core.matmul(centred, core.conj(core.matrix_transpose(centred)))
+    ddof = float(not bias) if ddof is None else ddof
+    weights = _observation_weights(n, fweights, aweights)
+    if weights is None:
+        centred, divisor = rows - core.mean(rows, 1, None, True), n - ddof
+        weighted = centred
+    else:
+        total = float(core.sum(weights))
+        centred = rows - core.matmul(rows, core.astype(weights, rows.dtype, False))[:, None] / total
+        weighted = centred * weights
+        square = total if aweights is None else float(core.sum(weights * asarray(aweights))) / total
+        divisor = total - ddof * (1.0 if aweights is None else square)
+    product = core.matmul(weighted, core.conj(core.matrix_transpose(centred)))
     return core.squeeze(product / divisor if divisor > 0 else product * math.nan)
+
+
+def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:
+    """The product of both, or None."""
+    weights = None
+    for name, given in (("fweights", fweights), ("aweights", aweights)):
+        if given is None:
+            continue
+        w = asarray(given)
+        if name == "fweights" and w.dtype.kind not in ("signed", "unsigned"):
+            raise TypeError(f"cov: fweights must be integers, got {w.dtype}")
+        if w.shape != (n,):
+            raise ValueError(f"cov: {name} must have shape ({n},), got {w.shape}")
+        if bool(core.any(core.less(w, 0))):
+            raise ValueError(f"cov: {name} must not be negative")
+        w = _floating(w)
+        weights = w if weights is None else weights * w
+    return weights
 
 
 def _variables(m: Any, rowvar: bool) -> Any:

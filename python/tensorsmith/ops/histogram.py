@@ -1,0 +1,190 @@
+"""Histograms of one and more dimensions. They carry no gradient but through weights."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tensorsmith._core import default_dtype
+from tensorsmith._core import ops as core
+from tensorsmith.autograd import define
+from tensorsmith.ops.creation import asarray
+from tensorsmith.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tensorsmith.dtypes import DType
+
+__all__ = ["histogram", "histogram2d", "histogram_bin_edges", "histogramdd"]
+
+define(core.histogram_counts, "How many elements lie between neighbouring edges.")
+
+
+def _edges(x: Tensor, bins: int, range: tuple[float, float] | None, dtype: DType) -> Tensor:
+    if bins < 1:
+        raise ValueError(f"histogram: bins must be >= 1, got {bins}")
+    if range is not None:
+        low, high = float(range[0]), float(range[1])
+    elif x.size == 0:
+        low, high = 0.0, 1.0
+    else:
+        low, high = float(core.min(x)), float(core.max(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"histogram: the range from {low} to {high} is not finite")
+    if low > high:
+        raise ValueError(f"histogram: range must be ascending, got {low} to {high}")
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    step = (high - low) / bins
+    return asarray([low + step * i for i in builtins.range(bins)] + [high], dtype=dtype, device=x.device)
+
+
+def _bins(operation: str, x: Tensor, bins: Any, range: Any) -> tuple[Tensor, bool]:
+    """The edges, and whether the bins are equally wide."""
+    if isinstance(bins, str):
+        raise ValueError(f"{operation}: bins must be a number of bins or their edges, got {bins!r}")
+    dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
+    if isinstance(bins, int) or (not hasattr(bins, "shape") and hasattr(bins, "__index__")):
+        return _edges(x, int(bins), range, dtype), True
+    edges = asarray(bins, device=x.device)
+    if edges.ndim != 1:
+        raise ValueError(f"{operation}: edges must be 1-D, got shape {edges.shape}")
+    if bool(core.any(core.less(edges[1:], edges[:-1]))):
+        raise ValueError(f"{operation}: the edges must ascend")
+    return edges, False
+
+
+def histogram_bin_edges(
+    x: Any, bins: Any = 10, range: tuple[float, float] | None = None, weights: Any = None
+) -> Tensor:
+    """The edges that `histogram` takes."""
+    return _bins("histogram_bin_edges", asarray(x), bins, range)[0]
+
+
+def histogram(
+    x: Any,
+    bins: int | Any = 10,
+    range: tuple[float, float] | None = None,
+    density: bool = False,
+    weights: Any = None,
+) -> tuple[Tensor, Tensor]:
+    """How many elements of x fall into each bin, and the edges of the bins, as numpy.histogram.
+
+    bins:    a number of equal bins over `range` (by default from min to max), or ascending edges (B + 1)
+    density: divided by the total and the bin widths, so that the integral is 1
+    weights: of x's shape: their sum in each bin, added in order, in place of int64 counts
+
+    Bins are half open, the last one closed. ValueError for edges that descend or a range that is not finite.
+    """
+    x = asarray(x)
+    dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
+    given, uniform = _bins("histogram", x, bins, range)
+    edges = core.astype(given, dtype, False)
+    x = core.astype(x, dtype, False)
+    if weights is None:
+        counts = core.histogram_counts(x, edges, uniform)
+    else:
+        flat, weights = core.reshape(x, (-1,)), core.reshape(asarray(weights), (-1,))
+        if flat.shape != weights.shape:
+            raise ValueError(
+                f"histogram: weights must have the shape of x, got {weights.size} for {flat.size} elements"
+            )
+        if weights.dtype.kind != "floating":
+            weights = core.astype(weights, dtype)
+        inner = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
+        above = core.logical_or(core.greater(flat, edges[-1]), core.isnan(flat))
+        place = core.where(above, edges.size, inner)
+        counts = core.index_add(
+            core.zeros((edges.size + 1,), weights.dtype, device=weights.device), 0, place, weights
+        )[1:-1]
+    if density:
+        widths = core.subtract(edges[1:], edges[:-1])
+        counts = core.divide(core.divide(counts, core.sum(counts)), widths)
+    return counts, given
+
+
+def histogramdd(
+    sample: Any,
+    bins: Any = 10,
+    range: Sequence[Any] | None = None,
+    density: bool = False,
+    weights: Any = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """How many points fall into each cell of a grid, in the default float, and the edges along each axis.
+
+    sample:  (N, D), or D vectors of N    bins: a number, or for each axis a number or edges    range: one for each axis
+    density: divided by the total and the cells' volumes
+    weights: (N,): their sums in place of counts
+
+    Bins are half open, the last one closed, as `histogram`'s. ValueError where the arguments do not fit D.
+    """
+    columns = _columns(sample)
+    d = len(columns)
+    each = list(bins) if isinstance(bins, (list, tuple)) else [bins] * d
+    ranges = [None] * d if range is None else list(range)
+    for name, given in (("bins", each), ("range", ranges)):
+        if len(given) != d:
+            raise ValueError(f"histogramdd: {len(given)} {name} for {d} dimensions")
+    edges: list[Tensor] = []
+    cell: Any = None
+    inside: Any = None
+    for x, one, span in zip(columns, each, ranges):
+        along, _ = _bins("histogramdd", x, one, span)
+        n = along.shape[0] - 1
+        place = core.subtract(core.searchsorted(along, x, True), 1)
+        place = core.where(core.equal(x, along[-1]), n - 1, place)
+        fits = core.logical_and(core.greater_equal(place, 0), core.less(place, n))
+        place = core.where(fits, place, 0)
+        cell = place if cell is None else core.add(core.multiply(cell, n), place)
+        inside = fits if inside is None else core.logical_and(inside, fits)
+        edges.append(along)
+    shape = [along.shape[0] - 1 for along in edges]
+    if weights is None:
+        counts = core.astype(core.bincount(cell[inside], math.prod(shape)), default_dtype())
+    else:
+        weights = asarray(weights)
+        if weights.shape != columns[0].shape:
+            raise ValueError(f"histogramdd: weights must have shape {columns[0].shape}, got {weights.shape}")
+        weights = weights if weights.dtype.kind == "floating" else core.astype(weights, default_dtype())
+        zeros = core.zeros((math.prod(shape),), weights.dtype, device=weights.device)
+        counts = core.index_add(zeros, 0, cell[inside], weights[inside])
+    counts = core.reshape(counts, shape)
+    if density:
+        counts = core.divide(counts, core.sum(counts))
+        for axis, along in enumerate(edges):
+            widths = core.astype(core.subtract(along[1:], along[:-1]), counts.dtype, False)
+            counts = core.divide(
+                counts, core.reshape(widths, [-1 if i == axis else 1 for i in builtins.range(d)])
+            )
+    return counts, tuple(edges)
+
+
+def _columns(sample: Any) -> list[Tensor]:
+    if isinstance(sample, (list, tuple)):
+        columns = [core.reshape(asarray(x), (-1,)) for x in sample]
+    else:
+        x = asarray(sample)
+        x = x if x.ndim == 2 else core.reshape(x, (-1, 1))
+        columns = [x[:, i] for i in builtins.range(x.shape[1])]
+    if not columns or any(c.shape != columns[0].shape for c in columns):
+        raise ValueError(
+            f"histogramdd: vectors of one length are needed, got shapes {[c.shape for c in columns]}"
+        )
+    return columns
+
+
+def histogram2d(
+    x: Any,
+    y: Any,
+    bins: Any = 10,
+    range: Sequence[Any] | None = None,
+    density: bool = False,
+    weights: Any = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How many of the points (x, y) fall into each cell, (bins of x, bins of y), and the edges of both.
+
+    bins: a number or edges for both, or a pair of them; see `histogramdd`."""
+    pair = isinstance(bins, (list, tuple)) and len(bins) == 2
+    counts, (along_x, along_y) = histogramdd([x, y], bins if pair else [bins, bins], range, density, weights)
+    return counts, along_x, along_y

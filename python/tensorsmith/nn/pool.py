@@ -5,109 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tensorsmith import ops
 from tensorsmith.nn import _checks, functional
 from tensorsmith.nn.module import Module
 from tensorsmith.tensor import Tensor
-
-Pair = int | tuple[int, int]
-
-
-class MaxPool2d(Module):
-    """The maximum of each window; padding counts as -inf, NaN wins.
-
-    Args:
-        kernel_size, padding, dilation: an int or (height, width).
-        stride: the same; None means `kernel_size`.
-        ceil_mode: keep a last window that hangs over the edge.
-        return_indices: return (maxima, their positions), for `MaxUnpool2d`.
-    """
-
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Pair = 0,
-        dilation: Pair = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        _checks.pair("MaxPool2d", "kernel_size", kernel_size)
-        _checks.pair("MaxPool2d", "stride", kernel_size if stride is None else stride)
-        _checks.pair("MaxPool2d", "padding", padding, 0)
-        _checks.pair("MaxPool2d", "dilation", dilation)
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.return_indices = return_indices
-        self.ceil_mode = ceil_mode
-
-    def forward(self, input: Tensor) -> Any:
-        return functional.max_pool2d(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            self.return_indices,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
-
-
-class AvgPool2d(Module):
-    """The mean of each window.
-
-    Args:
-        kernel_size, padding: an int or (height, width).
-        stride: the same; None means `kernel_size`.
-        count_include_pad: whether padding's zeros count in the divisor.
-        ceil_mode: keep a last window that hangs over the edge.
-        divisor_override: divide by this instead of by the window's size.
-    """
-
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Pair = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None:
-        super().__init__()
-        _checks.pair("AvgPool2d", "kernel_size", kernel_size)
-        _checks.pair("AvgPool2d", "stride", kernel_size if stride is None else stride)
-        _checks.pair("AvgPool2d", "padding", padding, 0)
-        if divisor_override is not None:
-            _checks.integer("AvgPool2d", "divisor_override", divisor_override)
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
-        self.divisor_override = divisor_override
-
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.avg_pool2d(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class _Pool(Module):
@@ -128,7 +28,24 @@ class _Pool(Module):
         return ", ".join(f"{name}={getattr(self, name)}" for name in self._names)
 
 
-class _MaxPool(_Pool):
+class _WindowPool(_Pool):
+    """A pool of windows along `_rank` axes."""
+
+    _rank: int
+
+    def _set_windows(
+        self, kernel_size: Any, stride: Any, padding: Any, dilation: Any = None, **options: Any
+    ) -> None:
+        name, stride = type(self).__name__, kernel_size if stride is None else stride
+        windows = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+        if dilation is not None:
+            windows["dilation"] = dilation
+        for argument, value in windows.items():
+            _checks.several(name, argument, value, self._rank, int(argument != "padding"))
+        self._set(**windows, **options)
+
+
+class _MaxPool(_WindowPool):
     def __init__(
         self,
         kernel_size: Any,
@@ -139,32 +56,43 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        self._set(
-            kernel_size=kernel_size,
-            stride=kernel_size if stride is None else stride,
-            padding=padding,
-            dilation=dilation,
-            return_indices=return_indices,
-            ceil_mode=ceil_mode,
+        self._set_windows(
+            kernel_size, stride, padding, dilation, return_indices=return_indices, ceil_mode=ceil_mode
         )
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._names if name != "return_indices")
 
 
 class MaxPool1d(_MaxPool):
-    """The maximum of each window of (N, C, L) or (C, L)."""
+    """The maximum of each window of (N, C, L) or (C, L); see `MaxPool2d`."""
 
-    _function = staticmethod(functional.max_pool1d)
+    _function, _rank = staticmethod(functional.max_pool1d), 1
+
+
+class MaxPool2d(_MaxPool):
+    """The maximum of each window of (N, C, H, W) or (C, H, W); padding counts as -inf, NaN wins.
+
+    Args:
+        kernel_size, padding, dilation: an int or (height, width).
+        stride: the same; None means `kernel_size`.
+        ceil_mode: keep a last window that hangs over the edge.
+        return_indices: return (maxima, their positions), for `MaxUnpool2d`.
+    """
+
+    _function, _rank = staticmethod(functional.max_pool2d), 2
 
 
 class MaxPool3d(_MaxPool):
-    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W)."""
+    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W); see `MaxPool2d`."""
 
-    _function = staticmethod(functional.max_pool3d)
+    _function, _rank = staticmethod(functional.max_pool3d), 3
 
 
-class AvgPool1d(_Pool):
-    """The mean of each window of (N, C, L) or (C, L)."""
+class AvgPool1d(_WindowPool):
+    """The mean of each window of (N, C, L) or (C, L); see `AvgPool2d`."""
 
-    _function = staticmethod(functional.avg_pool1d)
+    _function, _rank = staticmethod(functional.avg_pool1d), 1
 
     def __init__(
         self,
@@ -175,20 +103,26 @@ class AvgPool1d(_Pool):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__()
-        stride = kernel_size if stride is None else stride
-        self._set(
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
+        self._set_windows(
+            kernel_size, stride, padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad
         )
 
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._names[:3])
 
-class AvgPool3d(_Pool):
-    """The mean of each window of (N, C, D, H, W) or (C, D, H, W)."""
 
-    _function = staticmethod(functional.avg_pool3d)
+class AvgPool2d(AvgPool1d):
+    """The mean of each window of (N, C, H, W) or (C, H, W).
+
+    Args:
+        kernel_size, padding: an int or (height, width).
+        stride: the same; None means `kernel_size`.
+        count_include_pad: whether padding's zeros count in the divisor.
+        ceil_mode: keep a last window that hangs over the edge.
+        divisor_override: divide by this instead of by the window's size.
+    """
+
+    _function, _rank = staticmethod(functional.avg_pool2d), 2
 
     def __init__(
         self,
@@ -199,16 +133,17 @@ class AvgPool3d(_Pool):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
-        super().__init__()
-        stride = kernel_size if stride is None else stride
-        self._set(
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-            divisor_override=divisor_override,
-        )
+        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
+        if divisor_override is not None:
+            _checks.integer(type(self).__name__, "divisor_override", divisor_override)
+        self.divisor_override = divisor_override
+        self._names = (*self._names, "divisor_override")
+
+
+class AvgPool3d(AvgPool2d):
+    """The mean of each window of (N, C, D, H, W) or (C, D, H, W); see `AvgPool2d`."""
+
+    _function, _rank = staticmethod(functional.avg_pool3d), 3
 
 
 class _AdaptivePool(_Pool):

@@ -31,7 +31,44 @@ def _activation(layer: str, activation: Activation) -> Callable[[Tensor], Tensor
     return functional.relu if activation == "relu" else functional.gelu
 
 
-class TransformerEncoderLayer(Module):
+class _Layer(Module):
+    """What both layers have: the two linear maps, and a norm and a dropout for each of their parts."""
+
+    norm1: LayerNorm
+    norm2: LayerNorm
+    norm3: LayerNorm
+    dropout1: Dropout
+    dropout2: Dropout
+    dropout3: Dropout
+
+    def _add_parts(
+        self,
+        parts: int,
+        d_model: int,
+        dim_feedforward: int,
+        dropout: float,
+        activation: Activation,
+        layer_norm_eps: float,
+        norm_first: bool,
+        bias: bool,
+        **place: Any,
+    ) -> None:
+        self.linear1 = Linear(d_model, dim_feedforward, bias=bias, **place)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias=bias, **place)
+        self.norm_first = norm_first
+        for part in range(1, parts + 1):
+            setattr(self, f"norm{part}", LayerNorm(d_model, layer_norm_eps, bias=bias, **place))
+        for part in range(1, parts + 1):
+            setattr(self, f"dropout{part}", Dropout(dropout))
+        self.activation = _activation(type(self).__name__, activation)
+
+    def _feed(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return y
+
+
+class TransformerEncoderLayer(_Layer):
     """x + attention(x), then x + linear2(activation(linear1(x))), each normalised before (norm_first) or after."""
 
     def __init__(
@@ -53,15 +90,9 @@ class TransformerEncoderLayer(Module):
         self.self_attn = MultiheadAttention(
             d_model, nhead, dropout=dropout, bias=bias, batch_first=batch_first, **place
         )
-        self.linear1 = Linear(d_model, dim_feedforward, bias=bias, **place)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias=bias, **place)
-        self.norm_first = norm_first
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
-        self.dropout1 = Dropout(dropout)
-        self.dropout2 = Dropout(dropout)
-        self.activation = _activation("TransformerEncoderLayer", activation)
+        self._add_parts(
+            2, d_model, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, **place
+        )
 
     def forward(
         self,
@@ -79,15 +110,12 @@ class TransformerEncoderLayer(Module):
 
         if self.norm_first:
             x = x + attend(self.norm1(x))
-            return x + self._feed(self.norm2(x))
+            return x + self.dropout2(self._feed(self.norm2(x)))
         x = self.norm1(x + attend(x))
-        return self.norm2(x + self._feed(x))
-
-    def _feed(self, x: Tensor) -> Tensor:
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        return self.norm2(x + self.dropout2(self._feed(x)))
 
 
-class TransformerDecoderLayer(Module):
+class TransformerDecoderLayer(_Layer):
     """As the encoder's layer, with attention to the encoder's output, `memory`, between its two parts."""
 
     def __init__(
@@ -109,17 +137,9 @@ class TransformerDecoderLayer(Module):
         attention = {"dropout": dropout, "bias": bias, "batch_first": batch_first, **place}
         self.self_attn = MultiheadAttention(d_model, nhead, **attention)
         self.multihead_attn = MultiheadAttention(d_model, nhead, **attention)
-        self.linear1 = Linear(d_model, dim_feedforward, bias=bias, **place)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias=bias, **place)
-        self.norm_first = norm_first
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
-        self.norm3 = LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
-        self.dropout1 = Dropout(dropout)
-        self.dropout2 = Dropout(dropout)
-        self.dropout3 = Dropout(dropout)
-        self.activation = _activation("TransformerDecoderLayer", activation)
+        self._add_parts(
+            3, d_model, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, **place
+        )
 
     def forward(
         self,
@@ -148,13 +168,10 @@ class TransformerDecoderLayer(Module):
         if self.norm_first:
             x = x + attend(self.norm1(x))
             x = x + look(self.norm2(x))
-            return x + self._feed(self.norm3(x))
+            return x + self.dropout3(self._feed(self.norm3(x)))
         x = self.norm1(x + attend(x))
         x = self.norm2(x + look(x))
-        return self.norm3(x + self._feed(x))
-
-    def _feed(self, x: Tensor) -> Tensor:
-        return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        return self.norm3(x + self.dropout3(self._feed(x)))
 
 
 def _copies(stack: str, layer: Module, count: int) -> ModuleList:

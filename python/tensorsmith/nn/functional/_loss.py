@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import tensorsmith as ts
@@ -53,7 +54,7 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
     return ops.sum(loss) if reduction == "sum" else loss
 
 
-def _weighted(name: str, loss: Tensor, weight: Tensor | None, reduction: str, normalise: bool) -> Tensor:
+def _weighted(loss: Tensor, weight: Tensor | None, reduction: str, normalise: bool) -> Tensor:
     """`loss` times an element weight; `normalise` divides the mean by the sum of weights."""
     if weight is None:
         return _reduced(loss, reduction)
@@ -61,6 +62,22 @@ def _weighted(name: str, loss: Tensor, weight: Tensor | None, reduction: str, no
     if reduction == "mean" and normalise:
         return ops.sum(loss * weight) / ops.sum(weight)
     return _reduced(loss * weight, reduction)
+
+
+def _of_difference(
+    name: str,
+    measure: Callable[[Tensor], Tensor],
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: str,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+) -> Tensor:
+    """measure(x - t) of two equal shapes; with `weight`, the mean is the weighted one."""
+    _same_shape(name, input, target)
+    reduction = _reduction(name, reduction, size_average, reduce)
+    return _weighted(measure(input - target), weight, reduction, True)
 
 
 def mse_loss(
@@ -72,9 +89,7 @@ def mse_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """(x - t)^2; with `weight`, the mean is the weighted one."""
-    _same_shape("mse_loss", input, target)
-    reduction = _reduction("mse_loss", reduction, size_average, reduce)
-    return _weighted("mse_loss", ops.square(input - target), weight, reduction, True)
+    return _of_difference("mse_loss", ops.square, input, target, weight, reduction, size_average, reduce)
 
 
 def l1_loss(
@@ -86,9 +101,7 @@ def l1_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """|x - t|; with `weight`, the mean is the weighted one."""
-    _same_shape("l1_loss", input, target)
-    reduction = _reduction("l1_loss", reduction, size_average, reduce)
-    return _weighted("l1_loss", ops.abs(input - target), weight, reduction, True)
+    return _of_difference("l1_loss", ops.abs, input, target, weight, reduction, size_average, reduce)
 
 
 def smooth_l1_loss(
@@ -100,22 +113,21 @@ def smooth_l1_loss(
     beta: float = 1.0,
 ) -> Tensor:
     """d^2 / (2 beta) where d = |x - t| < beta, else d - beta / 2 (Girshick 2015)."""
-    _same_shape("smooth_l1_loss", input, target)
-    reduction = _reduction("smooth_l1_loss", reduction, size_average, reduce)
-    _checks.at_least("smooth_l1_loss", "beta", beta)
-    if beta == 0:
-        return _reduced(ops.abs(input - target), reduction)
-    return _reduced(_huber(input - target, beta) / beta, reduction)
+    name = "smooth_l1_loss"
+    _checks.at_least(name, "beta", beta)
+
+    def measure(difference: Tensor) -> Tensor:
+        return ops.abs(difference) if beta == 0 else _huber(difference, beta) / beta
+
+    return _of_difference(name, measure, input, target, None, reduction, size_average, reduce)
 
 
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
     """d^2 / 2 where d = |x - t| < delta, else delta (d - delta / 2) (Huber 1964)."""
-    _same_shape("huber_loss", input, target)
-    reduction = _reduction("huber_loss", reduction, None, None)
     _checks.more_than("huber_loss", "delta", delta)
-    return _weighted("huber_loss", _huber(input - target, delta), weight, reduction, True)
+    return _of_difference("huber_loss", lambda d: _huber(d, delta), input, target, weight, reduction)
 
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
@@ -140,7 +152,7 @@ def binary_cross_entropy(
     _same_shape("binary_cross_entropy", input, target)
     reduction = _reduction("binary_cross_entropy", reduction, size_average, reduce)
     loss = _BinaryCrossEntropy.apply(input, target)
-    return _weighted("binary_cross_entropy", loss, weight, reduction, False)
+    return _weighted(loss, weight, reduction, False)
 
 
 def _held_log(x: Tensor) -> Tensor:
@@ -187,7 +199,7 @@ def binary_cross_entropy_with_logits(
         loss = ops.softplus(input) - input * target
     else:
         loss = (1.0 - target) * input + (1.0 + (pos_weight - 1.0) * target) * ops.softplus(-input)
-    return _weighted(name, loss, weight, reduction, False)
+    return _weighted(loss, weight, reduction, False)
 
 
 def cross_entropy(

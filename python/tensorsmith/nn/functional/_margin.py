@@ -23,6 +23,11 @@ def pairwise_distance(
     return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
 
 
+def _by_label(target: Tensor, alike: Tensor, apart: Tensor) -> Tensor:
+    """`alike` where t is 1, max(0, apart) where it is -1, else 0."""
+    return ops.where(target == 1, alike, ops.where(target == -1, ops.relu(apart), 0.0))
+
+
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -34,8 +39,7 @@ def hinge_embedding_loss(
     """x where t is 1, max(0, margin - x) where it is -1."""
     _same_shape("hinge_embedding_loss", input, target)
     reduction = _reduction("hinge_embedding_loss", reduction, size_average, reduce)
-    loss = ops.where(target == 1, input, ops.where(target == -1, ops.relu(margin - input), 0.0))
-    return _reduced(loss, reduction)
+    return _reduced(_by_label(target, input, margin - input), reduction)
 
 
 def margin_ranking_loss(
@@ -72,8 +76,7 @@ def cosine_embedding_loss(
         )
     reduction = _reduction("cosine_embedding_loss", reduction, size_average, reduce)
     cosine = cosine_similarity(input1, input2, -1)
-    loss = ops.where(target == 1, 1 - cosine, ops.where(target == -1, ops.relu(cosine - margin), 0.0))
-    return _reduced(loss, reduction)
+    return _reduced(_by_label(target, 1 - cosine, cosine - margin), reduction)
 
 
 def soft_margin_loss(

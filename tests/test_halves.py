@@ -163,3 +163,30 @@ def test_pointwise_in_blocks_is_pointwise_in_float32(threads: int) -> None:
                 assert exactly(z) == exactly(x * y)
     finally:
         ts.set_num_threads(before)
+
+
+@pytest.mark.parametrize("axis, names", [((0, 1), ["sum"]), (-1, ["cast", "sum"])])
+def test_recorded_sums_down_columns_read_halves(axis: Any, names: list[str]) -> None:
+    """A cast would join nothing there; before a sum of rows it joins what is before it. The bits are the same."""
+    x = ts.asarray(np.random.default_rng(1).standard_normal((3, 40, 50)).astype(np.float32)).astype(
+        "bfloat16"
+    )
+
+    def total(x: ts.Tensor) -> ts.Tensor:
+        return ts.sum(x, axis, dtype="float32")
+
+    recorded = ts.jit(total)
+    np.testing.assert_array_equal(recorded(x).numpy(), total(x).numpy())
+    with ts.profiler.profile() as p:
+        recorded(x)
+    assert [name for event in p.events for name in event.name.split("+")] == names
+
+
+def test_recorded_sums_keep_their_bits() -> None:
+    x = ts.asarray(np.random.default_rng(2).standard_normal((7, 33)).astype(np.float32)).astype("bfloat16")
+    for axis in (None, 0, 1, (0, 1)):
+        for op in (ts.sum, ts.mean):
+            np.testing.assert_array_equal(
+                ts.jit(lambda x, op=op, axis=axis: op(x, axis))(x).astype("float32").numpy(),
+                op(x, axis).astype("float32").numpy(),
+            )

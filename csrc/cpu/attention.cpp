@@ -33,6 +33,45 @@ TS_INLINE T largest(Vec<T> v) {
 #endif
 }
 
+// Rows that the next piece of work will read or write, asked for a few at a time between the tiles of this
+// one: rows of heads that were split off an axis lie too far apart for the processor to see them coming, and
+// waiting for them costs as much as the products of short sequences.
+class Soon {
+  static constexpr int kMost = 4;
+  struct Rows {
+    const char* first;
+    std::int64_t stride, count;
+  } rows_[kMost];
+  int arrays_ = 0;
+  std::int64_t bytes_[kMost], steps_, done_ = 0;
+
+ public:
+  explicit Soon(std::int64_t steps) : steps_(steps) {}
+
+  // Rows [begin, begin + count) of head h in batch b.
+  void add(const View& x, std::int64_t b, std::int64_t h, std::int64_t begin, std::int64_t count) {
+    if (x.strides[3] != 1) return;
+    const std::int64_t size = itemsize(x.dtype);
+    const char* const first = static_cast<const char*>(x.data) +
+                              (b * x.strides[0] + h * x.strides[1] + begin * x.strides[2]) * size;
+    bytes_[arrays_] = x.shape[3] * size;
+    rows_[arrays_++] = {first, x.strides[2] * size, count};
+  }
+  void step() {
+    if (done_ == steps_) return;
+    for (int i = 0; i < arrays_; ++i) {
+      const Rows& r = rows_[i];
+      for (std::int64_t row = r.count * done_ / steps_; row < r.count * (done_ + 1) / steps_; ++row) {
+        const char* const p = r.first + row * r.stride;
+        for (std::int64_t line = 0; line < bytes_[i]; line += 64) __builtin_prefetch(p + line, 0, 2);
+      }
+    }
+    ++done_;
+  }
+};
+// Of keys and values: a quarter of L2.
+constexpr std::int64_t kSoonBytes = 524288;
+
 // One head's queries [t, t + rows) against all keys.
 template <class T>
 struct Attending {

@@ -61,6 +61,15 @@ Array source_of(const Array& x, DType computed) {
   const bool as_it_is = is_half(x.dtype()) && computed == DType::float32 && x.device() == Device::cpu;
   return as_it_is && !detail::watching() ? x : astype(x, computed, false);
 }
+// The same for sums along `axes`: those down columns join nothing, and read halves recorded or not.
+Array source_of(const char* operation, const Array& x, DType computed, const Axes& axes) {
+  if (is_half(x.dtype()) && computed == DType::float32 && x.device() == Device::cpu && x.ndim() > 0) {
+    const Plan plan(operation, x, axes);
+    const int last = x.ndim() - 1;
+    if (plan.reduced > 0 && plan.reduced <= last && plan.x.stride(last) != 1) return x;
+  }
+  return source_of(x, computed);
+}
 
 Array run(const char* operation, Reduce kernel, const Array& x, const Axes& axis, DType result,
           bool keepdims) {
@@ -127,8 +136,9 @@ Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axe
     return complex_sum(operation, kernel, source, axis, keepdims);
   }
   const DType computed = is_floating(result) ? computed_in(result) : DType::int64;
-  const Array source =
-      is_integer(result) && x.dtype() == DType::uint64 ? x.view_dtype(DType::int64) : source_of(x, computed);
+  const Array source = is_integer(result) && x.dtype() == DType::uint64
+                           ? x.view_dtype(DType::int64)
+                           : source_of(operation, x, computed, axis);
   const Array y = run(operation, kernel, source, axis, computed, keepdims);
   if (result == DType::uint64) return y.view_dtype(result);
   return astype(y, result, false);
@@ -222,7 +232,7 @@ Array prod(const Array& x, const Axes& axis, std::optional<DType> dtype, bool ke
 
 Array mean(const Array& x, const Axes& axis, std::optional<DType> dtype, bool keepdims) {
   const DType result = mean_dtype("mean", x, dtype), computed = computed_in(result);
-  const Array source = source_of(x, computed);
+  const Array source = source_of("mean", x, computed, axis);
   if (is_complex(result)) return complex_sum("mean", &Kernels::mean, source, axis, keepdims);
   return astype(run("mean", &Kernels::mean, source, axis, computed, keepdims), result, false);
 }

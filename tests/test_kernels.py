@@ -16,6 +16,7 @@ import test_distributions
 import test_nn
 import test_optim
 import test_random
+import test_rnn_bf16
 import test_unitary
 from cases import load, make_inputs
 from tensorsmith import _core
@@ -100,6 +101,8 @@ ELSEWHERE: dict[str, Callable[[], object]] = {
     "adadelta": optimizer(ts.optim.Adadelta),
     "lion": optimizer(ts.optim.Lion),
     "gradient_norm": lambda: test_nn.test_clip_grad_norm(2.0),
+    "recurrent_bf16": lambda: test_rnn_bf16.test_close_to_float64("lstm"),
+    "recurrent_bf16_backward": lambda: test_rnn_bf16.test_close_to_float64("lstm"),
     "fma_loop": test_roofline_loops,
     "bf16_loop": test_roofline_loops,
     "copy_loop": test_roofline_loops,

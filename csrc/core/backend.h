@@ -57,6 +57,12 @@ struct Recurrent {
   Cell cell;
   bool reverse;  // from the last step to the first
 };
+// Bytes that recurrent_bf16 packs a weight of G gates into: squares of 32 x 32 bfloat16 numbers, or panels of
+// float32.
+constexpr std::int64_t recurrent_bf16_workspace(std::int64_t gates, std::int64_t h) {
+  const std::int64_t padded = (h + 31) / 32 * 32, float32 = (h + 16) * (gates * h + 16) * 4;
+  return gates * padded * padded * 2 > float32 ? gates * padded * padded * 2 : float32;
+}
 
 // Options that do not change between steps; rates and step counts are in `hyper`.
 struct Sgd {

@@ -50,9 +50,11 @@ double flops_of(Kernel kernel, const View* v, const std::byte* attributes) {
       // Backward makes the scores again, and four products: of dy and v, and for dq, dk and dv.
       return kernel == Kernel::attention ? forward : 2 * scores * (3 * extent(*q, 3) + 2 * extent(*value, 3));
     }
-    case Kernel::recurrent:  // weight (G H, H), gates (T, N, G H)
+    case Kernel::recurrent:
+    case Kernel::recurrent_bf16:  // weight (G H, H), gates (T, N, G H)
       return 2 * size(v[5]) * extent(v[0], 1);
-    case Kernel::recurrent_backward:  // gates before weight
+    case Kernel::recurrent_backward:
+    case Kernel::recurrent_bf16_backward:  // gates before weight
       return 2 * size(v[3]) * extent(v[6], 1);
     case Kernel::csr_matmul:  // x (A, N, B)
       return 2 * size(v[1]) * extent(v[3], 0) * extent(v[3], 2);

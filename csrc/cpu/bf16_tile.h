@@ -34,15 +34,22 @@ TS_INLINE void store_tile(float* sums, std::int64_t pitch = kSquare) {
   if constexpr (Wide) _tile_stored(1, sums + 16, pitch * 4);
   if constexpr (Wide && Tall) _tile_stored(3, sums + 16 * pitch + 16, pitch * 4);
 }
-// += 32 numbers of 32 rows, `row` apart, times a square of pairs.
-template <bool Wide, bool Tall = true>
+// += 32 numbers of 32 rows, `row` apart, times a square of pairs. TMUL takes 16 cycles for each product.
+// Streaming: pairs pass by L1, so that all of it is there for the rows.
+template <bool Wide, bool Tall = true, bool Streaming = false>
 TS_INLINE void multiply_step(const std::uint16_t* rows, std::int64_t row, const std::uint16_t* pairs) {
   const std::int64_t stride = row * 2;
-  _tile_loadd(6, pairs, 64);
+  if constexpr (Streaming)
+    _tile_stream_loadd(6, pairs, 64);
+  else
+    _tile_loadd(6, pairs, 64);
   _tile_loadd(4, rows, stride);
   _tile_dpbf16ps(0, 4, 6);
   if constexpr (Wide) {
-    _tile_loadd(7, pairs + kArea / 2, 64);
+    if constexpr (Streaming)
+      _tile_stream_loadd(7, pairs + kArea / 2, 64);
+    else
+      _tile_loadd(7, pairs + kArea / 2, 64);
     _tile_dpbf16ps(1, 4, 7);
   }
   if constexpr (Tall) {
@@ -121,12 +128,15 @@ TS_INLINE void multiply_tile(Bf16Engine engine, std::int64_t rows, std::int64_t 
     columns > 16 ? run.template operator()<true, false>() : run.template operator()<false, false>();
 }
 
-// The tile registers are this thread's for as long as this lives.
+// The tile registers are this thread's for as long as this lives. `rows` below 16: of tiles that are not
+// Tall; TMUL takes less time for fewer.
 struct TilesInUse {
   const bool amx;
-  explicit TilesInUse(Bf16Engine engine) : amx(engine == Bf16Engine::amx) {
+  explicit TilesInUse(Bf16Engine engine, std::int64_t rows = 16) : amx(engine == Bf16Engine::amx) {
     if (!amx) return;
-    const TileConfig config;
+    TileConfig config;
+    for (const int r : {0, 1, 4})
+      if (rows < 16) config.rows[r] = static_cast<std::uint8_t>(rows);
     asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic says that it reads 8 bytes of the 64
     _tile_loadconfig(&config);
   }

@@ -21,7 +21,7 @@
 #else
 #pragma GCC target("avx512bf16,amx-tile,amx-bf16")
 #endif
-#include "cpu/bf16.h"
+#include "cpu/bf16_tile.h"
 #include "cpu/parallel.h"
 
 namespace ts::cpu::TS_ISA {
@@ -115,20 +115,6 @@ struct Meanwhile {
   std::int64_t rows, wait;
 };
 
-// One step: TMUL takes 16 cycles for each of the four products, loads and `finish` fit beside them. B passes
-// by L1, so that all of it is there for A.
-#define TS_AMX_STEP                         \
-  _tile_stream_loadd(6, b, 64);             \
-  _tile_loadd(4, a, 64);                    \
-  _tile_dpbf16ps(0, 4, 6);                  \
-  _tile_stream_loadd(7, b + kArea / 2, 64); \
-  _tile_dpbf16ps(1, 4, 7);                  \
-  _tile_loadd(5, a + kArea / 2, 64);        \
-  _tile_dpbf16ps(2, 5, 6);                  \
-  _tile_dpbf16ps(3, 5, 7);                  \
-  a += kArea;                               \
-  b += kArea;
-
 template <Beside beside>
 void tile_amx(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b, const float* from,
               float* out, const Finished& earlier, Meanwhile& meanwhile) {
@@ -137,19 +123,15 @@ void tile_amx(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b
   const std::int64_t lines = scalar(meanwhile.lines), jump = scalar(meanwhile.jump),
                      touch = scalar(meanwhile.touch), rows = scalar(meanwhile.rows);
   asm volatile("" ::: "memory");
-  if (from) {
-    _tile_loadd(0, from, kTile * 4);
-    _tile_loadd(1, from + 16, kTile * 4);
-    _tile_loadd(2, from + 16 * kTile, kTile * 4);
-    _tile_loadd(3, from + 16 * kTile + 16, kTile * 4);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
+  if (from)
+    load_tile<true>(from);
+  else
+    zero_tile<true>();
   std::int64_t row = -scalar(meanwhile.wait) * rows;
-  const auto beside_it = [&]() TS_LAMBDA {
+  // B passes by L1; loads and `finish` fit beside the products.
+  const auto step = [&]() TS_LAMBDA {
+    multiply_step<true, true, true>(a, kSquare, b);
+    a += kArea, b += kArea;
     for (std::int64_t n = touch; n > 0; --n) {
       __builtin_prefetch(p, 0, 2);
       p += 64;
@@ -160,22 +142,18 @@ void tile_amx(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b
   };
   // Unrolled: the end of a loop of 8 is foretold, that of a long one is not, and costs a thousand cycles.
   for (; steps >= 4; steps -= 4) {
-    TS_AMX_STEP beside_it();
-    TS_AMX_STEP beside_it();
-    TS_AMX_STEP beside_it();
-    TS_AMX_STEP beside_it();
+    step();
+    step();
+    step();
+    step();
   }
   for (; steps > 0; --steps) {
-    TS_AMX_STEP beside_it();
+    step();
   }
-  _tile_stored(0, out, kTile * 4);
-  _tile_stored(1, out + 16, kTile * 4);
-  _tile_stored(2, out + 16 * kTile, kTile * 4);
-  _tile_stored(3, out + 16 * kTile + 16, kTile * 4);
+  store_tile<true>(out);
   finish_rows<beside>(earlier, row, kTile);
   meanwhile.p = p, meanwhile.left = left;
 }
-#undef TS_AMX_STEP
 
 template <Beside beside>
 void tile_avx512(std::int64_t steps, const std::uint16_t* a, const std::uint16_t* b, const float* from,

@@ -37,11 +37,11 @@ struct Sequence {
         GH(gates.shape[2]),
         reverse(backwards),
         lengths(length.as<std::int64_t>()),
-        pieces(N, rows(N, H * GH), 1) {}
+        pieces(N > 0 ? N : 1, rows(N, H * GH), 1) {}
 
   static std::int64_t rows(std::int64_t n, std::int64_t weights) {
     constexpr std::int64_t most = 2 * kMaxRows;
-    if (n * weights < 100000) return n;  // less than a microsecond a step
+    if (n * weights < 100000) return n > 0 ? n : 1;  // less than a microsecond a step
     return n >= 8 && n <= most ? (n + 1) / 2 : most;
   }
   // Steps that a piece takes at a time: some milliseconds.
@@ -66,19 +66,50 @@ void pack_weights(T* packed, const Panels& columns, std::int64_t depth, const T*
   });
 }
 
-// What a cell reads and writes for one row and step. Pointers are to H elements, gates to G H.
+// What a cell reads and writes for one row and step: units [begin, end), each array as the function of it
+// says. g is a gate, n how many units there are from j on. Pointers are to H elements, gates to G H.
 template <class T>
 struct Row {
+  using Element = T;
   std::int64_t H;
   T* gates;
-  const T *hidden, *bias;  // gru: the recurrent part, bias included; others: the bias, or null
+  const T *recurrent, *bias;  // gru: the recurrent part, bias included; others: the bias, or null
   T *extra, *y, *h, *c;
+  std::int64_t begin() const { return 0; }
+  std::int64_t end() const { return H; }
+  TS_INLINE Vec<T> input(int g, std::int64_t j, std::int64_t n) const {
+    return load_some(gates + g * H + j, n);
+  }
+  TS_INLINE Vec<T> hidden(int g, std::int64_t j, std::int64_t n) const {
+    return load_some(recurrent + g * H + j, n);
+  }
+  TS_INLINE Vec<T> sum(int g, std::int64_t j,
+                       std::int64_t n) const {  // the product has been added to the gates
+    const Vec<T> a = input(g, j, n);
+    return bias ? a + load_some(bias + g * H + j, n) : a;
+  }
+  TS_INLINE void put_gate(int g, std::int64_t j, Vec<T> v, std::int64_t n) const {
+    store_some(gates + g * H + j, v, n);
+  }
+  TS_INLINE void put_state(std::int64_t j, Vec<T> v, std::int64_t n) const {
+    store_some(h + j, v, n), store_some(y + j, v, n);
+  }
 };
 template <class T>
 struct BackwardRow {
+  using Element = T;
   std::int64_t H;
   const T *dy, *gates, *extra, *y, *h_before, *c_before;
   T *dgates, *dhidden, *dh, *dc;
+  std::int64_t begin() const { return 0; }
+  std::int64_t end() const { return H; }
+  TS_INLINE void put(int g, std::int64_t j, Vec<T> v, std::int64_t n) const {
+    store_some(dgates + g * H + j, v, n);
+  }
+  // Where the recurrent part has gradients of its own.
+  TS_INLINE void put(int g, std::int64_t j, Vec<T> v, Vec<T> hidden, std::int64_t n) const {
+    store_some(dgates + g * H + j, v, n), store_some(dhidden + g * H + j, hidden, n);
+  }
 };
 
 // h' = tanh(a) or relu(a)
@@ -87,25 +118,24 @@ struct Plain {
   static constexpr int gates = 1;
   static constexpr bool has_cell = false, has_hidden = false, has_extra = false;
 
-  template <class T>
-  static void forward(const Row<T>& r) {
-    for (std::int64_t j = 0; j < r.H; j += Vec<T>::width) {
-      const std::int64_t n = r.H - j;
-      Vec<T> a = load_some(r.gates + j, n);
-      if (r.bias) a = a + load_some(r.bias + j, n);
-      const Vec<T> zero(T(0));
-      const Vec<T> h = Tanh ? vmath::tanh(a) : select(a < zero, zero, a);
-      store_some(r.y + j, h, n), store_some(r.h + j, h, n);
+  template <class R>
+  static void forward(const R& r) {
+    using T = typename R::Element;
+    for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
+      const std::int64_t n = r.end() - j;
+      const Vec<T> a = r.sum(0, j, n), zero(T(0));
+      r.put_state(j, Tanh ? vmath::tanh(a) : select(a < zero, zero, a), n);
     }
   }
-  template <class T>
-  static void backward(const BackwardRow<T>& r) {
-    for (std::int64_t j = 0; j < r.H; j += Vec<T>::width) {
-      const std::int64_t n = r.H - j;
+  template <class R>
+  static void backward(const R& r) {
+    using T = typename R::Element;
+    for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
+      const std::int64_t n = r.end() - j;
       const Vec<T> y = load_some(r.y + j, n), zero(T(0));
       Vec<T> dh = load_some(r.dh + j, n);
       if (r.dy) dh = dh + load_some(r.dy + j, n);
-      store_some(r.dgates + j, Tanh ? dh * fma(-y, y, Vec<T>(T(1))) : select(y > zero, dh, zero), n);
+      r.put(0, j, Tanh ? dh * fma(-y, y, Vec<T>(T(1))) : select(y > zero, dh, zero), n);
       store_some(r.dh + j, zero, n);
     }
   }
@@ -116,36 +146,37 @@ struct Lstm {
   static constexpr int gates = 4;
   static constexpr bool has_cell = true, has_hidden = false, has_extra = true;
 
-  template <class T>
-  static void forward(const Row<T>& r) {
-    for (std::int64_t j = 0; j < r.H; j += Vec<T>::width) {
-      const std::int64_t n = r.H - j;
+  template <class R>
+  static void forward(const R& r) {
+    using T = typename R::Element;
+    for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
+      const std::int64_t n = r.end() - j;
       Vec<T> a[4];
       for (int g = 0; g < 4; ++g) {
-        a[g] = load_some(r.gates + g * r.H + j, n);
-        if (r.bias) a[g] = a[g] + load_some(r.bias + g * r.H + j, n);
+        a[g] = r.sum(g, j, n);
         a[g] = g == 2 ? vmath::tanh(a[g]) : vmath::sigmoid(a[g]);
-        store_some(r.gates + g * r.H + j, a[g], n);
+        r.put_gate(g, j, a[g], n);
       }
       const Vec<T> c = fma(a[1], load_some(r.c + j, n), a[0] * a[2]), h = a[3] * vmath::tanh(c);
       store_some(r.c + j, c, n), store_some(r.extra + j, c, n);
-      store_some(r.h + j, h, n), store_some(r.y + j, h, n);
+      r.put_state(j, h, n);
     }
   }
-  template <class T>
-  static void backward(const BackwardRow<T>& r) {
-    for (std::int64_t j = 0; j < r.H; j += Vec<T>::width) {
-      const std::int64_t n = r.H - j;
+  template <class R>
+  static void backward(const R& r) {
+    using T = typename R::Element;
+    for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
+      const std::int64_t n = r.end() - j;
       const auto gate = [&](int g) { return load_some(r.gates + g * r.H + j, n); };
       const Vec<T> i = gate(0), f = gate(1), g = gate(2), o = gate(3), one(T(1));
       const Vec<T> tc = vmath::tanh(load_some(r.extra + j, n));
       Vec<T> dh = load_some(r.dh + j, n);
       if (r.dy) dh = dh + load_some(r.dy + j, n);
       const Vec<T> dc = fma(dh * o, fma(-tc, tc, one), load_some(r.dc + j, n));
-      store_some(r.dgates + j, dc * g * (i * (one - i)), n);
-      store_some(r.dgates + r.H + j, dc * load_some(r.c_before + j, n) * (f * (one - f)), n);
-      store_some(r.dgates + 2 * r.H + j, dc * i * fma(-g, g, one), n);
-      store_some(r.dgates + 3 * r.H + j, dh * tc * (o * (one - o)), n);
+      r.put(0, j, dc * g * (i * (one - i)), n);
+      r.put(1, j, dc * load_some(r.c_before + j, n) * (f * (one - f)), n);
+      r.put(2, j, dc * i * fma(-g, g, one), n);
+      r.put(3, j, dh * tc * (o * (one - o)), n);
       store_some(r.dc + j, dc * f, n);
       store_some(r.dh + j, Vec<T>(T(0)), n);
     }
@@ -157,24 +188,25 @@ struct Gru {
   static constexpr int gates = 3;
   static constexpr bool has_cell = false, has_hidden = true, has_extra = true;
 
-  template <class T>
-  static void forward(const Row<T>& r) {
-    for (std::int64_t j = 0; j < r.H; j += Vec<T>::width) {
-      const std::int64_t n = r.H - j;
-      const auto part = [&](const T* p, int g) { return load_some(p + g * r.H + j, n); };
-      const Vec<T> reset = vmath::sigmoid(part(r.gates, 0) + part(r.hidden, 0));
-      const Vec<T> z = vmath::sigmoid(part(r.gates, 1) + part(r.hidden, 1)), q = part(r.hidden, 2);
-      const Vec<T> candidate = vmath::tanh(fma(reset, q, part(r.gates, 2)));
+  template <class R>
+  static void forward(const R& r) {
+    using T = typename R::Element;
+    for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
+      const std::int64_t n = r.end() - j;
+      const Vec<T> reset = vmath::sigmoid(r.input(0, j, n) + r.hidden(0, j, n));
+      const Vec<T> z = vmath::sigmoid(r.input(1, j, n) + r.hidden(1, j, n)), q = r.hidden(2, j, n);
+      const Vec<T> candidate = vmath::tanh(fma(reset, q, r.input(2, j, n)));
       const Vec<T> h = fma(z, load_some(r.h + j, n) - candidate, candidate);
-      store_some(r.gates + j, reset, n), store_some(r.gates + r.H + j, z, n);
-      store_some(r.gates + 2 * r.H + j, candidate, n), store_some(r.extra + j, q, n);
-      store_some(r.h + j, h, n), store_some(r.y + j, h, n);
+      r.put_gate(0, j, reset, n), r.put_gate(1, j, z, n), r.put_gate(2, j, candidate, n);
+      store_some(r.extra + j, q, n);
+      r.put_state(j, h, n);
     }
   }
-  template <class T>
-  static void backward(const BackwardRow<T>& r) {
-    for (std::int64_t j = 0; j < r.H; j += Vec<T>::width) {
-      const std::int64_t n = r.H - j;
+  template <class R>
+  static void backward(const R& r) {
+    using T = typename R::Element;
+    for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
+      const std::int64_t n = r.end() - j;
       const auto gate = [&](int g) { return load_some(r.gates + g * r.H + j, n); };
       const Vec<T> reset = gate(0), z = gate(1), candidate = gate(2), one(T(1));
       Vec<T> dh = load_some(r.dh + j, n);
@@ -182,10 +214,7 @@ struct Gru {
       const Vec<T> dn = dh * (one - z) * fma(-candidate, candidate, one);
       const Vec<T> dr = dn * load_some(r.extra + j, n) * (reset * (one - reset));
       const Vec<T> dz = dh * (load_some(r.h_before + j, n) - candidate) * (z * (one - z));
-      for (T* const to : {r.dgates, r.dhidden}) {
-        store_some(to + j, dr, n), store_some(to + r.H + j, dz, n);
-        store_some(to + 2 * r.H + j, to == r.dgates ? dn : dn * reset, n);
-      }
+      r.put(0, j, dr, dr, n), r.put(1, j, dz, dz, n), r.put(2, j, dn, dn * reset, n);
       store_some(r.dh + j, dh * z, n);
     }
   }

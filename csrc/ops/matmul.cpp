@@ -132,9 +132,9 @@ Array multiply_bf16(const char* operation, const Array& a, const Array& b, const
 }
 
 // With `lowered`, x, weight and bias are bfloat16 or float32, in any mixture, and the product is one of
-// bfloat16.
+// bfloat16, whose result may stay float32.
 Array affine(const char* operation, const Array& x, const Array& weight, const Array& bias,
-             Activation activation, bool lowered = false) {
+             Activation activation, bool lowered = false, DType rounded_to = DType::bfloat16) {
   if (x.ndim() < 1) value_error(operation, ": x must have at least 1 dimension (..., I), got a 0-d array");
   check_rank(operation, "weight", weight, 2);
   const bool bf16 = lowered || x.dtype() == DType::bfloat16;
@@ -172,7 +172,7 @@ Array affine(const char* operation, const Array& x, const Array& weight, const A
   const Shape matrix = x.ndim() == 1 ? Shape{1, shape[0]} : shape;
   Array y;
   if (bf16) {
-    y = multiply_bf16(operation, rows, w, bias, matrix, DType::bfloat16, activation);
+    y = multiply_bf16(operation, rows, w, bias, matrix, rounded_to, activation);
   } else {
     y = empty(operation, x.dtype(), matrix);
     multiply(rows, w, bias, y, activation);
@@ -300,6 +300,10 @@ Array linear_relu(const Array& x, const Array& weight, const Array& bias) {
 
 Array linear_bf16(const Array& x, const Array& weight, const Array& bias) {
   return affine("linear_bf16", x, weight, bias, Activation::none, true);
+}
+
+Array linear_bf16_wide(const Array& x, const Array& weight, const Array& bias) {
+  return affine("linear_bf16", x, weight, bias, Activation::none, true, DType::float32);
 }
 
 Array linear_relu_bf16(const Array& x, const Array& weight, const Array& bias) {

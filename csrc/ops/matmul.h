@@ -27,6 +27,8 @@ Array linear_weight_backward(const Array& gradient, const Array& x);
 // what `dtype` says (bfloat16 or float32). The bias is added before the sum is rounded.
 Array matmul_bf16(const Array& a, const Array& b, std::optional<DType> dtype);
 Array linear_bf16(const Array& x, const Array& weight, const Array& bias);
+// linear_bf16 that is not rounded: the result is float32.
+Array linear_bf16_wide(const Array& x, const Array& weight, const Array& bias);
 Array linear_relu_bf16(const Array& x, const Array& weight, const Array& bias);
 Array linear_weight_backward_bf16(const Array& gradient, const Array& x, std::optional<DType> dtype);
 

@@ -25,4 +25,19 @@ std::tuple<Array, Array, Array, Array, Array> recurrent_backward(const Array& ga
                                                                  const Array& dhn, const Array& dcn,
                                                                  const std::string& cell, bool reverse);
 
+// The same with products of bfloat16 numbers: x, the weights, biases and states are bfloat16 or float32, in
+// any mixture; sums, results and what is kept are float32, dgates, dhidden and before bfloat16 (on a GPU,
+// where steps are multiplied in float32, float32).
+std::tuple<Array, Array, Array, Array, Array> recurrent_bf16(const Array& x, const Array& w_input,
+                                                             const Array& w_hidden, const Array& b_input,
+                                                             const Array& b_hidden, const Array& h0,
+                                                             const Array& c0, const Array& lengths,
+                                                             const std::string& cell, bool reverse);
+std::tuple<Array, Array, Array, Array, Array> recurrent_bf16_backward(const Array& gates, const Array& extra,
+                                                                      const Array& y, const Array& w_hidden,
+                                                                      const Array& h0, const Array& c0,
+                                                                      const Array& lengths, const Array& dy,
+                                                                      const Array& dhn, const Array& dcn,
+                                                                      const std::string& cell, bool reverse);
+
 }  // namespace ts::ops

@@ -226,7 +226,7 @@ PyObject* op_define(PyObject* self, PyObject* args) {
     if (!PyArg_ParseTuple(args, "Op", &rules, &conjugate)) throw PythonError{};
     op.conjugate = conjugate;
     op.rules.clear();
-    op.saved_parameters = op.saved_outputs = 0;
+    op.saved_parameters = op.saved_outputs = op.differentiated = 0;
     const Ref sequence = checked(PySequence_Fast(rules, "rules must be a sequence"));
     for (Py_ssize_t r = 0; r < PySequence_Fast_GET_SIZE(sequence.get()); ++r) {
       PyObject *function, *sources, *wrt;
@@ -251,8 +251,10 @@ PyObject* op_define(PyObject* self, PyObject* args) {
         if (k == Source::parameter) op.saved_parameters |= 1u << index;
         if (k == Source::output) op.saved_outputs |= 1u << index;
       }
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i)
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wrt); ++i) {
         rule.wrt.push_back(static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(wrt, i))));
+        op.differentiated |= 1u << rule.wrt.back();
+      }
       op.rules.push_back(std::move(rule));
     }
     Py_RETURN_NONE;
@@ -508,9 +510,19 @@ std::optional<DType> half_of(const Op& op, PyObject* const* arguments) {
   return d;
 }
 
+// The operation that stands for `op` under autocast.
+PyObject* apply_lowered(Op& op, PyObject* const* arguments) {
+  PyObject* slots[kMaxParameters];
+  for (std::size_t i = 0; i < op.lowered->parameters.size(); ++i)
+    slots[i] = i < op.parameters.size() ? arguments[i] : op.lowered->defaults[i].get();
+  return apply_checked(*op.lowered, slots);
+}
+
 PyObject* apply_widened(Op& op, PyObject* const* arguments, DType half) {
-  Widened wide(op, arguments, op.widened, half);
-  Ref results = checked(apply_checked(op, wide.slots));
+  // What autocast lowers takes bfloat16 as it is.
+  Ref results = checked(half == DType::bfloat16 && op.lowered
+                            ? apply_lowered(op, arguments)
+                            : apply_checked(op, Widened(op, arguments, op.widened, half).slots));
   const Ref name_of_half = checked(PyUnicode_FromString(name(half)));
   const auto narrow = [&](PyObject* result) {
     if (!is_tensor(result) || array_of(result).dtype() != DType::float32) return Ref(Py_NewRef(result));
@@ -537,15 +549,11 @@ PyObject* apply_autocast(Op& op, PyObject* const* arguments) {
   for (std::size_t i = 0; i < op.roles.size(); ++i) {
     if (op.roles[i] != Role::tensor || !is_tensor(arguments[i])) continue;
     const DType d = array_of(arguments[i]).dtype();
+    if (!(op.differentiated >> i & 1)) continue;  // lengths
     lowers &= d == DType::float32 || d == DType::bfloat16;
     halves |= d == DType::bfloat16;
   }
-  if (lowers) {
-    PyObject* slots[kMaxParameters];
-    for (std::size_t i = 0; i < op.lowered->parameters.size(); ++i)
-      slots[i] = i < op.parameters.size() ? arguments[i] : op.lowered->defaults[i].get();
-    return apply_checked(*op.lowered, slots);
-  }
+  if (lowers) return apply_lowered(op, arguments);
   if (!op.raised || !halves) return apply_as_given(op, arguments);
   Widened wide(op, arguments, ~std::uint32_t{0}, DType::bfloat16);
   return apply_as_given(op, wide.slots);

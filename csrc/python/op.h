@@ -79,8 +79,8 @@ struct Op {
   bool in_place = false;
   bool returns_list = false;  // any number of outputs: std::vector<Array>
   bool moves = false;         // arguments may lie on another device than the first (copy_)
-  // Under autocast: what runs instead where all tensors are float32 or bfloat16, or whether bfloat16 tensors
-  // are made float32 first.
+  // Under autocast: what runs instead where all tensors that have gradients are float32 or bfloat16, or
+  // whether bfloat16 tensors are made float32 first.
   Op* lowered = nullptr;
   bool raised = false;
   // Parameters, as bits, that float32 kernels serve where the first tensor is float16 or bfloat16: all its
@@ -103,6 +103,7 @@ struct Op {
   std::vector<Rule> rules;
   bool conjugate = true;  // of complex numbers: the rules get conj(dy), and their results are conjugated
   std::uint32_t saved_parameters = 0, saved_outputs = 0;  // what the rules ask for, as bits
+  std::uint32_t differentiated = 0;                       // parameters that they are of
 };
 
 struct OpObject {

@@ -24,10 +24,11 @@ _LOWERED = {
     "conv2d": "conv2d_bf16",
     "conv2d_relu": "conv2d_relu_bf16",
     "conv2d_input_backward": "conv2d_input_backward_bf16",  # what transposed convolutions are
+    "recurrent": "recurrent_bf16",
 }
 _RAISED = (
     "softmax log_softmax logsumexp cross_entropy layer_norm group_norm rms_norm batch_norm batch_norm_relu "
-    "channel_affine recurrent max_pool2d avg_pool2d fractional_max_pool2d dropout "
+    "channel_affine max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod "
     "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"
 )
@@ -50,8 +51,8 @@ class autocast(ContextDecorator):
 
     - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`), attention and convolutions round
       float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
-    - softmax, norms, losses, reductions, exponentials, pooling and recurrent layers take bfloat16 as float32 and
-      return float32.
+    - Recurrent layers multiply bfloat16 numbers; their sums, gates, states and results are float32.
+    - softmax, norms, losses, reductions, exponentials and pooling take bfloat16 as float32 and return float32.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
     - float16, float64, complex and integer tensors are left alone, and so are operations in place.
 

@@ -444,3 +444,61 @@ def test_resampling(name: str, dtype: str) -> None:
             y.backward(dy)
             z.backward(wide(dy))
             same(narrow.grad, broad.grad, (shape, x.strides))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_grid_sample(mode: str, dtype: str) -> None:
+    for shape in [(1, 1, 5, 7), (2, 16, 9, 9), (1, 33, 8, 17), (2, 70, 5, 4)]:
+        points = core.clip(numbers((shape[0], 6, 5, 2), dtype, 3) * 0.4, -1.3, 1.3)
+        for x in images(shape, dtype, 1):
+            results = []
+            for convert in (ts.array, wide):
+                v, grid = (convert(t).detach().requires_grad_() for t in (x, points))
+                y = F.grid_sample(v, grid, mode, align_corners=False)
+                dy = convert(numbers(tuple(y.shape), dtype, 2))
+                y.backward(dy)
+                results.append((y.detach(), v.grad, grid.grad))
+            same(*results, (shape, x.strides))
+
+
+def test_second_derivatives_of_grid_sample() -> None:
+    results = []
+    for convert in (ts.array, wide):
+        x, grid = (
+            convert(t).detach().requires_grad_()
+            for t in (numbers((1, 3, 5, 6), "bfloat16", 1), numbers((1, 4, 4, 2), "bfloat16", 2) * 0.3)
+        )
+        y = F.grid_sample(x, grid, align_corners=True)
+        y.backward(convert(numbers((1, 3, 4, 4), "bfloat16", 3)), create_graph=True)
+        results.append((x.grad.detach(), grid.grad.detach()))
+        assert grid.grad.requires_grad
+    same(*results)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_scatter_add(dtype: str) -> None:
+    rng = np.random.default_rng(2)
+    for n, m, b in [(1, 1, 1), (5, 9, 7), (30, 1000, 65), (1000, 20_000, 33), (3, 300, 130)]:
+        x, source = numbers((n, b), dtype, 1), numbers((m, b), dtype, 2)
+        each = ts.asarray(rng.integers(0, n, (m, b)))
+        row = ts.broadcast_to(ts.asarray(rng.integers(0, n, (m, 1))), (m, b))
+        for index in (each, row):
+            expected = ts.scatter_add(wide(x), 0, index, wide(source))
+            same(ts.scatter_add(x, 0, index, source), expected, (n, m, b))
+            same(ts.scatter_add(ts.array(x.T), 1, index.T, ts.array(source.T)), expected.T, (n, m, b))
+            same(
+                core.gather_backward(source, 0, index, (n, b)),
+                core.gather_backward(wide(source), 0, index, (n, b)),
+                (n, m, b),
+            )
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_running_extremes(dtype: str) -> None:
+    for shape in SHAPES:
+        for special in (False, True):
+            for x in layouts(shape, dtype, special):
+                for f in (ts.cummax, ts.cummin):
+                    for axis in (0, 1):
+                        same(tuple(f(x, axis)), tuple(f(wide(x), axis)), (shape, special, axis, x.strides))

@@ -41,8 +41,8 @@ void gather_typed(In x, In index, Out y, int axis) {
   });
 }
 
-// y[..index[..i..]..] = op(itself, x[..i..]). Reads the indices and x once, writes y at each.
-template <class T, class Op>
+// y[..index[..i..]..] = op(itself, x[..i..]), x stored as S. Reads the indices and x once, writes y at each.
+template <class T, class S = T, class Op>
 void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
   std::int64_t shape[kMaxRank], is[kMaxRank], xs[kMaxRank], ys[kMaxRank];  // the axes other than `axis`
   std::int64_t lines = 1;
@@ -57,7 +57,7 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
   const std::int64_t ai = index.strides[axis], ax = x.strides[axis], ay = y.strides[axis];
   if (!lines || !length) return;
   if (ndim == 1 && is[0] == 0 && xs[0] == 1 && ys[0] == 1 &&
-      combine_grouped(index.as<std::int64_t>(), ai, length, x.as<T>(), ax, y.as<T>(), ay, y.shape[axis],
+      combine_grouped(index.as<std::int64_t>(), ai, length, x.as<S>(), ax, y.as<T>(), ay, y.shape[axis],
                       lines, op))
     return;
   const bool last_axis = axis == index.ndim - 1;
@@ -71,11 +71,11 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
     for (std::int64_t left = end - begin; left > 0;) {
       const std::int64_t run = walk.run(left);
       const std::int64_t* const at = index.as<std::int64_t>() + walk.offset(0);
-      const T* const from = x.as<T>() + walk.offset(1);
+      const S* const from = x.as<S>() + walk.offset(1);
       T* const to = y.as<T>() + walk.offset(2);
       const auto step = [&](std::int64_t line, std::int64_t i) {
         T& target = to[line * sy + at[line * si + i * ai] * ay];
-        target = op(target, from[line * sx + i * ax]);
+        target = op(target, T(from[line * sx + i * ax]));
       };
       if (!last_axis && si == 0) {  // rows: one index for all of the run
         const std::int64_t bytes = run * static_cast<std::int64_t>(sizeof(T));
@@ -135,6 +135,10 @@ void scatter(In index, In x, Out y, int axis) {
 }
 
 void scatter_add(In index, In x, Out y, int axis) {
+  if (is_half(x.dtype))
+    return with_stored(x.dtype, [&]<class S>(Type<S>) {
+      if constexpr (is_half_type<S>) scatter_typed<float, S>(index, x, y, axis, Plus<float>{});
+    });
   with_any(y.dtype,
            [&]<class T>(Type<T>) { scatter_typed<Summand<T>>(index, x, y, axis, Plus<Summand<T>>{}); });
 }

@@ -5,6 +5,7 @@
 // outside adds nothing. Forward reads the pixels of every point and writes y once. Backward goes over the
 // points twice: for dgrid, whose sums over channels are folded in lanes, and for dx, where an image and a
 // block of channels belong to one thread, which adds the points in their order.
+#include "cpu/half.h"
 #include "cpu/kernels.h"
 #include "cpu/reduce.h"
 #include "cpu/types.h"
@@ -54,14 +55,15 @@ TS_INLINE void each_point(const View& grid, const View& x, I begin, I end, GridS
 }  // namespace
 
 void grid_sample(In x, In grid, Out y, GridSample options) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const I C = x.shape[3], points = y.shape[0] * y.shape[1];
     parallel_ranges(points, (1 << 14) / (C + 16) + 1, [&](I begin, I end) {
       each_point<T>(grid, x, begin, end, options, [&](I n, I p, const Taps<T>& taps) {
-        const T* const from = x.as<T>() + n * x.strides[0];
-        T* const to = y.as<T>() + n * y.strides[0] + p * y.strides[1];
+        const S* const from = x.as<S>() + n * x.strides[0];
+        S* const to = y.as<S>() + n * y.strides[0] + p * y.strides[1];
         if (taps.count == 4) {  // nearly every point: offsets and weights stay in registers
-          const T *const a = from + taps.at[0], *const b = from + taps.at[1], *const c = from + taps.at[2],
+          const S *const a = from + taps.at[0], *const b = from + taps.at[1], *const c = from + taps.at[2],
                          *const d = from + taps.at[3];
           const Vec<T> u(taps.weights[0]), v(taps.weights[1]), w(taps.weights[2]), z(taps.weights[3]);
           each<T>(0, C, [&](I i, auto part) {
@@ -84,7 +86,8 @@ void grid_sample(In x, In grid, Out y, GridSample options) {
 }
 
 void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample options) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_stored(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     const I N = x.shape[0], H = x.shape[1], C = x.shape[3], P = dy.shape[1];
     if (dx) {
       constexpr I kChannels = 128 / sizeof(T);  // of a piece
@@ -100,7 +103,7 @@ void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample op
                   part);
             });
           each_point<T>(grid, dx, n * P, n * P + P, options, [&](I, I p, const Taps<T>& taps) {
-            const T* const from = dy.as<T>() + n * dy.strides[0] + p * dy.strides[1];
+            const S* const from = dy.as<S>() + n * dy.strides[0] + p * dy.strides[1];
             each<T>(first, last, [&](I c, auto part) {
               const Vec<T> g = get(from + c, part);
               for (int k = 0; k < taps.count; ++k)
@@ -115,14 +118,14 @@ void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample op
     // dy times each of the four pixels, summed over channels; a pixel outside counts as 0.
     parallel_ranges(N * P, (1 << 14) / (C + 16) + 1, [&](I begin, I end) {
       each_point<T>(grid, x, begin, end, options, [&](I n, I p, const Taps<T>& taps) {
-        const T* const from = x.as<T>() + n * x.strides[0];
-        const T* const g = dy.as<T>() + n * dy.strides[0] + p * dy.strides[1];
+        const S* const from = x.as<S>() + n * x.strides[0];
+        const S* const g = dy.as<S>() + n * dy.strides[0] + p * dy.strides[1];
         T products[2][2] = {};
         int k = 0;
         for (int i = 0; i < 2; ++i) {
           for (int j = 0; j < 2; ++j) {
             if (!taps.inside(i, j)) continue;
-            const T* const pixel = from + taps.at[k++];
+            const S* const pixel = from + taps.at[k++];
             constexpr int R = 64 / kVectorBytes;
             Vec<T> sums[R];
             for (int r = 0; r < R; ++r) sums[r] = Vec<T>(T(0));
@@ -132,10 +135,9 @@ void grid_sample_backward(In dy, In x, In grid, Out dx, Out dgrid, GridSample op
                 if (at >= C) break;
                 const I left = C - at;
                 if (left >= Vec<T>::width)
-                  sums[r] = fma(Vec<T>::load(g + at), Vec<T>::load(pixel + at), sums[r]);
+                  sums[r] = fma(get(g + at, All{}), get(pixel + at, All{}), sums[r]);
                 else
-                  sums[r] = fma(Vec<T>::load_partial(g + at, left), Vec<T>::load_partial(pixel + at, left),
-                                sums[r]);
+                  sums[r] = fma(get(g + at, First{left}), get(pixel + at, First{left}), sums[r]);
               }
             products[i][j] = fold_lanes(sums);
           }

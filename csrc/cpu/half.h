@@ -15,7 +15,11 @@ namespace ts::cpu::TS_ISA {
 
 struct Float16 {
   std::uint16_t bits;
+#if defined(__F16C__)
+  TS_INLINE operator float() const { return _cvtsh_ss(bits); }
+#else
   TS_INLINE operator float() const { return float_from_float16(bits); }
+#endif
 };
 struct BFloat16 {
   std::uint16_t bits;
@@ -170,7 +174,11 @@ TS_INLINE S stored_as(T x) {
   if constexpr (std::is_same_v<S, BFloat16>)
     return {bfloat16_from_float(x)};
   else if constexpr (std::is_same_v<S, Float16>)
+#if defined(__F16C__)
+    return {_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT)};
+#else
     return {float16_from_float(x)};
+#endif
   else
     return x;
 }

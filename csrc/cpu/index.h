@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/view.h"
+#include "cpu/half.h"
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
 #include "cpu/types.h"
@@ -83,18 +84,18 @@ TS_INLINE void prefetch(const void* p, std::int64_t bytes, bool write) {
   }
 }
 
-// row op= x row, over [0, n) columns.
-template <class T, class Op>
-TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, std::int64_t n, const Op& op) {
+// row op= x row, over [0, n) columns. x may be halves where y is float32.
+template <class T, class S, class Op>
+TS_INLINE void combine_row(T* y, std::int64_t ys, const S* x, std::int64_t xs, std::int64_t n, const Op& op) {
   if (ys == 1 && xs == 1) {
     std::int64_t b = 0;
     if constexpr (Op::kVector) {
       for (; b + Vec<T>::width <= n; b += Vec<T>::width)
-        op(Vec<T>::load(y + b), Vec<T>::load(x + b)).store(y + b);
+        op(Vec<T>::load(y + b), get(x + b, All{})).store(y + b);
     }
-    for (; b < n; ++b) y[b] = op(y[b], x[b]);
+    for (; b < n; ++b) y[b] = op(y[b], T(x[b]));
   } else {
-    for (std::int64_t b = 0; b < n; ++b) y[b * ys] = op(y[b * ys], x[b * xs]);
+    for (std::int64_t b = 0; b < n; ++b) y[b * ys] = op(y[b * ys], T(x[b * xs]));
   }
 }
 
@@ -102,8 +103,8 @@ TS_INLINE void combine_row(T* y, std::int64_t ys, const T* x, std::int64_t xs, s
 // put together by counting, so that threads share the destinations, and a row of y is read and written once.
 // False where the rows are not worth it, or lie otherwise, or one thread works alone; the result is the same
 // either way.
-template <class T, class Op>
-bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, const T* x, std::int64_t xs,
+template <class T, class S, class Op>
+bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, const S* x, std::int64_t xs,
                      T* y, std::int64_t ys, std::int64_t N, std::int64_t B, const Op& op) {
   if constexpr (!Op::kVector) {
     return false;
@@ -156,10 +157,10 @@ bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, co
           Vec<T> v[R];
           for (int r = 0; r < R; ++r) v[r] = Vec<T>::load(to + b + r * W);
           for (I j = first; j < last; ++j) {
-            const T* const from = x + static_cast<I>(sources[j]) * xs + b;
+            const S* const from = x + static_cast<I>(sources[j]) * xs + b;
             if (b == 0 && j + kAhead < M)
-              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * size, false);
-            for (int r = 0; r < R; ++r) v[r] = op(v[r], Vec<T>::load(from + r * W));
+              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * static_cast<I>(sizeof(S)), false);
+            for (int r = 0; r < R; ++r) v[r] = op(v[r], get(from + r * W, All{}));
           }
           for (int r = 0; r < R; ++r) v[r].store(to + b + r * W);
         }
@@ -167,13 +168,13 @@ bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, co
           Vec<T> v = Vec<T>::load(to + b);
           for (I j = first; j < last; ++j) {
             if (b == 0 && j + kAhead < M)
-              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * size, false);
-            v = op(v, Vec<T>::load(x + static_cast<I>(sources[j]) * xs + b));
+              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * static_cast<I>(sizeof(S)), false);
+            v = op(v, get(x + static_cast<I>(sources[j]) * xs + b, All{}));
           }
           v.store(to + b);
         }
         for (; b < B; ++b)
-          for (I j = first; j < last; ++j) to[b] = op(to[b], x[static_cast<I>(sources[j]) * xs + b]);
+          for (I j = first; j < last; ++j) to[b] = op(to[b], T(x[static_cast<I>(sources[j]) * xs + b]));
       }
     });
     return true;

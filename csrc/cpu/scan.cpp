@@ -78,6 +78,35 @@ void for_scans(std::int64_t rows, std::int64_t columns, const Body& body) {
   });
 }
 
+// Calls body(offset, n, from, to) for K rows from the first on, from and to being x and y or, a block of
+// halves after the other, what these are as float32.
+template <int K, class S, class Body>
+TS_INLINE void for_blocks(const Rows<const S>& xs, const Rows<S>& ys, std::int64_t first, std::int64_t C,
+                          const Body& body) {
+  using T = Computed<S>;
+  const T* from[K];
+  T* to[K];
+  if constexpr (is_half_type<S>) {
+    alignas(64) T block[K][kScanBlock];
+    for (int k = 0; k < K; ++k) from[k] = to[k] = block[k];
+    for (std::int64_t i = 0; i < C; i += kScanBlock) {
+      const std::int64_t n = C - i < kScanBlock ? C - i : kScanBlock;
+      for (int k = 0; k < K; ++k)
+        each<T>(0, n, [&](std::int64_t c, auto part) {
+          put(block[k] + c, get(xs[first + k] + i + c, part), part);
+        });
+      body(i, n, from, to);
+      for (int k = 0; k < K; ++k)
+        each<T>(0, n, [&](std::int64_t c, auto part) {
+          put(ys[first + k] + i + c, get(block[k] + c, part), part);
+        });
+    }
+  } else {
+    for (int k = 0; k < K; ++k) from[k] = xs[first + k], to[k] = ys[first + k];
+    body(std::int64_t{0}, C, from, to);
+  }
+}
+
 // Whether x takes the place of the best so far: NaN stays, and of equals the last one counts.
 template <class T, bool kLargest>
 TS_INLINE bool takes_over(T x, T best) {
@@ -87,9 +116,10 @@ TS_INLINE bool takes_over(T x, T best) {
 
 template <bool kLargest>
 void scan_extremes(const View& x, const View& y, const View& index) {
-  with_wide_any(x.dtype, [&]<class T>(Type<T>) {
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
+  with_elements(x.dtype, [&]<class S>(Type<S>) {
+    using T = Computed<S>;
+    const Rows<const S> xs(x);
+    const Rows<S> ys(y);
     std::int64_t* const places = static_cast<std::int64_t*>(index.data);
     const std::int64_t C = x.shape[1], pitch = places ? index.strides[0] : 0;
     for_scans(x.shape[0], C, [&](auto count, std::int64_t first) {
@@ -97,15 +127,18 @@ void scan_extremes(const View& x, const View& y, const View& index) {
       T best[K];
       std::int64_t place[K] = {};
       for (int k = 0; k < K; ++k) best[k] = xs[first + k][0];
-      for (std::int64_t c = 0; c < C; ++c)
-        for (int k = 0; k < K; ++k) {
-          const T value = xs[first + k][c];
-          const bool over = takes_over<T, kLargest>(value, best[k]);
-          best[k] = over ? value : best[k];
-          place[k] = over ? c : place[k];
-          ys[first + k][c] = best[k];
-          if (places) places[(first + k) * pitch + c] = place[k];
-        }
+      for_blocks<K>(xs, ys, first, C,
+                    [&](std::int64_t offset, std::int64_t n, const T* const* from, T* const* to) {
+                      for (std::int64_t c = 0; c < n; ++c)
+                        for (int k = 0; k < K; ++k) {
+                          const T value = from[k][c];
+                          const bool over = takes_over<T, kLargest>(value, best[k]);
+                          best[k] = over ? value : best[k];
+                          place[k] = over ? offset + c : place[k];
+                          to[k][c] = best[k];
+                          if (places) places[(first + k) * pitch + offset + c] = place[k];
+                        }
+                    });
     });
   });
 }
@@ -135,21 +168,25 @@ void cumprod(In x, Out y) {
   if (x.dtype == DType::complex64) return complex_products<float>(x, y);
   if (x.dtype == DType::complex128) return complex_products<double>(x, y);
   const std::int64_t R = x.shape[0], C = x.shape[1];
-  with_wide(x.dtype, [&]<class T>(Type<T>) {
+  const auto multiply = [&]<class S>(Type<S>) {
+    using T = Computed<S>;
     using Product = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
-    const Rows<const T> xs(x);
-    const Rows<T> ys(y);
+    const Rows<const S> xs(x);
+    const Rows<S> ys(y);
     for_scans(R, C, [&](auto count, std::int64_t first) {
       constexpr int K = decltype(count)::value;
       Product product[K];
       for (int k = 0; k < K; ++k) product[k] = 1;
-      for (std::int64_t c = 0; c < C; ++c)
-        for (int k = 0; k < K; ++k) {
-          product[k] *= static_cast<Product>(xs[first + k][c]);  // integers wrap
-          ys[first + k][c] = static_cast<T>(product[k]);
-        }
+      for_blocks<K>(xs, ys, first, C, [&](std::int64_t, std::int64_t n, const T* const* from, T* const* to) {
+        for (std::int64_t c = 0; c < n; ++c)
+          for (int k = 0; k < K; ++k) {
+            product[k] *= static_cast<Product>(from[k][c]);  // integers wrap
+            to[k][c] = static_cast<T>(product[k]);
+          }
+      });
     });
-  });
+  };
+  is_half(x.dtype) ? with_stored(x.dtype, multiply) : with_wide(x.dtype, multiply);
 }
 
 void cummax(In x, Out y, Out index) { scan_extremes<true>(x, y, index); }

@@ -196,7 +196,8 @@ Array leading(const Array& x, const Shape& shape) {
 
 using ScatterKernel = void (*Kernels::*)(In, In, Out, int);
 
-// Checked operands; complex numbers are added by their parts, halves in float32.
+// Checked operands; complex numbers are added by their parts, halves in float32: a kernel of the CPU widens
+// the source as it reads it.
 void scatter_checked(const char* op, ScatterKernel kernel, const Array& index, const Array& source, Array& x,
                      int axis) {
   if (kernel == &Kernels::scatter_add && is_complex(x.dtype())) {
@@ -205,8 +206,10 @@ void scatter_checked(const char* op, ScatterKernel kernel, const Array& index, c
     launch(kernel, index, imag(source), im, axis);
   } else if (kernel == &Kernels::scatter_add && is_half(x.dtype())) {
     Array wide = astype(x, DType::float32, true);
-    launch(kernel, index, astype(source, DType::float32, false), wide, axis);
+    scatter_checked(op, kernel, index, source, wide, axis);
     copy_into(op, wide, x);
+  } else if (is_half(source.dtype()) && x.dtype() == DType::float32 && x.device() != Device::cpu) {
+    launch(kernel, index, astype(source, DType::float32, false), x, axis);
   } else {
     launch(kernel, index, source, x, axis);
   }
@@ -368,8 +371,7 @@ Array gather_backward(const Array& dy, std::int64_t dim, const Array& index, con
   check_shape("gather_backward", "dy", dy, index.shape());
   const Array i = checked_index("gather_backward", "index", index, {"x", axis, shape[axis]});
   Array dx = zeros(shape, computed_in(dy.dtype()));
-  if (i.size())
-    scatter_checked("gather_backward", &Kernels::scatter_add, i, astype(dy, dx.dtype(), false), dx, axis);
+  if (i.size()) scatter_checked("gather_backward", &Kernels::scatter_add, i, dy, dx, axis);
   return astype(dx, dy.dtype(), false);
 }
 

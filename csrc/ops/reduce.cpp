@@ -314,7 +314,7 @@ Array accumulated(const char* operation, void (*Kernels::*kernel)(In, Out), cons
   const DType computed = is_floating(result) || is_complex(result) ? computed_in(result) : DType::int64;
   const bool same_bits = x.dtype() == DType::uint64 && is_integer(result);
   // The sums of halves are rounded as they are written.
-  const bool halves = kernel == &Kernels::cumsum && is_half(result) && x.dtype() == result;
+  const bool halves = is_half(result) && x.dtype() == result;
   const Array numbers = same_bits ? x.view_dtype(computed)
                         : halves  ? source_of(x, computed)
                                   : astype(x, computed, false);
@@ -328,7 +328,7 @@ Array accumulated(const char* operation, void (*Kernels::*kernel)(In, Out), cons
 
 std::tuple<Array, Array> running(const char* operation, void (*Kernels::*kernel)(In, Out, Out),
                                  const Array& x, std::int64_t axis) {
-  const Ordered ordered(operation, x, false);
+  const Ordered ordered(operation, x, true);
   const auto [source, along] = scanned(ordered.x, axis);
   const Lines lines(operation, source, along);
   Array y = empty(operation, source.dtype(), lines.rows.shape());

@@ -18,14 +18,19 @@ Array channels_last(const char* operation, const Array& x) {
   return copy;
 }
 
+// A GPU's kernels take no halves.
+Array readable(const Array& x) {
+  return x.device() == Device::cpu ? x : astype(x, computed_in(x.dtype()), false);
+}
+
 struct Points {
-  Array x, grid;  // (N, H, W, C), (N, P, 2)
+  Array x, grid;  // (N, H, W, C), (N, P, 2); of halves the grid is float32, and on a GPU x
   GridSample options;
 };
 
 Points points(const char* operation, const Array& x, const Array& grid, bool nearest, std::int64_t padding,
               bool align) {
-  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_floating(operation, "x", x.dtype());
   check_rank(operation, "x", x, 4);
   check_same_dtype(operation, "grid", grid, x.dtype());
   check_rank(operation, "grid", grid, 4);
@@ -35,8 +40,9 @@ Points points(const char* operation, const Array& x, const Array& grid, bool nea
   if (padding < 0 || padding > 2)
     value_error(operation, ": padding must be 0 (zeros), 1 (border) or 2 (reflection), got ", padding);
   const Shape flat{grid.shape(0), grid.shape(1) * grid.shape(2), 2};
-  const std::optional<Array> view = grid.view_as(flat);
-  return {channels_last(operation, x), view ? *view : *contiguous(grid).view_as(flat),
+  const Array wide = astype(grid, computed_in(grid.dtype()), false);
+  const std::optional<Array> view = wide.view_as(flat);
+  return {channels_last(operation, readable(x)), view ? *view : *contiguous(wide).view_as(flat),
           GridSample{nearest, static_cast<GridPadding>(padding), align}};
 }
 
@@ -80,10 +86,10 @@ Array resample2d(const Array& x, const Array& row_starts, const Array& rows, con
 Array grid_sample(const Array& x, const Array& grid, bool nearest, std::int64_t padding, bool align) {
   const char* operation = "grid_sample";
   const Points p = points(operation, x, grid, nearest, padding, align);
-  Array y = empty(operation, x.dtype(), Shape{x.shape(0), grid.shape(1), grid.shape(2), x.shape(1)});
+  Array y = empty(operation, p.x.dtype(), Shape{x.shape(0), grid.shape(1), grid.shape(2), x.shape(1)});
   Array rows = by_points(y);
   if (y.size()) launch<&Kernels::grid_sample>(p.x, p.grid, rows, p.options);
-  return channels_first(y);
+  return astype(channels_first(y), x.dtype(), false);
 }
 
 std::tuple<Array, Array> grid_sample_backward(const Array& dy, const Array& x, const Array& grid,
@@ -92,14 +98,14 @@ std::tuple<Array, Array> grid_sample_backward(const Array& dy, const Array& x, c
   const Points p = points(operation, x, grid, nearest, padding, align);
   check_same_dtype(operation, "gradient", dy, x.dtype());
   check_shape(operation, "gradient", dy, Shape{x.shape(0), x.shape(1), grid.shape(1), grid.shape(2)});
-  const Array upstream = contiguous(dy.permute(kLast));
-  Array dx = empty(operation, x.dtype(), Shape{x.shape(0), x.shape(2), x.shape(3), x.shape(1)});
-  Array dgrid = empty(operation, x.dtype(), grid.shape());
-  if (x.size() == 0) return {channels_first(dx), zeros(grid.shape(), x.dtype())};
-  if (upstream.size() == 0) return {zeros(x.shape(), x.dtype()), dgrid};
+  const Array upstream = contiguous(readable(dy).permute(kLast));
+  Array dx = empty(operation, computed_in(x.dtype()), Shape{x.shape(0), x.shape(2), x.shape(3), x.shape(1)});
+  Array dgrid = empty(operation, dx.dtype(), grid.shape());
+  if (x.size() == 0) return {zeros(x.shape(), x.dtype()), zeros(grid.shape(), x.dtype())};
+  if (upstream.size() == 0) return {zeros(x.shape(), x.dtype()), astype(dgrid, x.dtype(), false)};
   Array flat = *dgrid.view_as({grid.shape(0), grid.shape(1) * grid.shape(2), 2});
   launch<&Kernels::grid_sample_backward>(by_points(upstream), p.x, p.grid, dx, flat, p.options);
-  return {channels_first(dx), dgrid};
+  return {astype(channels_first(dx), x.dtype(), false), astype(dgrid, x.dtype(), false)};
 }
 
 }  // namespace ts::ops

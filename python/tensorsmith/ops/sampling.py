@@ -14,7 +14,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define, vjp
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.halves import is_half
+from tensorsmith.ops.halves import is_half, widened
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -94,7 +94,13 @@ def _grid_sample_rule(
 ) -> Any:
     if _core.is_grad_enabled():  # to be differentiated again
         mode = "nearest" if nearest else "bilinear"
-        gradients = vjp(lambda x, grid: _sampled(x, grid, mode, _PADDINGS[padding], align), x, grid)[1](dy)
+
+        def sample(x: Any, grid: Any) -> Any:
+            wide_x, wide_grid = widened(x, grid)
+            y = _sampled(wide_x, wide_grid, mode, _PADDINGS[padding], align)
+            return core.astype(y, x.dtype) if is_half(x) else y
+
+        gradients = vjp(sample, x, grid)[1](dy)
     else:
         gradients = core.grid_sample_backward(dy, x, grid, nearest, padding, align)
     return tuple(g if need else None for g, need in zip(gradients, needs))
@@ -148,15 +154,14 @@ def grid_sample(
         raise TypeError(
             f"{name}: input and grid must have one floating dtype, got {x.dtype} and {grid.dtype}"
         )
-    if is_half(x):
-        wide, at = core.astype(x, "float32"), core.astype(grid, "float32")
-        return core.astype(grid_sample(wide, at, mode, padding_mode, align_corners), x.dtype)
     if 0 in x.shape[2:]:
         raise ValueError(f"{name}: input has no elements to sample, its shape is {tuple(x.shape)}")
     align = bool(align_corners)
     if rank == 2 and mode != "bicubic":
         return core.grid_sample(x, grid, mode == "nearest", _PADDINGS.index(padding_mode), align)
-    return _sampled(x, grid, mode, padding_mode, align)
+    wide_x, wide_grid = widened(x, grid)
+    y = _sampled(wide_x, wide_grid, mode, padding_mode, align)
+    return core.astype(y, x.dtype) if is_half(x) else y
 
 
 def _sampled(x: Tensor, grid: Tensor, mode: str, padding_mode: str, align: bool) -> Tensor:

@@ -107,6 +107,40 @@ struct AvgShare {
       for (std::int64_t j = j0; j < j1; ++j) to[j * s.w.dilation * dx.w] += share;
     }
   }
+  // The windows of row p, to a plane whose rows are contiguous: tap by tap, the last one first, so that an
+  // input still adds its windows in ascending order.
+  TS_INLINE void scatter_row(const PoolShape& s, const Plane<T>& dx, std::int64_t n, std::int64_t c,
+                             std::int64_t p) const {
+    constexpr std::int64_t kBlock = 256;
+    const std::int64_t Q = s.w.outputs, step = s.w.stride, i1 = s.h.high(p);
+    const std::int64_t q_first = s.w.first_whole(), q_end = s.w.end_whole();
+    const T whole = q_first < q_end ? divisor(p, q_first) : T(1);  // the same of all whole ones in the row
+    T shares[kBlock];
+    for (std::int64_t q0 = 0; q0 < Q; q0 += kBlock) {
+      const std::int64_t count = Q - q0 < kBlock ? Q - q0 : kBlock;
+      const S* const from = dy.at(n, c, p, q0);
+      for (std::int64_t q = 0; q < count; ++q) {
+        const bool inside = q0 + q >= q_first && q0 + q < q_end;
+        shares[q] = T(from[q * dy.w]) / (inside ? whole : divisor(p, q0 + q));
+      }
+      for (std::int64_t i = s.h.low(p); i < i1; ++i) {
+        T* const row = dx.at(n, c, s.h.start(p) + i, 0);
+        for (std::int64_t j = s.w.kernel - 1; j >= 0; --j) {
+          const std::int64_t at = s.w.start(q0) + j, behind = s.w.inputs - at;  // of the first window's tap
+          const std::int64_t first = at < 0 ? (-at + step - 1) / step : 0;
+          const std::int64_t most = behind <= 0 ? 0 : (behind + step - 1) / step;
+          const std::int64_t last = most < count ? most : count;
+          if (step == 1) {
+            each<T>(first, last, [&](std::int64_t q, auto part) {
+              put(row + at + q, get(row + at + q, part) + get(shares + q, part), part);
+            });
+          } else {
+            for (std::int64_t q = first; q < last; ++q) row[at + q * step] += shares[q];
+          }
+        }
+      }
+    }
+  }
   bool channels_last() const { return dy.c == 1; }
   bool rows() const { return false; }
 };
@@ -226,6 +260,11 @@ void scatter_windows(const Share& share, const PoolShape& s, const Plane<S>& dx)
       for (std::int64_t h = 0; h < s.h.inputs; ++h)
         for (std::int64_t w = 0; w < s.w.inputs; ++w) *to.at(n, c, h, w) = T(0);
       for (std::int64_t p = 0; p < s.h.outputs; ++p) {
+        if constexpr (requires { share.scatter_row(s, to, n, c, p); })
+          if (to.w == 1) {
+            share.scatter_row(s, to, n, c, p);
+            continue;
+          }
         const bool row_whole = p >= p_first && p < p_end;
         for (std::int64_t q = 0; q < s.w.outputs; ++q)
           share.scatter(s, to, offsets, row_whole && q >= q_first && q < q_end, n, c, p, q);

@@ -278,6 +278,20 @@ void forward(const Sequence& q, In bias, Out gates, Out y, Out extra, Out hn, Ou
         m.put(m.row(i), 0, j, load_some(hn.as<float>() + (n0 + i) * H + j, H - j), H - j);
     m.turn();
   };
+  // What a row some rows later reads and writes: two lines of many places, which no prefetcher follows.
+  const auto ask = [&](std::int64_t here, std::int64_t first, std::int64_t i) TS_LAMBDA {
+    constexpr std::int64_t ahead = 4;
+    if (rows - i <= ahead) here -= rows, first += m.unit();
+    if (m.unit() >= H || first >= H) return;
+    const std::int64_t there = here + ahead;
+    const auto lines = [&](const float* p) TS_LAMBDA {
+      __builtin_prefetch(p, 0, 2);
+      __builtin_prefetch(p + 16, 0, 2);
+    };
+    for (int g = 0; g < C::gates; ++g) lines(gates.as<float>() + there * GH + g * H + first);
+    lines(y.as<float>() + there * H + first);
+    if (C::has_extra) lines(extra.as<float>() + there * H + first);
+  };
   round_rows();
   for (std::int64_t step = step0; step < step1; ++step) {
     const std::int64_t t = q.time(step), at = t * q.N + n0;
@@ -288,6 +302,7 @@ void forward(const Sequence& q, In bias, Out gates, Out y, Out extra, Out hn, Ou
         const std::int64_t i1 = i0 + M::row_panel < rows ? i0 + M::row_panel : rows;
         for (std::int64_t i = i0; i < i1; ++i) {
           const std::int64_t here = at + i;
+          ask(here, first, i);
           RoundedRow<M> row{H,
                             first,
                             last,

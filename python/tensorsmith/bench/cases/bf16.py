@@ -1,5 +1,5 @@
-"""bfloat16: products, convolutions, and training steps under autocast. M N K: rows and columns of the result, depth;
-N C H W images, channels last, O filters.
+"""bfloat16: products, convolutions, attention, and training steps under autocast. M N K: rows and columns of the
+result, depth; N C H W images, channels last, O filters; B T H D: batch, length, heads, features.
 
 Shares are of the peak of the engine that multiplies bfloat16: AMX, vdpbf16ps, or float32's FMA.
 """
@@ -26,6 +26,12 @@ CONVOLUTIONS = (
     (8, 64, 56, 64, 3, 1), (16, 256, 14, 256, 3, 1), (4, 512, 7, 512, 3, 1), (8, 128, 28, 128, 3, 2),
     (32, 16, 32, 16, 3, 1), (64, 1, 28, 32, 3, 1), (4, 3, 224, 64, 7, 2), (8, 256, 28, 64, 1, 1),
     (8, 256, 14, 256, 1, 1), (8, 256, 28, 512, 1, 2),
+)  # fmt: skip
+
+ATTENTION = (
+    # B  T   H  D  causal
+    (8, 256, 6, 64, True), (12, 64, 4, 32, True), (2, 1024, 8, 64, True), (1, 4096, 8, 64, True),
+    (1, 2048, 8, 128, True), (1, 2048, 8, 128, False),
 )  # fmt: skip
 
 
@@ -96,6 +102,45 @@ def _torch_convolution(n: int, c: int, h: int, o: int, k: int, stride: int, back
     return step
 
 
+def _attention(b: int, t: int, h: int, d: int, causal: bool, backward: bool) -> Thunk:
+    import tensorsmith as ts
+
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((b, t, h, d), np.float32) for _ in range(4)]
+    *leaves, dy = (ts.permute_dims(ts.asarray(x).astype(ts.bfloat16), (0, 2, 1, 3)) for x in arrays)
+    if not backward:
+        return lambda: ts.attention(*leaves, causal=causal)
+    for leaf in leaves:
+        leaf.requires_grad_()
+
+    def step() -> None:
+        ts.attention(*leaves, causal=causal).backward(dy)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return step
+
+
+def _torch_attention(b: int, t: int, h: int, d: int, causal: bool, backward: bool) -> Thunk:
+    import torch
+
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((b, t, h, d), np.float32) for _ in range(4)]
+    *leaves, dy = (torch.from_numpy(x).bfloat16().transpose(1, 2) for x in arrays)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    if not backward:
+        return lambda: attend(*leaves, is_causal=causal)
+    for leaf in leaves:
+        leaf.requires_grad_()
+
+    def step() -> None:
+        attend(*leaves, is_causal=causal).backward(dy)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return step
+
+
 def cases() -> Iterator[Task]:
     for m, n, k in SHAPES:
         for layout in ("NN", "NT", "TN", "TT"):
@@ -117,6 +162,15 @@ def cases() -> Iterator[Task]:
             flops, places = 2.0 * n * o * size * size * c * k * k, n * o * size * size
             moved = 2.0 * (n * c * h * h + o * c * k * k + places) * times
             yield Task(name, makers, flops * times, moved, peak="bfloat16")
+    for b, t, h, d, causal in ATTENTION:
+        for backward in (False, True):
+            makers = {
+                "tensorsmith": partial(_attention, b, t, h, d, causal, backward),
+                "torch": partial(_torch_attention, b, t, h, d, causal, backward),
+            }
+            name = f"attention B{b} T{t} H{h} D{d}" + " causal" * causal + " backward" * backward
+            flops = 4.0 * b * h * t * t * d * (0.5 if causal else 1) * (3.5 if backward else 1)
+            yield Task(name, makers, flops, 8.0 * b * t * h * d * (3 if backward else 1), peak="bfloat16")
     for step in STEPS:
         for recorded, theirs in ((False, True), (True, True), (True, False)):
             makers = {

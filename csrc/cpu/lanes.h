@@ -5,6 +5,25 @@
 
 namespace ts::cpu::TS_ISA {
 
+// a / b of floats. Two halves: Intel's divider takes 8 % longer for a whole register.
+template <class T>
+  requires std::is_floating_point_v<T>
+TS_INLINE Vec<T> quotient(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+  typedef T Half __attribute__((vector_size(32)));
+  Half x[2], y[2];
+  std::memcpy(x, &a.r, sizeof(x));
+  std::memcpy(y, &b.r, sizeof(y));
+  const Half low = x[0] / y[0], high = x[1] / y[1];
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
+  else
+    return Vec<T>(_mm512_insertf64x4(_mm512_castpd256_pd512(low), high, 1));
+#else
+  return a / b;
+#endif
+}
+
 // a / b toward zero; 0 where b is 0, and the lowest number over -1 wraps around. Up to 32 bits the quotient
 // is exact in a float type of twice the size, which the compiler turns into vector code.
 template <class T>

@@ -435,11 +435,13 @@ struct Reduction {
           T* const sums = table + r * wide;
           for_strip(count, [&](std::int64_t v, auto part) {
             Vec<T> sum = row == 0 ? none : Vec<T>::load(sums + v);
+            const std::int64_t ahead = v + kRunAhead < count ? kRunAhead : kRunAhead + down - count;
 #pragma GCC unroll 4
             for (std::int64_t k = 0; k < kRowsOnce; ++k) {
               const S* const from = p + k * kStripe<T> * down + v;
-              if (v * static_cast<std::int64_t>(sizeof(S)) % kLine == 0)
-                __builtin_prefetch(reinterpret_cast<const char*>(from) + 1024);
+              if (v * static_cast<std::int64_t>(sizeof(S)) % kLine ==
+                  0)  // in this row, or where the next begins
+                __builtin_prefetch(from + ahead);
               take(&sum, from, part);
             }
             sum.store(sums + v);

@@ -196,7 +196,15 @@ struct multiply : Light {
   }
 };
 TS_BINARY(subtract, Light, a - b)
-TS_BINARY(divide, Light, a / b)
+struct divide : Light {
+  template <class V>
+  TS_INLINE static V apply(V a, V b) {
+    if constexpr (requires { quotient(a, b); })  // registers of the CPU
+      return quotient(a, b);
+    else
+      return a / b;
+  }
+};
 struct maximum : Light {
   template <class V>
   TS_INLINE static V apply(V a, V b) {

@@ -2,14 +2,15 @@
 # One command for a machine with a GPU: builds the core and the CUDA library, runs the GPU tests, then the bench
 # against PyTorch, and writes $OUT/<gpu>-<date>.json, a Markdown table beside it, and the registers of every kernel.
 #
-#   bench/gpu.sh [build] [test] [bench] [conv] [wgmma] [models] [sanitize]   parts, in this order; the first three
-#   without arguments
+#   bench/gpu.sh [build] [test] [bench] [conv] [wgmma] [attention] [models] [sanitize]   parts, in this order; the
+#   first three without arguments
 #
 # Without a build nothing goes on; of the other parts, one that fails does not stop the next: every group of tests is a
 # process, every case of the bench is on its own. The exit status is 1 where anything failed. Planned for 15 minutes
 # on 16 cores: build 4, test 4, bench 4; sanitize in a run of its own. conv, a minute: the convolutions' tests and
 # their speed in each mode beside cuDNN's, as in bench. wgmma, a minute: the products that only compute
-# capability 9.0 has, their tests and their speed beside the other kernels' and cuBLAS's.
+# capability 9.0 has, their tests and their speed beside the other kernels' and cuBLAS's. attention, two minutes: the
+# kernel of attention that only compute capability 9.0 has, likewise, beside PyTorch's FlashAttention-2 and cuDNN's.
 #
 # Needs Python >= 3.10 with NumPy, pytest and PyTorch, CMake, Ninja or make, pybind11 (or PYBIND11_DIR), nvcc >= 12.4.
 # No network. OUT (default bench/results), BUILD (build/gpu), ARCH (that of the GPU), JOBS (cores), PYTHON.
@@ -49,7 +50,7 @@ for part in $parts; do
         tail -3 "$out/registers-sm_$arch.txt" | tee -a "$log"
       fi
       ;;
-    test | bench | conv | wgmma | models | sanitize)
+    test | bench | conv | wgmma | attention | models | sanitize)
       export PYTHONPATH="$PWD/python" TENSORSMITH_CUDA_LIBRARY="$(realpath "$build")/libtensorsmith_cuda.so"
       "$python" -c 'import tensorsmith as ts; print(ts.config()["cuda"])' | tee -a "$log"
       ;;&
@@ -69,6 +70,7 @@ for part in $parts; do
 		attention 40 tests/test_attention.py -k low_precision
 		gemm 60 tests/test_cuda_gemm.py
 		wgmma 60 tests/test_cuda_wgmma.py
+		attention_wgmma 60 tests/test_cuda_attention.py
 		conv 40 tests/test_cuda_conv.py
 		complex 40 tests/test_cuda_complex.py
 		random 40 tests/test_cuda_random.py
@@ -103,6 +105,16 @@ for part in $parts; do
       mkdir -p "$out/wgmma"
       timeout 75 "$python" bench/gpu.py --out "$out/wgmma" --families products --only "gemm (bfloat16|ieee|split)" \
         --seconds 45 2>&1 | tee -a "$log" || fail=1
+      ;;
+    attention)
+      say "tests: attention by wgmma"
+      timeout 90 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_attention.py > "$out/test_attention_wgmma.txt" 2>&1 || fail=1
+      grep -E "^(FAILED|ERROR)" "$out/test_attention_wgmma.txt" | head -20 | tee -a "$log"
+      tail -1 "$out/test_attention_wgmma.txt" | tee -a "$log"
+      say "bench: attention"
+      mkdir -p "$out/attention"
+      timeout 75 "$python" bench/gpu.py --out "$out/attention" --families attention --only "attention .*bfloat16" \
+        --seconds 60 2>&1 | tee -a "$log" || fail=1
       ;;
     models)
       say "training steps beside PyTorch"

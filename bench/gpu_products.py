@@ -122,18 +122,38 @@ def attention(scale: int) -> Iterator[Case]:
             flops = 4.0 * batch * heads * length * length * size * (0.5 if causal else 1.0)
             name = f"{dtype} {'causal ' if causal else ''}{batch}x{heads}x{length}x{size}"
             sdpa = torch.nn.functional.scaled_dot_product_attention if has_torch() else None
-            yield Case(
-                f"attention {name}",
-                lambda a=ours, c=causal: ts.attention(*a, causal=c),
-                (lambda a=theirs, c=causal, f=sdpa: f(*a, is_causal=c)) if sdpa else None,
-                flops=flops,
-            )
-            yield Case(
-                f"attention and gradients {name}",
-                gradients(ours, lambda *a, c=causal: ts.attention(*a, causal=c)),
-                gradients(theirs, lambda *a, c=causal, f=sdpa: f(*a, is_causal=c)) if sdpa else None,
-                flops=3.5 * flops,
-            )
+            for engine, wgmma in engines("ieee" if dtype == "float32" else dtype):
+                yield Case(
+                    f"attention {name}{engine}",
+                    with_mode(lambda a=ours, c=causal: ts.attention(*a, causal=c), "ieee", wgmma),
+                    (lambda a=theirs, c=causal, f=sdpa: f(*a, is_causal=c)) if sdpa else None,
+                    flops=flops,
+                )
+                yield Case(
+                    f"attention and gradients {name}{engine}",
+                    with_mode(
+                        gradients(ours, lambda *a, c=causal: ts.attention(*a, causal=c)), "ieee", wgmma
+                    ),
+                    gradients(theirs, lambda *a, c=causal, f=sdpa: f(*a, is_causal=c)) if sdpa else None,
+                    flops=3.5 * flops,
+                )
+            if sdpa and dtype != "float32" and size == 128:
+                engine, wgmma = engines(dtype)[-1]
+                for which in ("FLASH_ATTENTION", "CUDNN_ATTENTION"):
+                    yield Case(
+                        f"attention {name}{engine} beside {which.lower()}",
+                        with_mode(lambda a=ours, c=causal: ts.attention(*a, causal=c), "ieee", wgmma),
+                        lambda a=theirs, c=causal, w=which: by_backend(w, *a, causal=c),
+                        flops=flops,
+                    )
+
+
+def by_backend(name: str, *inputs: Any, causal: bool) -> Any:
+    """PyTorch's attention by one of its kernels, which it would else choose itself."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(getattr(SDPBackend, name)):
+        return torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=causal)
 
 
 def gradients(inputs: list[Any], call: Callable[..., Any]) -> Callable[[], Any]:

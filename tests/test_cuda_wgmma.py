@@ -215,6 +215,18 @@ def test_beside_the_other_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert found["only"] <= max(1.25 * found["0"], least), found
 
 
+@pytest.mark.skipif(not ON_HOST, reason="about the host's copies")
+@pytest.mark.parametrize("kind", TYPES)
+def test_copies_that_come_early(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that was given up too soon would be overwritten at once; one that was used too soon is not yet there."""
+    dtype = mode(kind)
+    rng = np.random.default_rng(4)
+    x, y = (ts.array(integers(rng, *shape), dtype=dtype) for shape in ((130, 600), (600, 20)))
+    late = product(x, y)
+    monkeypatch.setenv("CUDA_HOST_COPIES", "early")
+    np.testing.assert_array_equal(product(x, y), late)
+
+
 def test_gradients_of_a_16_bit_layer() -> None:
     rng = np.random.default_rng(1)
     x, w = integers(rng, 6, 16), integers(rng, 8, 16)

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "cuda/attention.h"
+#include "cuda/gemm.h"
 #include "cuda/kernels.h"
 
 namespace ts::cuda {
@@ -400,7 +401,17 @@ struct Wide {
 
 void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out logsumexp, Out seed,
                    Attention options) {
+  const Wgmma wanted = wgmma_wanted();
+  const auto no_wgmma = [&] {
+    if (wanted == Wgmma::only)
+      runtime_error(
+          "attention: TENSORSMITH_CUDA_WGMMA is 'only', which takes heads of 64 or 128 features, alike in q, "
+          "k "
+          "and v, without masks and dropout, with a scale above 0 and no operand broadcast, on compute "
+          "capability 9.0");
+  };
   if (!fits(q, k, v, options)) {
+    no_wgmma();
     const Wide qs(q, true), ks(k, true), vs(v, true), added(mask, true), wide(y, false);
     attention(In{qs.view}, In{ks.view}, In{vs.view}, In{added.view}, keys, state, Out{wide.view}, logsumexp,
               seed, options);
@@ -408,6 +419,11 @@ void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out log
   }
   const LowOperand qs(q), ks(k), vs(v);
   const LowAttending a = attending(q, k, mask, keys, qs.heads, ks.heads, vs.heads, options);
+  // Not yet where_verified: it has not run on a GPU.
+  if ((wanted == Wgmma::where_possible || wanted == Wgmma::only) &&
+      attention_wgmma(q.dtype, a, q.shape[3], v.shape[3], y, logsumexp.as<float>()))
+    return;
+  no_wgmma();
   const std::int64_t features = q.shape[3] > v.shape[3] ? q.shape[3] : v.shape[3];
   with_head(q.dtype, features, mask || keys || !(a.scale > 0), [&]<class Number, int kD, bool kMasked>() {
     launch(&forward_kernel<Number, kD, kMasked>,

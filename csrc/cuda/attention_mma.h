@@ -218,4 +218,8 @@ struct HeadTile {
   }
 };
 
+// Forward by wgmma (attention_wgmma.h); false for what it does not take, and where the GPU has none.
+bool attention_wgmma(DType number, const LowAttending& a, std::int64_t D, std::int64_t E, const View& y,
+                     float* logsumexp);
+
 }  // namespace ts::cuda

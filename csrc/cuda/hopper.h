@@ -145,6 +145,11 @@ __device__ __forceinline__ void hold(float (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) TS_HOPPER_PTX("" : "+f"(d[i])::"memory");
 }
+template <int kCount>
+__device__ __forceinline__ void hold(std::uint32_t (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) TS_HOPPER_PTX("" : "+r"(d[i])::"memory");
+}
 
 // Keeps the compiler from computing ahead what depends on x.
 __device__ __forceinline__ void computed_here(int& x) { TS_HOPPER_PTX("" : "+r"(x)); }
@@ -196,6 +201,41 @@ TS_WGMMA_128(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
 TS_WGMMA_256(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %131, %132")
 TS_WGMMA_256(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %131, %132")
 TS_WGMMA_256(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
+
+// d += a b with 16 numbers of each row of a in registers, as mma.sync has them: they must stay until the
+// products have been waited for.
+#define TS_WGMMA_LEFT_64(name, types)                                                                 \
+  template <int kTurnB>                                                                               \
+  __device__ __forceinline__ void name(float(&d)[32], std::uint32_t(&a)[4], std::uint64_t b) {        \
+    TS_HOPPER_PTX(                                                                                    \
+        "{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n64" types           \
+        " "                                                                                           \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "                               \
+        "{%32, %33, %34, %35}, %36, p, 1, 1, %37;\n}\n"                                               \
+        : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24)                                                    \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTurnB));                           \
+  }
+#define TS_WGMMA_LEFT_128(name, types)                                                                \
+  template <int kTurnB>                                                                               \
+  __device__ __forceinline__ void name(float(&d)[64], std::uint32_t(&a)[4], std::uint64_t b) {        \
+    TS_HOPPER_PTX(                                                                                    \
+        "{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n128" types          \
+        " "                                                                                           \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "  \
+        "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "  \
+        "%56, %57, %58, %59, %60, %61, %62, %63}, "                                                   \
+        "{%64, %65, %66, %67}, %68, p, 1, 1, %69;\n}\n"                                               \
+        : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24), TS_D8(32), TS_D8(40), TS_D8(48), TS_D8(56)        \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kTurnB));                           \
+  }
+TS_WGMMA_LEFT_64(warpgroup_accumulate_bfloat16, "k16.f32.bf16.bf16")
+TS_WGMMA_LEFT_64(warpgroup_accumulate_float16, "k16.f32.f16.f16")
+TS_WGMMA_LEFT_128(warpgroup_accumulate_bfloat16, "k16.f32.bf16.bf16")
+TS_WGMMA_LEFT_128(warpgroup_accumulate_float16, "k16.f32.f16.f16")
+#undef TS_WGMMA_LEFT_64
+#undef TS_WGMMA_LEFT_128
 #undef TS_WGMMA_128
 #undef TS_WGMMA_256
 #undef TS_D8

@@ -1,0 +1,44 @@
+// Attention on Hopper's tensor cores: tensor maps and the launch.
+#include "cuda/attention_wgmma.h"
+
+namespace ts::cuda {
+namespace {
+
+// Features, rows, heads, batches: boxes of 64 features of 128 rows.
+bool encode(TensorMap& map, const LowHeads& x, DType number, std::int64_t rows, std::int64_t heads,
+            std::int64_t batches) {
+  // Of an axis of one the stride is not looked at, but must be valid.
+  const auto stride = [&](std::int64_t extent, std::int64_t bytes) { return extent > 1 ? bytes : x.width; };
+  const std::int64_t strides[3] = {stride(rows, x.row), stride(heads, x.head), stride(batches, x.batch)};
+  for (const std::int64_t s : strides)
+    if (s <= 0) return false;  // one row, head or batch for all, or backwards
+  return encode_tensor_map(map, x.data, number, {x.width / 2, rows, heads, batches}, strides, 128);
+}
+
+template <class Number, int kD>
+bool run(DType number, const LowAttending& a, const View& y, float* logsumexp) {
+  TensorMap q, k, v;
+  const auto kernel = &attention_wgmma_kernel<Number, kD>;
+  if (!compiled_for_hopper(kernel) || !encode(q, a.q, number, a.T_, a.H, a.B) ||
+      !encode(k, a.k, number, a.S, a.G, a.B) || !encode(v, a.v, number, a.S, a.G, a.B))
+    return false;
+  launch(
+      kernel,
+      dim3(blocks_of(ceil_div(a.T_, kWgmmaQueries)), static_cast<unsigned>(a.H), static_cast<unsigned>(a.B)),
+      dim3(kAttentionThreads), AttentionRoom<kD>::kBytes, q, k, v, a, LowResults<Number>(y), logsumexp);
+  return true;
+}
+
+}  // namespace
+
+bool attention_wgmma(DType number, const LowAttending& a, std::int64_t D, std::int64_t E, const View& y,
+                     float* logsumexp) {
+  if (capability() != 90 || a.mask || a.keys || !(a.scale > 0) || a.S == 0) return false;
+  if (D != E || (D != 64 && D != 128)) return false;
+  const bool wide = D == 128;
+  if (number == DType::bfloat16)
+    return wide ? run<BFloat16, 128>(number, a, y, logsumexp) : run<BFloat16, 64>(number, a, y, logsumexp);
+  return wide ? run<Float16, 128>(number, a, y, logsumexp) : run<Float16, 64>(number, a, y, logsumexp);
+}
+
+}  // namespace ts::cuda

@@ -38,7 +38,8 @@ TS_INLINE void places(const T* sorted, std::int64_t n, std::int64_t stride, cons
     const std::int64_t half = length / 2;
 #pragma GCC unroll 16
     for (int j = 0; j < kSide; ++j)
-      base[j] += before<kRight>(sorted[(base[j] + half - 1) * stride], x[j]) ? half : 0;
+      base[j] +=
+          half & -static_cast<std::int64_t>(before<kRight>(sorted[(base[j] + half - 1) * stride], x[j]));
     length -= half;
   }
   for (int j = 0; j < kSide; ++j) y[j] = base[j] + (n > 0 && before<kRight>(sorted[base[j] * stride], x[j]));

@@ -27,6 +27,7 @@ KERNELS_SEE = {
     "core/half.h",
     "core/view.h",
     "core/threads.h",
+    "core/kept_scratch.h",
     "core/backend.h",
     "core/conv_algorithm.h",
     "core/epilogue.h",

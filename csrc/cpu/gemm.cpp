@@ -34,11 +34,14 @@ bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int
 }
 
 // Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size alone.
+// `keep`: pieces go down the rows first, and a thread packs columns of B once for all of its pieces of them.
 struct Cut {
   std::int64_t rows, columns, together, matrices;
+  bool keep = false;
   TS_INLINE std::int64_t pieces() const { return rows * columns * ((matrices + together - 1) / together); }
 };
-inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool b_has_rows) {
+inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool b_has_rows,
+               std::int64_t columns_kept) {
   // flops: 5 us, 10 us, 3 ms, 5 ms at 200 GF/s
   constexpr double kTiny = 1e6, kSmall = 2e6, kLarge = 6e8, kHalves = 1e9;
   constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
@@ -58,9 +61,17 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
                                                                               : 2;
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;
+  const std::int64_t few = b_has_rows ? 64 : 128;  // rows that do not repay packing B on every thread
+  if (columns_kept > 0 && matrices == 1 && m >= n && m >= few) {
+    c.keep = true;
+    c.columns = (n + columns_kept - 1) / columns_kept;
+    c.rows = (pieces + c.columns - 1) / c.columns;
+    if (c.rows > m / 32) c.rows = m / 32;
+    return c;
+  }
   // Columns first: every column of B is then packed by one piece alone. But the halves of a tall C, and of a
   // C whose operands the cores' own caches nearly hold: each core then reads, and packs, its half of A.
-  const bool halves = m >= (b_has_rows ? 64 : 128) && (m >= 2 * n || (2 * m >= n && flops < kHalves));
+  const bool halves = m >= few && (m >= 2 * n || (2 * m >= n && flops < kHalves));
   const std::int64_t wanted = halves ? (pieces + 1) / 2 : pieces;
   const std::int64_t most_columns = n >= 256 ? n / 64 : n >= 64 ? n / 32 : 1;
   c.columns = most_columns < wanted ? most_columns : wanted;
@@ -69,6 +80,14 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   const std::int64_t most_rows = (m + least_rows - 1) / least_rows;
   if (c.rows > most_rows) c.rows = most_rows;
   return c;
+}
+
+// Which rows and columns piece `index` has.
+struct Place {
+  std::int64_t row, column;
+};
+TS_INLINE Place place(std::int64_t index, std::int64_t rows, std::int64_t columns, bool rows_first) {
+  return rows_first ? Place{index % rows, index / rows} : Place{index / columns, index % columns};
 }
 
 // One matrix product or a batch of them, vectors along the rows of C.
@@ -93,22 +112,24 @@ struct Problem {
 
   // C's rows [i, i + height) and columns [j, j + width) of one matrix; `a_packed` as in Product.
   void piece(std::int64_t matrix, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width,
-             const T* a_packed) const {
+             const T* a_packed, std::uint64_t key) const {
     Product<T> p{height,   width, k,    a.at(i, 0), b.at(0, j), c.at(i, j), {bias, activation},
                  a_packed, false, false};
+    if (key) p.key = key, p.more = m - i - height;
     p.a.p += matrix * step_a, p.b.p += matrix * step_b, p.c.p += matrix * step_c;
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
     p.prefetch = prefetch, p.onto = onto;
     p.epilogue = epilogue, p.row = matrix * m + i, p.column = j;
+    const bool forgotten = epilogue && epilogue->forgotten;
+    if (!elementwise && !forgotten) return few_rows(p) ? multiply_few(p) : multiply(p);
     T* const sums = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 2;
-    if (epilogue && epilogue->forgotten) p.c = {sums, width, 1};
-    if (!elementwise) return few_rows(p) ? multiply_few(p) : multiply(p);
     const Finish<T> finish = p.finish;
     const Matrix<T> target = p.c;
-    p.c = {sums, width, 1}, p.finish = {{}, Activation::none};
+    p.c = {sums, width, 1};
+    if (elementwise) p.finish = {{}, Activation::none};
     few_rows(p) ? multiply_few(p) : multiply(p);
-    finish_elements<T>(height, width, {sums, width, 1}, finish, target);
+    if (elementwise) finish_elements<T>(height, width, {sums, width, 1}, finish, target);
   }
 
   void run() {
@@ -131,7 +152,13 @@ struct Problem {
   }
 
   void run_once() const {
-    const Cut parts = cut(matrices, m, n, k, b.col == 1);
+    constexpr std::int64_t size = sizeof(T);
+    const bool one_block = k <= kBlock<T> && worth_packing_b(b, m, n, k);
+    const Cut parts = cut(matrices, m, n, k, b.col == 1, one_block ? kKeptB / size / k : 0);
+    const std::uint64_t keys = parts.keep ? new_scratch_keys(parts.columns * kWidths) : 0;
+    const auto key_of = [&](std::int64_t q) {
+      return keys ? keys + static_cast<std::uint64_t>(q * kWidths) : 0;
+    };
     const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
     if (!worth_packing_a(a, m, n, k)) {
       const Panels down(m, (m + parts.rows - 1) / parts.rows, 1);
@@ -139,9 +166,10 @@ struct Problem {
       parallel_for((matrices + parts.together - 1) / parts.together * cuts, [&](std::int64_t index) {
         const std::int64_t first = index / cuts * parts.together;
         const std::int64_t end = first + parts.together < matrices ? first + parts.together : matrices;
-        const std::int64_t r = index % cuts / across.count, q = index % cuts % across.count;
+        const auto [r, q] = place(index % cuts, down.count, across.count, parts.keep);
         for (std::int64_t matrix = first; matrix < end; ++matrix)
-          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr);
+          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr,
+                key_of(q));
       });
       return;
     }
@@ -167,9 +195,9 @@ struct Problem {
                     index / groups / strips, index / groups % strips, index % groups);
         });
         parallel_for(down.count * across.count, [&](std::int64_t index) {
-          const std::int64_t r = index / across.count, q = index % across.count;
+          const auto [r, q] = place(index, down.count, across.count, parts.keep);
           piece(matrix, row0 + down.first(r), down.width_of(r), across.first(q), across.lanes(q),
-                packed + down.first(r) * k);
+                packed + down.first(r) * k, key_of(q));
         });
       }
   }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/epilogue.h"
+#include "core/kept_scratch.h"
 #include "cpu/gemv.h"
 #include "cpu/pack.h"
 #include "cpu/types.h"
@@ -196,6 +197,10 @@ struct Product {
   bool pack_b;
   bool prefetch;      // the operands come from beyond L2
   bool onto = false;  // C holds the sum of the blocks of K before these
+  // Unless 0: all of B, one block of K, stays packed in the scratch memory for the thread's next piece of the
+  // same columns, by the first of kWidths keys that are those columns' own; and A has `more` rows for it.
+  std::uint64_t key = 0;
+  std::int64_t more = 0;
   const Epilogue* epilogue = nullptr;
   std::int64_t row = 0, column = 0;  // of C's first element in the epilogue's matrix
 
@@ -207,6 +212,8 @@ struct Product {
 
 constexpr std::int64_t kRowsOnce = 70;                    // MC: a block of A fills a quarter of L2
 constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed at a time
+constexpr std::int64_t kKeptB = std::int64_t{1} << 20;    // bytes of packed B that L2 keeps beside A and C
+constexpr std::int64_t kWidths = kMaxVectors + 1;         // of its panels, in vectors
 constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
@@ -214,6 +221,9 @@ constexpr std::int64_t kLittleB = std::int64_t{512} << 10;  // bytes of B that f
 constexpr std::int64_t kLittleC = std::int64_t{768}
                                   << 10;  // bytes of C that L2 keeps from block to block of K
 constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;  // operands of more bytes are fetched ahead
+// A line of the next rows of A is touched so often in a row, where there are steps enough. One line a step
+// is more than a core can wait for; to touch a line that is on its way costs nothing.
+constexpr std::int64_t kTouches = 4;
 
 // The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
 // k0 * m.
@@ -299,7 +309,9 @@ void multiply(const Product<T>& p) {
     if (columns_once < 1) columns_once = 1;
   }
 
-  const bool tiles_pack = p.pack_b && p.b.col == 1 && 2 * rows.width_of(rows.count - 1) >= kMaxRows;
+  const std::uint64_t key = p.pack_b && p.key ? p.key + static_cast<std::uint64_t>(columns.width / W) : 0;
+  const bool pack_now = p.pack_b && !(key && scratch_keeps(key));
+  const bool tiles_pack = pack_now && p.b.col == 1 && 2 * rows.width_of(rows.count - 1) >= kMaxRows;
   std::int64_t strip = kStrip;
   if (tiles_pack) {
     const std::int64_t tiles = (rows_once < rows.count ? rows_once : rows.count) - 1;
@@ -315,7 +327,7 @@ void multiply(const Product<T>& p) {
   for (std::int64_t column0 = 0; column0 < columns.count; column0 += columns_once) {
     const std::int64_t column1 =
         column0 + columns_once < columns.count ? column0 + columns_once : columns.count;
-    const std::int64_t slots = rows.count <= rows_once ? 2 : column1 - column0 + 1;
+    const std::int64_t slots = rows.count <= rows_once && !key ? 2 : column1 - column0 + 1;
     PackedColumns<T> packing{p.b, columns, blocks, column0, column1, slots, strip};
     // The next slice of the panel in the making, through its first tile where that can read B as it lies.
     const auto slice = [&] {
@@ -341,7 +353,7 @@ void multiply(const Product<T>& p) {
       }
       packing.done = end;
     };
-    if (p.pack_b) packing.begin(0, column0);
+    if (pack_now) packing.begin(0, column0);
     for (std::int64_t block = 0; block < blocks.count; ++block) {
       const std::int64_t depth = blocks.depth(block), k0 = blocks.first(block);
       const bool last = block == blocks.count - 1;
@@ -351,17 +363,23 @@ void multiply(const Product<T>& p) {
         Ahead ahead[3] = {nothing, nothing, nothing};
         // The rows of A that come next.
         Ahead next_a{};
-        if (p.prefetch && rows.count > rows_once && !(row1 == rows.count && last)) {
-          const bool wrap = row1 == rows.count;
-          const std::int64_t i = wrap ? 0 : rows.first(row1), k1 = wrap ? k0 + depth : k0;
-          const std::int64_t end = (wrap ? 0 : row1) + rows_once;
-          const std::int64_t height = (end < rows.count ? rows.first(end) : p.m) - i;
+        const bool done = row1 == rows.count;
+        if (p.prefetch && (done && last ? p.more > 0 : rows.count > rows_once)) {
+          const bool beyond = done && last, wrap = done && !last;
+          const std::int64_t i = beyond ? p.m : wrap ? 0 : rows.first(row1), k1 = wrap ? k0 + depth : k0;
+          const std::int64_t end = (wrap ? 0 : row1) + rows_once, tall = rows_once * rows.width;
+          const std::int64_t height = beyond             ? (tall < p.more ? tall : p.more)
+                                      : end < rows.count ? rows.first(end) - i
+                                                         : p.m - i;
+          const std::int64_t steps = (row1 - row0) * (column1 - column0) * kLine;  // for a byte of a row
+          const std::int64_t most = steps / (height * size);
+          const std::int64_t touches = most >= kTouches ? kTouches : most >= 2 ? 2 : 1;
           if (p.a_packed)
-            next_a = {reinterpret_cast<const char*>(p.a_packed + k1 * p.m + i * depth), kLine, 32 * kLine, 32,
-                      height * depth * size / (32 * kLine)};
+            next_a = {reinterpret_cast<const char*>(p.a_packed + k1 * p.m + i * depth), kLine / touches,
+                      32 * kLine, 32 * touches, height * depth * size / (32 * kLine)};
           else if (p.a.col == 1)
-            next_a = {reinterpret_cast<const char*>(p.a.at(i, k1).p), kLine, p.a.row * size,
-                      (depth * size + 2 * kLine - 2) / kLine, height};
+            next_a = {reinterpret_cast<const char*>(p.a.at(i, k1).p), kLine / touches, p.a.row * size,
+                      touches * ((depth * size + 2 * kLine - 2) / kLine), height};
         }
         for (std::int64_t q = column0; q < column1; ++q) {
           const std::int64_t j = columns.first(q), n = columns.lanes(q);
@@ -372,7 +390,7 @@ void multiply(const Product<T>& p) {
           if (p.pack_b) {
             while (packing.done < packing.depth) slice();
             b = packing.panel(block, q), b_depth = nv * W;
-            if (row0 == 0 && q + 1 < column1)
+            if (pack_now && row0 == 0 && q + 1 < column1)
               packing.begin(block, q + 1);
             else if (row1 == rows.count && q + 1 == column1 && !last)
               packing.begin(block + 1, column0);
@@ -414,6 +432,7 @@ void multiply(const Product<T>& p) {
       }
     }
   }
+  if (key) keep_scratch(key);
 }
 
 // The same for few rows and a B too big to be read twice: gemv.h, then C a row at a time.

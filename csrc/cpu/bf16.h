@@ -142,7 +142,10 @@ struct alignas(64) TileConfig {
   std::uint8_t rows[16] = {};
   TileConfig() {
     for (int i = 0; i < 8; ++i) bytes[i] = 64, rows[i] = 16;
+    written();
   }
+  // GCC's intrinsic says that it reads 8 bytes of the 64: the others' stores might be dropped.
+  void written() const { asm volatile("" ::"r"(this) : "memory"); }
 };
 
 }  // namespace ts::cpu::TS_ISA

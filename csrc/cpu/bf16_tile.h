@@ -137,7 +137,7 @@ struct TilesInUse {
     TileConfig config;
     for (const int r : {0, 1, 4})
       if (rows < 16) config.rows[r] = static_cast<std::uint8_t>(rows);
-    asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic says that it reads 8 bytes of the 64
+    config.written();
     _tile_loadconfig(&config);
   }
   ~TilesInUse() {

@@ -91,7 +91,11 @@ print(json.dumps([line for line in out.getvalue().splitlines() if line.startswit
 
 
 def run(program: str, level: str, threads: int, folder: Path) -> object:
-    environment = os.environ | {"TENSORSMITH_ISA": level, "TENSORSMITH_NUM_THREADS": str(threads)}
+    environment = os.environ | {
+        "TENSORSMITH_ISA": level,
+        "TENSORSMITH_NUM_THREADS": str(threads),
+        "TENSORSMITH_BF16": "float32",  # an engine's bits are its own (ADR 6)
+    }
     result = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,

@@ -133,7 +133,7 @@ def test_numpy_functions_give_tensors() -> None:
         (np.concatenate([x, x]), np.concatenate([x.numpy()] * 2)),
         (np.linalg.norm(x), np.linalg.norm(x.numpy())),
         (np.fft.fft(x), np.fft.fft(x.numpy())),
-        (np.sort_complex(x), np.sort_complex(x.numpy())),  # NumPy's alone
+        (np.i0(x), np.i0(x.numpy())),  # NumPy's alone
     ):
         assert isinstance(y, ts.Tensor)
         np.testing.assert_allclose(y.numpy(), expected)
@@ -150,7 +150,7 @@ def test_numpy_functions_keep_the_gradient_or_refuse() -> None:
     np.sum(np.exp(x)).backward()
     np.testing.assert_allclose(x.grad.numpy(), np.e * np.ones(3), rtol=1e-6)
     with pytest.raises(TypeError, match="gradient"):
-        np.sort_complex(x)
+        np.i0(x)
     x.grad = None
     ts.abs(np.fft.fft(x)).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), np.ones(3), rtol=1e-6)

@@ -153,7 +153,7 @@ struct Problem {
 
   void run_once() const {
     constexpr std::int64_t size = sizeof(T);
-    const bool one_block = k <= kBlock<T> && worth_packing_b(b, m, n, k);
+    const bool one_block = k > 0 && k <= kBlock<T> && worth_packing_b(b, m, n, k);
     const Cut parts = cut(matrices, m, n, k, b.col == 1, one_block ? kKeptB / size / k : 0);
     const std::uint64_t keys = parts.keep ? new_scratch_keys(parts.columns * kWidths) : 0;
     const auto key_of = [&](std::int64_t q) {

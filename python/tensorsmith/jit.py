@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import os.path
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ from tensorsmith.tensor import Tensor
 
 __all__ = ["CacheInfo", "Jitted", "aside", "jit", "replayed"]
 
-_core.set_package_folder(str(Path(__file__).parent) + "/")
+_core.set_package_folder(os.path.dirname(__file__) + "/")
 
 _WARM_UPS = 2  # calls that may run without leaving a recording (they fill caches), before that is an error
 

@@ -8,7 +8,7 @@ that it used. `tensorsmith.random` is this module's public face.
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +51,7 @@ class Generator:
     __slots__ = ("_device", "_drawing", "_host", "_state")
 
     def __init__(self, seed: int | None = None, stream: int = 0) -> None:
-        number = secrets.randbits(64) if seed is None else _word("Generator", "seed", seed)
+        number = int.from_bytes(os.urandom(8), "little") if seed is None else _word("Generator", "seed", seed)
         self._host = np.array([number, 0, _word("Generator", "stream", stream)], np.uint64)
         # The kernels' view of the same memory: a draw advances the counter there.
         self._state = asarray(self._host, device="cpu")

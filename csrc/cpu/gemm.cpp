@@ -34,14 +34,14 @@ bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int
 }
 
 // Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size alone.
-// `keep`: pieces go down the rows first, and a thread packs columns of B once for all of its pieces of them.
+// `keep`: along the rows alone, and a thread packs B once for all of its pieces.
 struct Cut {
   std::int64_t rows, columns, together, matrices;
   bool keep = false;
   TS_INLINE std::int64_t pieces() const { return rows * columns * ((matrices + together - 1) / together); }
 };
 inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool b_has_rows,
-               std::int64_t columns_kept) {
+               bool may_keep) {
   // flops: 5 us, 10 us, 3 ms, 5 ms at 200 GF/s
   constexpr double kTiny = 1e6, kSmall = 2e6, kLarge = 6e8, kHalves = 1e9;
   constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
@@ -62,11 +62,9 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;
   const std::int64_t few = b_has_rows ? 64 : 128;  // rows that do not repay packing B on every thread
-  if (columns_kept > 0 && matrices == 1 && m >= n && m >= few) {
+  if (may_keep && matrices == 1 && m >= 2 * n && m >= few) {
     c.keep = true;
-    c.columns = (n + columns_kept - 1) / columns_kept;
-    c.rows = (pieces + c.columns - 1) / c.columns;
-    if (c.rows > m / 32) c.rows = m / 32;
+    c.rows = pieces < m / 32 ? pieces : m / 32;
     return c;
   }
   // Columns first: every column of B is then packed by one piece alone. But the halves of a tall C, and of a
@@ -80,14 +78,6 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   const std::int64_t most_rows = (m + least_rows - 1) / least_rows;
   if (c.rows > most_rows) c.rows = most_rows;
   return c;
-}
-
-// Which rows and columns piece `index` has.
-struct Place {
-  std::int64_t row, column;
-};
-TS_INLINE Place place(std::int64_t index, std::int64_t rows, std::int64_t columns, bool rows_first) {
-  return rows_first ? Place{index % rows, index / rows} : Place{index / columns, index % columns};
 }
 
 // One matrix product or a batch of them, vectors along the rows of C.
@@ -153,12 +143,9 @@ struct Problem {
 
   void run_once() const {
     constexpr std::int64_t size = sizeof(T);
-    const bool one_block = k > 0 && k <= kBlock<T> && worth_packing_b(b, m, n, k);
-    const Cut parts = cut(matrices, m, n, k, b.col == 1, one_block ? kKeptB / size / k : 0);
-    const std::uint64_t keys = parts.keep ? new_scratch_keys(parts.columns * kWidths) : 0;
-    const auto key_of = [&](std::int64_t q) {
-      return keys ? keys + static_cast<std::uint64_t>(q * kWidths) : 0;
-    };
+    const bool may_keep = k <= kBlock<T> && k * n * size <= kKeptB && worth_packing_b(b, m, n, k);
+    const Cut parts = cut(matrices, m, n, k, b.col == 1, may_keep);
+    const std::uint64_t key = parts.keep ? new_scratch_keys(kWidths) : 0;
     const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
     if (!worth_packing_a(a, m, n, k)) {
       const Panels down(m, (m + parts.rows - 1) / parts.rows, 1);
@@ -166,10 +153,9 @@ struct Problem {
       parallel_for((matrices + parts.together - 1) / parts.together * cuts, [&](std::int64_t index) {
         const std::int64_t first = index / cuts * parts.together;
         const std::int64_t end = first + parts.together < matrices ? first + parts.together : matrices;
-        const auto [r, q] = place(index % cuts, down.count, across.count, parts.keep);
+        const std::int64_t r = index % cuts / across.count, q = index % cuts % across.count;
         for (std::int64_t matrix = first; matrix < end; ++matrix)
-          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr,
-                key_of(q));
+          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr, key);
       });
       return;
     }
@@ -195,9 +181,9 @@ struct Problem {
                     index / groups / strips, index / groups % strips, index % groups);
         });
         parallel_for(down.count * across.count, [&](std::int64_t index) {
-          const auto [r, q] = place(index, down.count, across.count, parts.keep);
+          const std::int64_t r = index / across.count, q = index % across.count;
           piece(matrix, row0 + down.first(r), down.width_of(r), across.first(q), across.lanes(q),
-                packed + down.first(r) * k, key_of(q));
+                packed + down.first(r) * k, key);
         });
       }
   }

@@ -197,8 +197,8 @@ struct Product {
   bool pack_b;
   bool prefetch;      // the operands come from beyond L2
   bool onto = false;  // C holds the sum of the blocks of K before these
-  // Unless 0: all of B, one block of K, stays packed in the scratch memory for the thread's next piece of the
-  // same columns, by the first of kWidths keys that are those columns' own; and A has `more` rows for it.
+  // Unless 0, the first of kWidths keys: all of B, one block of K, stays packed in the scratch memory for the
+  // thread's next piece, for which A has `more` rows.
   std::uint64_t key = 0;
   std::int64_t more = 0;
   const Epilogue* epilogue = nullptr;

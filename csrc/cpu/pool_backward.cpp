@@ -191,8 +191,8 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
   constexpr int W = Vec<T>::width, kWindows = 32;
   constexpr std::int64_t kHeld = is_half_type<S> ? 1024 : 1;
   const std::int64_t block = is_half_type<S> ? kHeld : s.C;
-  const auto add_windows = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t first_channel) {
-    const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
+  const auto add_windows = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t p0,
+                               std::int64_t p1, std::int64_t first_channel) {
     const std::int64_t q0 = s.w.first_window(w), q1 = s.w.end_window(w);
     const std::int64_t last_channel = s.C - first_channel < block ? s.C : first_channel + block;
     S* const to = dx.at(n, 0, h, w);
@@ -232,10 +232,12 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
   };
   parallel_ranges(s.N * s.h.inputs, 1 + kPiece / (s.w.inputs * s.C),
                   [&](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t row = begin; row < end; ++row)
+                    for (std::int64_t row = begin; row < end; ++row) {
+                      const std::int64_t n = row / s.h.inputs, h = row % s.h.inputs;
+                      const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
                       for (std::int64_t w = 0; w < s.w.inputs; ++w)
-                        for (std::int64_t c = 0; c < s.C; c += block)
-                          add_windows(row / s.h.inputs, row % s.h.inputs, w, c);
+                        for (std::int64_t c = 0; c < s.C; c += block) add_windows(n, h, w, p0, p1, c);
+                    }
                   });
 }
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 import tensorsmith as ts
+
+stats = pytest.importorskip("scipy.stats")
 
 SIZE = 20_000
 CONTINUOUS: dict[str, tuple[Callable[..., Any], Any]] = {

@@ -79,6 +79,37 @@ def test_tensors_of_parameters_broadcast() -> None:
         ts.random.weibull(ts.ones(3), size=(3, 4))
 
 
+def test_lists_are_arrays_of_parameters() -> None:
+    rng = ts.random.default_rng(2)
+    for call in (
+        lambda p, **k: rng.lognormal(p, 0.5, **k),
+        lambda p, **k: rng.laplace(p, 1.0, **k),
+        lambda p, **k: rng.gumbel(p, 1.0, **k),
+        lambda p, **k: rng.logistic(0.0, p, **k),
+        lambda p, **k: rng.weibull(p, **k),
+        lambda p, **k: rng.rayleigh(p, **k),
+        lambda p, **k: rng.pareto(p, **k),
+        lambda p, **k: rng.power(p, **k),
+        lambda p, **k: rng.standard_t(p, **k),
+        lambda p, **k: rng.f(p, 3.0, **k),
+        lambda p, **k: rng.geometric([0.1, 0.1], **k),
+        lambda p, **k: rng.negative_binomial(p, 0.01, **k),
+    ):
+        pairs = [call([0.5, 0.5]).tolist() for _ in range(20)]
+        assert any(a != b for a, b in pairs)  # each has a draw of its own
+        assert call([0.5, 0.5], size=(3, 2)).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["laplace", "weibull", "rayleigh", "pareto", "power", "standard_t", "lognormal"]
+)
+def test_the_dtype_is_the_one_asked_for_whatever_the_parameters_are(name: str) -> None:
+    draw = getattr(ts.random, name)
+    for dtype in ("float32", "float64"):
+        assert draw(np.ones(3), dtype=dtype).dtype == dtype
+        assert draw(ts.ones(3, "float32"), dtype=dtype).dtype == dtype
+
+
 def test_what_is_wrong_is_told_before_the_generator_moves() -> None:
     rng = ts.random.default_rng(0)
     before = rng.get_state()
@@ -109,6 +140,8 @@ def test_shuffle() -> None:
     y = ts.reshape(ts.arange(60), (3, 20))
     ts.random.default_rng(1).shuffle(y, axis=1)
     assert sorted(y[2].tolist()) == list(range(40, 60)) and (y[1] - y[0]).tolist() == [20] * 20
+    with pytest.raises(IndexError, match="permutation: axis 2 is out of range"):
+        ts.random.shuffle(y, 2)
     with pytest.raises(TypeError, match="shuffle: x must be a tensor"):
         ts.random.shuffle([1, 2])  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import broadcast_shapes
+from tensorsmith.ops.manipulate import _axis, broadcast_shapes
 from tensorsmith.ops.sort import topk
 from tensorsmith.tensor import Tensor
 
@@ -484,6 +484,7 @@ def permutation(x: Any, axis: int = 0, generator: Generator | None = None) -> An
     """0 ... x - 1 in random order, or for a tensor its slices along `axis` in random order."""
     state = _state("permutation", generator, x if isinstance(x, Tensor) else None)
     if isinstance(x, Tensor):
+        axis = _axis("permutation", axis, x.ndim)
         return core.take(x, core.random_permutation(state, x.shape[axis]), axis)
     return core.random_permutation(state, x)
 

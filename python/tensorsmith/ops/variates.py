@@ -1,6 +1,6 @@
 """NumPy's further distributions, each a formula of uniform, normal, exponential or gamma draws (Devroye 1986).
 
-Parameters are numbers or tensors, which broadcast, to `size` if there is one. Whatever is wrong with them raises
+Parameters are numbers or arrays, which broadcast, to `size` if there is one. Whatever is wrong with them raises
 ValueError before the first draw, which moves the generator.
 """
 
@@ -30,6 +30,11 @@ def _shape(operation: str, size: Any, *parameters: Any) -> tuple[int, ...]:
     return extents
 
 
+def _like(draw: Tensor, y: Any) -> Any:
+    """y in the dtype that was drawn, whatever the parameters' is."""
+    return core.astype(y, draw.dtype, False)
+
+
 def _check(operation: str, name: str, x: Any, *, zero: bool = False, most: float = math.inf) -> None:
     """x > 0, or >= 0 with `zero`, finite and up to `most`."""
     low = core.greater_equal(asarray(x), 0) if zero else core.greater(asarray(x), 0)
@@ -54,72 +59,81 @@ def lognormal(
     mean: Any = 0.0, sigma: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """exp of normal numbers with this mean and deviation."""
+    mean, sigma = draws._parameter(mean), draws._parameter(sigma)
     _finite("lognormal", mean=mean)
     _check("lognormal", "sigma", sigma, zero=True)
     z = draws.standard_normal(_shape("lognormal", size, mean, sigma), dtype, generator)
-    return core.exp(core.add(core.multiply(z, sigma), mean))
+    return _like(z, core.exp(core.add(core.multiply(z, sigma), mean)))
 
 
 def laplace(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Density exp(-|x - loc| / scale) / (2 scale): the difference of two exponential numbers."""
+    loc, scale = draws._parameter(loc), draws._parameter(scale)
     _finite("laplace", loc=loc)
     _check("laplace", "scale", scale, zero=True)
     shape = _shape("laplace", size, loc, scale)
     first, second = (standard_exponential(shape, dtype, generator) for _ in range(2))
-    return core.add(core.multiply(core.subtract(first, second), scale), loc)
+    return _like(first, core.add(core.multiply(core.subtract(first, second), scale), loc))
 
 
 def gumbel(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function exp(-exp(-(x - loc) / scale))."""
+    loc, scale = draws._parameter(loc), draws._parameter(scale)
     _finite("gumbel", loc=loc)
     _check("gumbel", "scale", scale, zero=True)
     e = standard_exponential(_shape("gumbel", size, loc, scale), dtype, generator)
-    return core.subtract(loc, core.multiply(core.log(e), scale))
+    return _like(e, core.subtract(loc, core.multiply(core.log(e), scale)))
 
 
 def logistic(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function 1 / (1 + exp(-(x - loc) / scale))."""
+    loc, scale = draws._parameter(loc), draws._parameter(scale)
     _finite("logistic", loc=loc)
     _check("logistic", "scale", scale, zero=True)
     shape = _shape("logistic", size, loc, scale)
     first, second = (standard_exponential(shape, dtype, generator) for _ in range(2))
-    return core.add(core.multiply(core.subtract(core.log(first), core.log(second)), scale), loc)
+    between = core.subtract(core.log(first), core.log(second))
+    return _like(first, core.add(core.multiply(between, scale), loc))
 
 
 def weibull(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function 1 - exp(-x^a), a > 0."""
+    a = draws._parameter(a)
     _check("weibull", "a", a)
-    return core.power(
-        standard_exponential(_shape("weibull", size, a), dtype, generator), core.divide(1.0, asarray(a))
-    )
+    e = standard_exponential(_shape("weibull", size, a), dtype, generator)
+    return _like(e, core.power(e, core.divide(1.0, asarray(a))))
 
 
 def rayleigh(
     scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function 1 - exp(-x^2 / (2 scale^2))."""
+    scale = draws._parameter(scale)
     _check("rayleigh", "scale", scale, zero=True)
     e = standard_exponential(_shape("rayleigh", size, scale), dtype, generator)
-    return core.multiply(core.sqrt(core.multiply(e, 2.0)), scale)
+    return _like(e, core.multiply(core.sqrt(core.multiply(e, 2.0)), scale))
 
 
 def pareto(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function 1 - (1 + x)^-a, a > 0."""
+    a = draws._parameter(a)
     _check("pareto", "a", a)
-    return core.expm1(core.divide(standard_exponential(_shape("pareto", size, a), dtype, generator), a))
+    e = standard_exponential(_shape("pareto", size, a), dtype, generator)
+    return _like(e, core.expm1(core.divide(e, a)))
 
 
 def power(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function x^a on [0, 1], a > 0."""
+    a = draws._parameter(a)
     _check("power", "a", a)
     e = standard_exponential(_shape("power", size, a), dtype, generator)
-    return core.exp(core.negative(core.divide(e, a)))
+    return _like(e, core.exp(core.negative(core.divide(e, a))))
 
 
 def standard_cauchy(size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
@@ -130,20 +144,23 @@ def standard_cauchy(size: Any = None, dtype: Any = None, generator: Generator | 
 
 def standard_t(df: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Student's t with df > 0 degrees of freedom."""
+    df = draws._parameter(df)
     _check("standard_t", "df", df)
     shape = _shape("standard_t", size, df)
     z = draws.standard_normal(shape, dtype, generator)
     square = draws.chisquare(df, shape, dtype, generator)
-    return core.multiply(z, core.sqrt(core.divide(df, square)))
+    return _like(z, core.multiply(z, core.sqrt(core.divide(df, square))))
 
 
 def f(dfnum: Any, dfden: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Fisher's F: the quotient of two chi-squared numbers, each by its degrees of freedom."""
+    dfnum, dfden = draws._parameter(dfnum), draws._parameter(dfden)
     _check("f", "dfnum", dfnum)
     _check("f", "dfden", dfden)
     shape = _shape("f", size, dfnum, dfden)
-    above = core.divide(draws.chisquare(dfnum, shape, dtype, generator), dfnum)
-    return core.divide(above, core.divide(draws.chisquare(dfden, shape, dtype, generator), dfden))
+    above = draws.chisquare(dfnum, shape, dtype, generator)
+    below = draws.chisquare(dfden, shape, dtype, generator)
+    return _like(above, core.divide(core.divide(above, dfnum), core.divide(below, dfden)))
 
 
 def triangular(
@@ -161,11 +178,12 @@ def triangular(
     low = core.add(left, core.sqrt(core.multiply(u, core.multiply(width, rise))))
     high = core.subtract(right, core.sqrt(core.multiply(core.subtract(1.0, u), core.multiply(width, fall))))
     y = core.where(core.less(core.multiply(u, width), rise), low, high)
-    return core.astype(y, u.dtype, False)
+    return _like(u, y)
 
 
 def geometric(p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64: the number of trials of probability p in (0, 1] up to the first success."""
+    p = draws._parameter(p)
     _check("geometric", "p", p, most=1.0)
     e = standard_exponential(_shape("geometric", size, p), "float64", generator)
     rate = core.negative(core.log1p(core.negative(core.astype(asarray(p), "float64", False))))
@@ -174,6 +192,7 @@ def geometric(p: Any, size: Any = None, generator: Generator | None = None) -> A
 
 def negative_binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64: the number of failures before the n-th success, n > 0, p in (0, 1]; a Poisson draw of a gamma one."""
+    n, p = draws._parameter(n), draws._parameter(p)
     _check("negative_binomial", "n", n)
     _check("negative_binomial", "p", p, most=1.0)
     shape = _shape("negative_binomial", size, n, p)

@@ -108,7 +108,9 @@ def linspace(
 
 
 def _extended(bound: Any) -> bool:
-    return isinstance(bound, (list, tuple)) or getattr(bound, "ndim", 0) > 0
+    """Whether a bound is more than a number: it has elements, or a gradient."""
+    many = isinstance(bound, (list, tuple)) or getattr(bound, "ndim", 0) > 0
+    return many or bool(getattr(bound, "requires_grad", False))
 
 
 def _between(
@@ -152,7 +154,7 @@ def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: st
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
     n = len(arrays)
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
-    arrays = tuple(core.reshape(core.asarray(a), (-1,)) for a in arrays)
+    arrays = tuple(core.reshape(asarray(a), (-1,)) for a in arrays)
     shape = [arrays[i].shape[0] for i in order]
     grids = []
     for i, a in enumerate(arrays):

@@ -85,11 +85,10 @@ def histogram(
     if weights is None:
         counts = core.histogram_counts(x, edges, uniform)
     else:
-        flat, weights = core.reshape(x, (-1,)), core.reshape(asarray(weights), (-1,))
-        if flat.shape != weights.shape:
-            raise ValueError(
-                f"histogram: weights must have the shape of x, got {weights.size} for {flat.size} elements"
-            )
+        weights = asarray(weights)
+        if x.shape != weights.shape:
+            raise ValueError(f"histogram: weights must have the shape of x, {x.shape}, got {weights.shape}")
+        flat, weights = core.reshape(x, (-1,)), core.reshape(weights, (-1,))
         if weights.dtype.kind != "floating":
             weights = core.astype(weights, dtype)
         inner = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
@@ -162,12 +161,15 @@ def histogramdd(
 
 def _columns(sample: Any) -> list[Tensor]:
     if isinstance(sample, (list, tuple)):
-        columns = [core.reshape(asarray(x), (-1,)) for x in sample]
+        columns = [asarray(x) for x in sample]
+        columns = [core.reshape(x, (-1,)) if x.ndim == 0 else x for x in columns]
     else:
         x = asarray(sample)
+        if x.ndim > 2:
+            raise ValueError(f"histogramdd: sample must be (N, D) or D vectors of N, got shape {x.shape}")
         x = x if x.ndim == 2 else core.reshape(x, (-1, 1))
         columns = [x[:, i] for i in builtins.range(x.shape[1])]
-    if not columns or any(c.shape != columns[0].shape for c in columns):
+    if not columns or columns[0].ndim != 1 or any(c.shape != columns[0].shape for c in columns):
         raise ValueError(
             f"histogramdd: vectors of one length are needed, got shapes {[c.shape for c in columns]}"
         )

@@ -256,11 +256,18 @@ def _in_memory(operation: str, extents: Sequence[int], order: str) -> Sequence[i
     return extents if order == "C" else extents[::-1]
 
 
+def _positions(operation: str, x: Any) -> Any:
+    x = asarray(x)
+    if x.dtype.kind not in ("bool", "signed", "unsigned"):
+        raise TypeError(f"{operation}: integers are needed, got {x.dtype}")
+    return core.astype(x, "int64", False)
+
+
 def unravel_index(index: Any, shape: int | Sequence[int], order: str = "C") -> tuple[Any, ...]:
     """The coordinates of flat positions in an array of that shape; order "F": the first axis is the fastest.
 
     ValueError for a position that it does not have."""
-    flat = asarray(index)
+    flat = _positions("unravel_index", index)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(shape)
     if flat.size and (int(core.min(flat)) < 0 or int(core.max(flat)) >= size):
@@ -288,7 +295,7 @@ def ravel_multi_index(
         )
     coordinates = []
     for i, (coordinate, extent, outside) in enumerate(zip(multi_index, dims, modes)):
-        c = asarray(coordinate)
+        c = _positions("ravel_multi_index", coordinate)
         if outside == "wrap" and extent:
             c = core.remainder(c, extent)
         elif outside == "clip" and extent:

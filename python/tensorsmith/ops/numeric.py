@@ -27,6 +27,13 @@ def _floating(x: Any) -> Any:
     return x if x.dtype.kind in ("floating", "complex") else core.astype(x, _core.default_dtype())
 
 
+def _real(operation: str, x: Any) -> Any:
+    x = _floating(x)
+    if x.dtype.kind == "complex":
+        raise TypeError(f"{operation}: real numbers are needed, got {x.dtype}")
+    return x
+
+
 # --- pointwise --------------------------------------------------------------------------------------------
 
 
@@ -59,7 +66,7 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     """x = mantissa 2^exponent: the mantissa, 1/2 <= |mantissa| < 1, and the exponent in int32.
 
     0, infinities and NaN are their own mantissa, with exponent 0."""
-    x = _floating(x)
+    x = _real("frexp", x)
     size = core.absolute(x.detach())
     usual = core.logical_and(core.greater(size, 0), core.isfinite(size))
     lift = {"float64": 64, "float16": 10}.get(x.dtype.name, 32)  # subnormal numbers, made normal
@@ -88,7 +95,7 @@ def ldexp(x: Any, exponent: Any, /) -> Any:
 
 def fabs(x: Any, /) -> Any:
     """|x| as a float."""
-    return core.absolute(_floating(x))
+    return core.absolute(_real("fabs", x))
 
 
 def spacing(x: Any, /) -> Any:
@@ -99,10 +106,12 @@ def spacing(x: Any, /) -> Any:
 
 
 def bitwise_count(x: Any, /) -> Any:
-    """How many bits of |x| are set, in uint8. TypeError unless x holds integers."""
-    x = core.absolute(asarray(x))
-    if x.dtype.kind not in ("signed", "unsigned"):
-        raise TypeError(f"bitwise_count: integers are needed, got {x.dtype}")
+    """How many bits of |x| are set, in uint8. TypeError unless x holds integers or bools."""
+    x = asarray(x)
+    if x.dtype.kind not in ("bool", "signed", "unsigned"):
+        raise TypeError(f"bitwise_count: integers or bools are needed, got {x.dtype}")
+    if x.dtype.kind == "signed":
+        x = core.absolute(core.astype(x, "int64", False))  # int8 has no 128
     x = core.astype(x, "uint64")
     for shift, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
         low = core.bitwise_and(x, core.full((), mask, "uint64", device=x.device))

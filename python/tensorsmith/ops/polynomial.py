@@ -36,6 +36,8 @@ def _stripped(p: Any) -> Any:
 def polyval(p: Any, x: Any) -> Any:
     """The polynomial with the coefficients p, the highest power first, at x (Horner)."""
     p, x = asarray(p), asarray(x)
+    if p.ndim == 0:
+        raise ValueError("polyval: p must hold coefficients along its first axis, got shape ()")
     y = core.multiply(x, 0)
     for i in range(p.shape[0]):
         y = core.add(core.multiply(y, x), core.getitem(p, i))
@@ -171,7 +173,7 @@ def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
     y = core.stack(quotient, 0) if quotient else core.zeros((1,), dtype, device=u.device)
     if quotient:
         rest = rest[m - n + 1 :] if n > 1 else rest[-1:] * 0
-    small = 1e-14  # what is left of rounding, as numpy.polydiv drops it
+    small = 1e-8  # what is left of rounding, as numpy.polydiv drops it
     while rest.shape[0] > 1 and bool(core.less_equal(core.absolute(rest[0]), small)):
         rest = rest[1:]
     return y, rest

@@ -301,11 +301,13 @@ def cov(
         centred, divisor = rows - core.mean(rows, 1, None, True), n - ddof
         weighted = centred
     else:
-        total = float(core.sum(weights))
+        total = core.sum(weights)
+        if bool(core.equal(total, 0)):
+            raise ZeroDivisionError("cov: the weights must not sum to 0")
         centred = rows - core.matmul(rows, core.astype(weights, rows.dtype, False))[:, None] / total
         weighted = centred * weights
-        square = total if aweights is None else float(core.sum(weights * asarray(aweights))) / total
-        divisor = total - ddof * (1.0 if aweights is None else square)
+        square = 1.0 if aweights is None else core.sum(weights * asarray(aweights)) / total
+        divisor = total - square * ddof
     product = core.matmul(weighted, core.conj(core.matrix_transpose(centred)))
     return core.squeeze(product / divisor if divisor > 0 else product * math.nan)
 

@@ -274,3 +274,11 @@ def test_messages_name_what_is_wrong() -> None:
     }.items():
         with pytest.raises((ValueError, TypeError), match=message):
             call()
+
+
+def test_linspace_keeps_the_precision_asked_for() -> None:
+    ts.set_default_dtype("float32")
+    single = ts.asarray([1.0, 2.0])
+    assert ts.linspace(single, 3, 3).dtype == ts.linspace(0.5, single, 3).dtype == "float32"
+    np.testing.assert_array_equal(ts.linspace([0.1], 0.7, 2, dtype="float64").numpy(), [[0.1], [0.7]])
+    assert ts.linspace([1j], 2, 3, dtype="complex64").dtype == "complex64"

@@ -87,7 +87,8 @@ def linspace(
         raise TypeError(f"linspace: endpoint must be a bool, got {endpoint!r}")
     steps = num - 1 if endpoint else num
     if _extended(start) or _extended(stop):
-        return _between(asarray(start), asarray(stop), num, steps, endpoint, retstep, dtype, axis, device)
+        a, b = _bound(start, stop, dtype), _bound(stop, start, dtype)
+        return _between(a, b, num, steps, endpoint, retstep, dtype, axis, device)
     if retstep:
         step = (stop - start) / steps if steps > 0 else math.nan
         return linspace(start, stop, num, endpoint, False, dtype, axis, device), step
@@ -111,6 +112,17 @@ def _extended(bound: Any) -> bool:
     """Whether a bound is more than a number: it has elements, or a gradient."""
     many = isinstance(bound, (list, tuple)) or getattr(bound, "ndim", 0) > 0
     return many or bool(getattr(bound, "requires_grad", False))
+
+
+def _bound(bound: Any, other: Any, dtype: Any) -> Any:
+    """A bound as a tensor: a number in the other one's dtype, numbers in lists in float64 where that is asked for."""
+    y = asarray(bound)
+    if y.dtype.kind != "complex" and not hasattr(bound, "dtype"):
+        if dtype is not None and as_dtype(dtype) == "float64":
+            return asarray(bound, "float64")
+        if y.ndim == 0 and hasattr(other, "dtype") and asarray(other).dtype.kind == "floating":
+            return asarray(bound, asarray(other).dtype)
+    return y
 
 
 def _between(

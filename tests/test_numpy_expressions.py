@@ -234,6 +234,7 @@ def gradient(f: Any, x: np.ndarray) -> np.ndarray:
         lambda x: ts.linspace(x[:3], x[3:6] ** 2, 4) ** 2,
         lambda x: ts.linspace(x[0], x[1] ** 2, 4) ** 2,
         lambda x: ts.logspace(x[0], 1.0, 4) ** 2,
+        lambda x: ts.geomspace(x[1], -(x[3] ** 2), 4) ** 2,
         lambda x: ts.meshgrid(x[:3], x[3:6])[0] ** 2,
         lambda x: ts.cross(x[:3], x[3:6]) ** 2,
         lambda x: ts.frexp(x)[0] ** 2,

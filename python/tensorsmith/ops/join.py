@@ -213,6 +213,10 @@ def geomspace(start: float, stop: float, num: int = 50, endpoint: bool = True, d
     from tensorsmith import get_default_dtype
 
     sign = -1.0 if start < 0 else 1.0
+    if getattr(start, "requires_grad", False) or getattr(stop, "requires_grad", False):
+        low, high = (core.log10(core.absolute(core.astype(asarray(b), "float64"))) for b in (start, stop))
+        y = core.multiply(logspace(low, high, num, endpoint, 10.0, "float64"), sign)
+        return core.astype(y, dtype or get_default_dtype(), False)
     y = logspace(math.log10(abs(start)), math.log10(abs(stop)), num, endpoint, 10.0, "float64") * sign
     if num > 0:
         y[0] = float(start)

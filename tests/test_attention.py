@@ -346,3 +346,16 @@ def test_dtypes_that_cannot_attend() -> None:
         ts.attention(q, q, q)
     with pytest.raises(TypeError, match="attention: k is float32 where bfloat16 is needed"):
         ts.attention(half, ts.ones((1, 2, 4, 8)), half)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("window", [(None, 2**63 - 1), (2**63 - 1, 0), (2**62, 2**62)])
+def test_windows_past_the_ends_are_none(dtype: str, window: tuple[int | None, int]) -> None:
+    found = []
+    for w in (window, tuple(None if n and n > 9 else n for n in window)):
+        q = ts.asarray(random(1, 1, 5, 4)).astype(dtype).requires_grad_()
+        y = ts.attention(q, q, q, window=w)
+        y.sum().backward()
+        found.append((y.detach().astype("float32").numpy(), q.grad.astype("float32").numpy()))
+    for mine, expected in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, expected)

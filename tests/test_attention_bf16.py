@@ -334,3 +334,14 @@ def test_every_engine(engine: str) -> None:
         ]
         run = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout[-2000:]
+
+
+@pytest.mark.parametrize("size", [1e3, 2e4, 1e5, 1e6])
+@pytest.mark.parametrize("scale", [0.3, 0.7])
+def test_the_only_key_has_all_the_weight(size: float, scale: float) -> None:
+    """However large its score: products are rounded before the maximum is subtracted, as the maximum was."""
+    q = ts.full((1, 1, 1, 1), size, dtype="bfloat16")
+    v = ts.ones((1, 1, 1, 1), dtype="bfloat16").requires_grad_()
+    y = ts.attention(q, q, v, scale=scale)
+    y.backward(ts.ones_like(y.detach()))
+    assert y.item() == 1 and v.grad.item() == 1

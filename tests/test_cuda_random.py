@@ -53,20 +53,31 @@ DRAWS = {
         lambda g: ts.random.exponential(2.5, size=1003, generator=g),
         lambda g: ts.random.exponential(size=101, dtype="float64", generator=g),
     ],
+    "f": [lambda g: ts.random.f(3.0, 7.0, size=50, generator=g)],
     "gamma": [
         lambda g: ts.random.gamma(numbers(0, 1e-3, 0.2, 0.999, 1, 3, 1e4, 1e17, 1e30), generator=g),
         lambda g: ts.random.gamma(2.2, 3.0, size=(9, 111), generator=g),
         lambda g: ts.random.gamma(0.7, size=500, dtype="float64", generator=g),
     ],
+    "geometric": [lambda g: ts.random.geometric(0.2, size=50, generator=g)],
+    "gumbel": [lambda g: ts.random.gumbel(0.5, 2.0, size=50, generator=g)],
     "integers": [
         lambda g: ts.random.integers(-5, 1000, size=99, generator=g),
         lambda g: ts.random.integers(-(2**40), 2**41, size=9, generator=g),
     ],
+    "laplace": [lambda g: ts.random.laplace(-1.0, 2.0, size=50, generator=g)],
+    "logistic": [lambda g: ts.random.logistic(0.5, 2.0, size=50, generator=g)],
+    "lognormal": [lambda g: ts.random.lognormal(0.3, 0.7, size=50, generator=g)],
     "multinomial": [lambda g: ts.random.multinomial(50, [0.2, 0.5, 0.3], size=40, generator=g)],
+    "multivariate_normal": [
+        lambda g: ts.random.multivariate_normal([0.0, 1.0], [[2.0, 0.5], [0.5, 1.0]], size=20, generator=g)
+    ],
+    "negative_binomial": [lambda g: ts.random.negative_binomial(5, 0.4, size=50, generator=g)],
     "normal": [
         lambda g: ts.random.normal(size=1001, generator=g),
         lambda g: ts.random.normal(2, 3, size=101, dtype="float64", generator=g),
     ],
+    "pareto": [lambda g: ts.random.pareto(2.5, size=50, generator=g)],
     "permutation": [
         lambda g: ts.random.permutation(100, generator=g),
         lambda g: ts.random.permutation(ts.arange(12.0).reshape(4, 3), axis=1, generator=g),
@@ -77,15 +88,24 @@ DRAWS = {
             numbers(0, 1e-9, 1, 9.999, 10, 100, 1e6, 1e15).broadcast_to((50, 8)), generator=g
         ),
     ],
+    "power": [lambda g: ts.random.power(1.5, size=50, generator=g)],
     "random": [lambda g: ts.random.random(501, generator=g)],
+    "rayleigh": [lambda g: ts.random.rayleigh(2.0, size=50, generator=g)],
+    "standard_cauchy": [lambda g: ts.random.standard_cauchy(50, generator=g)],
+    "standard_exponential": [lambda g: ts.random.standard_exponential(50, generator=g)],
     "standard_gamma": [lambda g: ts.random.standard_gamma(5.0, 301, generator=g)],
     "standard_normal": [lambda g: ts.random.standard_normal((3, 5), generator=g)],
+    "standard_t": [lambda g: ts.random.standard_t(5.0, size=50, generator=g)],
+    "triangular": [lambda g: ts.random.triangular(-1.0, 0.5, 2.0, size=50, generator=g)],
     "uniform": [
         lambda g: ts.random.uniform(-1, 2, size=(77, 3), generator=g),
         lambda g: ts.random.uniform(size=5, dtype="float64", generator=g),
     ],
+    "weibull": [lambda g: ts.random.weibull(1.7, size=50, generator=g)],
 }
-NOT_DRAWS = {"Generator", "default_generator", "get_state", "manual_seed", "seed", "set_state"}
+NOT_DRAWS = {
+    "Generator", "default_generator", "default_rng", "get_state", "manual_seed", "seed", "set_state", "shuffle",
+}  # fmt: skip
 # Made of sums and quotients of draws; sums go by another tree on the GPU.
 ROUNDED = {"dirichlet"}
 

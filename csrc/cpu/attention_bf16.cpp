@@ -110,8 +110,9 @@ struct Attending {
       const std::int64_t line = (shade.b * shape.H + here.head(i)) * shape.T + here.time(i);
 #pragma GCC unroll 2
       for (std::int64_t c = begin; c < end; c += 32) {
-        const __m512 low = weight_of(_mm512_fmsub_ps(_mm512_loadu_ps(row + c), f, shift)),
-                     high = weight_of(_mm512_fmsub_ps(_mm512_loadu_ps(row + c + 16), f, shift));
+        // Products are rounded as the maximum was, or the weight of a large one would not be 1.
+        const __m512 low = weight_of(_mm512_sub_ps(_mm512_mul_ps(_mm512_loadu_ps(row + c), f), shift)),
+                     high = weight_of(_mm512_sub_ps(_mm512_mul_ps(_mm512_loadu_ps(row + c + 16), f), shift));
         sum = _mm512_add_ps(_mm512_add_ps(sum, low), high);
         __m512i p = rounded(low, high);
         if (drops.generator) [[unlikely]]

@@ -181,7 +181,7 @@ struct Backward {
           const std::int64_t place = (i + r) * kSquare + half * 16;
           __m512 x = _mm512_loadu_ps(s + place);
           if (adds) x = _mm512_fmadd_ps(x, scale, _mm512_loadu_ps(added + place));
-          x = adds ? _mm512_sub_ps(x, l[half]) : _mm512_fmsub_ps(x, scale, l[half]);
+          x = _mm512_sub_ps(adds ? x : _mm512_mul_ps(x, scale), l[half]);
           p[half] = weight_of(x);
           __m512 g = _mm512_loadu_ps(dp + place);
           if constexpr (Edge) {

@@ -89,7 +89,9 @@ struct Problem {
     if (left < -1 || right < -1)
       value_error(operation, ": left and right must be >= 0, or -1 for no limit, got ", left, " and ", right);
     if (!(dropout >= 0 && dropout <= 1)) value_error(operation, ": dropout must be in [0, 1], got ", dropout);
-    options = {scale, dropout, left, right, in_tiles(q) ? bf16_engine().engine : Bf16Engine::float32};
+    // A window past the ends is none.
+    options = {scale, dropout, left >= T ? -1 : left, right >= S ? -1 : right,
+               in_tiles(q) ? bf16_engine().engine : Bf16Engine::float32};
   }
 
   Array result(const char* operation, std::int64_t heads, std::int64_t length, std::int64_t features) const {

@@ -5,15 +5,13 @@ bits in any company, layout and thread count, every engine.
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tensorsmith as ts
+from engines import ENGINES, run_pinned
 from tensorsmith import _core, nn
 from tensorsmith._core import ops as core
 from tensorsmith.nn import functional as F
@@ -311,29 +309,9 @@ def test_multihead_attention_under_autocast(jit: bool) -> None:
         assert np.abs(g - p.grad.numpy()).max() <= 0.03 * np.abs(p.grad.numpy()).max() + 1e-6
 
 
-@pytest.mark.parametrize("engine", ["float32", "avx512_bf16", "amx"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine(engine: str) -> None:
-    """The tests above in a process that is pinned to the engine."""
-    program = "from tensorsmith import _core; print(_core.bf16_engine()[0])"
-    environment = {**os.environ, "TENSORSMITH_BF16": engine}
-    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    if found.returncode:
-        assert "TENSORSMITH_BF16" in found.stderr and "ValueError" in found.stderr
-        pytest.skip(found.stderr.strip().splitlines()[-1])
-    if engine != ENGINE:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            __file__,
-            "-k",
-            "not engine",
-        ]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-2000:]
+    run_pinned(__file__, engine)
 
 
 @pytest.mark.parametrize("size", [1e3, 2e4, 1e5, 1e6])

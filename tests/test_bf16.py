@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from engines import ENGINES, run_pinned
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 
@@ -181,30 +182,9 @@ def test_linear_gradients_stay_in_float32() -> None:
     assert np.max(np.abs(w.grad.numpy() - expected)) < 1e-3  # bfloat16 would be off by up to 0.2
 
 
-@pytest.mark.parametrize("engine", ["float32", "avx512_bf16", "amx"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine(engine: str) -> None:
-    """The tests above in a process that is pinned to the engine."""
-    program = "from tensorsmith import _core; print(_core.bf16_engine()[0])"
-    environment = {**os.environ, "TENSORSMITH_BF16": engine}
-    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    if found.returncode:
-        assert "TENSORSMITH_BF16" in found.stderr and "ValueError" in found.stderr
-        pytest.skip(found.stderr.strip().splitlines()[-1])
-    assert found.stdout.strip() == engine
-    if engine != ENGINE:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            __file__,
-            "-k",
-            "not engine",
-        ]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-2000:]
+    run_pinned(__file__, engine)
 
 
 def test_unknown_engine() -> None:

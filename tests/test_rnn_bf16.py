@@ -3,19 +3,16 @@ engine, autocast, errors."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tensorsmith as ts
-from tensorsmith import _core, nn
+from engines import ENGINES, run_pinned
+from tensorsmith import nn
 from tensorsmith._core import ops as core
 
-ENGINE = _core.bf16_engine()[0]
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
 NAMES = ["x", "w_input", "w_hidden", "b_input", "b_hidden", "h0", "c0"]
 
@@ -306,26 +303,6 @@ def test_errors() -> None:
         ts.sum(x.grad).backward()
 
 
-@pytest.mark.parametrize("engine", ["float32", "avx512_bf16", "amx"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine(engine: str) -> None:
-    """The tests above in a process that is pinned to the engine."""
-    program = "from tensorsmith import _core; print(_core.bf16_engine()[0])"
-    environment = {**os.environ, "TENSORSMITH_BF16": engine}
-    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    if found.returncode:
-        assert "TENSORSMITH_BF16" in found.stderr and "ValueError" in found.stderr
-        pytest.skip(found.stderr.strip().splitlines()[-1])
-    if engine != ENGINE:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            __file__,
-            "-k",
-            "not engine",
-        ]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-2000:]
+    run_pinned(__file__, engine)

@@ -576,3 +576,15 @@ def test_row_sparse_steps_follow_the_cpus(make: Any) -> None:
             optimizer.step()
         found.append(table.detach().cpu().numpy())
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "dtype, size", [("bfloat16", 1e3), ("bfloat16", 5e4), ("float16", 1e3), ("float32", 5e4)]
+)
+def test_the_only_key_has_all_the_weight(dtype: str, size: float) -> None:
+    """However large its score: products are rounded before the maximum is subtracted, as the maximum was."""
+    q = ts.full((1, 1, 1, 1), size, dtype=dtype, device="cuda")
+    v = ts.ones((1, 1, 1, 1), dtype=dtype, device="cuda").requires_grad_()
+    y = ts.attention(q, q, v, scale=0.7)
+    y.backward(ts.ones_like(y.detach()))
+    assert y.item() == 1 and v.grad.item() == 1

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kMmaThreads)
         for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            const float p = exp2_near(::fmaf(s[i][j][2 * r + e], unit, -shift));
+            const float p = exp2_near(s[i][j][2 * r + e] * unit - shift);
             s[i][j][2 * r + e] = p;
             sum += p;
           }
@@ -214,8 +214,7 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
     for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e)
-        p[j][e] = exp2_near(::fmaf(p[j][e], unit, -lse[8 * j + lane % 4 * 2 + e % 2]));
+      for (int e = 0; e < 4; ++e) p[j][e] = exp2_near(p[j][e] * unit - lse[8 * j + lane % 4 * 2 + e % 2]);
     Tile::template accumulate<Number, kTile>(to_v, p, d, at);
     Tile::template products<Number, kTile>(ds, values, 16 * warp, d, at);
 #pragma unroll
@@ -281,8 +280,7 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
     for (int j = 0; j < kTile / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e)
-        ds[j][e] = exp2_near(::fmaf(p[j][e], unit, -lse[e / 2])) * (ds[j][e] - del[e / 2]);
+      for (int e = 0; e < 4; ++e) ds[j][e] = exp2_near(p[j][e] * unit - lse[e / 2]) * (ds[j][e] - del[e / 2]);
     Tile::template accumulate<Number, kTile>(to_q, ds, k, at);
   }
   wait_copies<0>();

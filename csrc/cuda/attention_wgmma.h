@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             float& x = s[4 * j + 2 * r + e];
-            x = exp2_near(::fmaf(x, a.scale, -shift));
+            x = exp2_near(x * a.scale - shift);
             sum += x;
           }
         total[r] = ::fmaf(total[r], factor[r], sum);

@@ -90,6 +90,29 @@ def test_the_affinity_mask_is_respected():
     assert run.stdout.startswith("1 1 CPU in this process's affinity mask"), run
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")
+def test_the_affinity_mask_is_whole_after_every_call():
+    """Beside busy cores the pool moves threads that stand still by their masks, the caller among them."""
+    code = (
+        "import os, time, numpy as np, tensorsmith as ts\n"
+        "ts.set_num_threads(2)\n"
+        "whole, a = os.sched_getaffinity(0), ts.asarray(np.ones((256, 256), np.float32))\n"
+        "start, calls, narrow = time.monotonic(), 0, 0\n"
+        "while time.monotonic() - start < 2:\n"
+        "    a @ a\n"
+        "    calls, narrow = calls + 1, narrow + (os.sched_getaffinity(0) != whole)\n"
+        "print(narrow, calls)"
+    )
+    spin = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        run = python(code)
+    finally:
+        for process in spin:
+            process.kill()
+            process.wait()
+    assert run.stdout.startswith("0 "), run
+
+
 # --- the same bits ---
 
 rng = np.random.default_rng(0)

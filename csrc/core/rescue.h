@@ -31,14 +31,20 @@ class Rescue {
   }
   void enter() { inside_.store(true, std::memory_order_relaxed); }
   void leave() { inside_.store(false); }
-  // Undoes a move, if there was one: the thread stays here for now, but may go anywhere again.
+  // After leave(), or between two pieces: undoes a move, if there was one; the thread stays here for now, but
+  // may go anywhere again. A move under way is waited for, so the mask is whole when this returns after
+  // leave().
   bool settle() {
-    pid_t self = thread_.load(std::memory_order_relaxed);
-    if (moved_.load() != self || self == 0) return false;
-    const cpu_set_t home = home_;
-    if (!moved_.compare_exchange_strong(self, 0)) return false;
-    sched_setaffinity(0, sizeof home, &home);
+    while (moving_.load()) sched_yield();
+    if (!moved_.load(std::memory_order_relaxed)) return false;
+    moved_.store(false, std::memory_order_relaxed);
+    sched_setaffinity(0, sizeof home_, &home_);
     return true;
+  }
+  // In a forked child, where no other thread finishes a move.
+  void abandon() {
+    moving_.store(false);
+    settle();
   }
   // Makes room here for another, then may run anywhere again.
   static void step_aside() {
@@ -66,7 +72,7 @@ class Rescue {
   // True if the thread is now at this CPU and at no other, until it settles.
   bool move_here() {
     if (moving_.exchange(true)) return false;
-    const bool moved = moved_.load() == 0 && move(thread_.load());
+    const bool moved = !moved_.load(std::memory_order_relaxed) && inside() && move(thread_.load());
     moving_.store(false);
     return moved;
   }
@@ -86,19 +92,20 @@ class Rescue {
     home_ = home;
     CPU_ZERO(&here);
     CPU_SET(cpu, &here);
-    if (sched_setaffinity(thread, sizeof here, &here) != 0) return false;
-    moved_.store(thread);
-    // If its pieces ended meanwhile it may not see that it was moved: one of the two undoes it.
-    if (inside() && thread_.load() == thread) return true;
-    if (moved_.compare_exchange_strong(thread, 0)) sched_setaffinity(thread, sizeof home, &home);
+    moved_.store(true, std::memory_order_relaxed);
+    if (sched_setaffinity(thread, sizeof here, &here) == 0) return true;
+    moved_.store(false, std::memory_order_relaxed);
     return false;
   }
 
   std::atomic<pid_t> thread_{0};  // changes only between regions, where another thread is the caller
   std::atomic<clockid_t> clock_{};
+  std::atomic<bool> inside_{false};
+  // Held by who moves it. Taken before inside() is asked, and looked at after leave(): either the mover sees
+  // that there is nothing to move, or settle() waits for it.
+  std::atomic<bool> moving_{false};
+  std::atomic<bool> moved_{false};
   cpu_set_t home_;  // its mask before it was moved
-  std::atomic<pid_t> moved_{0};
-  std::atomic<bool> inside_{false}, moving_{false};
 };
 
 #else
@@ -109,6 +116,7 @@ class Rescue {
   void enter() {}
   void leave() {}
   bool settle() { return false; }
+  void abandon() {}
   static void step_aside() {}
   bool inside() const { return false; }
   std::int64_t look() const { return -1; }

@@ -221,6 +221,30 @@ def test_self_attention_unbatched_and_causal() -> None:
         compare(y, ty, ours, theirs)
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("options", [{}, {"add_bias_kv": True}, {"add_zero_attn": True}])
+def test_causal_beside_other_masks(options: dict[str, Any], need_weights: bool) -> None:
+    """An added padding mask does not take the place of the triangle; keys of the layer's own are seen by all."""
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64, **options)
+    ours = nn.MultiheadAttention(8, 2, batch_first=True, dtype="float64", **options)
+    twins(ours, theirs)
+    x = random(2, 5, 8)
+    triangle = torch.from_numpy(np.triu(np.full((5, 5), -np.inf), 1))
+    xs, tx = ts.asarray(x), torch.from_numpy(x)
+    hidden = np.array([[False] * 5, [False] * 4 + [True]])
+    for padding in (None, hidden, random(2, 5, seed=1)):
+        given = None if padding is None else ts.asarray(padding)
+        other = None
+        if padding is not None:
+            other = torch.from_numpy(np.where(padding, -np.inf, 0) if padding.dtype == bool else padding)
+        for p in (*ours.parameters(), *theirs.parameters()):
+            p.grad = None
+        y, _ = ours(xs, xs, xs, given, need_weights, None, is_causal=True)
+        ty, _ = theirs(tx, tx, tx, other, need_weights, triangle)
+        compare(y, ty, ours, theirs)
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_transformer(norm_first: bool, activation: str) -> None:

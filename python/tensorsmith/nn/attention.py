@@ -17,6 +17,11 @@ from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
 
 
+def _seen_in_order(length: int, keys: int, device: Any) -> Tensor:
+    """(L, S): query i sees keys up to i."""
+    return ops.expand_dims(ops.arange(length, device=device), 1) >= ops.arange(keys, device=device)
+
+
 class MultiheadAttention(Module):
     """Attention with projections, under PyTorch's parameter names: in_proj_weight (3E, E), in_proj_bias (3E),
     out_proj; q_proj_weight, k_proj_weight and v_proj_weight where kdim or vdim differ from embed_dim.
@@ -133,24 +138,25 @@ class MultiheadAttention(Module):
                 f"{name}: key and value must have one length and query's batch, got shapes {tuple(query.shape)}, "
                 f"{tuple(key.shape)} and {tuple(value.shape)}"
             )
+        if is_causal and (self.bias_k is not None or self.add_zero_attn):  # those keys come behind the triangle
+            is_causal, attn_mask = False, ~_seen_in_order(length, keys, q.device)
         mask, shown = self._masks(
             key_padding_mask, None if is_causal else attn_mask, n, length, keys, q.dtype
         )
-        k, v, mask, shown = self._extra_keys(k, v, mask, shown, is_causal)
+        k, v, mask, shown = self._extra_keys(k, v, mask, shown)
         q, k, v = (
             ops.permute_dims(ops.reshape(x, (*x.shape[:2], self.num_heads, self.head_dim)), (0, 2, 1, 3))
             for x in (q, k, v)
         )
-        causal = is_causal and mask is None
         p = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            weights = self._weights(q, k, mask, shown, causal)
+            weights = self._weights(q, k, mask, shown, is_causal)
             heads = ops.matmul(ops.dropout(weights, p) if p else weights, v)
             weights = ops.mean(weights, 1) if average_attn_weights else weights
             weights = weights if batched else weights[0]
         else:
-            heads = ops.attention(q, k, v, mask, shown, causal=causal, dropout=p)
+            heads = ops.attention(q, k, v, mask, shown, causal=is_causal, dropout=p)
         joined = ops.permute_dims(heads, (0, 2, 1, 3) if self.batch_first or not batched else (2, 0, 1, 3))
         joined = ops.reshape(joined, (*joined.shape[:2], self.embed_dim))
         output = self.out_proj(joined if batched else joined[0])
@@ -200,7 +206,7 @@ class MultiheadAttention(Module):
         return mask, shown
 
     def _extra_keys(
-        self, k: Tensor, v: Tensor, mask: Tensor | None, shown: Tensor | None, causal: bool
+        self, k: Tensor, v: Tensor, mask: Tensor | None, shown: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Keys and values behind the given ones, which every query sees."""
         n = k.shape[0]
@@ -211,8 +217,6 @@ class MultiheadAttention(Module):
             extra.append([ops.zeros((n, 1, self.embed_dim), dtype=k.dtype, device=k.device)] * 2)
         if not extra:
             return k, v, mask, shown
-        if causal:
-            raise ValueError("MultiheadAttention: is_causal does not go with add_bias_kv or add_zero_attn")
         count = len(extra)
         k = ops.concat([k, *(e[0] for e in extra)], 1)
         v = ops.concat([v, *(e[1] for e in extra)], 1)
@@ -230,10 +234,10 @@ class MultiheadAttention(Module):
     ) -> Tensor:
         scores = ops.matmul(q * (1 / math.sqrt(self.head_dim)), ops.matrix_transpose(k))
         length, keys = scores.shape[-2:]
-        if causal:
-            mask = ops.expand_dims(ops.arange(length), 1) >= ops.arange(keys)
         if mask is not None:
             scores = ops.where(mask, scores, -math.inf) if mask.dtype.kind == "bool" else scores + mask
+        if causal:
+            scores = ops.where(_seen_in_order(length, keys, q.device), scores, -math.inf)
         if shown is not None:
             scores = ops.where(ops.reshape(shown, (-1, 1, 1, keys)), scores, -math.inf)
         return ops.softmax(scores, -1)

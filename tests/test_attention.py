@@ -91,6 +91,20 @@ def test_dropout() -> None:
     assert not ts.attention(*tensors, dropout=1.0).detach().numpy().any()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_hidden_keys_give_a_mask_the_gradient_plus_zero(dropout: float) -> None:
+    """Tiles, which cut queries differently at every level, leave no trace in the signs of zeros."""
+    t = 70
+    q, k, v, dy = (random(1, 2, t, 5, seed=i) for i in range(4))
+    mask = ts.tensor(random(t, t, seed=4), requires_grad=True)
+    full = ts.broadcast_to(mask, (1, 2, t, t))
+    full.retain_grad()
+    y = ts.attention(*(ts.asarray(x) for x in (q, k, v)), full, causal=True, dropout=dropout)
+    y.backward(ts.asarray(dy))
+    hidden = full.grad.numpy()[..., np.triu(np.ones((t, t), bool), 1)]
+    assert not hidden.any() and not np.signbit(hidden).any()
+
+
 def test_not_finite() -> None:
     q, k, v = (np.ones((1, 1, 20, 4), np.float32) for _ in range(3))
     q[0, 0, 3] = np.nan

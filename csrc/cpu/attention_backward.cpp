@@ -84,6 +84,7 @@ struct Backward {
   TS_INLINE void gradients(T* s, T* ds, std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t rows,
                            std::int64_t j, std::int64_t columns) const {
     const std::int64_t row0 = (b * shape.H + h) * shape.T + t;
+    const Vec<T> zero(T(0));  // added, so that a key that is hidden has +0 as it has outside the tile
     for (std::int64_t i = 0; i < rows; ++i) {
       T *const p = s + i * kScores, *const d = ds + i * kScores;
       const Vec<T> shift(logsumexp.as<T>()[row0 + i]), centre(delta.as<T>()[row0 + i]);
@@ -92,7 +93,7 @@ struct Backward {
         for (std::int64_t c = 0; c < columns; c += W) {
           const Vec<T> x = vmath::exp2(Vec<T>::load(p + c) - shift);
           x.store(p + c);
-          (x * (Vec<T>::load(d + c) - centre)).store(d + c);
+          fma(x, Vec<T>::load(d + c) - centre, zero).store(d + c);
         }
         continue;
       }
@@ -105,7 +106,7 @@ struct Backward {
       drops.apply(kept, columns, j, row0 + i, factor);
       drops.apply(d, columns, j, row0 + i, factor);
       for (std::int64_t c = 0; c < columns; c += W) {
-        (Vec<T>::load(p + c) * (Vec<T>::load(d + c) - centre)).store(d + c);
+        fma(Vec<T>::load(p + c), Vec<T>::load(d + c) - centre, zero).store(d + c);
         Vec<T>::load(kept + c).store(p + c);
       }
     }

@@ -138,7 +138,8 @@ class MultiheadAttention(Module):
                 f"{name}: key and value must have one length and query's batch, got shapes {tuple(query.shape)}, "
                 f"{tuple(key.shape)} and {tuple(value.shape)}"
             )
-        if is_causal and (self.bias_k is not None or self.add_zero_attn):  # those keys come behind the triangle
+        if is_causal and (self.bias_k is not None or self.add_zero_attn):
+            # Their keys lie behind those of the triangle.
             is_causal, attn_mask = False, ~_seen_in_order(length, keys, q.device)
         mask, shown = self._masks(
             key_padding_mask, None if is_causal else attn_mask, n, length, keys, q.dtype

@@ -194,6 +194,29 @@ def test_random_layers_take_halves(dtype: str) -> None:
     np.testing.assert_allclose(y.astype("float32").numpy().sum(1), 1, atol=0.02)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_parameters_of_halves(dtype: str) -> None:
+    """A layer made of halves has the parameters of a float32 one, rounded."""
+    layers = (
+        lambda **kw: nn.Linear(3, 4, **kw),
+        lambda **kw: nn.Embedding(5, 4, padding_idx=1, **kw),
+        lambda **kw: nn.Conv2d(2, 3, 3, **kw),
+        lambda **kw: nn.LSTM(3, 4, **kw),
+        lambda **kw: nn.MultiheadAttention(4, 2, add_bias_kv=True, **kw),
+    )
+    for layer in layers:
+        ts.manual_seed(0)
+        low = layer(dtype=dtype)
+        ts.manual_seed(0)
+        for a, b in zip(low.parameters(), layer().parameters(), strict=True):
+            assert a.dtype == dtype and a.requires_grad
+            np.testing.assert_array_equal(
+                *(v.detach().astype(dtype).astype("float32").numpy() for v in (a, b))
+            )
+    with pytest.raises(TypeError, match="uniform_: x is complex64"):
+        nn.Linear(3, 4, dtype="complex64")
+
+
 def test_rrelu_draws_its_slopes() -> None:
     ts.manual_seed(0)
     x = ts.array(RNG.standard_normal(10000)).requires_grad_()

@@ -7,6 +7,7 @@ KW) they are C KH KW and O KH KW.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorsmith as ts
@@ -40,21 +41,29 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return _GAINS[nonlinearity]
 
 
+def _fill(tensor: Tensor, draw: Callable[[Tensor], Any]) -> Tensor:
+    """Random numbers are drawn in float32 or float64: bfloat16 and float16 get rounded ones."""
+    with ts.no_grad():
+        if tensor.dtype in (ts.bfloat16, ts.float16):
+            wide = ts.empty_like(tensor, dtype=ts.float32).detach()
+            draw(wide)
+            tensor.copy_(wide.astype(tensor.dtype))
+        else:
+            draw(tensor)
+    return tensor
+
+
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform in [a, b)."""
     if not a <= b:
         raise ValueError(f"uniform_: a must be <= b, got a={a} and b={b}")
-    with ts.no_grad():
-        tensor.uniform_(a, b, generator=generator)
-    return tensor
+    return _fill(tensor, lambda x: x.uniform_(a, b, generator=generator))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
     _checks.at_least("normal_", "std", std)
-    with ts.no_grad():
-        tensor.normal_(mean, std, generator=generator)
-    return tensor
+    return _fill(tensor, lambda x: x.normal_(mean, std, generator=generator))
 
 
 def trunc_normal_(

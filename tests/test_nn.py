@@ -406,6 +406,35 @@ def test_other_losses_refuse_shapes_that_do_not_fit() -> None:
         F.gaussian_nll_loss(x, x[0], 1.0)
     with pytest.raises(ValueError, match=r"input must be \(N, C\) with target \(N\)"):
         F.multi_margin_loss(x, ts.zeros((3,), dtype="int64"))
+    for var in (ts.ones((5,)), ts.ones((3, 4, 5)), ts.ones((4, 2))):
+        with pytest.raises(ValueError, match=r"gaussian_nll_loss: var must have shape \(4, 5\), \(4,\)"):
+            F.gaussian_nll_loss(x, x, var)
+    for weight in (ts.ones((4,)), ts.ones((3, 4, 5))):
+        with pytest.raises(ValueError, match=r"pos_weight must broadcast to the input's shape \(4, 5\)"):
+            F.binary_cross_entropy_with_logits(x, x, pos_weight=weight)
+
+
+def test_gaussian_nll_takes_a_variance_for_each_vector() -> None:
+    x, t = random(3, 3), random(3, 3, seed=1)
+    for var in (
+        np.array(0.3),
+        np.abs(random(3, seed=2)),
+        np.abs(random(1, 3, seed=3)),
+        np.abs(random(3, 3, seed=4)),
+    ):
+        wide = var[:, None] if var.ndim == 1 else var
+        expected = 0.5 * (np.log(wide) + (x - t) ** 2 / wide)
+        close(F.gaussian_nll_loss(tensor(x), tensor(t), tensor(var), reduction="none"), expected, 1e-12)
+
+
+@pytest.mark.parametrize(("first", "second"), [((1, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (2, 3, 4))])
+def test_cosine_similarity_broadcasts(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """Before it takes norms: the axis of the cosine may be one that grows."""
+    x, y = random(*first), random(*second, seed=1)
+    a, b = np.broadcast_arrays(x, y)
+    for axis in range(a.ndim):
+        norms = np.linalg.norm(a, axis=axis) * np.linalg.norm(b, axis=axis)
+        close(F.cosine_similarity(tensor(x), tensor(y), axis), (a * b).sum(axis) / norms, 1e-12)
 
 
 def test_weights_of_elementwise_losses() -> None:
@@ -476,6 +505,8 @@ def test_cross_entropy_with_probabilities() -> None:
 
 
 def test_cross_entropy_errors() -> None:
+    with pytest.raises(ValueError, match="ignore_index=1 names a class, but target holds probabilities"):
+        F.cross_entropy(ts.zeros((2, 3)), ts.ones((2, 3)), ignore_index=1)
     x = ts.zeros((2, 3))
     with pytest.raises(IndexError, match="3"):
         F.cross_entropy(x, tensor([0, 3]))

@@ -198,6 +198,9 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         loss = ops.softplus(input) - input * target
     else:
+        have, want = tuple(pos_weight.shape), tuple(input.shape)
+        if len(have) > len(want) or any(n not in (1, m) for n, m in zip(have[::-1], want[::-1])):
+            raise ValueError(f"{name}: pos_weight must broadcast to the input's shape {want}, got {have}")
         loss = (1.0 - target) * input + (1.0 + (pos_weight - 1.0) * target) * ops.softplus(-input)
     return _weighted(loss, weight, reduction, False)
 
@@ -222,6 +225,10 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         _checks.probability("cross_entropy", "label_smoothing", label_smoothing)
     if ts.isdtype(target.dtype, "real floating"):
+        if ignore_index >= 0:
+            raise ValueError(
+                f"cross_entropy: ignore_index={ignore_index} names a class, but target holds probabilities"
+            )
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     return ops.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
@@ -309,14 +316,23 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """(log max(var, eps) + (x - t)^2 / max(var, eps)) / 2, plus log(2 pi) / 2 if `full`; no gradient through the
     limit.
+
+    var: a number, or a tensor of the input's shape, of that without its last axis, or with extents of 1.
     """
-    _same_shape("gaussian_nll_loss", input, target)
-    reduction = _reduction("gaussian_nll_loss", reduction, None, None)
+    name = "gaussian_nll_loss"
+    _same_shape(name, input, target)
+    reduction = _reduction(name, reduction, None, None)
+    _checks.at_least(name, "eps", eps)
     var = ts.asarray(var, dtype=input.dtype) if not isinstance(var, Tensor) else var
     if bool(ops.any(var < 0)):
-        raise ValueError("gaussian_nll_loss: var must not be negative")
-    if var.ndim == input.ndim - 1 and tuple(var.shape) == tuple(input.shape[:-1]):
+        raise ValueError(f"{name}: var must not be negative")
+    shape = tuple(input.shape)
+    if var.ndim and tuple(var.shape) == shape[:-1]:
         var = ops.expand_dims(var, -1)
+    if var.ndim and (var.ndim != len(shape) or any(n not in (1, want) for n, want in zip(var.shape, shape))):
+        raise ValueError(
+            f"{name}: var must have shape {shape}, {shape[:-1]} or 1 for some extents, got {tuple(var.shape)}"
+        )
     var = var + (ops.maximum(var, eps) - var).detach()
     loss = 0.5 * (ops.log(var) + ops.square(input - target) / var)
     if full:

@@ -11,7 +11,9 @@ from tensorsmith.tensor import Tensor
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim` of the shape that both broadcast to."""
+    if tuple(x1.shape) != tuple(x2.shape):
+        x1, x2 = ops.broadcast_arrays(x1, x2)
     one, two = (ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True), eps) for x in (x1, x2))
     return ops.sum((x1 / one) * (x2 / two), axis=dim)
 

@@ -218,11 +218,34 @@ def test_resume_continues_with_the_next_batch(workers: int, stop: int) -> None:
 def test_state_after_an_epoch_is_the_start_of_the_next() -> None:
     loader = DataLoader(tensors(), 3, shuffle=True, seed=1)
     order(loader)
-    assert loader.state_dict() == {"seed": 1, "epoch": 1, "batch": 0}
-    for bad in ({"seed": 1}, {"seed": 1, "epoch": -1, "batch": 0}):
+    state = {"seed": 1, "epoch": 1, "batch": 0, "batch_size": 3}
+    assert loader.state_dict() == state
+    for bad in (
+        {"seed": 1},
+        {"seed": 1, "epoch": -1, "batch": 0},
+        {**state, "more": 1},
+        {**state, "batch": 2, "batch_size": 4},
+    ):
         with pytest.raises(ValueError, match=r"DataLoader\.load_state_dict"):
             loader.load_state_dict(bad)
-    assert loader.state_dict() == {"seed": 1, "epoch": 1, "batch": 0}
+    assert loader.state_dict() == state
+    loader.load_state_dict({**state, "batch_size": 4})  # between epochs every size will do
+    assert loader.state_dict() == state
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_passes_side_by_side_have_their_own_orders(workers: int) -> None:
+    def loader() -> DataLoader:
+        return DataLoader(tensors(), 3, shuffle=True, seed=1, num_workers=workers)
+
+    one = loader()
+    apart = [order(one), order(one)]
+    two = loader()
+    together: list[list[int]] = [[], []]
+    for batches in zip(two, two):
+        for seen, (_, numbers) in zip(together, batches):
+            seen += [int(i) for i in numbers.numpy()]
+    assert together == apart
 
 
 def test_own_samplers_collate_and_single_samples() -> None:
@@ -277,6 +300,38 @@ def test_errors_reach_the_loop(workers: int) -> None:
     next(batches)
     with pytest.raises(KeyError, match="sample 5"):
         next(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stop_iteration_of_the_dataset_does_not_end_the_epoch(workers: int) -> None:
+    class Broken(Squares):
+        def __getitem__(self, index: int) -> tuple[int, float]:
+            return super().__getitem__(index if index < 3 else next(iter([])))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(DataLoader(Broken(8), 2, num_workers=workers))
+
+
+def test_an_error_of_worker_init_fn_reaches_the_loop() -> None:
+    def fail(number: int) -> None:
+        raise KeyError(f"worker {number}")
+
+    with pytest.raises(KeyError, match="worker"):
+        list(DataLoader(Squares(8), 2, num_workers=2, worker_init_fn=fail))
+
+
+def test_numbers_of_a_batch_are_not_cut_to_the_first_one() -> None:
+    for batch, dtype in (
+        ([1, 2.5], "float64"),
+        ([True, 2], "int64"),
+        ([np.int32(1), np.float64(2.5)], "float64"),
+        ([np.float32(1), np.float32(2.5)], "float32"),
+    ):
+        (collated,) = DataLoader(batch, 2)
+        assert collated.dtype == dtype and collated.numpy().tolist() == batch
+    for bad in ([1, None], [1, "2"], [1, 2**70]):
+        with pytest.raises(TypeError, match="default_collate: no dtype holds all numbers of the batch"):
+            list(DataLoader(bad, 2))
 
 
 def test_workers_run_ahead_and_stop() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
 from tensorsmith.utils.data.dataset import IterableDataset
 from tensorsmith.utils.data.sampler import (
@@ -31,8 +32,9 @@ from tensorsmith.utils.data.sampler import (
 def default_collate(batch: Any) -> Any:
     """A list of samples as one batch.
 
-    Tensors and arrays are stacked, Python floats become a float64 tensor, ints int64, bools bool; tuples,
-    named tuples, lists and mappings are collated entry by entry; strings and bytes stay a list.
+    Tensors and arrays are stacked; numbers become a tensor of the dtype that NumPy has for all of them (float64 for
+    Python's floats, int64 for ints, bool for bools); tuples, named tuples, lists and mappings are collated entry
+    by entry; strings and bytes stay a list.
     ValueError where shapes or lengths differ, TypeError for anything else.
     """
     import tensorsmith as ts
@@ -51,14 +53,14 @@ def default_collate(batch: Any) -> Any:
                 f"default_collate: arrays of one batch must have one shape, got {sorted(shapes)}"
             )
         return ts.asarray(np.stack(batch))
-    if isinstance(first, (bool, np.bool_)):
-        return ts.asarray(np.array(batch, np.bool_))
-    if isinstance(first, np.generic):
-        return ts.asarray(np.array(batch, first.dtype))
-    if isinstance(first, int):
-        return ts.asarray(np.array(batch, np.int64))
-    if isinstance(first, float):
-        return ts.asarray(np.array(batch, np.float64))
+    if isinstance(first, (bool, int, float, np.generic)):
+        numbers = (
+            np.array(batch) if all(isinstance(x, (bool, int, float, np.generic)) for x in batch) else None
+        )
+        if numbers is None or numbers.dtype.kind not in "biufc":
+            kinds = sorted({type(x).__name__ for x in batch})
+            raise TypeError(f"default_collate: no dtype holds all numbers of the batch: {', '.join(kinds)}")
+        return ts.asarray(numbers)
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, Mapping):
@@ -120,12 +122,11 @@ class DataLoader:
         persistent_workers: bool = False,
         seed: int | None = None,
     ) -> None:
-        if num_workers < 0:
-            raise ValueError(f"DataLoader: num_workers must be >= 0, got {num_workers}")
+        num_workers = _checks.integer("DataLoader", "num_workers", num_workers, 0)
         if timeout < 0:
             raise ValueError(f"DataLoader: timeout must be >= 0, got {timeout}")
-        if prefetch_factor is not None and prefetch_factor < 1:
-            raise ValueError(f"DataLoader: prefetch_factor must be >= 1, got {prefetch_factor}")
+        if prefetch_factor is not None:
+            _checks.integer("DataLoader", "prefetch_factor", prefetch_factor)
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler and shuffle=True exclude each other")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
@@ -186,18 +187,10 @@ class DataLoader:
         self._epoch, self._given, self._resume, self._started = int(epoch), 0, True, True
 
     def _work(self, skip: int) -> Iterator[Any]:
-        """What to fetch, batch by batch, from batch `skip` on."""
+        """What to fetch, batch by batch, from batch `skip` on. The order is fixed here: another pass may begin before
+        this one ends."""
         if self._iterable:
-            samples = iter(self.dataset)
-            if self.batch_size is None:
-                yield from islice(samples, skip, None)
-                return
-            for _ in range(skip):
-                list(islice(samples, self.batch_size))
-            while batch := list(islice(samples, self.batch_size)):
-                if len(batch) == self.batch_size or not self.drop_last:
-                    yield batch
-            return
+            return self._stream(skip)
         if type(self.batch_sampler) is BatchSampler and type(self.sampler) in (
             RandomSampler,
             SequentialSampler,
@@ -209,10 +202,19 @@ class DataLoader:
             else:
                 order = np.arange(len(self.dataset), dtype=np.int64)
             stop = len(order) - size + 1 if self.drop_last else len(order)
-            for start in range(skip * size, stop, size):
-                yield order[start : start + size]
+            return (order[start : start + size] for start in range(skip * size, stop, size))
+        return islice(self.batch_sampler if self.batch_sampler is not None else self.sampler, skip, None)
+
+    def _stream(self, skip: int) -> Iterator[Any]:
+        samples = iter(self.dataset)
+        if self.batch_size is None:
+            yield from islice(samples, skip, None)
             return
-        yield from islice(self.batch_sampler if self.batch_sampler is not None else self.sampler, skip, None)
+        for _ in range(skip):
+            list(islice(samples, self.batch_size))
+        while batch := list(islice(samples, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
 
     # --- fetching ----------------------------------------------------------------------------
 
@@ -240,7 +242,9 @@ class DataLoader:
         epoch = self._epoch
         set_epoch(self.sampler if self.batch_sampler is None else self.batch_sampler, epoch)
         batches = self._work(self._given)
-        return self._count(self._ahead(batches) if self.num_workers else map(self._fetch, batches), epoch)
+        # Not map: a StopIteration of the dataset's would look like the end of the epoch.
+        fetched = self._ahead(batches) if self.num_workers else (self._fetch(work) for work in batches)
+        return self._count(fetched, epoch)
 
     def _count(self, batches: Iterable[Any], epoch: int) -> Iterator[Any]:
         for batch in batches:
@@ -254,17 +258,26 @@ class DataLoader:
         """Batches in order, fetched by threads up to `num_workers * prefetch_factor` ahead."""
         numbers = count()
         init = self.worker_init_fn
+        failed: list[Exception] = []
 
         def start() -> None:
             number = next(numbers)
-            if init is not None:
-                init(number)
+            try:
+                if init is not None:
+                    init(number)
+            except Exception as error:  # for the caller, who waits for a batch
+                failed.append(error)
+
+        def fetch(work: Any) -> Any:
+            if failed:
+                raise failed[0]
+            return self._fetch(work)
 
         pool = ThreadPoolExecutor(self.num_workers, "tensorsmith-loader", start)
         pending: deque[Future[Any]] = deque()
         try:
             for work in islice(batches, self.num_workers * self.prefetch_factor):
-                pending.append(pool.submit(self._fetch, work))
+                pending.append(pool.submit(fetch, work))
             while pending:
                 try:
                     batch = pending[0].result(self.timeout or None)
@@ -274,7 +287,7 @@ class DataLoader:
                     ) from None
                 pending.popleft()
                 for work in islice(batches, 1):
-                    pending.append(pool.submit(self._fetch, work))
+                    pending.append(pool.submit(fetch, work))
                 yield batch
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -282,20 +295,33 @@ class DataLoader:
     # --- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, int]:
-        """{"seed", "epoch", "batch"}: where the loader stands; plain integers."""
-        return {"seed": self._seed, "epoch": self._epoch, "batch": self._given}
+        """{"seed", "epoch", "batch", "batch_size"}: where the loader stands; plain integers, 0 for no batch_size."""
+        return {
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "batch": self._given,
+            "batch_size": self.batch_size or 0,
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Go where `state_dict` says: the next `iter` continues there. ValueError before any change."""
+        """Go where `state_dict` says: the next `iter` continues there. ValueError before any change, and for batches of
+        another size in the midst of an epoch."""
         wanted = {"seed", "epoch", "batch"}
-        if set(state_dict) != wanted:
+        if set(state_dict) - {"batch_size"} != wanted:
             raise ValueError(
-                f"DataLoader.load_state_dict: keys must be {sorted(wanted)}, got {sorted(state_dict)}"
+                f"DataLoader.load_state_dict: keys must be {sorted(wanted)} and perhaps 'batch_size', "
+                f"got {sorted(state_dict)}"
             )
         seed, epoch, batch = (int(state_dict[key]) for key in ("seed", "epoch", "batch"))
         if epoch < 0 or batch < 0:
             raise ValueError(
                 f"DataLoader.load_state_dict: epoch and batch must be >= 0, got {epoch} and {batch}"
+            )
+        size = int(state_dict.get("batch_size", self.batch_size or 0))
+        if batch and size != (self.batch_size or 0):
+            raise ValueError(
+                f"DataLoader.load_state_dict: the state lies {batch} batches of size {size} into epoch {epoch}, but "
+                f"this loader's batch_size is {self.batch_size}"
             )
         self._seed, self._epoch, self._given = seed, epoch, batch
         self._resume = self._started = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -58,6 +59,10 @@ BAD = {
     "missing folder": (
         ["train", "--checkpoint", "none/c"],
         "the folder of --checkpoint none/c does not exist",
+    ),
+    "folder for a checkpoint": (
+        ["train", "--checkpoint", "."],
+        "--checkpoint . is a folder; a file is needed",
     ),
     "missing checkpoint": (["train", "--resume", "none"], "none: No such file or directory"),
     "not a checkpoint": (["train", "--resume", "text"], "text: "),
@@ -203,6 +208,22 @@ def test_resume_refuses_other_settings(tmp_path, capsys):
     ts.save({"x": ts.asarray([1.0])}, tmp_path / "plain")
     assert cli.main(["train", "--resume", str(tmp_path / "plain")]) == 2
     assert "is no checkpoint of `tensorsmith train`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dataset", "letters"), ("dataset", [1]), ("model", "rnn"), ("epochs", "many"), ("epochs", 0),
+        ("batch_size", 2.5), ("lr", "fast"), ("lr", -1.0), ("dropout", 3.0), ("shift", -1), ("seed", 2**70),
+        ("device", "tpu"), ("flip", "yes"),
+    ],
+)  # fmt: skip
+def test_resume_refuses_settings_that_no_run_has(tmp_path, capsys, key, value):
+    config = {**dataclasses.asdict(train.Settings.default("digits", "mlp")), key: value}
+    ts.save_checkpoint(tmp_path / "c", config=config)
+    assert cli.main(["train", "--resume", str(tmp_path / "c")]) == 2
+    said = capsys.readouterr().err
+    assert "is no checkpoint of `tensorsmith train`" in said and len(said.splitlines()) == 1
 
 
 def test_ctrl_c(tmp_path):

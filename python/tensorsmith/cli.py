@@ -155,6 +155,8 @@ def _train(options: argparse.Namespace) -> None:
         )
         if not checkpoint.absolute().parent.is_dir():
             raise UsageError(f"tensorsmith train: the folder of --checkpoint {checkpoint} does not exist")
+        if checkpoint.is_dir():
+            raise UsageError(f"tensorsmith train: --checkpoint {checkpoint} is a folder; a file is needed")
         result = train.run(
             settings,
             checkpoint=checkpoint,

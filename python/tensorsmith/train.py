@@ -23,6 +23,7 @@ import numpy as np
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.data.datasets import MNIST, Digits, FashionMNIST, IdxImages
+from tensorsmith.nn import _checks
 from tensorsmith.nn import functional as F
 from tensorsmith.optim import AdamW
 from tensorsmith.optim.lr_scheduler import OneCycleLR
@@ -100,6 +101,19 @@ class Settings:
     flip: bool  # and mirrored, half of them
     seed: int = 0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for key, allowed in (("dataset", DATASETS), ("model", MODELS), ("device", ("cpu", "cuda"))):
+            _checks.choice("Settings", key, getattr(self, key), tuple(allowed))
+        for key, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("seed", 0)):
+            _checks.integer("Settings", key, getattr(self, key), least)
+        for key in ("lr", "weight_decay"):
+            _checks.at_least("Settings", key, getattr(self, key))
+        for key in ("dropout", "label_smoothing"):
+            _checks.probability("Settings", key, getattr(self, key))
+        _checks.choice("Settings", "flip", self.flip, (False, True))
+        if self.seed >= 2**64:
+            raise ValueError(f"Settings: seed must be less than 2^64, got {self.seed}")
 
     @staticmethod
     def default(dataset: str, model: str) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from tensorsmith._core import ops as core
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((3, 4)), RNG.standard_normal((3, 4)) + 0.1
@@ -225,3 +227,156 @@ def test_diagonals_of_any_number(k: int) -> None:
         for name in ("tril", "triu"):
             expected = getattr(np, name)(x, max(min(k, 99), -99))
             np.testing.assert_array_equal(getattr(ts, name)(ts.asarray(x), k=k).numpy(), expected)
+
+
+LENGTHS = (0, 1, 15, 16, 17, 63, 64, 65, 127, 1000, 40_000, 200_001)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int16", "float32", "float64", "complex128"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_masks_of_every_length(dtype: str, share: float) -> None:
+    rng = np.random.default_rng(0)
+    for n in LENGTHS:
+        x, y = (np.array(rng.standard_normal(n) * 50).astype(dtype) for _ in range(2))
+        mask = rng.random(n) < share
+        ours, chosen = ts.asarray(x), ts.asarray(mask)
+        np.testing.assert_array_equal(ours[chosen].numpy(), x[mask])
+        np.testing.assert_array_equal(ts.nonzero(chosen)[0].numpy(), np.nonzero(mask)[0])
+        np.testing.assert_array_equal(ts.where(chosen, ours, ts.asarray(y)).numpy(), np.where(mask, x, y))
+        written, values = x.copy(), y[: int(mask.sum())]
+        written[mask] = values
+        target = ts.asarray(x.copy())
+        target[chosen] = ts.asarray(values)
+        np.testing.assert_array_equal(target.numpy(), written)
+
+
+def test_masks_that_are_not_of_all() -> None:
+    x = np.arange(24.0).reshape(2, 3, 4)
+    mask = x % 5 < 2
+    np.testing.assert_array_equal(ts.asarray(x)[ts.asarray(mask)].numpy(), x[mask])
+    np.testing.assert_array_equal(ts.asarray(x).T[ts.asarray(mask).T].numpy(), x.T[mask.T])
+    y = ts.asarray(x.copy())
+    for wrong in (ts.zeros(3), ts.zeros((1, 2))):
+        with pytest.raises(ValueError, match="setitem"):
+            y[ts.asarray(mask)] = wrong
+    y[ts.asarray(mask)] = ts.zeros(1)
+    np.testing.assert_array_equal(y.numpy(), np.where(mask, 0, x))
+    y = ts.asarray([True, False, True])
+    y[y] = ts.asarray([False, False])  # the mask is what is written
+    assert not y.numpy().any()
+
+
+@pytest.mark.parametrize("kind", ["normal", "few", "ascending", "equal", "nan", "zeros"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_elements_at_places_are_those_of_the_sort(kind: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 129, 256, 257, 5000, 16_385, 140_000):
+        x = rng.standard_normal(n)
+        x = {"few": np.round(x), "ascending": np.sort(x), "equal": x * 0 + 1}.get(kind, x)
+        if kind in ("nan", "zeros"):
+            x[rng.integers(0, n, n // 3 + 1)] = np.nan if kind == "nan" else -0.0
+            x[rng.integers(0, n, n // 3 + 1)] = 0.0
+        x = x.astype(dtype)
+        places = np.unique(np.append(rng.integers(0, n, 3), n - 1))
+        got = core.order_statistics(ts.asarray(x), ts.asarray(places)).numpy()
+        expected = ts.sort(ts.asarray(x)).numpy()[places]
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(expected))
+    for places in ([2, 1], [-1], [3]):
+        with pytest.raises(ValueError, match="order_statistics: places must ascend from 0 to 2"):
+            core.order_statistics(ts.zeros(3), ts.asarray(places))
+
+
+def test_distinct_integers_near_and_far() -> None:
+    rng = np.random.default_rng(0)
+    for dtype in ("int8", "int32", "int64", "uint8", "uint64"):
+        for shift in (0, 10**6, 2**62 - 50):
+            x = (rng.integers(-60, 60, 1000) + shift).astype(dtype)
+            got = ts.unique(ts.asarray(x))
+            assert got.dtype == dtype
+            np.testing.assert_array_equal(got.numpy(), np.unique(x))
+    limits = np.iinfo("int64")
+    x = np.resize([limits.min, limits.max, 0], 100)
+    np.testing.assert_array_equal(ts.unique(ts.asarray(x)).numpy(), np.unique(x))
+
+
+@pytest.mark.parametrize("bins", [1, 2, 10, 17, 1000, 1500])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_number_is_in_its_bin(bins: int, dtype: str) -> None:
+    x = np.random.default_rng(bins).standard_normal(5003).astype(dtype)
+    x[::50], x[7] = np.round(x[::50]), np.nan
+    ours, edges = ts.histogram(ts.asarray(x), bins, range=(-2, 3))
+    e = edges.numpy()
+    at = np.searchsorted(e, x, "right") - 1
+    at[x == e[-1]] = bins - 1
+    np.testing.assert_array_equal(ours.numpy(), np.bincount(at[(at >= 0) & (at < bins)], minlength=bins))
+
+
+def test_allclose_sees_every_element() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 15, 64, 65, 1000, 70_000):
+        for dtype in ("float32", "float64"):
+            x = rng.standard_normal(n).astype(dtype)
+            for odd in (np.nan, np.inf, -np.inf, 0.5):
+                a, b = x.copy(), x.copy()
+                at = rng.integers(0, n)
+                b[at] = odd
+                for equal_nan in (False, True):
+                    expected = np.allclose(a, b, equal_nan=equal_nan)
+                    assert ts.allclose(ts.asarray(a), ts.asarray(b), equal_nan=equal_nan) == expected
+                    a[at] = odd
+                    expected = np.allclose(a, b, equal_nan=equal_nan)
+                    assert ts.allclose(ts.asarray(a), ts.asarray(b), equal_nan=equal_nan) == expected
+    assert not ts.allclose(ts.asarray([-1.0, 1.0]), ts.asarray([np.inf, np.inf]))
+
+
+REDUCED = [np.arange(6).reshape(2, 3), X[:2, :3], np.arange(6).reshape(2, 3) % 2 == 0, Z[:2, :3]]
+CHOICES: list[dict[str, Any]] = [
+    {"where": [True, False, True]},
+    {"axis": 1, "where": [[True], [False]]},
+    {"axis": 0, "keepdims": True, "where": np.array([[True, False, True], [False, False, True]])},
+    {"axis": (0, 1), "where": False},
+]
+
+
+def both(name: str, x: np.ndarray, options: dict[str, Any]) -> None:
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = getattr(np, name)(x, **options)
+    for got in (getattr(ts, name)(ts.asarray(x), **options), getattr(ts.asarray(x), name)(**options)):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=range(len(CHOICES)))
+@pytest.mark.parametrize("name", ["sum", "prod", "mean", "var", "std", "any", "all"])
+def test_reductions_of_what_is_chosen(name: str, options: dict[str, Any]) -> None:
+    for x in REDUCED:
+        if x.dtype != bool or name not in ("var", "std"):
+            both(name, x, options)
+
+
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min"])
+def test_reductions_from_an_initial_value(name: str) -> None:
+    for x in REDUCED[:2]:
+        for options in ({}, *CHOICES):
+            for initial in (-3, 2, 100):
+                both(name, x, options | {"initial": initial})
+    for x in (np.zeros((0, 3)), np.zeros((2, 0, 3), "int32")):
+        both(name, x, {"axis": -2, "initial": 5})
+    with pytest.raises(ValueError, match=f"{name}: where of shape"):
+        getattr(ts, name)(ts.asarray(X), where=[True, False])
+    with pytest.raises(TypeError, match=f"{name}.*has no parameter 'wher'"):
+        getattr(ts, name)(ts.asarray(X), wher=True)
+    if name in ("max", "min"):
+        with pytest.raises(ValueError, match=f"{name}: where needs an initial value"):
+            getattr(ts, name)(ts.asarray(X), where=X > 0)
+    out = ts.zeros(4, dtype="float64")
+    getattr(ts, name)(ts.asarray(X), axis=0, initial=1, out=out)
+    np.testing.assert_allclose(out.numpy(), getattr(np, name)(X, axis=0, initial=1))
+
+
+def test_gradients_of_what_is_chosen() -> None:
+    x = ts.asarray(X).requires_grad_()
+    ts.sum(x, where=X > 0).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), (X > 0).astype(float))

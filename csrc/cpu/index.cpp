@@ -1,4 +1,4 @@
-// Indexing along one axis: take, index_add, index_set; the range of indices; the positions of true.
+// Indexing along one axis: take, index_add, index_set; the range of indices.
 //
 // A N B: the axes before, at and after the indexed one; M the number of indices.
 // Elements move by their size alone. What two equal indices do is defined: in index_add their rows are
@@ -261,53 +261,6 @@ void index_add(In index, In x, Out y) {
 void index_set(In index, In x, Out y) {
   with_size(y.dtype, [&]<class T>(Type<T>) {
     if (!set_rows<T>(index, x, y)) combine<T>(index, x, y, Replace<T>{});
-  });
-}
-
-// Reads x twice (once to count), writes the positions once.
-void nonzero(In x, Out index, Out count) {
-  constexpr std::int64_t kGrain = 1 << 18;
-  const std::int64_t n = x.size(), pieces = (n + kGrain - 1) / kGrain;
-  const std::uint8_t* const in = x.as<std::uint8_t>();
-  std::int64_t* const starts = static_cast<std::int64_t*>(scratch());
-  parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t sum = 0, i = begin;
-    for (; i + 8 <= end; i += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, in + i, 8);
-      sum += static_cast<std::int64_t>((eight * 0x0101010101010101u) >> 56);
-    }
-    for (; i < end; ++i) sum += in[i];
-    starts[begin / kGrain] = sum;
-  });
-  std::int64_t total = 0;
-  for (std::int64_t piece = 0; piece < pieces; ++piece) {
-    const std::int64_t sum = starts[piece];
-    starts[piece] = total;
-    total += sum;
-  }
-  count.as<std::int64_t>()[0] = total;
-  if (!index) return;
-  std::int64_t* const out = index.as<std::int64_t>();
-  parallel_ranges(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t at = starts[begin / kGrain], i = begin;
-    for (; i + 8 <= end; i += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, in + i, 8);
-      if (!eight) continue;
-#if defined(__AVX512F__)
-      const auto bits = static_cast<__mmask8>(_pext_u64(eight, 0x0101010101010101u));
-      const __m512i all = _mm512_add_epi64(_mm512_set1_epi64(i), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
-      const int count = __builtin_popcount(bits);
-      Vec<std::int64_t>(Vec<std::int64_t>::Reg(_mm512_maskz_compress_epi64(bits, all)))
-          .store_partial(out + at, count);
-      at += count;
-#else
-      for (; eight; eight &= eight - 1) out[at++] = i + (__builtin_ctzll(eight) >> 3);
-#endif
-    }
-    for (; i < end; ++i)
-      if (in[i]) out[at++] = i;
   });
 }
 

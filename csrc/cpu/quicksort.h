@@ -323,5 +323,30 @@ void quicksort(const K* from, KeyOf<K> flip, K* a, K* b, std::int64_t n, const P
     parallel_for(count, [&](std::int64_t i) { sort.run_long(list[now][i]); });
 }
 
+// Whether x holds what does not sort as it is: NaN, or a zero that the flip makes -0.
+template <class T>
+bool holds_special(const T* x, std::int64_t n, bool flips) {
+  constexpr int kNan = 0x81, kZero = 0x02, kMinusZero = 0x04;
+  const auto special = [&](Vec<T> v) -> unsigned {
+    if constexpr (sizeof(T) == 4)
+      return flips ? _mm512_fpclass_ps_mask(v.r, kNan | kZero)
+                   : _mm512_fpclass_ps_mask(v.r, kNan | kMinusZero);
+    else
+      return flips ? _mm512_fpclass_pd_mask(v.r, kNan | kZero)
+                   : _mm512_fpclass_pd_mask(v.r, kNan | kMinusZero);
+  };
+  constexpr std::int64_t W = Vec<T>::width;
+  std::int64_t i = 0;
+  unsigned any = 0;
+  for (; i + 4 * W <= n && !any; i += 4 * W)
+    any = special(Vec<T>::load(x + i)) | special(Vec<T>::load(x + i + W)) |
+          special(Vec<T>::load(x + i + 2 * W)) | special(Vec<T>::load(x + i + 3 * W));
+  for (; i < n && !any; i += W) {
+    const std::int64_t left = n - i < W ? n - i : W;
+    any = special(Vec<T>::load_partial(x + i, left)) & ((1u << left) - 1);
+  }
+  return any != 0;
+}
+
 }  // namespace ts::cpu::TS_ISA
 #endif

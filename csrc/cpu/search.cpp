@@ -132,6 +132,39 @@ void count_pieces(std::int64_t n, std::int64_t bins, std::int64_t* y, const Coun
     for (std::int64_t b = 0; b < bins; ++b) y[b] += tables[piece * pitch + b];
 }
 
+// What is counted goes to four tables in turns where these are small: equal neighbours would wait for each
+// other. Bin `bins` is of what lies outside.
+constexpr std::int64_t kFewBins = 1024;
+struct FourTables {
+  std::int64_t (&tables)[4][kFewBins + 1];
+  template <class Index>
+  TS_INLINE void add(const Index* at, std::int64_t n) const {
+    std::int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+      for (int k = 0; k < 4; ++k) ++tables[k][at[i + k]];
+    for (; i < n; ++i) ++tables[0][at[i]];
+  }
+};
+struct OneTable {
+  std::int64_t* table;
+  std::int64_t bins;
+  template <class Index>
+  TS_INLINE void add(const Index* at, std::int64_t n) const {
+    std::int64_t outside = 0;
+    for (std::int64_t i = 0; i < n; ++i) ++*(at[i] < bins ? table + at[i] : &outside);
+  }
+};
+// count(counters) adds bins to the counters, which are then added to the table.
+template <class Count>
+void count_into(std::int64_t* table, std::int64_t bins, const Count& count) {
+  if (bins > kFewBins) return count(OneTable{table, bins});
+  std::int64_t tables[4][kFewBins + 1];
+  for (auto& one : tables) std::memset(one, 0, static_cast<std::size_t>(bins + 1) * sizeof(one[0]));
+  count(FourTables{tables});
+  for (std::int64_t b = 0; b < bins; ++b)
+    table[b] += tables[0][b] + tables[1][b] + tables[2][b] + tables[3][b];
+}
+
 // The bin of x among edges e_0 <= ... <= e_B: e_i <= x < e_{i+1}, the last one closed; B where there is none.
 // A guess from equal widths is put right by the edges themselves, so it only has to be close.
 template <class T>
@@ -166,6 +199,32 @@ struct Bins {
     while (i + 1 < count && x >= edges[i + 1]) ++i;
     return i;
   }
+
+  // Of n numbers.
+  TS_INLINE void of(const T* x, std::int64_t n, IntOf<T>* at) const {
+    std::int64_t i = 0;
+#if defined(__AVX512F__)
+    using V = Vec<T>;
+    using Index = Vec<IntOf<T>>;
+    constexpr std::int64_t W = V::width;
+    if (uniform && count <= INT32_MAX) {
+      const Index zero(IntOf<T>(0)), one(IntOf<T>(1)), end(static_cast<IntOf<T>>(count)), last = end - one;
+      for (; i + W <= n; i += W) {
+        const V v = V::load(x + i);
+        const Mask<T> inside = (v >= V(low)) & (v <= V(high));
+        Index bin = min(convert<IntOf<T>>(select(inside, (v - V(low)) * V(scale), V(T(0)))), last);
+        for (;;) {
+          const Mask<IntOf<T>> down = as<IntOf<T>>(inside & (v < gather(edges, bin))) & (bin > zero);
+          const Mask<IntOf<T>> up = as<IntOf<T>>(inside & (v >= gather(edges + 1, bin))) & (bin < last);
+          if (!any(down | up)) break;
+          bin = bin + Index(down.r) - Index(up.r);
+        }
+        select(as<IntOf<T>>(inside), bin, end).store(at + i);
+      }
+    }
+#endif
+    for (; i < n; ++i) at[i] = static_cast<IntOf<T>>(of(x[i]));
+  }
 };
 
 }  // namespace
@@ -193,10 +252,11 @@ void searchsorted(In sorted, In x, Out index, bool right) {
 
 void bincount(In x, Out y) {
   const std::int64_t* const at = x.as<std::int64_t>();
-  count_pieces(x.shape[0], y.shape[0], y.as<std::int64_t>(),
-               [&](std::int64_t* table, std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t i = begin; i < end; ++i) ++table[at[i]];
-               });
+  const std::int64_t bins = y.shape[0];
+  count_pieces(
+      x.shape[0], bins, y.as<std::int64_t>(), [&](std::int64_t* table, std::int64_t begin, std::int64_t end) {
+        count_into(table, bins, [&](const auto& counters) { counters.add(at + begin, end - begin); });
+      });
 }
 
 void histogram(In x, In edges, Out y, bool uniform) {
@@ -204,13 +264,17 @@ void histogram(In x, In edges, Out y, bool uniform) {
     const T* const values = x.as<T>();
     const std::int64_t B = y.shape[0];
     const Bins<T> bins(edges.as<T>(), B, uniform);
+    constexpr std::int64_t kBlock = 256;
     count_pieces(x.shape[0], B, y.as<std::int64_t>(),
                  [&](std::int64_t* table, std::int64_t begin, std::int64_t end) {
-                   std::int64_t outside = 0;
-                   for (std::int64_t i = begin; i < end; ++i) {
-                     const std::int64_t bin = bins.of(values[i]);
-                     ++*(bin < B ? table + bin : &outside);
-                   }
+                   count_into(table, B, [&](const auto& counters) {
+                     IntOf<T> at[kBlock];
+                     for (std::int64_t i = begin; i < end; i += kBlock) {
+                       const std::int64_t n = end - i < kBlock ? end - i : kBlock;
+                       bins.of(values + i, n, at);
+                       counters.add(at, n);
+                     }
+                   });
                  });
   });
 }

@@ -483,9 +483,27 @@ TS_INLINE void store_mask_partial(Mask<T> m, bool* p, std::int64_t n) {
   const auto bytes = bytes_of(m);
   std::memcpy(p, &bytes, static_cast<std::size_t>(n));
 }
-// The lanes whose byte is not 0.
+// The lanes whose byte is not 0. Spelled out: GCC would take the bytes one by one.
 template <class T>
 TS_INLINE Mask<T> mask_of(typename MaskBytes<T>::type bytes) {
+  using Reg = typename Vec<T>::MaskReg;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 2)
+    return Mask<T>(Reg(_mm512_movm_epi16(_mm256_test_epi8_mask(__m256i(bytes), __m256i(bytes)))));
+  if constexpr (sizeof(T) == 4)
+    return Mask<T>(Reg(_mm512_movm_epi32(_mm_test_epi8_mask(__m128i(bytes), __m128i(bytes)))));
+  if constexpr (sizeof(T) == 8) {
+    const __m128i low = _mm_cvtsi64_si128(__builtin_bit_cast(long long, bytes));
+    return Mask<T>(Reg(_mm512_movm_epi64(static_cast<__mmask8>(_mm_test_epi8_mask(low, low)))));
+  }
+#elif defined(__AVX2__)
+  // Bytes are 0 or 1, so that either extension does.
+  if constexpr (sizeof(T) == 2) return Mask<T>(Reg(_mm256_cvtepi8_epi16(__m128i(bytes))) != 0);
+  if constexpr (sizeof(T) == 4)
+    return Mask<T>(Reg(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(__builtin_bit_cast(long long, bytes)))) != 0);
+  if constexpr (sizeof(T) == 8)
+    return Mask<T>(Reg(_mm256_cvtepi8_epi64(_mm_cvtsi32_si128(__builtin_bit_cast(int, bytes)))) != 0);
+#endif
   return Mask<T>(
       __builtin_convertvector(typename MaskBytes<T>::signed_type(bytes), typename Vec<T>::MaskReg) != 0);
 }

@@ -453,6 +453,40 @@ Array take_few(const Array& x, const Key& key) {
   return y;
 }
 
+// How many elements one mask, alone, of x's shape chooses of a contiguous x; nothing where the key is another
+// or the memory lies otherwise.
+std::optional<std::int64_t> count_masked(const Array& x, const Key& key) {
+  if (key.arrays.size() != 1 || key.end() - key.begin() != 1) return std::nullopt;
+  const Array& mask = key.arrays[0];
+  if (!is_mask(mask) || mask.ndim() == 0 || mask.shape() != x.shape() || !mask.is_contiguous() ||
+      !x.is_contiguous() || x.device() != Device::cpu || mask.device() != Device::cpu)
+    return std::nullopt;
+  std::int64_t count = 0;
+  const std::int64_t one = 1;
+  launch<&Kernels::nonzero>(mask, Out{}, Out{{&count, &one, &one, nullptr, 1, DType::int64}});
+  return count;
+}
+
+Array take_masked(const Array& x, const Key& key) {
+  const auto count = count_masked(x, key);
+  if (!count) return {};
+  Array y = empty("getitem", x.dtype(), {*count});
+  if (*count) launch<&Kernels::take_masked>(x, key.arrays[0], y);
+  return y;
+}
+
+bool put_masked(Array& x, const Key& key, const Operand& value) {
+  if (!value.is_array() || key.arrays.size() != 1) return false;
+  const Array& v = value.array();
+  if (v.ndim() != 1 || v.dtype() != x.dtype() || v.device() != x.device() || !v.is_contiguous() ||
+      may_overlap(v, x) || may_overlap(key.arrays[0], x))
+    return false;
+  const auto count = count_masked(x, key);
+  if (!count || *count != v.size()) return false;
+  if (*count) launch<&Kernels::put_masked>(key.arrays[0], v, x);
+  return true;
+}
+
 Array as_value(const Array& value, const Shape& shape, DType dtype) {
   // NumPy lets a value bring leading axes of extent 1.
   Array y = value;
@@ -464,6 +498,7 @@ Array as_value(const Array& value, const Shape& shape, DType dtype) {
 
 Array getitem_arrays(const Array& x, const Key& key) {
   if (Array y = take_few(x, key)) return y;
+  if (Array y = take_masked(x, key)) return y;
   if (x.ndim() == 1 && key.end() - key.begin() == 1 && key.arrays.size() == 1)
     if (Array y = take_elements("getitem", x, key.arrays[0])) return y;
   if (const auto d = direct("getitem", x, key)) {
@@ -486,7 +521,7 @@ Array getitem_arrays(const Array& x, const Key& key) {
 }
 
 void setitem_arrays(Array& x, const Key& key, const Operand& value) {
-  if (set_few(x, key, value) || fill_masked(x, key, value)) return;
+  if (set_few(x, key, value) || fill_masked(x, key, value) || put_masked(x, key, value)) return;
   if (const auto d = direct("setitem", x, key)) {
     alignas(16) unsigned char element[16];
     const std::int64_t shape[3] = {1, d->size, d->shape[2]}, zeros[3] = {}, dense[3] = {0, d->shape[2], 1};

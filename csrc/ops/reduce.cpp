@@ -267,6 +267,14 @@ Array any(const Array& x, const Axes& axis, bool keepdims) {
 Array all(const Array& x, const Axes& axis, bool keepdims) {
   return truth("all", &Kernels::all, x, axis, keepdims);
 }
+Array all_close(const Array& a, const Array& b, double rtol, double atol, bool equal_nan) {
+  check_domain("all_close", "a", a.dtype(), Domain::floating);
+  check_same_dtype("all_close", "b", b, a.dtype());
+  check_shape("all_close", "b", b, a.shape());
+  Array y = empty("all_close", DType::boolean, {});
+  launch<&Kernels::all_close>(contiguous(a), contiguous(b), y, rtol, atol, equal_nan);
+  return y;
+}
 Array logsumexp(const Array& x, const Axes& axis, bool keepdims) {
   const DType computed = computed_in(x.dtype());
   check_floating("logsumexp", "x", x.dtype());

@@ -19,6 +19,8 @@ Array max(const Array& x, const Axes& axis, bool keepdims);
 Array min(const Array& x, const Axes& axis, bool keepdims);
 Array any(const Array& x, const Axes& axis, bool keepdims);
 Array all(const Array& x, const Axes& axis, bool keepdims);
+// Whether |a - b| <= atol + rtol |b|, or a == b, for all elements of floating arrays of one shape; bool ().
+Array all_close(const Array& a, const Array& b, double rtol, double atol, bool equal_nan);
 Array logsumexp(const Array& x, const Axes& axis, bool keepdims);
 // One axis, or the flattened array.
 Array argmax(const Array& x, std::optional<std::int64_t> axis, bool keepdims);

@@ -3,6 +3,8 @@
 #include <limits>
 
 #include "core/launch.h"
+#include "ops/device.h"
+#include "ops/index.h"
 #include "ops/rows.h"
 
 namespace ts::ops {
@@ -56,6 +58,25 @@ Array topk_index(const Array& x, std::int64_t k, std::int64_t axis, bool largest
   Array space = workspace("topk", lines.columns(), 64 * k + (1 << 16));
   if (index.size()) launch<&Kernels::topk>(lines.rows, index, space, largest);
   return lines.restored(index);
+}
+
+Array order_statistics(const Array& x, const Array& places) {
+  const char* operation = "order_statistics";
+  check_domain(operation, "x", x.dtype(), Domain::floating);
+  check_rank(operation, "places", places, 1);
+  check_same_dtype(operation, "places", places, DType::int64);
+  const Lines lines(operation, x, -1);
+  const Array at = contiguous(to_device(places, Device::cpu));
+  const auto* const place = at.data_as<std::int64_t>();
+  for (std::int64_t k = 0; k < at.size(); ++k)
+    if (place[k] < 0 || place[k] >= lines.columns() || (k > 0 && place[k] < place[k - 1]))
+      value_error(operation, ": places must ascend from 0 to ", lines.columns() - 1, ", got ", place[k],
+                  " at ", k);
+  if (x.device() != Device::cpu) return take(sort(x, -1, false), places, -1);
+  Array y = empty(operation, x.dtype(), {lines.rows.shape(0), at.size()});
+  Array space = workspace(operation, lines.columns(), 32 * lines.columns());
+  if (y.size()) launch<&Kernels::order_statistics>(lines.rows, at, y, space);
+  return lines.restored(y);
 }
 
 Array searchsorted(const Array& sorted, const Array& x, bool right) {
@@ -118,6 +139,35 @@ Array bincount(const Array& x, std::int64_t minlength) {
   Array y = empty(operation, DType::int64, {range[1] < minlength ? minlength : range[1] + 1});
   if (y.size()) launch<&Kernels::bincount>(values, y);
   return y;
+}
+
+Array distinct_integers(const Array& x) {
+  const char* operation = "distinct_integers";
+  if (!is_integer(x.dtype())) type_error(operation, ": x must hold integers, got ", name(x.dtype()));
+  check_rank(operation, "x", x, 1);
+  constexpr std::int64_t kWide = std::int64_t{1} << 62;
+  if (x.dtype() == DType::uint64 || x.size() == 0) return empty(operation, x.dtype(), {0});
+  Array values = contiguous(astype(x, DType::int64, false));
+  std::int64_t range[2] = {0, -1}, shape = 2, stride = 1;
+  launch<&Kernels::index_range>(values, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
+  if (range[0] < -kWide || range[1] > kWide || range[1] - range[0] >= x.size())
+    return empty(operation, x.dtype(), {0});
+  const bool shifts = range[0] < 0 || range[1] >= x.size();
+  const std::int64_t first = shifts ? range[0] : 0;
+  std::int64_t low = first, zero = 0;
+  const auto lows = [&](const Array& y) {
+    return In{{&low, y.shape().data(), &zero, nullptr, 1, DType::int64}};
+  };
+  if (shifts) {
+    Array moved = empty(operation, DType::int64, values.shape());
+    launch<&Kernels::subtract>(values, lows(values), moved);
+    values = std::move(moved);
+  }
+  Array counts = empty(operation, DType::int64, {range[1] - first + 1});
+  launch<&Kernels::bincount>(values, counts);
+  Array y = nonzero_flat(counts);
+  if (shifts) launch<&Kernels::add>(y, lows(y), y);
+  return astype(y, x.dtype(), false);
 }
 
 Array histogram_counts(const Array& x, const Array& edges, bool uniform) {

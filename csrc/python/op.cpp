@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -82,8 +83,22 @@ void parse_signature(Op& op, const std::string& text) {
 
 OpObject* as_op(PyObject* o) { return reinterpret_cast<OpObject*>(o); }
 
-// Orders positional and keyword arguments by the signature.
-void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObject* keywords,
+// Functions of Python for calls that have one of these keywords, which the operation itself has not; by its
+// name.
+struct Extension {
+  Ref keywords, function;
+};
+std::map<std::string, Extension>& extensions() {
+  static auto* const all = new std::map<std::string, Extension>;
+  return *all;
+}
+bool extended_by(const Op& op, PyObject* keyword) {
+  const auto found = extensions().find(op.name);
+  return found != extensions().end() && PySequence_Contains(found->second.keywords.get(), keyword) == 1;
+}
+
+// Orders positional and keyword arguments by the signature; false where the operation's extension is meant.
+bool bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObject* keywords,
                     PyObject** slots) {
   const int count = static_cast<int>(op.parameters.size());
   if (given > op.positional)
@@ -97,7 +112,10 @@ void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObj
     if (!name) throw PythonError{};
     int i = op.positional_only;
     while (i < count && op.parameters[static_cast<std::size_t>(i)] != name) ++i;
-    if (i == count) type_error(op.name, op.signature, " has no parameter '", name, "'");
+    if (i == count) {
+      if (extended_by(op, keyword)) return false;
+      type_error(op.name, op.signature, " has no parameter '", name, "'");
+    }
     if (slots[i]) type_error(op.name, op.signature, ": ", name, " was given twice");
     slots[i] = args[given + k];
   }
@@ -107,6 +125,7 @@ void bind_arguments(const Op& op, PyObject* const* args, Py_ssize_t given, PyObj
     if (!slots[i])
       type_error(op.name, op.signature, ": ", op.parameters[static_cast<std::size_t>(i)], " is missing");
   }
+  return true;
 }
 
 // The position of `out` among the keywords of a call to an operation that has no such parameter; -1 if absent
@@ -186,7 +205,9 @@ PyObject* op_vectorcall(PyObject* self, PyObject* const* args, std::size_t flags
     return apply(op, args);
   return guarded([&]() -> PyObject* {
     PyObject* slots[kMaxParameters];
-    bind_arguments(op, args, given, keywords, slots);
+    if (!bind_arguments(op, args, given, keywords, slots))
+      return PyObject_Vectorcall(extensions()[op.name].function.get(), args, static_cast<std::size_t>(given),
+                                 keywords);
     return apply(op, slots);
   });
 }
@@ -307,6 +328,16 @@ PyObject* op_widen(PyObject* self, PyObject* args) {
   });
 }
 
+// _extend(keywords, function): what a call with one of these keywords goes to.
+PyObject* op_extend(PyObject* self, PyObject* args) {
+  return guarded([&]() -> PyObject* {
+    PyObject *keywords, *function;
+    if (!PyArg_ParseTuple(args, "O!O", &PyTuple_Type, &keywords, &function)) throw PythonError{};
+    extensions()[as_op(self)->op->name] = {Ref::share(keywords), Ref::share(function)};
+    Py_RETURN_NONE;
+  });
+}
+
 Ref names(const std::vector<std::string>& strings) {
   Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(strings.size())));
   for (std::size_t i = 0; i < strings.size(); ++i)
@@ -336,6 +367,7 @@ PyGetSetDef op_getset[] = {
 PyMethodDef op_methods[] = {
     {"_define", op_define, METH_VARARGS, "Sets the gradient rules; see autograd.define."},
     {"_autocast", op_autocast, METH_O, "Sets what autocast does; see autocast.py."},
+    {"_extend", op_extend, METH_VARARGS, "Gives keywords to a function of Python; see ops/reduce.py."},
     {"_widen", op_widen, METH_VARARGS, "Lets float16 and bfloat16 be computed in float32; see halves.py."},
     {}};
 PyMemberDef op_members[] = {

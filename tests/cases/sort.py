@@ -6,6 +6,7 @@ import numpy as np
 
 import tensorsmith as ts
 from cases import Case, apart, bools, integers, normal, off_zero
+from tensorsmith._core import ops as core
 
 
 def descending(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -45,6 +46,10 @@ CASES = [
     *(Case(f"argsort {d}", ts.argsort, lambda x: np.argsort(x, kind="stable"), [integers(0, 200, 5, 700, dtype=d)], gradient=False, large=[integers(0, 250, 300_000, dtype=d)]) for d in EVERY),
     Case("argsort floats", ts.argsort, lambda x: np.argsort(x, kind="stable"), [normal(3, 1000)], gradient=False, large=[normal(200_000)]),
     Case("argsort descending", lambda x: ts.argsort(x, descending=True), stable_descending, [FEW], gradient=False),
+    *(Case(f"order_statistics of {n}", lambda x, n=n: core.order_statistics(x, ts.asarray([0, n // 3, n // 2, n - 1])), lambda x, n=n: np.sort(x, -1)[..., [0, n // 3, n // 2, n - 1]], [normal(3, n)], exact=True, gradient=n == 31) for n in (31, 700, 3001)),
+    Case("order_statistics few", lambda x: core.order_statistics(x, ts.asarray([299, 300])), lambda x: np.sort(x, -1)[..., [299, 300]], [lambda rng: np.round(rng.standard_normal((3, 600)))], gradient=False, large=[lambda rng: np.round(9 * rng.standard_normal((2, 140_000)))]),
+    Case("quantile", lambda x: ts.quantile(x, ts.asarray([0.1, 0.5], "float64"), 0), lambda x: np.quantile(x, [0.1, 0.5], 0), [apart(5, 8)]),
+    Case("allclose", lambda x, y: core.all_close(x, x + y, 0.0, 2.0, False), lambda x, y: np.asarray(np.abs(y).max() <= 2), [normal(5, 70), normal(5, 70)], gradient=False),
     Case("topk", lambda x: ts.topk(x, 3), lambda x: top(x, 3), [apart(4, 9)], exact=True, large=[normal(2, 140_000)]),
     Case("topk smallest", lambda x: ts.topk(x, 2, 0, False), lambda x: tuple(-y if y.dtype == float else y for y in top(-x, 2, 0)), [apart(4, 9)], exact=True),
     Case("topk many", lambda x: ts.topk(x, 600), lambda x: top(x, 600), [FEW], gradient=False),

@@ -13,6 +13,7 @@ void bind_reduce(PyObject* m) {
   add_op(m, "min(x, axis=None, keepdims=False)", &ops::min);
   add_op(m, "any(x, axis=None, keepdims=False)", &ops::any).differentiable = false;
   add_op(m, "all(x, axis=None, keepdims=False)", &ops::all).differentiable = false;
+  add_op(m, "all_close(a, b, rtol, atol, equal_nan)", &ops::all_close).differentiable = false;
   add_op(m, "logsumexp(x, axis=None, keepdims=False)", &ops::logsumexp);
   add_op(m, "argmax(x, axis=None, keepdims=False)", &ops::argmax).differentiable = false;
   add_op(m, "argmin(x, axis=None, keepdims=False)", &ops::argmin).differentiable = false;

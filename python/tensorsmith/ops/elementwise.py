@@ -12,7 +12,6 @@ import cmath
 import math
 from typing import TYPE_CHECKING, Any
 
-from tensorsmith._core import num_threads
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
@@ -493,9 +492,6 @@ def _check_tolerances(name: str, **values: Any) -> None:
             raise TypeError(f"{name}: {key} must be a number or a tensor, got {value!r}")
 
 
-_BLOCK = 1 << 15  # elements a thread, whose intermediate results stay in the second-level cache
-
-
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """|a - b| <= atol + rtol |b|, as bool; equal infinities are close, NaNs only by `equal_nan`."""
     _check_tolerances("isclose", rtol=rtol, atol=atol)
@@ -508,18 +504,15 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Whether all elements are close; see `isclose`. Looks no further than the first block with one that is not."""
+    """Whether all elements are close; see `isclose`."""
     _check_tolerances("allclose", rtol=rtol, atol=atol)
     a, b = _comparable(a), _comparable(b)
-    n = _BLOCK * num_threads()
-    whole = any(not isinstance(v, (int, float)) for v in (rtol, atol))  # tensors that broadcast
-    if whole or isinstance(a, float) or isinstance(b, float) or a.shape != b.shape or a.size <= n:
-        return bool(core.all(isclose(a, b, rtol, atol, equal_nan)))
-    a, b = (x.detach().reshape(-1) if x.is_contiguous() else core.contiguous(x).reshape(-1) for x in (a, b))
-    return all(
-        bool(core.all(isclose(a[i : i + n], b[i : i + n], rtol, atol, equal_nan)))
-        for i in range(0, a.size, n)
-    )
+    numbers = all(isinstance(v, (int, float)) for v in (rtol, atol))
+    if numbers and not isinstance(a, float) and not isinstance(b, float):
+        alike = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device == "cpu"
+        if alike and a.dtype in ("float32", "float64"):
+            return bool(core.all_close(a, b, rtol, atol, bool(equal_nan)))
+    return bool(core.all(isclose(a, b, rtol, atol, equal_nan)))
 
 
 # --- copies and conversions -------------------------------------------------------------------------------

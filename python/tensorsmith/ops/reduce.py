@@ -10,6 +10,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.halves import widened
+from tensorsmith.ops.reduce_where import variance_where
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -23,6 +24,13 @@ _AXES = """
 
     axis: an integer, a tuple of them, or None for all axes; keepdims: reduced axes stay, with extent 1.
     AxisError for an axis that x does not have."""
+_WHERE = """
+    where: the elements that count, bool, broadcast to x's shape."""
+_INITIAL = (
+    _WHERE
+    + """
+    initial: a number where the reduction begins, in the result's dtype."""
+)
 
 # The gradient of a sum: dy at every element it came from. Its own gradient is that sum.
 expand_reduced = define(
@@ -38,7 +46,8 @@ sum = define(
 
     dtype: what x is converted to first. Floating sums go by a fixed tree: the same bits for every layout and
     thread count, avx2 or avx512, within 2 sqrt(K) eps of the sum of magnitudes."""
-    + _AXES,
+    + _AXES
+    + _INITIAL,
     conjugate=False,
     x=lambda dy, x_shape, axis, keepdims: core.expand_reduced(dy, x_shape, axis, keepdims),
 )
@@ -59,7 +68,8 @@ prod = define(
     """The product along axes, in int64 for bool and integers; of nothing it is 1.
 
     The gradient is right with zeros; second derivatives at zeros are not."""
-    + _AXES,
+    + _AXES
+    + _INITIAL,
     x=_prod_gradient,
 )
 
@@ -75,7 +85,7 @@ def _mean_gradient(dy: Tensor, x_shape: Sequence[int], axis: Any, keepdims: bool
 
 mean = define(
     core.mean,
-    "The mean along axes, of integers in the default floating dtype; of nothing it is NaN." + _AXES,
+    "The mean along axes, of integers in the default floating dtype; of nothing it is NaN." + _AXES + _WHERE,
     conjugate=False,
     x=_mean_gradient,
 )
@@ -117,16 +127,21 @@ def var(
     keepdims: bool = False,
     *,
     correction: float | None = None,
+    where: Any = True,
 ) -> Tensor:
     """The variance along axes: sum (x - mean x)^2 / (K - ddof), in two passes; NumPy's arguments.
 
     correction: the Array API's word for ddof. Integers give the default float; K <= ddof gives inf or NaN.
+    where: the elements that count, bool, broadcast to x's shape.
     """
     if out is not None:
         raise ValueError("var: out is not supported; assign the result instead")
     if dtype is not None:
         x = core.astype(x, dtype)
-    return core.var(x, axis, float(ddof if correction is None else correction), keepdims)
+    correction = float(ddof if correction is None else correction)
+    if where is True:
+        return core.var(x, axis, correction, keepdims)
+    return variance_where("var", x, where, axis, correction, keepdims)
 
 
 def std(
@@ -138,9 +153,10 @@ def std(
     keepdims: bool = False,
     *,
     correction: float | None = None,
+    where: Any = True,
 ) -> Tensor:
     """The standard deviation along axes: the square root of `var`, with the same arguments."""
-    return core.sqrt(var(x, axis, dtype, out, ddof, keepdims, correction=correction))
+    return core.sqrt(var(x, axis, dtype, out, ddof, keepdims, correction=correction, where=where))
 
 
 def _extreme_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, keepdims: bool) -> Tensor:
@@ -152,12 +168,14 @@ def _extreme_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, keepdims: boo
 
 _EXTREME = """
 
-    NaN propagates. The gradient is shared evenly among equals. ValueError for an empty choice."""
-max = define(core.max, "The largest element along axes." + _EXTREME + _AXES, x=_extreme_gradient)
-min = define(core.min, "The smallest element along axes." + _EXTREME + _AXES, x=_extreme_gradient)
+    NaN propagates. The gradient is shared evenly among equals. ValueError for an empty choice
+    without `initial`, which `where` needs."""
+_EXTREME += _AXES + _INITIAL
+max = define(core.max, "The largest element along axes." + _EXTREME, x=_extreme_gradient)
+min = define(core.min, "The smallest element along axes." + _EXTREME, x=_extreme_gradient)
 amax, amin = max, min
-any = define(core.any, "Whether any element along axes is not 0; of nothing, False." + _AXES)
-all = define(core.all, "Whether all elements along axes are not 0; of nothing, True." + _AXES)
+any = define(core.any, "Whether any element along axes is not 0; of nothing, False." + _AXES + _WHERE)
+all = define(core.all, "Whether all elements along axes are not 0; of nothing, True." + _AXES + _WHERE)
 
 _POSITION = """ as int64: the first of equals, or the first NaN.
 

@@ -31,6 +31,13 @@ define(
     ),
 )
 define(core.argsort, "The positions that put x in order along an axis.")
+define(
+    core.order_statistics,
+    "What a sort along the last axis would put at places.",
+    x=lambda dy, x, places: core.gather_backward(
+        dy, -1, core.take(core.argsort(x, -1, False), places, -1), x.shape
+    ),
+)
 define(core.topk_index, "The positions of the k largest or smallest along an axis, best first.")
 
 
@@ -230,6 +237,10 @@ def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
 
 def _distinct(x: Any, one_nan: bool) -> Tensor:
     flat = core.reshape(asarray(x).detach(), (-1,))
+    if flat.dtype.kind in ("signed", "unsigned") and flat.size > 64:
+        found = core.distinct_integers(flat)
+        if found.size:
+            return found
     s = sort(flat) if flat.dtype.kind == "complex" else core.sort(flat)
     return core.getitem(s, core.run_starts(s, one_nan))
 

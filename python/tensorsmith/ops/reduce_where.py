@@ -1,0 +1,141 @@
+"""`where=` and `initial=` of the reductions, as NumPy's: what the operations of the core call for these keywords.
+
+where:   the elements that count, bool, broadcast to x's shape; of none the result is that of nothing
+initial: a number where the reduction begins, in the result's dtype
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tensorsmith._core import ops as core
+from tensorsmith.inspection import iinfo
+from tensorsmith.ops.creation import asarray
+
+__all__: list[str] = []
+
+
+def mask_of(operation: str, x: Any, where: Any) -> Any:
+    """`where` as bool of x's shape, or None where it is true throughout."""
+    if where is True:
+        return None
+    mask = core.astype(asarray(False if where is None else where, device=x.device), "bool", False)
+    try:
+        return core.broadcast_to(mask, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"{operation}: where of shape {tuple(mask.shape)} does not broadcast to x's {tuple(x.shape)}"
+        ) from None
+
+
+def _begun(operation: str, initial: Any, y: Any) -> Any:
+    """`initial` in the dtype of the result y."""
+    value = asarray(initial, device=y.device)
+    if value.ndim:
+        raise ValueError(f"{operation}: initial must be a number, got an array of shape {tuple(value.shape)}")
+    return core.astype(value, y.dtype, False)
+
+
+def _sum(
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    keepdims: bool = False,
+    *,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
+    x = asarray(x)
+    mask = mask_of("sum", x, where)
+    y = core.sum(x if mask is None else core.where(mask, x, 0), axis, dtype, keepdims)
+    return y if initial is None else core.add(y, _begun("sum", initial, y))
+
+
+def _prod(
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    keepdims: bool = False,
+    *,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
+    x = asarray(x)
+    mask = mask_of("prod", x, where)
+    y = core.prod(x if mask is None else core.where(mask, x, 1), axis, dtype, keepdims)
+    return y if initial is None else core.multiply(y, _begun("prod", initial, y))
+
+
+def _mean(x: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False, *, where: Any = True) -> Any:
+    x = asarray(x)
+    mask = mask_of("mean", x, where)
+    if mask is None:
+        return core.mean(x, axis, dtype, keepdims)
+    kind = dtype or core.mean(core.zeros((0,), x.dtype)).dtype
+    total = core.sum(core.where(mask, x, 0), axis, kind, keepdims)
+    return core.divide(total, core.astype(core.sum(mask, axis, None, keepdims), total.dtype))
+
+
+def variance_where(operation: str, x: Any, where: Any, axis: Any, correction: float, keepdims: bool) -> Any:
+    """sum (x - mean x)^2 / (K - correction) of what `where` chooses; NaN or inf where K <= correction."""
+    mask = mask_of(operation, x, where)
+    if mask is None:
+        return core.var(x, axis, correction, keepdims)
+    centred = core.where(mask, core.subtract(x, _mean(x, axis, None, True, where=mask)), 0)
+    size = core.square(core.absolute(centred))
+    count = core.astype(core.sum(mask, axis, None, keepdims), size.dtype)
+    return core.divide(
+        core.sum(size, axis, None, keepdims), core.maximum(core.subtract(count, correction), 0)
+    )
+
+
+def _extreme(operation: str, x: Any, axis: Any, keepdims: bool, initial: Any, where: Any) -> Any:
+    x = asarray(x)
+    mask = mask_of(operation, x, where)
+    reduce, combine = (core.max, core.maximum) if operation == "max" else (core.min, core.minimum)
+    if initial is None:
+        if mask is not None:
+            raise ValueError(f"{operation}: where needs an initial value: nothing has no {operation}imum")
+        return reduce(x, axis, keepdims)
+    if x.dtype.kind == "bool":
+        worst: Any = operation == "min"
+    elif x.dtype.kind == "floating":
+        worst = -math.inf if operation == "max" else math.inf
+    else:
+        worst = iinfo(x.dtype).min if operation == "max" else iinfo(x.dtype).max
+    chosen = x if mask is None else core.where(mask, x, worst)
+    shape = core.any(x, axis, keepdims).shape
+    start = core.broadcast_to(_begun(operation, initial, x), shape)
+    if not x.size:
+        return core.copy(start)
+    return combine(reduce(chosen, axis, keepdims), start)
+
+
+def _max(x: Any, axis: Any = None, keepdims: bool = False, *, initial: Any = None, where: Any = True) -> Any:
+    return _extreme("max", x, axis, keepdims, initial, where)
+
+
+def _min(x: Any, axis: Any = None, keepdims: bool = False, *, initial: Any = None, where: Any = True) -> Any:
+    return _extreme("min", x, axis, keepdims, initial, where)
+
+
+def _any(x: Any, axis: Any = None, keepdims: bool = False, *, where: Any = True) -> Any:
+    x = asarray(x)
+    mask = mask_of("any", x, where)
+    return core.any(x if mask is None else core.logical_and(x, mask), axis, keepdims)
+
+
+def _all(x: Any, axis: Any = None, keepdims: bool = False, *, where: Any = True) -> Any:
+    x = asarray(x)
+    mask = mask_of("all", x, where)
+    return core.all(x if mask is None else core.logical_or(x, core.logical_not(mask)), axis, keepdims)
+
+
+core.sum._extend(("initial", "where"), _sum)
+core.prod._extend(("initial", "where"), _prod)
+core.max._extend(("initial", "where"), _max)
+core.min._extend(("initial", "where"), _min)
+core.mean._extend(("where",), _mean)
+core.any._extend(("where",), _any)
+core.all._extend(("where",), _all)

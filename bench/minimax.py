@@ -22,6 +22,9 @@ from typing import Any
 import mpmath
 from mpmath import mpf
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from segments import FUNCTIONS, Segmented
+
 SOURCE = Path(__file__).resolve().parent.parent / "csrc" / "math"
 DIGITS = 50
 
@@ -248,13 +251,38 @@ def segment(f: Function, middle: Any, value: Any) -> tuple[Function, Function]:
     return lambda r: (f(middle + r) - value) / r, lambda r: r / f(middle + r)
 
 
+def of_table(name: str, f: Segmented, source: str, unit: Any) -> Iterator[Polynomial]:
+    """The 16 polynomials of one function of segments.py."""
+    middles, numbers_ = table(source, "kMiddle", unit), table(source, "kCoefficients", unit)
+    for row in range(16):
+        low, high = f.interval(row)
+        c, middle = numbers_[row::16], middles[row]
+        crosses = middle == 0 and c[0] == 0
+
+        def target(r: Any, middle: Any = middle, crosses: bool = crosses) -> Any:
+            return f.value(middle + r) / (r if crosses else 1)
+
+        def weight(r: Any, middle: Any = middle, crosses: bool = crosses) -> Any:
+            return (r if crosses else 1) / f.size(middle + r)
+
+        yield Polynomial(
+            f"{name} from {mpmath.nstr(low, 4)}", unit, c[1:] if crosses else c, target, weight, low - middle,
+            high - middle,
+        )  # fmt: skip
+
+
 def by_segments() -> Iterator[Polynomial]:
-    """segments.h: 16 polynomials around the middles of intervals."""
+    """segments.h and decay.h: 16 polynomials around the middles of intervals."""
     unit = mpf(2) ** -24
     parts = re.split(r"TS_INLINE V (?=\w+_by_segments)", (SOURCE / "segments.h").read_text())
     sources = {part.split("_by_segments")[0]: part for part in parts[1:]}
+    parts = re.split(r"\nstruct (?=\w+Table)", (SOURCE / "decay.h").read_text())
+    for part in parts[1:]:
+        camel = part.split("Table")[0]
+        sources[re.sub(r"(?<!^)(?=[A-Z])", "_", camel).lower()] = part
+    for name, f in FUNCTIONS.items():
+        yield from of_table(name, f, sources[name], unit)
     for name, f, steps, first, end in (  # `steps` intervals an octave from `first` on
-        ("tanh", mpmath.tanh, 2, mpf(1) / 8, mpf("9.1")),
         ("erf", mpmath.erf, 4, mpf(1) / 4, mpf("3.95")),
         ("mills", normal_tail, 4, mpf(1), mpf(15)),
     ):
@@ -272,10 +300,7 @@ def by_segments() -> Iterator[Polynomial]:
                 continue
             c, middle, value = numbers_[row::16], middles[row], values[row]
             target, weight = segment(f, middle, value)
-            if name == "tanh" and i == 0:  # c[0] is 0
-                c = c[1:]
-                target, weight = segment(f, middle, 0)
-            elif name == "erf" and i == 0:  # a itself is the value
+            if name == "erf" and i == 0:  # a itself is the value
                 target = lambda r: mpmath.erf(r) / r - 1  # noqa: E731
             low, high = low - middle, min(high, end) - middle
             yield Polynomial(

@@ -73,6 +73,11 @@ def samples() -> np.ndarray:
     spread = np.arange(0, 2**32, 60493, dtype=np.uint64).astype(np.uint32)
     near = np.arange(-3, 4, dtype=np.int64)
     places = np.array([0, 1, 2, 4, 8, 16, 88, 89, 103, 104, 127, 128, 0.5, 0.25, 1e-3, 1e-20, 3e-39, 3.4e38])
+    # Where the tables of csrc/math/decay.h begin, change and end, and tanh's.
+    inner = [(np.arange(16) + 0.5) / s for s in (1, 1.125, 1.375, 1.5, 3.25, 3.5, 3.75)]
+    quarters = np.exp2(np.arange(-1, 4))[:, None] * (1 + np.arange(4) / 4) - 0.625
+    ends = [4.42, 4.75, 4.125, 4.95, 5.4, 9.1, 11.25, 13.75, 15.5]
+    places = np.concatenate([places, *inner, quarters.ravel()[quarters.ravel() >= 0], ends])
     bits = places.astype(np.float32).view(np.uint32).astype(np.int64)
     edges = np.clip(bits[:, None] + near, 0, 0x7F800001).astype(np.uint32).ravel()
     return np.concatenate([spread, edges, edges | np.uint32(1 << 31)]).view(np.float32)
@@ -97,6 +102,42 @@ def test_samples(name: str) -> None:
         error = ulps(function(ts.array(x)).numpy(), reference(x.astype(np.float64)))
     worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
     assert error[worst] <= 2, f"{name}({x[worst]!r}) is {error[worst]:.3g} ULP off"
+
+
+SLOPES: dict[str, tuple[Callable[[ts.Tensor], ts.Tensor], Callable[[np.ndarray], list[np.ndarray]]]] = {
+    "gelu": (ts.gelu, lambda x: [0.5 * erfc(-x * math.sqrt(0.5)), x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)]),
+    "gelu_tanh": (
+        lambda x: ts.gelu(x, approximate="tanh"),
+        lambda x: gelu_tanh_terms(x, 2 * math.sqrt(2 / math.pi)),
+    ),
+    "silu": (ts.silu, lambda x: [sigmoid(x), x * sigmoid(x) * sigmoid(-x)]),
+    "softplus": (ts.softplus, lambda x: [sigmoid(x)]),
+    "mish": (ts.mish, lambda x: mish_terms(np.exp(x), x)),
+}  # fmt: skip
+
+
+def gelu_tanh_terms(x: np.ndarray, c: float) -> list[np.ndarray]:
+    w = c * (x + 0.044715 * x**3)
+    return [sigmoid(w), x * sigmoid(w) * sigmoid(-w) * c * (1 + 3 * 0.044715 * x * x)]
+
+
+def mish_terms(e: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+    w = e * (e + 2)
+    return [w / (w + 2), x * sigmoid(x) * 4 * (1 + w) / (w + 2) ** 2]
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes(name: str) -> None:
+    """A gradient is within a few units of the last place of the largest term that it is the sum of."""
+    function, terms = SLOPES[name]
+    x = samples()
+    x = x[np.abs(x) < 7]
+    leaf = ts.array(x).requires_grad_()
+    function(leaf).sum().backward()
+    exact = terms(x.astype(np.float64))
+    error = np.abs(leaf.grad.numpy() - sum(exact)) / np.maximum(np.max(np.abs(exact), 0), 1e-37) * 2**24
+    worst = int(np.argmax(error))
+    assert error[worst] <= 8, f"the slope of {name} at {x[worst]!r} is {error[worst]:.3g} units off"
 
 
 def test_power_of_pairs() -> None:

@@ -137,6 +137,11 @@ TS_INLINE Twin<T> pow2_beside_one(Twin<T> n) {
 }
 template <class T>
 TS_INLINE bool any_at_least(Twin<T> a, Twin<T> b) {
+#if defined(__AVX512F__)  // one branch for both
+  if constexpr (sizeof(T) == 4)
+    return (_mm512_cmp_ps_mask(a.low.r, b.low.r, _CMP_GE_OQ) |
+            _mm512_cmp_ps_mask(a.high.r, b.high.r, _CMP_GE_OQ)) != 0;
+#endif
   return any_at_least(a.low, b.low) || any_at_least(a.high, b.high);
 }
 template <class T>

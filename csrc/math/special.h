@@ -1,7 +1,7 @@
 // The logistic and normal distribution functions and the activations made of them; see vmath.h.
 #pragma once
 
-#include "math/vmath.h"
+#include "math/decay.h"
 
 namespace ts::TS_MATH {
 namespace vmath {
@@ -75,55 +75,150 @@ TS_INLINE V tanh(V x) {
   }
 }
 
+// What follows has two ways: for floats below the end of a table (decay.h) that, else exponentials. The
+// second is out of line for floats: the registers of the usual case are not spilled for the rare one.
+template <class V>
+constexpr bool has_tables = sizeof(typename V::Element) == 4;
+template <class Formula, class V>
+TS_OUTLINE V far_out(V x) {
+  return Formula::apply(x);
+}
+// near where a is below the table's end, else the formula of x.
+template <class Table, class Formula, class V>
+TS_INLINE V or_far_out(V near, V a, V x) {
+  const V end(Table::end);
+  if (any_at_least(a, end)) [[unlikely]]
+    return select(a < end, near, far_out<Formula>(x));
+  return near;
+}
+
+// Of a function whose values at x and at -x add up to 1, from the table of those below 0.
+template <class Table, class Formula, class V>
+TS_INLINE V halves(V x) {
+  if constexpr (has_tables<V>) {
+    const V a = abs(x), below = Table::apply(a);
+    return or_far_out<Table, Formula>(select(x < V(0), below, V(1) - below), a, x);
+  } else {
+    return Formula::apply(x);
+  }
+}
+// max(x, 0) less an even function.
+template <class Table, class Formula, class V>
+TS_INLINE V short_of_ramp(V x) {
+  if constexpr (has_tables<V>) {
+    const V a = abs(x);
+    return or_far_out<Table, Formula>(max(V(0), x) - Table::apply(a), a,
+                                      x);  // max: the second 0, for its sign
+  } else {
+    return Formula::apply(x);
+  }
+}
+
+struct LongSigmoid {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    return short_logistic(V(1), x);
+  }
+};
 // 1.7 / 1.7 ULP.
 template <class V>
 TS_INLINE V sigmoid(V x) {
-  return short_logistic(V(1), x);
+  return halves<SigmoidTable, LongSigmoid>(x);
 }
+
+struct LongSilu {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    const V bounded = max(V(C<V>::exp_lowest - 5), x);  // -inf times 0 would be NaN
+    return short_logistic(bounded, bounded);
+  }
+};
 // x sigmoid(x): 1.7 / 1.7 ULP.
 template <class V>
 TS_INLINE V silu(V x) {
-  const V bounded = max(V(C<V>::exp_lowest - 5), x);  // -inf times 0 would be NaN
-  return short_logistic(bounded, bounded);
+  return short_of_ramp<SiluTable, LongSilu>(x);
 }
 
+struct LongSoftplus {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    using T = typename V::Element;
+    const V zero(T(0)),
+        lowest = select(x > zero, V(T(-60)), V(C<V>::exp_lowest));  // beside x that is nothing
+    const Exponential<V> e = exponential(max(lowest, -abs(x)), zero);
+    return max(zero, x) + log1p(scale_down(e.high, e.n), scale(e.low, max(V(T(-90)), e.n)));
+  }
+};
 // log(1 + e^x) = max(x, 0) + log1p(e^-|x|): 1.6 / 1.5 ULP.
 template <class V>
 TS_INLINE V softplus(V x) {
-  using T = typename V::Element;
-  const V zero(T(0)), lowest = select(x > zero, V(T(-60)), V(C<V>::exp_lowest));  // beside x that is nothing
-  const Exponential<V> e = exponential(max(lowest, -abs(x)), zero);
-  return max(zero, x) + log1p(scale_down(e.high, e.n), scale(e.low, max(V(T(-90)), e.n)));
+  if constexpr (has_tables<V>) {
+    const V a = abs(x);
+    return or_far_out<SoftplusTable, LongSoftplus>(max(V(0), x) + SoftplusTable::apply(a), a, x);
+  } else {
+    return LongSoftplus::apply(x);
+  }
 }
-// 1.6 / 1.5 ULP.
+struct LongLogSigmoid {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    return -LongSoftplus::apply(-x);
+  }
+};
+// -softplus(-x): 1.6 / 1.5 ULP.
 template <class V>
 TS_INLINE V log_sigmoid(V x) {
-  return -softplus(-x);
+  if constexpr (has_tables<V>) {
+    const V a = abs(x);
+    return or_far_out<SoftplusTable, LongLogSigmoid>(min(V(0), x) - SoftplusTable::apply(a), a, x);
+  } else {
+    return LongLogSigmoid::apply(x);
+  }
 }
 // x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2) in two words; far below 0 it is x e^x, scaled
-// last, because e^x alone is subnormal too soon. 1.6 / 1.6 ULP.
+// last, because e^x alone is subnormal too soon.
+struct LongMish {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    using T = typename V::Element;
+    const V zero(T(0)), two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest - 5), x));
+    const Exponential<V> e = exponential(bounded, zero);
+    const V n = max(V(T(-60)), e.n), high = scale(e.high, n), low = scale(e.low, n);
+    Pair<V> sum = two_sum(high, two);
+    sum.low = sum.low + low;
+    Pair<V> w = two_product(high, sum.high);
+    w.low = w.low + fma(high, sum.low, low * sum.high);
+    Pair<V> d = two_sum(w.high, two);
+    d.low = d.low + w.low;
+    const auto far = x < V(T(sizeof(T) == 4 ? -20 : -40));  // where e^x / 2 is below the last place
+    const V q = select(far, e.high + e.low, divide(w, d));
+    return select(x > bounded, x, scale_down(bounded * q, select(far, e.n, zero)));
+  }
+};
+// 1.6 / 1.6 ULP.
 template <class V>
 TS_INLINE V mish(V x) {
-  using T = typename V::Element;
-  const V zero(T(0)), two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest - 5), x));
-  const Exponential<V> e = exponential(bounded, zero);
-  const V n = max(V(T(-60)), e.n), high = scale(e.high, n), low = scale(e.low, n);
-  Pair<V> sum = two_sum(high, two);
-  sum.low = sum.low + low;
-  Pair<V> w = two_product(high, sum.high);
-  w.low = w.low + fma(high, sum.low, low * sum.high);
-  Pair<V> d = two_sum(w.high, two);
-  d.low = d.low + w.low;
-  const auto far = x < V(T(sizeof(T) == 4 ? -20 : -40));  // where e^x / 2 is below the last place
-  const V q = select(far, e.high + e.low, divide(w, d));
-  return select(x > bounded, x, scale_down(bounded * q, select(far, e.n, zero)));
+  if constexpr (has_tables<V>)
+    return or_far_out<MishTable, LongMish>(x * MishTable::apply(x), abs(x), x);
+  else
+    return LongMish::apply(x);
 }
+struct LongLog1pExp {
+  template <class V>
+  TS_INLINE static V apply(V d) {
+    return log1p(exp(-d));
+  }
+};
 // log(e^a + e^b): 1.5 / 1.5 ULP where the result is not near 0, which cancels.
 template <class V>
 TS_INLINE V logaddexp(V a, V b) {
   using T = typename V::Element;
   const V d = select(a == b, V(T(0)), abs(a - b));  // equal infinities would give NaN
-  return select(a != a, a, max(a, b)) + log1p(exp(-d));
+  const V larger = select(a != a, a, max(a, b));
+  if constexpr (has_tables<V>)
+    return larger + or_far_out<SoftplusTable, LongLog1pExp>(SoftplusTable::apply(d), d, d);
+  else
+    return larger + LongLog1pExp::apply(d);
 }
 
 // The normal distribution: P(N > x) = tail 2^n for x >= 0, both factors as pairs; x_low carries x^2's
@@ -174,31 +269,36 @@ TS_INLINE V erf(V x) {
 }
 
 // x P(N < x) = max(x, 0) - |x| P(N > |x|), of floats.
-template <class V>
-TS_INLINE V gelu_by_segments(V x) {
-  const V a = min(V(14.75f), abs(x)), half(-0.5f);  // 0 beyond
-  const Pair<V> square = two_product(a, a), area = two_product(a, mills_by_segments(a));
-  const Exponential<V> e = exponential(half * square.high, half * square.low);
-  const V tail = fma(area.high, e.high, fma(area.high, e.low, area.low * e.high));
-  return copysign(max(V(0.0f), x) - scale_down(tail, e.n), x);
-}
+struct LongGelu {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    const V a = min(V(14.75f), abs(x)), half(-0.5f);  // 0 beyond
+    const Pair<V> square = two_product(a, a), area = two_product(a, mills_by_segments(a));
+    const Exponential<V> e = exponential(half * square.high, half * square.low);
+    const V tail = fma(area.high, e.high, fma(area.high, e.low, area.low * e.high));
+    return copysign(max(V(0.0f), x) - scale_down(tail, e.n), x);
+  }
+};
 // x P(N < x): 1.6 / 1.8 ULP.
 template <class V>
 TS_INLINE V gelu(V x) {
   using T = typename V::Element;
-  if constexpr (sizeof(T) == 4) return gelu_by_segments(x);
-  const V zero(T(0));
-  const auto negative = x < zero;
-  const V bounded = min(V(C<V>::tail_highest), max(V(-C<V>::tail_highest), x));
-  const Tail<V> tail = normal_tail(abs(bounded));
-  Pair<V> p = two_product(tail.e.high, tail.mills.high);
-  p.low = p.low + fma(tail.e.high, tail.mills.low, tail.e.low * tail.mills.high);
-  Pair<V> xp = two_product(bounded, p.high);
-  xp.low = fma(bounded, p.low, xp.low);
-  const V below = scale(xp.high + xp.low, tail.e.n);
-  const Pair<V> rest = fast_two_sum(V(T(1)), -scale(p.high, tail.e.n));
-  const V above = fma_exact(bounded, rest.high, bounded * (rest.low - scale(p.low, tail.e.n)));
-  return select(x > bounded, x, copysign(select(negative, below, above), x));
+  if constexpr (has_tables<V>) {
+    return short_of_ramp<GeluTable, LongGelu>(x);
+  } else {
+    const V zero(T(0));
+    const auto negative = x < zero;
+    const V bounded = min(V(C<V>::tail_highest), max(V(-C<V>::tail_highest), x));
+    const Tail<V> tail = normal_tail(abs(bounded));
+    Pair<V> p = two_product(tail.e.high, tail.mills.high);
+    p.low = p.low + fma(tail.e.high, tail.mills.low, tail.e.low * tail.mills.high);
+    Pair<V> xp = two_product(bounded, p.high);
+    xp.low = fma(bounded, p.low, xp.low);
+    const V below = scale(xp.high + xp.low, tail.e.n);
+    const Pair<V> rest = fast_two_sum(V(T(1)), -scale(p.high, tail.e.n));
+    const V above = fma_exact(bounded, rest.high, bounded * (rest.low - scale(p.low, tail.e.n)));
+    return select(x > bounded, x, copysign(select(negative, below, above), x));
+  }
 }
 
 // The tanh approximation: x sigmoid(w), w = 2 sqrt(2/pi) (x + 0.044715 x^3) in two words.
@@ -214,46 +314,79 @@ TS_INLINE Pair<V> gelu_tanh_argument(V x) {
   w.low = fma(x, slope.low, w.low);
   return fast_two_sum(w.high, w.low);
 }
+struct LongGeluTanh {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    using T = typename V::Element;
+    const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x));
+    return select(x > bounded, x, copysign(logistic(bounded, gelu_tanh_argument(bounded)), x));
+  }
+};
 // 1.7 / 1.3 ULP.
 template <class V>
 TS_INLINE V gelu_tanh(V x) {
-  using T = typename V::Element;
-  const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x));
-  return select(x > bounded, x, copysign(logistic(bounded, gelu_tanh_argument(bounded)), x));
+  return short_of_ramp<GeluTanhTable, LongGeluTanh>(x);
 }
 
 // --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere ----------
+struct LongSiluSlope {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), one(1);
+    const LogisticPair<V> l = logistic_pair(bounded, V(0));
+    return l.s * fma(bounded, l.rest, one);
+  }
+};
 template <class V>
 TS_INLINE V silu_slope(V x) {
-  const V bounded = min(V(-C<V>::exp_lowest), max(V(C<V>::exp_lowest), x)), one(1);
-  const LogisticPair<V> l = logistic_pair(bounded, V(0));
-  return l.s * fma(bounded, l.rest, one);
+  return halves<SiluSlopeTable, LongSiluSlope>(x);
 }
+struct LongMishSlope {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    using T = typename V::Element;
+    const V two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest), x)), e = exp(bounded);
+    const V w = e * (e + two), d = w + two;  // tanh = w / d, 1 - tanh^2 = 4 (1 + w) / d^2
+    const V rest = (V(T(4)) / d) * ((w + V(T(1))) / d);
+    return fma(bounded * LongSigmoid::apply(bounded), rest, w / d);
+  }
+};
 template <class V>
 TS_INLINE V mish_slope(V x) {
-  using T = typename V::Element;
-  const V two(T(2)), bounded = min(V(T(20)), max(V(C<V>::exp_lowest), x)), e = exp(bounded);
-  const V w = e * (e + two), d = w + two;  // tanh = w / d, 1 - tanh^2 = 4 (1 + w) / d^2
-  const V rest = (V(T(4)) / d) * ((w + V(T(1))) / d);
-  return fma(bounded * sigmoid(bounded), rest, w / d);
+  if constexpr (has_tables<V>)
+    return or_far_out<MishSlopeTable, LongMishSlope>(MishSlopeTable::apply(x), abs(x), x);
+  else
+    return LongMishSlope::apply(x);
 }
+struct LongGeluSlope {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    using T = typename V::Element;
+    const V a = min(V(C<V>::tail_highest), abs(x)), one(1);
+    const Tail<V> tail = normal_tail(a);
+    const V e = scale(tail.e.high + tail.e.low, tail.e.n);
+    const V p = e * (tail.mills.high + tail.mills.low), density = e * V(T(0.39894228040143265));
+    return fma(copysign(a, x), density, select(x < V(0), p, one - p));
+  }
+};
 template <class V>
 TS_INLINE V gelu_slope(V x) {
-  using T = typename V::Element;
-  const V a = min(V(C<V>::tail_highest), abs(x)), one(1);
-  const Tail<V> tail = normal_tail(a);
-  const V e = scale(tail.e.high + tail.e.low, tail.e.n);
-  const V p = e * (tail.mills.high + tail.mills.low), density = e * V(T(0.39894228040143265));
-  return fma(copysign(a, x), density, select(x < V(0), p, one - p));
+  return halves<GeluSlopeTable, LongGeluSlope>(x);
 }
+struct LongGeluTanhSlope {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    using T = typename V::Element;
+    const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x)), one(1);
+    const Pair<V> w = gelu_tanh_argument(bounded);
+    const LogisticPair<V> l = logistic_pair(w.high, w.low);
+    const V dw = fma(bounded * bounded, V(3 * C<V>::gelu_cubic.high), V(C<V>::gelu_linear.high));
+    return l.s * fma(bounded * l.rest, dw, one);
+  }
+};
 template <class V>
 TS_INLINE V gelu_tanh_slope(V x) {
-  using T = typename V::Element;
-  const V bounded = min(V(C<V>::tail_highest), max(V(T(-C<V>::tail_highest)), x)), one(1);
-  const Pair<V> w = gelu_tanh_argument(bounded);
-  const LogisticPair<V> l = logistic_pair(w.high, w.low);
-  const V dw = fma(bounded * bounded, V(3 * C<V>::gelu_cubic.high), V(C<V>::gelu_linear.high));
-  return l.s * fma(bounded * l.rest, dw, one);
+  return halves<GeluTanhSlopeTable, LongGeluTanhSlope>(x);
 }
 
 }  // namespace vmath

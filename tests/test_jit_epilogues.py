@@ -173,3 +173,49 @@ def test_no_memory_for_a_result_that_nobody_else_reads() -> None:
     g = ts.jit(lambda x: ts.tanh(x @ w))
     g(x)
     assert g.memory()[0]["arena_bytes"] == 0
+
+
+ADDS: dict[str, Any] = {
+    "after": lambda x, w, b, y: y + F.linear(x, w, b),
+    "before": lambda x, w, b, y: F.linear(x, w, b) + y,
+    "without a bias": lambda x, w, b, y: y + x @ w.T,
+    "chain": lambda x, w, b, y: y + x @ w.T + F.linear(x, w, b) + (x * 2) @ w.T,
+    "in place": lambda x, w, b, y: (y * 2).__iadd__(x @ w.T).__iadd__(F.linear(x, w, b)),
+    "bias apart": lambda x, w, b, y: y + F.linear(x, w, ts.stack((b, b), axis=1)[:, 0]),
+    "bias apart, in place": lambda x, w, b, y: (y * 2).__iadd__(
+        F.linear(x, w, ts.stack((b, b), axis=1)[:, 0])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADDS)
+@pytest.mark.parametrize(
+    "shape",
+    [(12, 64, 128, 128), (700, 33, 257), (130, 2100, 96), (90, 1200, 130), (6, 300, 1500), (2, 64, 5000)],
+)
+@pytest.mark.parametrize("dtype", [ts.float32, ts.float64])
+def test_a_product_adds_another_matrix(name: str, shape: tuple[int, ...], dtype: Any, threads: int) -> None:
+    """Results of any size and width; a long K, summed in blocks; few rows, which have kernels of their own."""
+    *rows, k, n = shape
+    x, w, b = tensor(*rows, k, dtype=dtype), tensor(n, k, seed=1, dtype=dtype), tensor(n, seed=2, dtype=dtype)
+    text = same_bits(
+        lambda x, w, b, y, kept: ADDS[name](x, w, b, y), x, w, b, tensor(*rows, n, seed=3, dtype=dtype), x
+    )
+    one_block = k * (4 if dtype == ts.float32 else 8) <= 4096  # else what is in place would be written over
+    assert ("gemm+add" in text) == ("in place" not in name or (name == "in place" and one_block))
+
+
+def test_what_a_product_does_not_add() -> None:
+    x, w, y = tensor(512, 64), tensor(64, 128, seed=1), tensor(512, 128, seed=2)
+    b, turned = tensor(128, seed=3), tensor(128, 512, seed=4).T
+    for f in (
+        lambda: (x @ w) + b,  # a row for all
+        lambda: (lambda c: (c + y, c))(x @ w),  # the product itself is asked for
+        lambda: (lambda c: c + c)(x @ w),
+        lambda: (x @ w) + turned,  # columns where the product has rows
+    ):
+        g = ts.jit(f)
+        g()
+        assert "gemm+" not in g.graph()
+        for got, expected in zip(np.atleast_1d(g()), np.atleast_1d(f()), strict=True):
+            assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()

@@ -23,7 +23,12 @@ struct Finished {
 struct Epilogue {
   void (*run)(const Epilogue& epilogue, const Finished& block);
   bool forgotten;  // nobody else reads the result: it may lie anywhere, a block at a time
+  // Unless null, nothing is run: of a matrix product, this matrix, which lies as the result does, is added to
+  // it, last. It may be the result's own memory where the depth is one block of K.
+  const void* addend = nullptr;
 };
+
+constexpr std::int64_t kBlockBytes = 4096;  // a row of A in one block of K
 
 // Leaves one for the kernel that this thread calls next; null takes it back. True if the one before has been
 // taken.

@@ -3,9 +3,12 @@
 // A group, or a single step, that reads the result of a matrix product or a convolution moves to just behind
 // it where nothing stands in its way, and runs on each block of the result as that is finished: what was
 // written is still in cache when it is read, and where nobody else reads it, it goes to no memory at all.
+//
+// A sum of a matrix product's result and another matrix is the end of the product's register tile instead.
 #include <algorithm>
 #include <cstring>
 
+#include "core/epilogue.h"
 #include "core/groups.h"
 
 namespace ts {
@@ -58,7 +61,7 @@ std::int64_t row_of(Kernel kernel, const View& y) {
   };
   switch (kernel) {
     case Kernel::gemm:
-      return dense({2, 1, 0}) && y.shape[2] <= kMostColumns ? y.shape[2] : 0;
+      return dense({2, 1, 0}) ? y.shape[2] : 0;
     case Kernel::conv2d:
     case Kernel::conv2d_input_backward:
       return dense({1, 3, 2, 0}) ? y.shape[1] : 0;
@@ -96,8 +99,9 @@ int Recording::product_before(const Fused& fused, std::size_t number, const std:
 }
 
 // A result that only the epilogue reads lies where the call that reads it last puts its own, if that memory
-// is not needed before: so it takes none of its own.
-void Recording::share_result(int first, int count, const Group& group, int slot) {
+// is not needed before: so it takes none of its own. What a product adds may lie there, as it is read before
+// it is written, a tile at a time: but not if it reads `in_place` from a result that was begun.
+void Recording::share_result(int first, int count, const Group& group, int slot, bool in_place) {
   const auto use = [&](int k) -> Use& { return operands_[static_cast<std::size_t>(first + k)]; };
   std::size_t last = 0;
   for (std::size_t c = 0; c < group.calls.size(); ++c)
@@ -114,12 +118,32 @@ void Recording::share_result(int first, int count, const Group& group, int slot)
     if (use(k).slot == target.slot) return;
   for (std::size_t c = 0; c <= last; ++c)
     for (const FusedOperand& o : group.calls[c].operands)
-      if (&o != &y && use(o.view).slot == target.slot) return;
+      if (&o != &y && use(o.view).slot == target.slot &&
+          !(in_place && same_view(views_[static_cast<std::size_t>(first + o.view)], use(o.view),
+                                  views_[static_cast<std::size_t>(first + y.view)], target)))
+        return;
   for (const FusedCall& call : group.calls)
     for (const FusedOperand& o : call.operands)
       if (o.buffer == kFinished) use(o.view).slot = kNothing;
   use(count - 1).slot = target.slot;
   use(count - 1).offset = target.offset;
+}
+
+// Of a product and a sum of its result, which nobody else reads, with another matrix: the kernel adds that
+// itself and writes where the sum is to be, if what is there may be written by then.
+void Recording::find_addend(Group& group, int first, int count, int slot) {
+  const auto view = [&](int k) -> const View& { return views_[static_cast<std::size_t>(first + k)]; };
+  const std::vector<FusedOperand>& add = group.calls[0].operands;
+  const FusedOperand& x = add[add[0].buffer == kFinished ? 1 : 0];
+  const DType dtype = view(count - 1).dtype;
+  const std::vector<std::int64_t> dense = {group.shape[1], 1};
+  if (x.buffer == kFinished || x.strides != dense || x.dtype != dtype || add.back().dtype != dtype) return;
+  const View &a = view(0), &bias = view(2);
+  const bool plain_bias = operands_[static_cast<std::size_t>(first + 2)].slot == kNothing || bias.ndim == 0 ||
+                          bias.strides[bias.ndim - 1] == 1;
+  const bool one_block = a.shape[2] * itemsize(dtype) <= kBlockBytes;
+  share_result(first, count, group, slot, plain_bias && one_block);
+  if (operands_[static_cast<std::size_t>(first + count - 1)].slot != slot) group.addend_view = x.view;
 }
 
 // Makes one step of a product and the step `number`, if the latter works on rows and columns of the result.
@@ -129,9 +153,10 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
   const View result = views_[c];
   const Use written = operands_[c];
   const std::int64_t row = row_of(before.kernel, result);
-  if (written.slot < 0 || result.size() * itemsize(result.dtype) < kLeastResult ||
-      (result.dtype != DType::float32 && result.dtype != DType::float64))
-    return false;
+  if (written.slot < 0 || (result.dtype != DType::float32 && result.dtype != DType::float64)) return false;
+  const Slot& slot = slots_[static_cast<std::size_t>(written.slot)];
+  const bool forgotten = slot.kind == Slot::inside && slot.first == static_cast<int>(product) &&
+                         slot.last == static_cast<int>(number);
   const Step *const begin = fused.steps.data() + fused.begins[number], *const end = fused.steps.data() +
                                                                                     fused.begins[number + 1];
   if (row < kColumnsForLong && std::any_of(begin, end, [](const Step& s) { return is_long(s.kernel); }))
@@ -178,9 +203,13 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
     group->name += std::string("+") + s->name;
   }
   join(group->shape, group->calls, row);
-  const bool matrix = group->shape.size() == 2 && group->shape[1] == row &&
-                      place_buffers(*group, static_cast<int>(buffered.size()), kFusedBlock, kEpilogueBytes);
-  if (!matrix) {
+  bool joins = group->shape.size() == 2 && group->shape[1] == row &&
+               place_buffers(*group, static_cast<int>(buffered.size()), kFusedBlock, kEpilogueBytes);
+  if (joins && forgotten && before.kernel == Kernel::gemm && begin->kernel == Kernel::add && end == begin + 1)
+    find_addend(*group, first, before.count, written.slot);
+  const bool narrow = before.kernel != Kernel::gemm || row <= kMostColumns;
+  joins &= group->addend_view >= 0 || (narrow && result.size() * itemsize(result.dtype) >= kLeastResult);
+  if (!joins) {
     views_.resize(static_cast<std::size_t>(first));
     operands_.resize(static_cast<std::size_t>(first));
     return false;
@@ -189,10 +218,8 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
   group->product.thunk = before.thunk;
   group->product.attributes.assign(attributes_.begin() + before.attributes,
                                    attributes_.begin() + before.attributes + before.attribute_bytes);
-  const Slot& slot = slots_[static_cast<std::size_t>(written.slot)];
-  group->forgotten = slot.kind == Slot::inside && slot.first == static_cast<int>(product) &&
-                     slot.last == static_cast<int>(number);
-  if (group->forgotten) share_result(first, before.count, *group, written.slot);
+  group->forgotten = forgotten;
+  if (forgotten && group->addend_view < 0) share_result(first, before.count, *group, written.slot, false);
   joined = before;
   joined.function = nullptr;
   joined.thunk = &run_product;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/epilogue.h"
+#include "core/error.h"
 #include "core/threads.h"
 
 namespace ts {
@@ -163,7 +164,9 @@ void run_group(Function, const View* views, const std::byte* attributes) {
 void run_product(Function, const View* views, const std::byte* attributes) {
   const Group* g;
   std::memcpy(&g, attributes, sizeof(g));
-  const GroupEpilogue epilogue{{&run_epilogue, g->forgotten}, *g, views};
+  const bool adds = g->addend_view >= 0;
+  const GroupEpilogue epilogue{
+      {&run_epilogue, g->forgotten && !adds, adds ? views[g->addend_view].data : nullptr}, *g, views};
   struct Left {
     explicit Left(const Epilogue* e) { leave_epilogue(e); }
     ~Left() { leave_epilogue(nullptr); }
@@ -175,6 +178,8 @@ void run_product(Function, const View* views, const std::byte* attributes) {
     taken = leave_epilogue(nullptr);
   }
   if (taken) return;
+  if (adds && views[g->addend_view].data == views[g->result_view].data)
+    runtime_error("replay: a product has written over what was to be added to it");
   const std::int64_t columns = g->shape[1], rows = g->shape[0],
                      each = std::max<std::int64_t>(1, kFusedPiece / columns);
   struct Work {

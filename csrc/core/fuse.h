@@ -59,6 +59,7 @@ struct Group {
   FusedCall product{};
   int result_view = -1;
   bool forgotten = false;  // nobody else reads the result
+  int addend_view = -1;    // what the product's kernel adds itself, into the one call's result
 };
 
 // The steps may be fused at all.

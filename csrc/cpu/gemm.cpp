@@ -91,6 +91,7 @@ struct Problem {
   bool elementwise;  // C or the bias is finished element by element
   const Epilogue* epilogue = nullptr;
   bool prefetch = false, onto = false;  // as in Product
+  const T* addend = nullptr;            // lies as C does
 
   // C' = B' A'.
   TS_INLINE void transpose() {
@@ -110,6 +111,7 @@ struct Problem {
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
     p.prefetch = prefetch, p.onto = onto;
+    if (addend) p.finish.addend = {addend + matrix * step_c + i * c.row + j, c.row, 1};
     p.epilogue = epilogue, p.row = matrix * m + i, p.column = j;
     const bool forgotten = epilogue && epilogue->forgotten;
     if (!elementwise && !forgotten) return few_rows(p) ? multiply_few(p) : multiply(p);
@@ -136,7 +138,8 @@ struct Problem {
       part.k = blocks.depth(i), part.onto = i > 0;
       part.a = a.at(0, blocks.first(i)), part.b = b.at(blocks.first(i), 0);
       if (i + 1 < blocks.count)
-        part.bias.p = nullptr, part.activation = Activation::none, part.epilogue = nullptr;
+        part.bias.p = nullptr, part.activation = Activation::none, part.epilogue = nullptr,
+        part.addend = nullptr;
       part.run_once();
     }
   }
@@ -216,6 +219,8 @@ void gemm_floating(In a, In b, In bias, Out c, Activation activation) {
   p.elementwise = (p.c.col != 1 && p.n > 1) || (p.bias.p && p.bias.col != 0 && p.bias.col != 1 && p.n > 1);
   if (p.n == 1) p.bias.col = 1;
   if (!turned && !p.elementwise) p.epilogue = take_epilogue();
+  if (p.epilogue && p.epilogue->addend)
+    p.addend = static_cast<const T*>(p.epilogue->addend), p.epilogue = nullptr;
   p.run();
 }
 

@@ -16,7 +16,7 @@ namespace ts::cpu::TS_ISA {
 
 template <class T>
 constexpr std::int64_t kBlock =
-    4096 / static_cast<std::int64_t>(sizeof(T));  // KC; blocks of one K differ by at most 1
+    kBlockBytes / static_cast<std::int64_t>(sizeof(T));  // KC; blocks of one K differ by at most 1
 
 // A matrix with strides, in elements.
 template <class T>
@@ -27,13 +27,15 @@ struct Matrix {
   TS_INLINE Matrix transposed() const { return {p, col, row}; }
 };
 
-// What happens to a finished sum. bias is null, or read along the rows of C (col 1) or across them (col 0).
+// What happens to a finished sum. bias is null, or read along the rows of C (col 1) or across them (col 0);
+// addend is null, or a matrix that is added last.
 template <class T>
 struct Finish {
   Matrix<const T> bias;
   Activation activation;
+  Matrix<const T> addend{};
   TS_INLINE Finish at(std::int64_t i, std::int64_t j) const {
-    return {bias.p ? bias.at(i, j) : bias, activation};
+    return {bias.p ? bias.at(i, j) : bias, activation, addend.p ? addend.at(i, j) : addend};
   }
 };
 
@@ -54,8 +56,20 @@ TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, bool ad
   if (finish) {
     if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
     if (finish->activation == Activation::relu) t.relu();
+    if (finish->addend.p) t.add(finish->addend.p, finish->addend.row, lanes);
   }
   t.store(c, c_row, lanes);
+}
+
+// Into L2: what the end of a tile reads, and writes.
+template <class T, int MR, int NV>
+TS_INLINE void fetch_end(const T* c, std::int64_t c_row, const Finish<T>* finish) {
+  constexpr int W = Vec<T>::width;
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * W, 0, 2);
+  if (!finish || !finish->addend.p || finish->addend.p == c) return;
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(finish->addend.p + i * finish->addend.row + j * W, 0, 2);
 }
 
 // Tiles big enough to leave load slots for fetching ahead.
@@ -86,10 +100,7 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
   const Lanes<T> lanes(columns - (NV - 1) * Vec<T>::width);
   Tile<T, MR, NV> t;
   t.zero();
-  if (fetch_c) {
-    for (int i = 0; i < MR; ++i)
-      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * Vec<T>::width, 0, 2);
-  }
+  if (fetch_c) fetch_end<T, MR, NV>(c, c_row, finish);
   T* const no_copy = nullptr;
   if (kHasSlots<MR, NV> && near)
     multiply_ahead<Masked, kHasSlots<MR, NV>, false>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead,
@@ -114,10 +125,7 @@ void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::in
     t.zero();
   else
     t.load(sums);
-  if (last) {
-    for (int i = 0; i < MR; ++i)
-      for (int j = 0; j < NV; ++j) __builtin_prefetch(c + i * c_row + j * W, 0, 2);
-  }
+  if (last) fetch_end<T, MR, NV>(c, c_row, finish);
   multiply_ahead<Masked, true, true>(t, steps, a, a_row, a_depth, b, b_depth, lanes, ahead, packed);
   if (last)
     finish_tile(t, c, c_row, add, finish, lanes);
@@ -491,6 +499,7 @@ void multiply_few(const Product<T>& p) {
             const Finish<T> f = p.finish.at(i, j0 + j);
             if (f.bias.p) t.add_bias(f.bias.p, 0, f.bias.col == 0, lanes);
             if (f.activation == Activation::relu) t.relu();
+            if (f.addend.p) t.add(f.addend.p, 0, lanes);
           }
           t.store(c, 0, lanes);
         }

@@ -28,6 +28,7 @@ KERNELS_SEE = {
     "core/view.h",
     "core/threads.h",
     "core/kept_scratch.h",
+    "core/caches.h",
     "core/backend.h",
     "core/conv_algorithm.h",
     "core/epilogue.h",

@@ -12,11 +12,11 @@ import tensorsmith as ts
 
 LAYOUTS = ("NN", "NT", "TN", "TT")
 # M N K: vectors, tiny, few rows, ends of tiles, blocks of K (1,024 in float32, 512 in float64) and their seams,
-# packed operands, fetching ahead.
+# packed operands, fetching ahead, B packed a block at once.
 SHAPES = (
     (1, 1, 1), (1, 1, 1500), (3, 2, 5), (4, 4, 4), (1, 33, 700), (33, 1, 700), (2, 130, 67), (5, 96, 1025),
     (8, 200, 512), (9, 47, 31), (15, 17, 1024), (31, 49, 2049), (57, 65, 64), (64, 64, 64), (130, 300, 1100),
-    (70, 1100, 900), (80, 3, 130), (300, 11, 520), (40, 600, 3000),
+    (70, 1100, 900), (80, 3, 130), (300, 11, 520), (40, 600, 3000), (257, 600, 1030),
 )  # fmt: skip
 
 

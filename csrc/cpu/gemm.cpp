@@ -11,6 +11,7 @@
 // threads do not change it.
 //
 // Cost: 2 M N K flops; packed operands are read once per piece of C that uses them, C once per block of K.
+#include "core/caches.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/product.h"
@@ -33,6 +34,9 @@ bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int
   return m > (little ? 4 * kRowsInPlace : 2 * kMaxRows) && k * n > 64 * 64;
 }
 
+// Where large pieces, and packing all of their B at once, were measured to gain (L2 of 2 MiB, not of 1).
+inline bool wide_l2() { return l2_bytes() >= 2 << 20; }
+
 // Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size alone.
 // `keep`: along the rows alone, and a thread packs B once for all of its pieces.
 struct Cut {
@@ -42,8 +46,9 @@ struct Cut {
 };
 inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64_t k, bool b_has_rows,
                bool may_keep) {
-  // flops: 5 us, 10 us, 3 ms, 5 ms at 200 GF/s
-  constexpr double kTiny = 1e6, kSmall = 2e6, kLarge = 6e8, kHalves = 1e9;
+  // flops: 5 us, 10 us, 5 ms, 11 or 3 ms at 200 GF/s
+  constexpr double kTiny = 1e6, kSmall = 2e6, kHalves = 1e9;
+  const double kLarge = wide_l2() ? 2.2e9 : 6e8;
   constexpr std::int64_t kAreaMost = std::int64_t{1} << 20;  // elements of C in a piece
   const double dm = static_cast<double>(m), dn = static_cast<double>(n), dk = static_cast<double>(k);
   const double flops =
@@ -71,7 +76,9 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
   // C whose operands the cores' own caches nearly hold: each core then reads, and packs, its half of A.
   const bool halves = m >= few && (m >= 2 * n || (2 * m >= n && flops < kHalves));
   const std::int64_t wanted = halves ? (pieces + 1) / 2 : pieces;
-  const std::int64_t most_columns = n >= 256 ? n / 64 : n >= 64 ? n / 32 : 1;
+  std::int64_t most_columns = n >= 256 ? n / 64 : n >= 64 ? n / 32 : 1;
+  // A is read once for each piece of columns: beyond 8, they are wide ones.
+  if (wide_l2() && most_columns > 8) most_columns = n / 192 > 8 ? n / 192 : 8;
   c.columns = most_columns < wanted ? most_columns : wanted;
   c.rows = (pieces + c.columns - 1) / c.columns;
   const std::int64_t least_rows = c.columns == 1 ? 16 : halves ? 32 : 64;
@@ -90,8 +97,8 @@ struct Problem {
   Activation activation;
   bool elementwise;  // C or the bias is finished element by element
   const Epilogue* epilogue = nullptr;
-  bool prefetch = false, onto = false;  // as in Product
-  const T* addend = nullptr;            // lies as C does
+  bool prefetch = false, large_b = false, onto = false;  // as in Product
+  const T* addend = nullptr;                             // lies as C does
 
   // C' = B' A'.
   TS_INLINE void transpose() {
@@ -103,14 +110,14 @@ struct Problem {
 
   // C's rows [i, i + height) and columns [j, j + width) of one matrix; `a_packed` as in Product.
   void piece(std::int64_t matrix, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width,
-             const T* a_packed, std::uint64_t key) const {
-    Product<T> p{height,   width, k,    a.at(i, 0), b.at(0, j), c.at(i, j), {bias, activation},
-                 a_packed, false, false};
+             const T* a_packed, int a_height, std::uint64_t key) const {
+    Product<T> p{height,   width,    k,     a.at(i, 0), b.at(0, j), c.at(i, j), {bias, activation},
+                 a_packed, a_height, false, prefetch,   large_b};
     if (key) p.key = key, p.more = m - i - height;
     p.a.p += matrix * step_a, p.b.p += matrix * step_b, p.c.p += matrix * step_c;
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
-    p.prefetch = prefetch, p.onto = onto;
+    p.onto = onto;
     if (addend) p.finish.addend = {addend + matrix * step_c + i * c.row + j, c.row, 1};
     p.epilogue = epilogue, p.row = matrix * m + i, p.column = j;
     const bool forgotten = epilogue && epilogue->forgotten;
@@ -127,6 +134,7 @@ struct Problem {
   void run() {
     constexpr std::int64_t size = sizeof(T);
     prefetch = (m + n) * k * size > kBeyondL2;
+    large_b = n * k * size >= kLargeB && wide_l2();
     const Blocks blocks(k, kBlock<T>);
     if (blocks.count == 1 || matrices > 1 || elementwise || m * n * size > kLittleC ||
         (epilogue && epilogue->forgotten))
@@ -158,11 +166,13 @@ struct Problem {
         const std::int64_t end = first + parts.together < matrices ? first + parts.together : matrices;
         const std::int64_t r = index % cuts / across.count, q = index % cuts % across.count;
         for (std::int64_t matrix = first; matrix < end; ++matrix)
-          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr, key);
+          piece(matrix, down.first(r), down.width_of(r), across.first(q), across.lanes(q), nullptr, 0, key);
       });
       return;
     }
     // A is packed once, for all pieces, some MiB of it at a time.
+    const int height =
+        m * k * size >= kPackedLow && !narrow_panels<T>(across.width) ? kRowsInPlace : kMaxRows;
     T* const packed = static_cast<T*>(scratch()) + kScratchBytes / sizeof(T) / 4;
     const Blocks blocks(k, kBlock<T>);
     std::int64_t most = kPackedA / sizeof(T) / k / kMaxRows * kMaxRows;
@@ -175,18 +185,18 @@ struct Problem {
         here.p += matrix * step_a;
         const Panels down(rows, (rows + parts.rows - 1) / parts.rows, 1);
         const std::int64_t strips = (blocks.deepest + kStrip - 1) / kStrip;
-        const std::int64_t groups = (Panels(down.width, kMaxRows, 1).count + kGroup - 1) / kGroup;
+        const std::int64_t groups = (Panels(down.width, height, 1).count + kGroup - 1) / kGroup;
         const std::int64_t each = blocks.count * strips * groups;
         parallel_for(down.count * each, [&](std::int64_t index) {
           const std::int64_t r = index / each;
           index %= each;
-          pack_a<T>(packed + down.first(r) * k, here.at(down.first(r), 0), down.width_of(r), k,
+          pack_a<T>(packed + down.first(r) * k, here.at(down.first(r), 0), height, down.width_of(r), k,
                     index / groups / strips, index / groups % strips, index % groups);
         });
         parallel_for(down.count * across.count, [&](std::int64_t index) {
           const std::int64_t r = index / across.count, q = index % across.count;
           piece(matrix, row0 + down.first(r), down.width_of(r), across.first(q), across.lanes(q),
-                packed + down.first(r) * k, key);
+                packed + down.first(r) * k, height, key);
         });
       }
   }

@@ -202,8 +202,10 @@ struct Product {
   Matrix<T> c;
   Finish<T> finish;
   const T* a_packed;  // by pack_a, or null: A is read where it lies
+  int a_height;       // of pack_a's panels
   bool pack_b;
   bool prefetch;      // the operands come from beyond L2
+  bool large_b;       // all of B, of which this is a part, has kLargeB or more
   bool onto = false;  // C holds the sum of the blocks of K before these
   // Unless 0, the first of kWidths keys: all of B, one block of K, stays packed in the scratch memory for the
   // thread's next piece, for which A has `more` rows.
@@ -218,10 +220,14 @@ struct Product {
   }
 };
 
-constexpr std::int64_t kRowsOnce = 70;                    // MC: a block of A fills a quarter of L2
-constexpr std::int64_t kPackedB = std::int64_t{4} << 20;  // bytes of B packed at a time
-constexpr std::int64_t kKeptB = std::int64_t{1} << 20;    // bytes of packed B that L2 keeps beside A and C
-constexpr std::int64_t kWidths = kMaxVectors + 1;         // of its panels, in vectors
+constexpr std::int64_t kRowsOnce = 70;                      // MC: a block of A fills a quarter of L2
+constexpr std::int64_t kManyRows = 256;                     // of a piece that may fill L2 with its B
+constexpr std::int64_t kManyRowsOnce = 45;                  // the same for those
+constexpr std::int64_t kPackedLow = std::int64_t{1} << 20;  // bytes of A, packed for tiles of kRowsInPlace
+constexpr std::int64_t kLargeB = std::int64_t{2} << 20;     // bytes of B, packed a whole block of K at once
+constexpr std::int64_t kPackedB = std::int64_t{4} << 20;    // bytes of B packed at a time
+constexpr std::int64_t kKeptB = std::int64_t{1} << 20;      // bytes of packed B that L2 keeps beside A and C
+constexpr std::int64_t kWidths = kMaxVectors + 1;           // of its panels, in vectors
 constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
@@ -238,9 +244,9 @@ constexpr std::int64_t kTouches = 4;
 constexpr std::int64_t kStrip = 64, kGroup = 32;
 
 template <class T>
-void pack_a(T* dst, Matrix<const T> a, std::int64_t m, std::int64_t k, std::int64_t block, std::int64_t strip,
-            std::int64_t group) {
-  const Panels rows(m, kMaxRows, 1);
+void pack_a(T* dst, Matrix<const T> a, int height, std::int64_t m, std::int64_t k, std::int64_t block,
+            std::int64_t strip, std::int64_t group) {
+  const Panels rows(m, height, 1);
   const Blocks blocks(k, kBlock<T>);
   const std::int64_t k0 = blocks.first(block), depth = blocks.depth(block), i0 = rows.first(group * kGroup);
   const std::int64_t begin = strip * kStrip, end = begin + kStrip < depth ? begin + kStrip : depth;
@@ -279,6 +285,24 @@ struct PackedColumns {
     pack<T>(panel(block, q), columns.part(q, q + 1), depth, done, end,
             b.at(blocks.first(block), columns.first(q)).p, b.col, b.row);
   }
+  // All panels of one block of K. Of a large B every row is a page (or several) that the TLBs have lost when
+  // its next columns are packed: here it is looked up once for all columns of the piece, and asked for
+  // kRowsAhead before.
+  [[gnu::noinline]] void copy_block(std::int64_t at_block) const {
+    constexpr std::int64_t kRows = 8, kRowsAhead = 16,
+                           per_line = kLine / static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t steps = blocks.depth(at_block), j0 = columns.first(column0),
+                       width = (column1 < columns.count ? columns.first(column1) : columns.n) - j0;
+    for (std::int64_t k0 = 0; k0 < steps; k0 += kRows) {
+      const std::int64_t k1 = k0 + kRows < steps ? k0 + kRows : steps;
+      const T* const src = b.at(blocks.first(at_block), j0).p;
+      for (std::int64_t k = k0 + kRowsAhead; k < k1 + kRowsAhead && k < steps; ++k)
+        for (std::int64_t x = 0; x < width; x += per_line) __builtin_prefetch(src + k * b.row + x, 0, 2);
+      for (std::int64_t at = column0; at < column1; ++at)
+        pack<T>(panel(at_block, at), columns.part(at, at + 1), steps, k0, k1, src + columns.first(at) - j0, 1,
+                b.row);
+    }
+  }
   // The lines of the slice from `from` on, without the first `groups_done` groups.
   TS_INLINE Ahead ahead(std::int64_t from, std::int64_t groups_done) const {
     constexpr std::int64_t size = sizeof(T);
@@ -292,13 +316,19 @@ struct PackedColumns {
   }
 };
 
-// The height of tiles over an A that is read where it lies. 9 x 3, but 14 x 2 where panels of C would be two
-// vectors wide at most (9 x 2 loads more for every FMA), unless rows of A share one set of L1.
+// 9 x 3 would leave panels of n columns two vectors wide at most: 9 x 2 loads more for every FMA than 14 x 2.
+template <class T>
+bool narrow_panels(std::int64_t n) {
+  constexpr std::int64_t W = Vec<T>::width;
+  return Panels(n, tile_vectors(kRowsInPlace) * W, W).width <= 2 * W;
+}
+
+// The height of tiles over an A that is read where it lies: 9 x 3, but 14 x 2 for narrow panels, unless rows
+// of A share one set of L1.
 template <class T>
 int rows_in_place(const Product<T>& p) {
-  constexpr std::int64_t W = Vec<T>::width;
   const bool one_set = p.a.row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 && p.a.row != 0;
-  return !one_set && Panels(p.n, tile_vectors(kRowsInPlace) * W, W).width <= 2 * W ? kMaxRows : kRowsInPlace;
+  return !one_set && narrow_panels<T>(p.n) ? kMaxRows : kRowsInPlace;
 }
 
 template <class T>
@@ -306,8 +336,9 @@ void multiply(const Product<T>& p) {
   constexpr std::int64_t W = Vec<T>::width;
   constexpr std::int64_t size = sizeof(T);
   const int in_place = rows_in_place(p);
-  const Panels rows(p.m, p.a_packed ? kMaxRows : in_place, 1);
-  const std::int64_t row_blocks = (rows.count * rows.width + kRowsOnce - 1) / kRowsOnce;
+  const Panels rows(p.m, p.a_packed ? p.a_height : in_place, 1);
+  const std::int64_t block_height = p.m >= kManyRows ? kManyRowsOnce : kRowsOnce;
+  const std::int64_t row_blocks = (rows.count * rows.width + block_height - 1) / block_height;
   const std::int64_t rows_once = (rows.count + row_blocks - 1) / row_blocks;  // panels
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
   const Blocks blocks(p.k, kBlock<T>);
@@ -319,7 +350,9 @@ void multiply(const Product<T>& p) {
 
   const std::uint64_t key = p.pack_b && p.key ? p.key + static_cast<std::uint64_t>(columns.width / W) : 0;
   const bool pack_now = p.pack_b && !(key && scratch_keeps(key));
-  const bool tiles_pack = pack_now && p.b.col == 1 && 2 * rows.width_of(rows.count - 1) >= kMaxRows;
+  const bool at_once = pack_now && p.b.col == 1 && p.large_b && p.m >= kManyRows;
+  const bool tiles_pack =
+      pack_now && !at_once && p.b.col == 1 && 2 * rows.width_of(rows.count - 1) >= kMaxRows;
   std::int64_t strip = kStrip;
   if (tiles_pack) {
     const std::int64_t tiles = (rows_once < rows.count ? rows_once : rows.count) - 1;
@@ -361,10 +394,11 @@ void multiply(const Product<T>& p) {
       }
       packing.done = end;
     };
-    if (pack_now) packing.begin(0, column0);
+    if (pack_now && !at_once) packing.begin(0, column0);
     for (std::int64_t block = 0; block < blocks.count; ++block) {
       const std::int64_t depth = blocks.depth(block), k0 = blocks.first(block);
       const bool last = block == blocks.count - 1;
+      if (at_once) packing.copy_block(block);
       for (std::int64_t row0 = 0; row0 < rows.count; row0 += rows_once) {
         const std::int64_t row1 = row0 + rows_once < rows.count ? row0 + rows_once : rows.count;
         const Ahead nothing{reinterpret_cast<const char*>(p.b.p), 0, 0, depth, 0};
@@ -398,10 +432,12 @@ void multiply(const Product<T>& p) {
           if (p.pack_b) {
             while (packing.done < packing.depth) slice();
             b = packing.panel(block, q), b_depth = nv * W;
-            if (pack_now && row0 == 0 && q + 1 < column1)
+            if (at_once) {  // done
+            } else if (pack_now && row0 == 0 && q + 1 < column1) {
               packing.begin(block, q + 1);
-            else if (row1 == rows.count && q + 1 == column1 && !last)
+            } else if (row1 == rows.count && q + 1 == column1 && !last) {
               packing.begin(block + 1, column0);
+            }
           }
           for (std::int64_t r = row0 + (tiles_pack && row0 == 0); r < row1; ++r) {
             const std::int64_t i = rows.first(r), h = rows.width_of(r);

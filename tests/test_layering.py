@@ -32,6 +32,7 @@ KERNELS_SEE = {
     "core/backend.h",
     "core/conv_algorithm.h",
     "core/epilogue.h",
+    "core/fft_split.h",
     "core/kernels.def",
 }
 # Headers of the standard library without code that the linker could share between levels.

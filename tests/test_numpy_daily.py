@@ -380,3 +380,62 @@ def test_gradients_of_what_is_chosen() -> None:
     x = ts.asarray(X).requires_grad_()
     ts.sum(x, where=X > 0).backward()
     np.testing.assert_array_equal(x.grad.numpy(), (X > 0).astype(float))
+
+
+@pytest.mark.parametrize("n", [65_536, 77 * 1024, 6 * 31**3])
+def test_long_transforms(n: int) -> None:
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal(n) + 1j * rng.standard_normal(n)
+    spectrum = np.fft.fft(x)
+    size = np.abs(spectrum).max()
+    for dtype, eps in (("complex128", 1e-14), ("complex64", 2e-6)):
+        ours = ts.asarray(x.astype(dtype))
+        np.testing.assert_allclose(ts.fft.fft(ours).numpy(), spectrum, rtol=0, atol=eps * size)
+        inverse = ts.fft.ifft(ts.asarray(spectrum.astype(dtype)))
+        np.testing.assert_allclose(inverse.numpy(), x, rtol=0, atol=10 * eps)
+        half = np.fft.rfft(x.real)
+        np.testing.assert_allclose(ts.fft.rfft(ours.real).numpy(), half, rtol=0, atol=eps * size)
+        real = ts.fft.irfft(ts.asarray(half.astype(dtype)), n=n)
+        np.testing.assert_allclose(real.numpy(), x.real, rtol=0, atol=10 * eps)
+    rows = np.stack([x, 1j * x])
+    np.testing.assert_allclose(
+        ts.fft.fft(ts.asarray(rows)).numpy()[1], 1j * spectrum, rtol=0, atol=1e-14 * size
+    )
+    before = ts.get_num_threads()
+    bits = []
+    for threads in (1, 2, 3):
+        ts.set_num_threads(threads)
+        bits.append(ts.fft.fft(ts.asarray(x)).numpy().tobytes())
+    ts.set_num_threads(before)
+    assert len(set(bits)) == 1
+
+
+@pytest.mark.parametrize(
+    "shape", [(100, 100), (17, 33), (16, 100), (5, 200), (127, 127), (300, 2), (31, 16), (130, 7)]
+)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float32", "float64", "complex128"])
+def test_transposed_operands(shape: tuple[int, int], dtype: str) -> None:
+    x = (np.random.default_rng(0).standard_normal(shape) * 9).astype(dtype)
+    other = np.ascontiguousarray(x.T[::-1])
+    np.testing.assert_array_equal(ts.ascontiguousarray(ts.asarray(x).T).numpy(), x.T)
+    np.testing.assert_array_equal((ts.asarray(x).T + ts.asarray(other)).numpy(), x.T + other)
+    np.testing.assert_array_equal(ts.equal(ts.asarray(x).T, ts.asarray(other)).numpy(), np.equal(x.T, other))
+
+
+def test_points_of_a_matrix() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((30, 70)).astype("float32")
+    cube = rng.integers(0, 99, (5, 6, 7))
+    for n in (0, 1, 255, 256, 257, 600, 40_000):
+        i, j, k = rng.integers(-30, 30, n), rng.integers(-70, 70, n), rng.integers(-5, 5, n)
+        at, to, up = ts.asarray(i), ts.asarray(j), ts.asarray(k)
+        np.testing.assert_array_equal(ts.asarray(x)[at, to].numpy(), x[i, j])
+        np.testing.assert_array_equal(ts.asarray(x).T[::-1][to, at].numpy(), x.T[::-1][j, i])
+        np.testing.assert_array_equal(ts.asarray(cube)[up, up, up].numpy(), cube[k, k, k])
+        if n:
+            i[-1] = 30
+            with pytest.raises(IndexError, match=r"index 30 .*axis 0 of x has size 30"):
+                ts.asarray(x)[ts.asarray(i), to]
+            i[-1] = np.iinfo("int64").min
+            with pytest.raises(IndexError, match="axis 0 of x has size 30"):
+                ts.asarray(x)[ts.asarray(i), to]

@@ -248,7 +248,16 @@ Tiling tile(Plan& plan) {
   t.joined = false;
   if (plan.size[0] < (direct ? kShortRow : 128)) {
     t.columns = plan.size[0];
-    t.rows = kTile / t.columns < plan.size[1] ? kTile / t.columns : plan.size[1];
+    t.rows = kTile / t.columns;
+    if (transposed) {  // whole squares of registers, for which the buffers of small elements have room
+      std::int64_t item = 1;
+      for (int k = 0; k < plan.operands; ++k)
+        item = item < plan.operand[k].item ? plan.operand[k].item : item;
+      const std::int64_t room = kTile * kLargestItem / item / t.columns;
+      if (t.rows < 32) t.rows = room < 32 ? room : 32;
+      if (t.rows > 16) t.rows = t.rows / 16 * 16;
+    }
+    if (t.rows > plan.size[1]) t.rows = plan.size[1];
     t.joined = t.rows > 1;
   } else if (transposed) {
     t.columns = plan.size[0] < 64 ? plan.size[0] : 64;

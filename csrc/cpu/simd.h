@@ -499,10 +499,10 @@ TS_INLINE Mask<T> mask_of(typename MaskBytes<T>::type bytes) {
 #elif defined(__AVX2__)
   // Bytes are 0 or 1, so that either extension does.
   if constexpr (sizeof(T) == 2) return Mask<T>(Reg(_mm256_cvtepi8_epi16(__m128i(bytes))) != 0);
-  if constexpr (sizeof(T) == 4)
-    return Mask<T>(Reg(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(__builtin_bit_cast(long long, bytes)))) != 0);
-  if constexpr (sizeof(T) == 8)
-    return Mask<T>(Reg(_mm256_cvtepi8_epi64(_mm_cvtsi32_si128(__builtin_bit_cast(int, bytes)))) != 0);
+  if constexpr (sizeof(T) == 4) return Mask<T>(Reg(_mm256_cvtepi8_epi32(_mm_loadu_si64(&bytes))) != 0);
+  if constexpr (sizeof(T) == 8) return Mask<T>(Reg(_mm256_cvtepi8_epi64(_mm_loadu_si32(&bytes))) != 0);
+#else
+  static_assert(sizeof(Reg) == kVectorBytes);
 #endif
   return Mask<T>(
       __builtin_convertvector(typename MaskBytes<T>::signed_type(bytes), typename Vec<T>::MaskReg) != 0);

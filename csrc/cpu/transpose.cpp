@@ -123,10 +123,14 @@ void gather_as(char* buffer, const char* from, std::int64_t s0, std::int64_t s1,
   if constexpr (sizeof(T) <= 8) {
     constexpr std::int64_t N = Square<T>::N;
     if (s1 == item && s0 != item) {
-      for (; r + N <= rows; r += N) {
+      // The last square of a row or column of them begins earlier and does some elements again.
+      for (; r < rows && rows >= N; r += N) {
+        if (r + N > rows) r = rows - N;
         std::int64_t c = 0;
-        for (; c + N <= columns; c += N)
+        for (; c < columns && columns >= N; c += N) {
+          if (c + N > columns) c = columns - N;
           Square<T>::transpose(to + r * columns + c, columns, from + c * s0 + r * item, s0);
+        }
         for (; c < columns; ++c)
           for (std::int64_t i = 0; i < N; ++i)
             std::memcpy(to + (r + i) * columns + c, from + c * s0 + (r + i) * item, item);

@@ -5,12 +5,14 @@
 // transforms of a length M >= 2N - 1 that the kernel likes.
 #include "ops/fft.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "core/fft_split.h"
 #include "core/launch.h"
 #include "ops/complex.h"
 #include "ops/creation.h"
@@ -24,8 +26,6 @@ namespace ts::ops {
 namespace {
 
 constexpr int kLargestRadix = 31;
-constexpr std::int64_t kScratchNumbers = std::int64_t{1}
-                                         << 16;  // rows from here on bring their own work space
 constexpr std::size_t kCached = 64;
 
 // e^(-2 pi i j / n), exact in the octants' corners.
@@ -71,13 +71,38 @@ bool factorize(std::int64_t n, Fft& f) {
   return n == 1;
 }
 
+// The radices of a long row in two groups of about equal products, with a 1 between them: see
+// core/fft_split.h.
+void split_radices(Fft& f) {
+  std::vector<std::uint8_t> group[2];
+  std::int64_t product[2] = {1, 1};
+  for (int i = f.passes - 1; i >= 0; --i) {  // the largest are last
+    const int to = product[0] <= product[1] ? 0 : 1;
+    group[to].push_back(f.radix[i]);
+    product[to] *= f.radix[i];
+  }
+  group[0].push_back(1);
+  f.passes = 0;
+  for (const auto& radices : group)
+    for (const std::uint8_t r : radices) f.radix[f.passes++] = r;
+}
+// Where the second group begins; 0 where there is one alone.
+int second_group(const Fft& f) {
+  const auto* const end = f.radix + f.passes;
+  const auto* const one = std::find(f.radix, end, std::uint8_t{1});
+  return one == end ? 0 : static_cast<int>(one - f.radix) + 1;
+}
+std::int64_t product_of(const Fft& f, int begin, int end) {
+  std::int64_t n = 1;
+  for (int i = begin; i < end; ++i) n *= f.radix[i];
+  return n;
+}
+
+// The factors of the passes begin ... end - 1 of n numbers; returns what lies behind them.
 template <class T>
-void fill_twiddle(Plan& plan) {
-  T* out = plan.twiddle.data_as<T>();
-  T* const begin = out;
-  std::int64_t n = plan.fft.length;
-  for (int i = 0; i < plan.fft.passes; ++i) {
-    const int r = plan.fft.radix[i];
+T* fill_passes(const Fft& f, int begin, int end, std::int64_t n, T* out) {
+  for (int i = begin; i < end; ++i) {
+    const int r = f.radix[i];
     const std::int64_t m = n / r;
     for (int k = 1; k < r; ++k, out += 2 * m)
       for (std::int64_t p = 0; p < m; ++p) {
@@ -91,6 +116,30 @@ void fill_twiddle(Plan& plan) {
     out += 2 * r;
     n = m;
   }
+  return out;
+}
+
+template <class T>
+void fill_twiddle(Plan& plan) {
+  const Fft& f = plan.fft;
+  T* out = plan.twiddle.data_as<T>();
+  T* const begin = out;
+  if (const int second = second_group(f)) {
+    const std::int64_t N1 = product_of(f, 0, second), N2 = f.length / N1;
+    out = fill_passes(f, 0, second - 1, N1, out);
+    out = fill_passes(f, second, f.passes, N2, out);
+    for (std::int64_t t = 0; t < N2; t += kFftBlock) {
+      const std::int64_t width = std::min(kFftBlock, N2 - t);
+      for (std::int64_t k = 0; k < N1; ++k)
+        for (std::int64_t q = 0; q < width; ++q) {
+          const Root w((t + q) * k, f.length);
+          out[k * width + q] = static_cast<T>(w.re), out[(N1 + k) * width + q] = static_cast<T>(w.im);
+        }
+      out += 2 * N1 * width;
+    }
+  } else {
+    out = fill_passes(f, 0, f.passes, f.length, out);
+  }
   plan.fft.ends = out - begin;
   if (plan.fft.kind == Fft::complex) return;
   const std::int64_t M = plan.fft.length;
@@ -101,12 +150,21 @@ void fill_twiddle(Plan& plan) {
 }
 
 std::int64_t twiddle_size(const Fft& f) {
-  std::int64_t size = f.kind == Fft::complex ? 0 : 2 * (f.length + 1), n = f.length;
-  for (int i = 0; i < f.passes; ++i) {
-    const int r = f.radix[i];
-    size += 2 * (r - 1) * (n / r) + 2 * r;
-    n /= r;
+  std::int64_t size = f.kind == Fft::complex ? 0 : 2 * (f.length + 1);
+  const auto add_passes = [&](int begin, int end, std::int64_t n) {
+    for (int i = begin; i < end; ++i) {
+      const int r = f.radix[i];
+      size += 2 * (r - 1) * (n / r) + 2 * r;
+      n /= r;
+    }
+  };
+  if (const int second = second_group(f)) {
+    const std::int64_t N1 = product_of(f, 0, second);
+    add_passes(0, second - 1, N1);
+    add_passes(second, f.passes, f.length / N1);
+    return size + 2 * f.length;
   }
+  add_passes(0, f.passes, f.length);
   return size;
 }
 
@@ -127,6 +185,7 @@ bool find_plan(std::int64_t length, bool real, DType dtype, Device device, Plan&
   plan.fft.length = length;
   plan.fft.kind = real ? Fft::from_real : Fft::complex;
   if (!factorize(length, plan.fft)) return false;
+  if (device == Device::cpu && length >= kFftSplit) split_radices(plan.fft);
   {
     const DeviceScope host(Device::cpu);
     plan.twiddle = empty("fft", dtype, {twiddle_size(plan.fft)});
@@ -147,7 +206,7 @@ bool find_plan(std::int64_t length, bool real, DType dtype, Device device, Plan&
 void run(const Plan& plan, const Array& x, Array& y) {
   if (x.size() == 0) return;
   Array work;
-  if (plan.fft.length >= kScratchNumbers && x.device() == Device::cpu)
+  if (plan.fft.length >= kFftSplit && x.device() == Device::cpu)
     work = empty("fft", plan.twiddle.dtype(), {4 * plan.fft.length});
   if (work)
     launch<&Kernels::fft>(x, plan.twiddle, y, work, plan.fft);

@@ -453,6 +453,60 @@ Array take_few(const Array& x, const Key& key) {
   return y;
 }
 
+// Elements at x[index, index, ...], arrays of int64 of one shape, one for each axis of x in the host's
+// memory: places are checked and asked for a block ahead of the one that is read, so that the checks take no
+// time beside the memory's. Nothing where the general way has to go, errors included.
+Array take_points(const Array& x, const Key& key) {
+  constexpr std::int64_t kBlock = 256, kMostAxes = 3, kMostPoints = 1 << 15;  // more are for all threads
+  const auto axes = static_cast<std::int64_t>(key.arrays.size());
+  if (axes < 2 || axes > kMostAxes || axes != x.ndim() || key.end() - key.begin() != axes ||
+      x.device() != Device::cpu || detail::watching())
+    return {};
+  const std::int64_t* index[kMostAxes];
+  const Shape& shape = key.arrays[0].shape();
+  for (std::int64_t a = 0; a < axes; ++a) {
+    const Array& given = key.arrays[static_cast<std::size_t>(a)];
+    if (given.dtype() != DType::int64 || given.shape() != shape || !given.is_contiguous() ||
+        given.device() != Device::cpu || x.shape(static_cast<int>(a)) == 0)
+      return {};
+    index[a] = static_cast<const std::int64_t*>(given.data());
+  }
+  const std::int64_t M = size_of(shape);
+  if (M > kMostPoints) return {};
+  Array y = empty("getitem", x.dtype(), shape);
+  bool inside = true;
+  const bool moved = Few::by_size(x.dtype(), [&]<class T>(T) {
+    const T* const source = static_cast<const T*>(x.data());
+    T* const to = static_cast<T*>(y.data());
+    std::int64_t places[2][kBlock];
+    const auto find = [&](std::int64_t begin, std::int64_t n, std::int64_t* into) {
+      std::int64_t wrong = 0;
+      for (std::int64_t a = 0; a < axes; ++a) {
+        const std::int64_t N = x.shape(static_cast<int>(a)), stride = x.stride(static_cast<int>(a));
+        const std::int64_t* const at = index[a] + begin;
+        for (std::int64_t m = 0; m < n; ++m) {
+          const std::int64_t i = at[m] + (at[m] < 0 ? N : 0);
+          wrong |= i | (N - 1 - i);
+          into[m] =
+              static_cast<std::int64_t>(static_cast<std::uint64_t>(a ? into[m] : 0) +
+                                        static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(stride));
+        }
+      }
+      if (wrong < 0) return false;
+      for (std::int64_t m = 0; m < n; ++m) __builtin_prefetch(source + into[m]);
+      return true;
+    };
+    const auto count = [&](std::int64_t begin) { return M - begin < kBlock ? M - begin : kBlock; };
+    inside = M == 0 || find(0, count(0), places[0]);
+    for (std::int64_t begin = 0, now = 0; inside && begin < M; begin += kBlock, now ^= 1) {
+      const std::int64_t next = begin + kBlock, n = count(begin);
+      if (next < M && !find(next, count(next), places[now ^ 1])) inside = false;
+      for (std::int64_t m = 0; m < n; ++m) to[begin + m] = source[places[now][m]];
+    }
+  });
+  return moved && inside ? y : Array();
+}
+
 // How many elements one mask, alone, of x's shape chooses of a contiguous x; nothing where the key is another
 // or the memory lies otherwise.
 std::optional<std::int64_t> count_masked(const Array& x, const Key& key) {
@@ -499,6 +553,7 @@ Array as_value(const Array& value, const Shape& shape, DType dtype) {
 Array getitem_arrays(const Array& x, const Key& key) {
   if (Array y = take_few(x, key)) return y;
   if (Array y = take_masked(x, key)) return y;
+  if (Array y = take_points(x, key)) return y;
   if (x.ndim() == 1 && key.end() - key.begin() == 1 && key.arrays.size() == 1)
     if (Array y = take_elements("getitem", x, key.arrays[0])) return y;
   if (const auto d = direct("getitem", x, key)) {

@@ -192,6 +192,37 @@ def test_batch_norm_takes_a_relu(shape: tuple[int, ...], affine: bool, last: boo
         assert a.strides == b.strides
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 3, 1),
+        (40, 2, 561),
+        (17, 33, 225),
+        (32, 64, 1024),
+        (9, 5, 4096),
+        (700, 70, 1),
+        (300, 67, 49),
+        (3, 16, 70_000),
+    ],
+)
+def test_batch_statistics_of_a_large_mean(shape: tuple[int, ...], dtype: str) -> None:
+    """Right to a few roundings though the mean is 10,000 deviations; the same bits in both layouts."""
+    x = ts.asarray((random(*shape) * 0.1 + 1000).astype(dtype))
+    statistics = []
+    for v in (x, ts.copy(x.permute(0, 2, 1)).permute(0, 2, 1)):
+        mean, var = ts.zeros(shape[1], dtype=dtype), ts.zeros(shape[1], dtype=dtype)
+        F.batch_norm(v, mean, var, training=True, momentum=1.0)
+        statistics.append((mean.numpy(), var.numpy()))
+    for first, last in zip(*statistics, strict=True):
+        np.testing.assert_array_equal(first, last)
+    exact = x.numpy().astype(np.longdouble)
+    mean, var = statistics[0]
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(mean, exact.mean((0, 2)), rtol=4 * eps)
+    np.testing.assert_allclose(var, exact.var((0, 2), ddof=1), rtol=8 * eps)
+
+
 def test_batch_norm_cumulative_and_untracked() -> None:
     layer = nn.BatchNorm1d(2, momentum=None, dtype=ts.float64)
     xs = [random(5, 2, seed=s) for s in range(3)]

@@ -4,11 +4,13 @@
 //   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
 // Channels last (C has stride 1) or first (S has stride 1); every operand of a call is of one kind. The
 // statistics are sums by the tree of reduce.h over (N, S), so both layouts give the same bits. Forward reads
-// x three times, backward reads dy and x twice; each writes its result once.
+// x twice, backward reads dy and x twice; each writes its result once. Where a channel fits in the
+// second-level cache the second reading comes from there.
 #include <cmath>
 
+#include "cpu/channel_moments.h"
 #include "cpu/kernels.h"
-#include "cpu/moments.h"
+#include "cpu/reduction.h"
 #include "cpu/stream.h"
 #include "cpu/types.h"
 
@@ -61,19 +63,50 @@ bool channels_last(const View& x) {
   return x.strides[1] == 1 && (x.shape[1] > 1 || x.strides[2] != 1) && x.shape[2] * x.shape[0] > 0;
 }
 
+// Of x (N, C, S) the channels from `first` on.
+struct SomeChannels {
+  std::int64_t shape[3];
+  View view;
+  SomeChannels(const View& x, std::int64_t first, std::int64_t count, std::int64_t item)
+      : shape{x.shape[0], count, x.shape[2]}, view(x) {
+    view.shape = shape;
+    view.data = static_cast<char*>(x.data) + first * x.strides[1] * item;
+  }
+};
+
+// Calls body(first, count) for groups of channels that are worked on from their sums to their results while
+// the second-level cache holds them, by all threads; or for all channels at once.
+template <class E, class Body>
+void for_channel_groups(const View& x, const Body& body) {
+  constexpr std::int64_t kHeld = std::int64_t{1} << 19;  // bytes
+  const std::int64_t C = x.shape[1], K = x.shape[0] * x.shape[2];
+  const std::int64_t group = K < kGrain ? kGrain / (K + 1) + 1 : 1;
+  if (channels_last(x) || K * static_cast<std::int64_t>(sizeof(E)) > kHeld || C < 4 * num_threads() * group)
+    return body(std::int64_t{0}, C);
+  parallel_ranges(C, group, [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); });
+}
+
+// Large results go past the caches, where every register of them lies at a multiple of its size.
+template <class E>
+bool goes_past(const View& y) {
+  return !is_half_type<E> && y.size() * static_cast<std::int64_t>(sizeof(E)) >= 4 * kStreamBytes &&
+         at_line(y.data);
+}
+template <class E>
+bool is_far(const View& x) {
+  return x.size() * static_cast<std::int64_t>(sizeof(E)) >= kFarBytes;
+}
+
 // Writes y = f(i-th inputs, channel numbers) over the whole of y. `numbers(c, get)` returns what f needs of
 // channel c as registers, get(p) being p's numbers for them: neighbouring channels, or one channel broadcast.
 template <class E, int Inputs, class Numbers, class F>
-void map_channels(const View* const* inputs, const View& y, const Numbers& numbers, const F& f) {
+void map_channels(const View* const* inputs, const View& y, bool large, const Numbers& numbers, const F& f) {
   using T = Computed<E>;
   const std::int64_t N = y.shape[0], C = y.shape[1], S = y.shape[2];
   if (N * C * S == 0) return;
   const auto at = [](const View& v, std::int64_t n, std::int64_t c, std::int64_t s) {
     return static_cast<E*>(v.data) + n * v.strides[0] + c * v.strides[1] + s * v.strides[2];
   };
-  // Large results go past the caches, where every register of them lies at a multiple of its size.
-  const bool large = !is_half_type<E> &&
-                     N * C * S * static_cast<std::int64_t>(sizeof(E)) >= 4 * kStreamBytes && at_line(y.data);
   const auto write = [](bool streams, E* p, Vec<T> v, auto part) {
     if constexpr (std::is_same_v<decltype(part), All> && !is_half_type<E>)
       if (streams) return stream_lanes(p, v);
@@ -179,30 +212,35 @@ void normalise(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_
                double momentum, double eps) {
   with_stored(x.dtype, [&]<class E>(Type<E>) {
     using T = Computed<E>;
-    const std::int64_t C = x.shape[1], M = x.shape[0] * x.shape[2];
-    const ByChannel by_channel(x);
-    T *const means = mean.as<T>(), *const rstds = rstd.as<T>();
-    moments<E>(by_channel.view, mean, rstd, 2, static_cast<double>(M));  // rstd holds the variance for now
-    T *const running_means = running_mean.as<T>(), *const running_vars = running_var.as<T>();
+    const std::int64_t M = x.shape[0] * x.shape[2];
+    const bool large = goes_past<E>(y), far = is_far<E>(x);
+    const auto from = [](T* p, std::int64_t first) { return p ? p + first : p; };
     const T fresh = static_cast<T>(momentum), kept = static_cast<T>(1 - momentum);
     const T unbias = static_cast<T>(static_cast<double>(M) / static_cast<double>(M - 1));
-    for (std::int64_t c = 0; c < C; ++c) {
-      const T var = rstds[c];
-      if (running_means) running_means[c] = kept * running_means[c] + fresh * means[c];
-      if (running_vars) running_vars[c] = kept * running_vars[c] + fresh * (var * unbias);
-      rstds[c] = T(1) / std::sqrt(var + static_cast<T>(eps));
-    }
-    const T *const w = weight.as<T>(), *const b = bias.as<T>();
-    const View* const inputs[1] = {&x};
-    map_channels<E, 1>(
-        inputs, y,
-        [&](const auto& of) {
-          const Vec<T> r = of(rstds);
-          return Affine<T>{of(means), w ? r * of(w) : r, b ? of(b) : Vec<T>(T(0))};
-        },
-        [](const Vec<T>* v, const Affine<T>& p) {
-          return activated<kRelu>(fma(v[0] - p.center, p.scale, p.shift));
-        });
+    for_channel_groups<E>(x, [&](std::int64_t first, std::int64_t count) {
+      const SomeChannels xs(x, first, count, sizeof(E)), ys(y, first, count, sizeof(E));
+      T *const means = mean.as<T>() + first, *const rstds = rstd.as<T>() + first;
+      ChannelMoments<E>(xs.view, channels_last(x), far)(means, rstds);  // rstds: the variance for now
+      T* const running_means = from(running_mean.as<T>(), first);
+      T* const running_vars = from(running_var.as<T>(), first);
+      for (std::int64_t c = 0; c < count; ++c) {
+        const T var = rstds[c];
+        if (running_means) running_means[c] = kept * running_means[c] + fresh * means[c];
+        if (running_vars) running_vars[c] = kept * running_vars[c] + fresh * (var * unbias);
+        rstds[c] = T(1) / std::sqrt(var + static_cast<T>(eps));
+      }
+      const T *const w = weight.as<T>(), *const b = bias.as<T>();
+      const View* const inputs[1] = {&xs.view};
+      map_channels<E, 1>(
+          inputs, ys.view, large,
+          [&](const auto& of) {
+            const Vec<T> r = of(rstds);
+            return Affine<T>{of(means), w ? r * of(w + first) : r, b ? of(b + first) : Vec<T>(T(0))};
+          },
+          [](const Vec<T>* v, const Affine<T>& p) {
+            return activated<kRelu>(fma(v[0] - p.center, p.scale, p.shift));
+          });
+    });
   });
 }
 
@@ -210,46 +248,51 @@ template <bool kRelu>
 void gradients(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dweight, Out dbias, Out work) {
   with_stored(x.dtype, [&]<class E>(Type<E>) {
     using T = Computed<E>;
-    const T count = static_cast<T>(x.shape[0] * x.shape[2]);
-    const ByChannel x_by(x), dy_by(dy);
-    const T *const means = mean.as<T>(), *const rstds = rstd.as<T>(), *const w = weight.as<T>();
-    T *const dw = dweight.as<T>(), *const db = dbias.as<T>();
-    Axes axes;
-    find_axes(x_by.view, &dy_by.view, mean, 2, axes);
-    Operands<E> o;
-    o.x = x.as<E>(), o.x2 = dy.as<E>();
-    o.params[0] = means, o.params[1] = rstds;
-    o.y[0] = db, o.y[1] = dw;
-    o.partials = static_cast<T*>(scratch());
-    const T* const b = bias.as<T>();
-    if constexpr (kRelu) {
-      const std::int64_t C = x.shape[1];
-      T *const scales = work.as<T>(), *const shifts = scales + C;
-      for (std::int64_t c = 0; c < C; ++c) {
-        scales[c] = w ? rstds[c] * w[c] : rstds[c];
-        shifts[c] = b ? b[c] : T(0);
+    const T n = static_cast<T>(x.shape[0] * x.shape[2]);
+    const bool large = goes_past<E>(dx);
+    for_channel_groups<E>(x, [&](std::int64_t first, std::int64_t count) {
+      const SomeChannels dys(dy, first, count, sizeof(E)), xs(x, first, count, sizeof(E)),
+          dxs(dx, first, count, sizeof(E));
+      const ByChannel x_by(xs.view), dy_by(dys.view);
+      const T *const means = mean.as<T>() + first, *const rstds = rstd.as<T>() + first;
+      const T* const w = weight ? weight.as<T>() + first : nullptr;
+      const T* const b = bias ? bias.as<T>() + first : nullptr;
+      T *const dw = dweight.as<T>() + first, *const db = dbias.as<T>() + first;
+      Axes axes;
+      find_axes(x_by.view, &dy_by.view, mean, 2, axes);
+      Operands<E> o;
+      o.x = static_cast<const E*>(xs.view.data), o.x2 = static_cast<const E*>(dys.view.data);
+      o.params[0] = means, o.params[1] = rstds;
+      o.y[0] = db, o.y[1] = dw;
+      o.partials = static_cast<T*>(scratch());
+      if constexpr (kRelu) {
+        T *const scales = work.as<T>() + first, *const shifts = scales + x.shape[1];
+        for (std::int64_t c = 0; c < count; ++c) {
+          scales[c] = w ? rstds[c] * w[c] : rstds[c];
+          shifts[c] = b ? b[c] : T(0);
+        }
+        o.params[2] = scales, o.params[3] = shifts;
+        reduce(axes, o, GradientSumsRelu<T>{});
+      } else {
+        reduce(axes, o, GradientSums<T>{});
       }
-      o.params[2] = scales, o.params[3] = shifts;
-      reduce(axes, o, GradientSumsRelu<T>{});
-    } else {
-      reduce(axes, o, GradientSums<T>{});
-    }
-    struct Numbers {
-      Vec<T> scale, db, mean, slope, shift;
-    };
-    const View* const inputs[2] = {&dy, &x};
-    map_channels<E, 2>(
-        inputs, dx,
-        [&](const auto& of) {
-          const Vec<T> r = of(rstds), n(count);
-          return Numbers{w ? r * of(w) : r, of(db) / n, of(means), r * (of(dw) / n),
-                         kRelu && b ? of(b) : Vec<T>(T(0))};
-        },
-        [](const Vec<T>* v, const Numbers& p) {
-          const Vec<T> centred = v[1] - p.mean, zero(T(0));
-          const Vec<T> g = kRelu ? select(fma(centred, p.scale, p.shift) > zero, v[0], zero) : v[0];
-          return (g - fma(centred, p.slope, p.db)) * p.scale;
-        });
+      struct Numbers {
+        Vec<T> scale, db, mean, slope, shift;
+      };
+      const View* const inputs[2] = {&dys.view, &xs.view};
+      map_channels<E, 2>(
+          inputs, dxs.view, large,
+          [&](const auto& of) {
+            const Vec<T> r = of(rstds), numbers(n);
+            return Numbers{w ? r * of(w) : r, of(db) / numbers, of(means), r * (of(dw) / numbers),
+                           kRelu && b ? of(b) : Vec<T>(T(0))};
+          },
+          [](const Vec<T>* v, const Numbers& p) {
+            const Vec<T> centred = v[1] - p.mean, zero(T(0));
+            const Vec<T> g = kRelu ? select(fma(centred, p.scale, p.shift) > zero, v[0], zero) : v[0];
+            return (g - fma(centred, p.slope, p.db)) * p.scale;
+          });
+    });
   });
 }
 
@@ -281,7 +324,8 @@ void channel_affine(In x, In scale, In shift, Out y) {
     };
     const View* const inputs[1] = {&x};
     map_channels<E, 1>(
-        inputs, y, [&](const auto& of) { return Numbers{of(scales), shifts ? of(shifts) : Vec<T>(T(0))}; },
+        inputs, y, goes_past<E>(y),
+        [&](const auto& of) { return Numbers{of(scales), shifts ? of(shifts) : Vec<T>(T(0))}; },
         [](const Vec<T>* v, const Numbers& p) { return fma(v[0], p.scale, p.shift); });
   });
 }

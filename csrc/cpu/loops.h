@@ -77,16 +77,66 @@ TS_INLINE void store_some(ComplexMask<T> y, bool* p, std::int64_t) {
   *p = y.held;
 }
 
+#if defined(__AVX512F__)
+// The bytes of a register of lanes of Size bytes, of which byte k is that lane of the k-th of Size masks: all
+// lanes of the first mask, then of the second.
+template <int Size>
+TS_INLINE __m512i in_order(__m512i lanes) {
+  if constexpr (Size == 4) {
+    const __m512i within =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m512i across = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(across, _mm512_shuffle_epi8(lanes, within));
+  } else {
+    const __m512i within =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15));
+    // words 0, 8, 16, 24, 1, 9, ...
+    const __m512i across =
+        _mm512_cvtepi8_epi16(_mm256_setr_epi8(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27, 4, 12,
+                                              20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31));
+    return _mm512_permutexvar_epi16(across, _mm512_shuffle_epi8(lanes, within));
+  }
+}
+#endif
+// As for_registers, of results that are masks: there are sizeof(T) registers to a register of bytes.
+template <class Formula, class T, class Make>
+TS_INLINE void for_masks(bool* y, std::int64_t n, const Make& make) {
+  constexpr int W = Vec<T>::width;
+  std::int64_t first = 0;
+#if defined(__AVX512F__)
+  using I = Vec<IntOf<T>>;
+  if constexpr (sizeof(T) >= 4)
+    for (; first + 64 <= n; first += 64) {
+      I bytes(0);
+      for (int k = 0; k < static_cast<int>(sizeof(T)); ++k)
+        bytes = bytes | select(as<IntOf<T>>(make(first + k * W, W)), I(IntOf<T>(1) << (8 * k)), I(0));
+      _mm512_storeu_si512(y + first, in_order<sizeof(T)>(__m512i(bytes.r)));
+    }
+#endif
+  for_registers<Formula, W>(
+      y + first, n - first, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+        store_some(make(first + i, count), y + first + i, count);
+      });
+}
+template <class T, class R>
+constexpr bool kMakesMasks = std::is_same_v<R, bool> && !std::is_same_v<T, bool> && std::is_arithmetic_v<T>;
+
 template <class F, class T, class R>
 void unary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
   using V = typename RegisterOf<F, T>::type;
   const T* x = static_cast<const T*>(in[0]);
   R* y = static_cast<R*>(out);
   const std::int64_t sx = step[0];
-  for_registers<F, V::width>(
-      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
-        store_some(F::apply(load_some<V>(x + i * sx, sx, count)), y + i, count);
-      });
+  const auto make = [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+    return F::apply(load_some<V>(x + i * sx, sx, count));
+  };
+  if constexpr (kMakesMasks<T, R>)
+    return for_masks<F, T>(y, n, make);
+  else
+    for_registers<F, V::width>(
+        y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+          store_some(make(i, count), y + i, count);
+        });
 }
 
 template <class F, class T, class R>
@@ -96,11 +146,16 @@ void binary_loop(const void* const* in, const std::int64_t* step, void* out, std
   const T* b = static_cast<const T*>(in[1]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1];
-  for_registers<F, V::width>(
-      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
-        store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count)), y + i,
-                   count);
-      });
+  const auto make = [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+    return F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count));
+  };
+  if constexpr (kMakesMasks<T, R>)
+    return for_masks<F, T>(y, n, make);
+  else
+    for_registers<F, V::width>(
+        y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+          store_some(make(i, count), y + i, count);
+        });
 }
 
 template <class F, class T, class R>

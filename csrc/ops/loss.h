@@ -18,4 +18,12 @@ Array cross_entropy_backward(const Array& dy, const Array& x, const Array& targe
                              const Array& lse, const Array& total, std::int64_t ignore_index,
                              const std::string& reduction, double label_smoothing);
 
+// log_probs (T, N, C), targets (N, S), lengths (N). Returns the loss of each sequence, inf where no alignment
+// fits, and the states' log-probabilities for backward.
+std::tuple<Array, Array> ctc_loss(const Array& log_probs, const Array& targets, const Array& input_lengths,
+                                  const Array& target_lengths, std::int64_t blank);
+Array ctc_loss_backward(const Array& gradient, const Array& log_probs, const Array& targets,
+                        const Array& input_lengths, const Array& target_lengths, const Array& loss,
+                        const Array& alpha, std::int64_t blank);
+
 }  // namespace ts::ops

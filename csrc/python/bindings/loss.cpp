@@ -14,6 +14,12 @@ void bind_loss(PyObject* m) {
          "reduction='mean',"
          " label_smoothing=0.0)",
          &ops::cross_entropy_backward);
+  add_op(m, "ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0) -> y; alpha",
+         &ops::ctc_loss);
+  add_op(
+      m,
+      "ctc_loss_backward(gradient, log_probs, targets, input_lengths, target_lengths, loss, alpha, blank=0)",
+      &ops::ctc_loss_backward);
 }
 
 }  // namespace ts::python

@@ -59,6 +59,7 @@ from tensorsmith.nn.linear import (
     Linear,
 )
 from tensorsmith.nn.loss import (
+    CTCLoss,
     BCELoss,
     BCEWithLogitsLoss,
     CosineEmbeddingLoss,
@@ -168,6 +169,7 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "CELU",
+    "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",

@@ -5,6 +5,7 @@ nothing broadcasts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tensorsmith.nn import _checks, functional
 from tensorsmith.nn.functional._loss import _reduction
@@ -133,6 +134,26 @@ class CrossEntropyLoss(_WeightedLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+        )
+
+
+class CTCLoss(_Loss):
+    """-log of the probability that frames spell their labels, summed over the alignments (Graves et al. 2006)."""
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction=reduction)
+        self.blank = _checks.integer("CTCLoss", "blank", blank, 0)
+        self.zero_infinity = zero_infinity
+
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any) -> Tensor:
+        return functional.ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            self.blank,
+            self.reduction,
+            self.zero_infinity,
         )
 
 

@@ -10,7 +10,7 @@ from tensorsmith.autograd import define
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
-__all__ = ["cross_entropy", "nll_loss"]
+__all__ = ["cross_entropy", "ctc_loss", "nll_loss"]
 
 cross_entropy = define(
     core.cross_entropy,
@@ -102,3 +102,26 @@ def nll_loss(
     if reduction == "none":
         return loss
     return core.sum(loss) if reduction == "sum" else core.sum(loss) / core.sum(own)
+
+
+ctc_loss = define(
+    core.ctc_loss,
+    """Connectionist temporal classification (Graves et al. 2006): -log of the probability that frames spell a
+    sequence of labels, summed over the alignments.
+
+    log_probs: (T, N, C), a log-softmax    targets: (N, S) integers, of which target_lengths (N) count
+    input_lengths: (N), frames of each sequence    blank: the class of no label
+    returns: (N,), inf where there are too few frames: one a label, and one between two equal ones
+
+    The gradient is that of log_probs as they are: -(probability of class c in frame t). One through log_softmax adds
+    its softmax. An infinite loss has NaN for gradient, unless its own gradient is 0.
+    IndexError for a target that is no class, ValueError for one that is the blank, and for lengths that do not fit.""",
+    log_probs=lambda dy, log_probs, targets, input_lengths, target_lengths, y, alpha, blank: (
+        core.ctc_loss_backward(dy, log_probs, targets, input_lengths, target_lengths, y, alpha, blank)
+    ),
+)
+define(
+    core.ctc_loss_backward,
+    """The gradient of ctc_loss with respect to log_probs. It has no rule of its own: a second derivative raises an
+    error.""",
+)

@@ -44,6 +44,7 @@ from tensorsmith.nn.functional._norm import (
     normalize,
     rms_norm,
 )
+from tensorsmith.nn.functional._ctc_loss import ctc_loss
 from tensorsmith.nn.functional._dropout import (
     alpha_dropout,
     dropout,
@@ -155,6 +156,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",

@@ -219,3 +219,42 @@ def test_what_a_product_does_not_add() -> None:
         assert "gemm+" not in g.graph()
         for got, expected in zip(np.atleast_1d(g()), np.atleast_1d(f()), strict=True):
             assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
+
+
+@pytest.mark.parametrize("name", EPILOGUES)
+@pytest.mark.parametrize("shape", [(5, 24, 31, 30), (32, 64, 8, 8), (3, 33, 40, 17), (2, 1040, 3, 5)])
+@pytest.mark.parametrize("dtype", [ts.float32, ts.float64])
+def test_after_a_batch_norm(name: str, shape: tuple[int, ...], dtype: Any, threads: int) -> None:
+    c = shape[1]
+    weight, bias, mean, var = (tensor(c, seed=k, dtype=dtype) for k in range(4))
+
+    def norm(x: Any) -> Any:
+        return F.batch_norm(x, mean, var, weight, bias, training=True)
+
+    x, y, kept = (images(*shape, seed=k, dtype=dtype) for k in (4, 5, 6))
+    b = tensor(c, 1, 1, seed=7, dtype=dtype)
+    text = same_bits(lambda x, y, b, kept: EPILOGUES[name](norm(x), y, b, kept), x, y, b, kept)
+    assert ("batch_norm+" in text) == (c >= 32 or name != "one")
+
+
+@pytest.mark.parametrize("shape", [(8, 64, 128), (700, 33), (3, 5000)])
+@pytest.mark.parametrize("dtype", [ts.float32, ts.float64])
+def test_a_layer_norm_adds_the_gradient_that_there_is(
+    shape: tuple[int, ...], dtype: Any, threads: int
+) -> None:
+    weight, bias = tensor(shape[-1], seed=1, dtype=dtype), tensor(shape[-1], seed=2, dtype=dtype)
+    x, t = tensor(*shape, dtype=dtype), tensor(*shape, seed=3, dtype=dtype)
+
+    def step(x: Any, t: Any) -> Any:
+        x, w = x.detach().requires_grad_(), weight.detach().requires_grad_()
+        h = F.layer_norm(
+            x, (shape[-1],)
+        )  # used twice: what the norm sends back is added to what the sum does
+        (t * (h + F.gelu(F.layer_norm(h, (shape[-1],), w, bias)))).sum().backward()
+        return x.grad, w.grad
+
+    g = ts.jit(step)
+    g(x, t)
+    assert "layer_norm_backward+add" in g.graph()
+    for got, expected in zip(g(x, t), step(x, t), strict=True):
+        assert got.numpy().tobytes() == expected.numpy().tobytes()

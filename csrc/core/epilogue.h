@@ -23,8 +23,8 @@ struct Finished {
 struct Epilogue {
   void (*run)(const Epilogue& epilogue, const Finished& block);
   bool forgotten;  // nobody else reads the result: it may lie anywhere, a block at a time
-  // Unless null, nothing is run: of a matrix product, this matrix, which lies as the result does, is added to
-  // it, last. It may be the result's own memory where the depth is one block of K.
+  // Unless null, nothing is run: this matrix, which lies as the result does, is added to it, last. It may be
+  // the result's own memory (of a matrix product, where the depth is one block of K).
   const void* addend = nullptr;
 };
 

@@ -1,10 +1,12 @@
 // Finding the pointwise steps that become a product's epilogue.
 //
-// A group, or a single step, that reads the result of a matrix product or a convolution moves to just behind
-// it where nothing stands in its way, and runs on each block of the result as that is finished: what was
-// written is still in cache when it is read, and where nobody else reads it, it goes to no memory at all.
+// A group, or a single step, that reads the result of a matrix product, a convolution or a batch norm moves
+// to just behind it where nothing stands in its way, and runs on each block of the result as that is
+// finished: what was written is still in cache when it is read, and where nobody else reads it, it goes to no
+// memory at all.
 //
-// A sum of a matrix product's result and another matrix is the end of the product's register tile instead.
+// A sum of a matrix product's result, or of a layer norm's gradient, and another matrix is made by the kernel
+// itself, before it stores the result.
 #include <algorithm>
 #include <cstring>
 
@@ -48,6 +50,18 @@ bool is_long(Kernel kernel) {
   }
 }
 
+// The operand of a product that is its result: the last of most.
+int result_of(Kernel kernel, int count) {
+  switch (kernel) {
+    case Kernel::batch_norm:
+      return 3;
+    case Kernel::layer_norm_backward:
+      return 5;
+    default:
+      return count - 1;
+  }
+}
+
 // Of a product's result: the length of a row, where its elements lie side by side as rows of channels or of
 // columns; else 0.
 std::int64_t row_of(Kernel kernel, const View& y) {
@@ -65,9 +79,20 @@ std::int64_t row_of(Kernel kernel, const View& y) {
     case Kernel::conv2d:
     case Kernel::conv2d_input_backward:
       return dense({1, 3, 2, 0}) ? y.shape[1] : 0;
+    case Kernel::batch_norm:
+      return dense({1, 2, 0}) ? y.shape[1] : 0;
+    case Kernel::layer_norm_backward:
+      return dense({1, 0}) ? y.shape[1] : 0;
     default:
       return 0;
   }
+}
+
+// Whether it gains to run steps on the blocks of a result of so many bytes.
+bool takes_epilogue(Kernel kernel, std::int64_t row, std::int64_t bytes) {
+  if (kernel == Kernel::layer_norm_backward) return false;
+  if (kernel == Kernel::batch_norm) return true;  // which makes blocks that the first-level cache holds
+  return (kernel != Kernel::gemm || row <= kMostColumns) && bytes >= kLeastResult;
 }
 
 }  // namespace
@@ -91,7 +116,7 @@ int Recording::product_before(const Fused& fused, std::size_t number, const std:
     const bool of_host = before.kernel == Kernel::count && before.thunk != &run_group;  // it may throw
     if (of_host || barrier_within(i)) return -1;
     if (independent(before, step)) continue;
-    const int y = before.first + before.count - 1;
+    const int y = before.first + result_of(before.kernel, before.count);
     const std::int64_t row = row_of(before.kernel, views_[static_cast<std::size_t>(y)]);
     return epilogues[i] < 0 && row >= kLeastColumns ? static_cast<int>(i) : -1;
   }
@@ -110,7 +135,7 @@ void Recording::share_result(int first, int count, const Group& group, int slot,
   const FusedOperand& y = group.calls[last].operands.back();
   const Use target = use(y.view);
   if (target.slot < 0 || target.slot == slot ||
-      y.item != itemsize(views_[static_cast<std::size_t>(first + count - 1)].dtype))
+      y.item != itemsize(views_[static_cast<std::size_t>(first + group.result_view)].dtype))
     return;
   const Slot::Kind kind = slots_[static_cast<std::size_t>(target.slot)].kind;
   if (kind != Slot::inside && kind != Slot::result) return;
@@ -125,33 +150,37 @@ void Recording::share_result(int first, int count, const Group& group, int slot,
   for (const FusedCall& call : group.calls)
     for (const FusedOperand& o : call.operands)
       if (o.buffer == kFinished) use(o.view).slot = kNothing;
-  use(count - 1).slot = target.slot;
-  use(count - 1).offset = target.offset;
+  use(group.result_view).slot = target.slot;
+  use(group.result_view).offset = target.offset;
 }
 
 // Of a product and a sum of its result, which nobody else reads, with another matrix: the kernel adds that
 // itself and writes where the sum is to be, if what is there may be written by then.
-void Recording::find_addend(Group& group, int first, int count, int slot) {
+void Recording::find_addend(Kernel kernel, Group& group, int first, int count, int slot) {
+  if (kernel != Kernel::gemm && kernel != Kernel::layer_norm_backward) return;
   const auto view = [&](int k) -> const View& { return views_[static_cast<std::size_t>(first + k)]; };
   const std::vector<FusedOperand>& add = group.calls[0].operands;
   const FusedOperand& x = add[add[0].buffer == kFinished ? 1 : 0];
-  const DType dtype = view(count - 1).dtype;
+  const DType dtype = view(group.result_view).dtype;
   const std::vector<std::int64_t> dense = {group.shape[1], 1};
   if (x.buffer == kFinished || x.strides != dense || x.dtype != dtype || add.back().dtype != dtype) return;
-  const View &a = view(0), &bias = view(2);
-  const bool plain_bias = operands_[static_cast<std::size_t>(first + 2)].slot == kNothing || bias.ndim == 0 ||
-                          bias.strides[bias.ndim - 1] == 1;
-  const bool one_block = a.shape[2] * itemsize(dtype) <= kBlockBytes;
-  share_result(first, count, group, slot, plain_bias && one_block);
-  if (operands_[static_cast<std::size_t>(first + count - 1)].slot != slot) group.addend_view = x.view;
+  bool in_place = true;
+  if (kernel == Kernel::gemm) {
+    const View& bias = view(2);
+    const bool plain_bias = operands_[static_cast<std::size_t>(first + 2)].slot == kNothing ||
+                            bias.ndim == 0 || bias.strides[bias.ndim - 1] == 1;
+    in_place = plain_bias && view(0).shape[2] * itemsize(dtype) <= kBlockBytes;
+  }
+  share_result(first, count, group, slot, in_place);
+  if (operands_[static_cast<std::size_t>(first + group.result_view)].slot != slot) group.addend_view = x.view;
 }
 
 // Makes one step of a product and the step `number`, if the latter works on rows and columns of the result.
 bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size_t number, Step& joined) {
   const Step& before = steps_[product];
-  const auto c = static_cast<std::size_t>(before.first + before.count - 1);
-  const View result = views_[c];
-  const Use written = operands_[c];
+  const int c = before.first + result_of(before.kernel, before.count);
+  const View result = views_[static_cast<std::size_t>(c)];
+  const Use written = operands_[static_cast<std::size_t>(c)];
   const std::int64_t row = row_of(before.kernel, result);
   if (written.slot < 0 || (result.dtype != DType::float32 && result.dtype != DType::float64)) return false;
   const Slot& slot = slots_[static_cast<std::size_t>(written.slot)];
@@ -163,7 +192,9 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
     return false;
   GroupAxes axes;
   if (!axes.begin(views_[static_cast<std::size_t>(begin->first + begin->count - 1)])) return false;
-  // All of the result, in the order of its memory; and no other operand of the product is written.
+  // All of the result, in the order of its memory; no other operand of the product is written, and nothing
+  // else that it writes is read.
+  bool reads = false;
   for (const Step* s = begin; s < end; ++s)
     for (int k = s->first; k < s->first + s->count; ++k) {
       const Use& use = operands_[static_cast<std::size_t>(k)];
@@ -172,14 +203,18 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
       if (use.slot == written.slot && (use.offset != written.offset || v.dtype != result.dtype ||
                                        v.size() != result.size() || !axes.fits(v, true)))
         return false;
-      for (int i = before.first; use.written && i < before.first + before.count - 1; ++i)
-        if (operands_[static_cast<std::size_t>(i)].slot == use.slot) return false;
+      reads |= use.slot == written.slot && !use.written;
+      for (int i = before.first; i < before.first + before.count; ++i) {
+        const Use& other = operands_[static_cast<std::size_t>(i)];
+        if (i != c && other.slot == use.slot && (use.written || other.written)) return false;
+      }
     }
+  if (!reads) return false;
 
   auto group = std::make_unique<Group>();
   group->name = before.name;
   group->shape = axes.shape();
-  group->result_view = before.count - 1;
+  group->result_view = c - before.first;
   const int first = static_cast<int>(views_.size());
   const auto copy = [&](const Step& s) {
     for (int k = s.first; k < s.first + s.count; ++k) {
@@ -205,10 +240,10 @@ bool Recording::join_epilogue(const Fused& fused, std::size_t product, std::size
   join(group->shape, group->calls, row);
   bool joins = group->shape.size() == 2 && group->shape[1] == row &&
                place_buffers(*group, static_cast<int>(buffered.size()), kFusedBlock, kEpilogueBytes);
-  if (joins && forgotten && before.kernel == Kernel::gemm && begin->kernel == Kernel::add && end == begin + 1)
-    find_addend(*group, first, before.count, written.slot);
-  const bool narrow = before.kernel != Kernel::gemm || row <= kMostColumns;
-  joins &= group->addend_view >= 0 || (narrow && result.size() * itemsize(result.dtype) >= kLeastResult);
+  if (joins && forgotten && begin->kernel == Kernel::add && end == begin + 1)
+    find_addend(before.kernel, *group, first, before.count, written.slot);
+  joins &=
+      group->addend_view >= 0 || takes_epilogue(before.kernel, row, result.size() * itemsize(result.dtype));
   if (!joins) {
     views_.resize(static_cast<std::size_t>(first));
     operands_.resize(static_cast<std::size_t>(first));

@@ -131,7 +131,7 @@ class Recording {
   int product_before(const Fused& fused, std::size_t number, const std::vector<int>& epilogues,
                      const std::vector<bool>& gone) const;
   bool join_epilogue(const Fused& fused, std::size_t product, std::size_t number, Step& joined);
-  void find_addend(Group& group, int first, int count, int slot);
+  void find_addend(Kernel kernel, Group& group, int first, int count, int slot);
   void share_result(int first, int count, const Group& group, int slot, bool in_place);
   bool independent(const Step& a, const Step& b) const;
   void find_batches();

@@ -8,6 +8,7 @@
 // second-level cache the second reading comes from there.
 #include <cmath>
 
+#include "core/epilogue.h"
 #include "cpu/channel_moments.h"
 #include "cpu/kernels.h"
 #include "cpu/reduction.h"
@@ -17,7 +18,8 @@
 namespace ts::cpu::TS_ISA {
 namespace {
 
-constexpr std::int64_t kGrain = 1 << 15;  // elements of a piece
+constexpr std::int64_t kGrain = 1 << 15;      // elements of a piece
+constexpr std::int64_t kFinishedOnce = 4096;  // elements that an epilogue is given
 
 // (N, C, S) seen as (C | N, S): the channel kept, the rest reduced.
 struct ByChannel {
@@ -138,8 +140,10 @@ void map_channels(const View* const* inputs, const View& y, bool large, const Nu
       using Of = decltype(of_lanes(0));
       Of* const table = static_cast<Of*>(scratch());
       for (std::int64_t i = 0; i < span; i += W) table[i / W] = of_lanes(i);
+      const Epilogue* const epilogue = take_epilogue();
       parallel_ranges(N * S * C, (kGrain / span + 1) * span, [&](std::int64_t begin, std::int64_t end) {
-        const bool streams = large;
+        const bool streams = large && !epilogue;
+        std::int64_t finished = begin;
         const auto element = [&](std::int64_t i, const Of& of, auto part) {
           Vec<T> x[Inputs];
           for (int k = 0; k < Inputs; ++k)
@@ -150,6 +154,10 @@ void map_channels(const View* const* inputs, const View& y, bool large, const Nu
           const std::int64_t n = end - i < span ? end - i : span;
           const Of* of = table;
           each<T>(i, i + n, [&](std::int64_t j, auto part) { element(j, *of++, part); });
+          if (!epilogue || (i + n < end && i + n - finished < kFinishedOnce)) continue;
+          const E* const block = static_cast<const E*>(y.data) + finished;
+          epilogue->run(*epilogue, {finished / C, (i + n - finished) / C, 0, C, block, C});
+          finished = i + n;
         }
         if (streams) _mm_sfence();
       });

@@ -9,6 +9,7 @@
 // writes dx once.
 #include <cstring>
 
+#include "core/epilogue.h"
 #include "cpu/kernels.h"
 #include "cpu/rows.h"
 #include "cpu/types.h"
@@ -50,17 +51,20 @@ struct LayerNormGradients {
   Line<const T> mean, rstd;  // no mean: the RMS norm
   Rows<S> dx;
   std::int64_t C;
+  const S* addend = nullptr;  // added to dx, which it may be itself: rows of C
 
   struct Row {
     const S *dy, *x;
     S* dx;
+    const S* addend;
     T mean, rstd, g_mean, gh_mean;
   };
 
   // The two averages of row r.
   template <class Threads>
   TS_INLINE Row averages(const Threads& threads, std::int64_t r) const {
-    Row row{dy[r], x[r], dx[r], mean ? mean[r] : T(0), rstd[r], T(0), T(0)};
+    Row row{dy[r],   x[r], dx[r], addend ? addend + r * C : nullptr, mean ? mean[r] : T(0),
+            rstd[r], T(0), T(0)};
     const Vec<T> m(row.mean), s(row.rstd), none(T(0));
     T sums[2];
     threads.template reduce<Add, T, 2>(
@@ -91,7 +95,9 @@ struct LayerNormGradients {
         const Vec<T> h = (get(rows[k].x + i, part) - Vec<T>(rows[k].mean)) * s;
         dweight = fma(g, h, dweight);
         dbias = dbias + g;
-        put(rows[k].dx + i, (g * weight - fma(h, Vec<T>(rows[k].gh_mean), Vec<T>(rows[k].g_mean))) * s, part);
+        Vec<T> d = (g * weight - fma(h, Vec<T>(rows[k].gh_mean), Vec<T>(rows[k].g_mean))) * s;
+        if (addend) d = d + get(rows[k].addend + i, part);
+        put(rows[k].dx + i, d, part);
       }
       if (dw) put(dw + i, dweight, part);
       if (db) put(db + i, dbias, part);
@@ -195,9 +201,12 @@ void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps)
 void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
   with_stored(x.dtype, [&]<class S>(Type<S>) {
     using T = Computed<S>;
-    const LayerNormGradients<S> rows{Rows<const S>(dy),   Rows<const S>(x),    weight.as<T>(),
-                                     Line<const T>(mean), Line<const T>(rstd), Rows<S>(dx),
-                                     x.shape[1]};
+    const Epilogue* const epilogue = take_epilogue();
+    const LayerNormGradients<S> rows{
+        Rows<const S>(dy),   Rows<const S>(x),
+        weight.as<T>(),      Line<const T>(mean),
+        Line<const T>(rstd), Rows<S>(dx),
+        x.shape[1],          epilogue ? static_cast<const S*>(epilogue->addend) : nullptr};
     layer_norm_gradients(rows, x.shape[0], dweight.as<T>(), dbias.as<T>());
   });
 }

@@ -171,7 +171,7 @@ def test_in_place() -> None:
         (lambda r: r.poisson(1e300), "mean must be in"),
         (lambda r: r.binomial(-1, 0.5), "n must be in"),
         (lambda r: r.binomial(5, 1.5), r"p must be in \[0, 1\], got 1.5"),
-        (lambda r: r.poisson(ts.ones((2, 3)), size=(4,)), "random_poisson"),
+        (lambda r: r.poisson(ts.ones((2, 3)), size=(4,)), "poisson: shape"),
         (lambda r: r.categorical([0.0, 0.0], 1), "not all 0"),
         (lambda r: r.categorical([1.0, -1.0], 1), ">= 0"),
         (lambda r: r.categorical([1.0, 0.0], 2), "as many positive"),

@@ -34,6 +34,8 @@ CASES: list[tuple[str, list[Any]]] = [
     ("ascontiguousarray", [X.T]), ("ascontiguousarray", [2.0]), ("frombuffer", [X.tobytes(), "float64", 3, 8]),
     ("fromfunction", [lambda i, j: i * 10 + j, (2, 3)]), ("diagflat", [X[0], 1]), ("diag_indices", [3]),
     ("tril_indices_from", [X]), ("triu_indices_from", [X, 1]), ("lexsort", [(I[0], J[0] % 2)]),
+    ("i0", [np.linspace(-40, 40, 81)]), ("i0", [np.array([0.0, 29.999, 30.001, 700.0])]), ("kaiser", [9, 8.6]),
+    ("kaiser", [1, 2.0]), ("kaiser", [12, 40.0]), ("asfortranarray", [X]), ("isfortran", [X]),
     ("apply_along_axis", [lambda v: v[::-1] * 2, 0, X]), ("apply_along_axis", [lambda v: v.sum(), 1, X]),
 ]  # fmt: skip
 
@@ -439,3 +441,109 @@ def test_points_of_a_matrix() -> None:
             i[-1] = np.iinfo("int64").min
             with pytest.raises(IndexError, match="axis 0 of x has size 30"):
                 ts.asarray(x)[ts.asarray(i), to]
+
+
+def test_brackets_put_arrays_together() -> None:
+    i, x = np.arange(3), np.arange(3.0)
+    for key in (
+        np.s_[1:4, 0, 5:9:2],
+        np.s_[i, 0, 7],
+        np.s_[x, 1],
+        np.s_[0:1:5j],
+        np.s_[X, X],
+        np.s_[x],
+        np.s_[i, x],
+    ):
+        for name in ("r_", "c_"):
+            if name == "c_" and any(
+                isinstance(k, (slice, int)) for k in (key if isinstance(key, tuple) else (key,))
+            ):
+                continue
+            ours = (
+                tuple(ts.asarray(k) if isinstance(k, np.ndarray) else k for k in key)
+                if isinstance(key, tuple)
+                else key
+            )
+            expected = getattr(np, name)[key]
+            got = getattr(ts, name)[ours]
+            np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
+            assert got.dtype.kind == ("signed" if expected.dtype.kind == "i" else "floating")
+    np.testing.assert_array_equal(ts.c_[0:3, ts.asarray([4, 5, 6])].numpy(), np.c_[0:3, [4, 5, 6]])
+    with pytest.raises(TypeError, match="r_: directives such as 'r'"):
+        ts.r_["r", 1]
+    with pytest.raises(ValueError, match="r_: a slice needs an end"):
+        ts.r_[1:]
+
+
+def test_text_and_files_of_numbers(tmp_path: Any) -> None:
+    x = ts.asarray(X)
+    ts.savetxt(tmp_path / "x.txt", x, delimiter=",")
+    np.testing.assert_array_equal(ts.loadtxt(tmp_path / "x.txt", "float64", delimiter=",").numpy(), X)
+    assert ts.loadtxt(tmp_path / "x.txt", delimiter=",").dtype == ts.get_default_dtype()
+    (tmp_path / "gap.txt").write_text("1,,3\n4,5,6\n")
+    np.testing.assert_array_equal(
+        ts.genfromtxt(tmp_path / "gap.txt", delimiter=",").numpy(), [[1, np.nan, 3], [4, 5, 6]]
+    )
+    with pytest.raises(ValueError, match="could not convert"):
+        ts.loadtxt(["1 two"])
+    X.tofile(tmp_path / "x.bin")
+    np.testing.assert_array_equal(ts.fromfile(tmp_path / "x.bin", ts.float64).numpy(), X.ravel())
+    assert ts.array2string(x, precision=2) == np.array2string(X, precision=2)
+    assert ts.array_str(x) == np.array_str(X)
+    assert ts.array_repr(x) == repr(x)
+    with ts.printoptions(precision=1):
+        assert "0.1" in repr(ts.asarray([0.123456]))
+    assert ts.binary_repr(5, 8) == "00000101"
+    assert ts.format_float_positional(ts.asarray(1e10, "float64")) == "10000000000."
+
+
+def test_names_that_change_nothing() -> None:
+    with ts.errstate(divide="ignore", invalid="warn"):
+        assert bool(ts.isinf(ts.asarray(1.0) / 0))
+    with pytest.raises(TypeError, match="errstate: there is no 'divid'"):
+        ts.errstate(divid="ignore")
+    with pytest.raises(ValueError, match="errstate: all='raise'"):
+        ts.errstate(all="raise")
+    assert (ts.double, ts.half, ts.intp, ts.int_, ts.uintc) == (
+        ts.float64, ts.float16, ts.int64, ts.int64, ts.uint32
+    )  # fmt: skip
+    with pytest.raises(ts.linalg.LinAlgError, match="singular"):
+        ts.linalg.inv(ts.zeros((2, 2)))
+    assert ts.isfortran(ts.asfortranarray(ts.asarray(X))) and ts.isfortran(ts.asarray(X).T)
+    with pytest.raises(ValueError, match="asarray_chkfinite: x holds NaN"):
+        ts.asarray_chkfinite([1.0, np.nan])
+
+
+def test_histograms_say_what_is_wrong() -> None:
+    for name in ("histogram", "histogram_bin_edges"):
+        call = getattr(ts, name)
+        for wrong in ((1, 2, 3), (1,), 5, "ab"):
+            with pytest.raises(ValueError, match=f"{name}: range must be two numbers, got"):
+                call([1.0, 2.0], range=wrong)
+        with pytest.raises(ValueError, match=f"{name}: the edges must ascend, without NaN"):
+            call([1.0, 2.0], [1.0, np.nan, 3.0])
+        with pytest.raises(ValueError, match=f"{name}: there must be at least two edges, got 1"):
+            call([1.0, 2.0], [1.0])
+        with pytest.raises(ValueError, match=f"{name}: the range from nan to 1.0 is not finite"):
+            call([1.0, 2.0], range=(np.nan, 1))
+
+
+def test_no_number_is_no_integer() -> None:
+    x = ts.asarray([1, 2, 3])
+    with pytest.raises(ValueError, match="piecewise: nan cannot be an element of int64"):
+        ts.piecewise(x, [x > 1], [np.nan, 0])
+    with pytest.raises(ValueError, match="piecewise: -inf cannot be an element of int64"):
+        ts.piecewise(x, [x > 1], [1, -np.inf])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, 2])
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_linspace_between_arrays(axis: int, endpoint: bool) -> None:
+    for start, stop in ((X, Y), (X, 2.0), (-1, X), (X[0], Y)):
+        ours = [ts.asarray(a) if isinstance(a, np.ndarray) else a for a in (start, stop)]
+        expected = np.linspace(start, stop, 5, endpoint, axis=axis)
+        np.testing.assert_allclose(
+            ts.linspace(*ours, 5, endpoint, axis=axis).numpy(), expected, rtol=1e-12, atol=1e-15
+        )
+    lists = ts.linspace([0, 1], [2, 3], 3, axis=-1)
+    np.testing.assert_allclose(lists.numpy(), np.linspace([0, 1], [2, 3], 3, axis=-1), rtol=1e-6)

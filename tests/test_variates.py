@@ -26,6 +26,9 @@ CONTINUOUS: dict[str, tuple[Callable[..., Any], Any]] = {
     "standard_cauchy": (lambda r, **k: r.standard_cauchy(**k), stats.cauchy()),
     "standard_t": (lambda r, **k: r.standard_t(3.5, **k), stats.t(3.5)),
     "f": (lambda r, **k: r.f(3.0, 7.0, **k), stats.f(3, 7)),
+    "wald": (lambda r, **k: r.wald(2.0, 3.0, **k), stats.invgauss(2 / 3, scale=3)),
+    "noncentral_chisquare": (lambda r, **k: r.noncentral_chisquare(3.5, 2.0, **k), stats.ncx2(3.5, 2)),
+    "noncentral_f": (lambda r, **k: r.noncentral_f(3.0, 7.0, 2.0, **k), stats.ncf(3, 7, 2)),
     "triangular": (lambda r, **k: r.triangular(-1.0, 0.5, 3.0, **k), stats.triang(0.375, -1, 4)),
 }
 
@@ -45,6 +48,9 @@ def test_distribution_functions(name: str, dtype: str) -> None:
         (lambda r: r.geometric(0.3, size=SIZE), stats.geom(0.3)),
         (lambda r: r.geometric(1.0, size=SIZE), stats.geom(1.0)),
         (lambda r: r.negative_binomial(2.5, 0.4, size=SIZE), stats.nbinom(2.5, 0.4)),
+        (lambda r: r.logseries(0.7, size=SIZE), stats.logser(0.7)),
+        (lambda r: r.poisson(np.full(SIZE, 2.5)), stats.poisson(2.5)),
+        (lambda r: r.binomial([6], 0.3, SIZE), stats.binom(6, 0.3)),
     ],
 )
 def test_counts(draw: Any, expected: Any) -> None:
@@ -161,3 +167,83 @@ def test_generators_have_methods_of_the_functions_names() -> None:
         expected = call(ts.random, generator=ts.random.Generator(7))
         assert call(ts.random.default_rng(7)).tolist() == expected.tolist()
     assert "trials" in ts.random.Generator.geometric.__doc__  # type: ignore[attr-defined]
+
+
+SPREAD: dict[str, tuple[Callable[..., Any], list[float]]] = {
+    "normal": (lambda r, a, **k: r.normal(a, 0.5, **k), [0.0, 10.0, 20.0]),
+    "normal of deviations": (
+        lambda r, a, **k: r.normal(1.0, [x * 0 + 1e-3 for x in a], **k),
+        [1.0, 1.0, 1.0],
+    ),
+    "uniform": (lambda r, a, **k: r.uniform(a, [x + 1 for x in a], **k), [0.0, 10.0, 20.0]),
+    "exponential": (lambda r, a, **k: r.exponential(a, **k), [1.0, 10.0, 100.0]),
+    "poisson": (lambda r, a, **k: r.poisson(a, **k), [1.0, 10.0, 100.0]),
+    "binomial": (lambda r, a, **k: r.binomial(40, [x / 40 for x in a], **k), [1.0, 10.0, 30.0]),
+    "integers": (
+        lambda r, a, **k: r.integers([int(x) for x in a], [int(x) + 3 for x in a], **k),
+        [-4.0, 10.0, 90.0],
+    ),
+    "gamma": (lambda r, a, **k: r.gamma(a, [1.0] * 3, **k), [1.0, 10.0, 100.0]),
+    "chisquare": (lambda r, a, **k: r.chisquare(a, **k), [1.0, 10.0, 100.0]),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_parameters_are_numbers_lists_or_arrays(name: str) -> None:
+    draw, places = SPREAD[name]
+    rng = ts.random.default_rng(1)
+    assert draw(rng, places).shape == (3,)
+    x = draw(rng, places, size=(4000, 3))
+    assert x.shape == (4000, 3)
+    means = x.numpy().astype(float).mean(0)
+    offset = {"uniform": 0.5, "integers": 1.0}.get(name, 0.0)
+    np.testing.assert_allclose(means, np.add(places, offset), atol=0.15 + 0.1 * np.max(np.abs(places)))
+    with pytest.raises(ValueError, match=f"{name.split()[0]}: .*does not broadcast to"):
+        draw(rng, places, size=(3, 4))
+
+
+def test_uniform_stays_below_its_upper_bounds() -> None:
+    low = np.float32(1) - np.finfo("float32").eps
+    x = ts.random.default_rng(0).uniform(np.full(3000, low), [1.0]).numpy()
+    assert (x >= low).all() and (x < 1).all()
+    same = ts.random.uniform([2.0, 3.0], [2.0, 3.0])
+    np.testing.assert_array_equal(same.numpy(), [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r: r.normal(size=-1), ValueError, "normal: dimension 0"),
+        (lambda r: r.lognormal(size=(2, -1)), ValueError, "lognormal: dimension 1"),
+        (lambda r: r.laplace(dtype="int32"), TypeError, "laplace: dtype is int32"),
+        (lambda r: r.chisquare(-1), ValueError, "chisquare: "),
+        (lambda r: r.f(1, 2, size=1.5), TypeError, "f: size must be an integer or a sequence of integers"),
+        (lambda r: r.negative_binomial(3, 0.5, size=(-1,)), ValueError, "negative_binomial: "),
+        (lambda r: r.normal([1, 2], [1, 2, 3]), ValueError, "normal: shapes"),
+        (lambda r: r.normal([1.0], -1), ValueError, "normal: scale must be >= 0"),
+        (lambda r: r.uniform([3.0], 1), ValueError, "uniform: low must be at most high"),
+        (lambda r: r.integers([1.5], 3), TypeError, "integers: low must hold integers"),
+        (lambda r: r.integers(5, [6, 2]), ValueError, "integers: low must be below high"),
+        (lambda r: r.power(2.0, size=-1), ValueError, "power: dimension 0"),
+        (lambda r: r.logseries(1.0), ValueError, "logseries: p must be >= 0"),
+        (lambda r: r.wald(0.0, 1.0), ValueError, "wald: mean must be > 0"),
+    ],
+)
+def test_errors_name_what_was_called(call: Any, error: type[Exception], message: str) -> None:
+    rng = ts.random.default_rng(0)
+    before = rng.get_state()
+    with pytest.raises(error, match=f"^{message}"):
+        call(rng)
+    assert rng.get_state() == before
+
+
+def test_permuted_rows_and_old_names() -> None:
+    rng = ts.random.default_rng(0)
+    x = np.arange(60).reshape(3, 20)
+    y = rng.permuted(ts.asarray(x), axis=1).numpy()
+    np.testing.assert_array_equal(np.sort(y, 1), x)
+    assert len({tuple(np.argsort(row)) for row in y}) == 3
+    assert sorted(rng.permuted(x).numpy().ravel()) == list(range(60))
+    assert sorted(rng.permutation([3, 1, 2]).tolist()) == [1, 2, 3]
+    assert ts.random.rand(2, 3).shape == ts.random.randn(2, 3).shape == (2, 3)
+    assert set(ts.random.randint(3, 5, 100).tolist()) == {3, 4}

@@ -32,7 +32,7 @@ from tensorsmith.dtypes import (
     uint32,
     uint64,
 )
-from tensorsmith.errors import FileFormatError
+from tensorsmith.errors import FileFormatError, errstate
 from tensorsmith.inspection import (
     __array_namespace_info__,
     can_cast,
@@ -62,10 +62,31 @@ if TYPE_CHECKING:
     from tensorsmith.environment import config
     from tensorsmith.npy import savez, savez_compressed
     from tensorsmith.serialize import load, load_checkpoint, save, save_checkpoint
+    from tensorsmith.text import (
+        array2string,
+        array_repr,
+        array_str,
+        base_repr,
+        binary_repr,
+        format_float_positional,
+        format_float_scientific,
+        fromfile,
+        genfromtxt,
+        get_printoptions,
+        loadtxt,
+        printoptions,
+        savetxt,
+        set_printoptions,
+    )
 
 __version__ = "0.1.0"
 
 bool = bool_  # the Array API's name
+# NumPy's names of C's types.
+half, single, double, csingle, cdouble = float16, float32, float64, complex64, complex128
+byte, short, intc, int_, intp, longlong = int8, int16, int32, int64, int64, int64
+ubyte, ushort, uintc, uint, uintp, ulonglong = uint8, uint16, uint32, uint64, uint64, uint64
+True_, False_ = True, False
 e = _math.e
 euler_gamma = 0.5772156649015329
 inf = _math.inf
@@ -106,7 +127,15 @@ _MEMBERS = {
     "save_checkpoint": "serialize",
     "savez": "npy",
     "savez_compressed": "npy",
-}
+    **dict.fromkeys(
+        (
+            "array2string", "array_repr", "array_str", "base_repr", "binary_repr", "format_float_positional",
+            "format_float_scientific", "fromfile", "genfromtxt", "get_printoptions", "loadtxt", "printoptions",
+            "savetxt", "set_printoptions",
+        ),
+        "text",
+    ),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

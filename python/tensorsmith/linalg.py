@@ -43,7 +43,10 @@ from tensorsmith.ops.matrix import (
     vector_norm,
 )
 
+LinAlgError = ValueError  # what a matrix that is singular, or not positive definite, raises
+
 __all__ = [
+    "LinAlgError",
     "cholesky",
     "cond",
     "cross",

@@ -14,6 +14,7 @@ import tensorsmith.ops.sampling  # the same
 import tensorsmith.ops.optim  # steps of tensorsmith.optim; not part of the namespace
 from tensorsmith.ops.attention import *
 from tensorsmith.ops.complex import *
+from tensorsmith.ops.concatenators import *
 from tensorsmith.ops.conv import *
 from tensorsmith.ops.creation import *
 from tensorsmith.ops.diagonal import *
@@ -43,9 +44,9 @@ from tensorsmith.ops.sparse import *
 from tensorsmith.ops.statistics import *
 
 _FAMILIES = (
-    "attention", "complex", "conv", "creation", "diagonal", "dropout", "einsum", "elementwise", "histogram", "index",
-    "join", "loss", "manipulate", "matmul", "missing", "norm", "numeric", "pad", "places", "polynomial", "pool",
-    "quantile", "recurrent", "reduce", "sets", "softmax", "sort", "sparse", "statistics",
+    "attention", "complex", "concatenators", "conv", "creation", "diagonal", "dropout", "einsum", "elementwise",
+    "histogram", "index", "join", "loss", "manipulate", "matmul", "missing", "norm", "numeric", "pad", "places",
+    "polynomial", "pool", "quantile", "recurrent", "reduce", "sets", "softmax", "sort", "sparse", "statistics",
 )  # fmt: skip
 # By module path: some families hold an operation of their own name, which now hides the module here.
 __all__ = [name for family in _FAMILIES for name in sys.modules[f"tensorsmith.ops.{family}"].__all__]

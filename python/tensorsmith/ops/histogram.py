@@ -21,19 +21,22 @@ __all__ = ["histogram", "histogram2d", "histogram_bin_edges", "histogramdd"]
 define(core.histogram_counts, "How many elements lie between neighbouring edges.")
 
 
-def _edges(x: Tensor, bins: int, range: tuple[float, float] | None, dtype: DType) -> Tensor:
+def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Tensor:
     if bins < 1:
-        raise ValueError(f"histogram: bins must be >= 1, got {bins}")
+        raise ValueError(f"{operation}: bins must be >= 1, got {bins}")
     if range is not None:
-        low, high = float(range[0]), float(range[1])
+        try:
+            low, high = map(float, range)
+        except (TypeError, ValueError):
+            raise ValueError(f"{operation}: range must be two numbers, got {range!r}") from None
     elif x.size == 0:
         low, high = 0.0, 1.0
     else:
         low, high = float(core.min(x)), float(core.max(x))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"histogram: the range from {low} to {high} is not finite")
+        raise ValueError(f"{operation}: the range from {low} to {high} is not finite")
     if low > high:
-        raise ValueError(f"histogram: range must be ascending, got {low} to {high}")
+        raise ValueError(f"{operation}: range must be ascending, got {low} to {high}")
     if low == high:
         low, high = low - 0.5, high + 0.5
     step = (high - low) / bins
@@ -46,12 +49,14 @@ def _bins(operation: str, x: Tensor, bins: Any, range: Any) -> tuple[Tensor, boo
         raise ValueError(f"{operation}: bins must be a number of bins or their edges, got {bins!r}")
     dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
     if isinstance(bins, int) or (not hasattr(bins, "shape") and hasattr(bins, "__index__")):
-        return _edges(x, int(bins), range, dtype), True
+        return _edges(operation, x, int(bins), range, dtype), True
     edges = asarray(bins, device=x.device)
     if edges.ndim != 1:
         raise ValueError(f"{operation}: edges must be 1-D, got shape {edges.shape}")
-    if bool(core.any(core.less(edges[1:], edges[:-1]))):
-        raise ValueError(f"{operation}: the edges must ascend")
+    if edges.shape[0] < 2:
+        raise ValueError(f"{operation}: there must be at least two edges, got {edges.shape[0]}")
+    if not bool(core.all(core.greater_equal(edges[1:], edges[:-1]))):
+        raise ValueError(f"{operation}: the edges must ascend, without NaN")
     return edges, False
 
 

@@ -16,9 +16,9 @@ from tensorsmith.tensor import Tensor
 
 __all__ = [
     "around", "bartlett", "bitwise_count", "blackman", "cbrt", "cross", "deg2rad", "degrees", "divmod", "fabs", "fix",
-    "float_power", "fmax", "fmin", "fmod", "frexp", "gcd", "hamming", "hanning", "heaviside", "iscomplex", "isneginf",
-    "isposinf", "isreal", "lcm", "ldexp", "logaddexp2", "matvec", "modf", "packbits", "rad2deg", "radians",
-    "real_if_close", "sinc", "spacing", "unpackbits", "unwrap", "vecmat",
+    "float_power", "fmax", "fmin", "fmod", "frexp", "gcd", "hamming", "hanning", "heaviside", "i0", "iscomplex",
+    "isneginf", "isposinf", "isreal", "kaiser", "lcm", "ldexp", "logaddexp2", "matvec", "modf", "packbits", "rad2deg",
+    "radians", "real_if_close", "sinc", "spacing", "unpackbits", "unwrap", "vecmat",
 ]  # fmt: skip
 
 
@@ -363,6 +363,39 @@ def bartlett(m: int) -> Any:
         return core.ones((max(m, 0),))
     place = core.divide(core.astype(core.arange(m), "float64"), (m - 1) / 2)
     return core.astype(core.subtract(1.0, core.absolute(core.subtract(place, 1.0))), _core.default_dtype())
+
+
+def i0(x: Any) -> Any:
+    """The modified Bessel function of the first kind and order 0, by its power series and, from |x| = 30 on, by the
+    asymptotic one (Abramowitz and Stegun 9.6.12, 9.7.1)."""
+    size = core.absolute(_floating(x))
+    near, far = core.minimum(size, 30.0), core.maximum(size, 30.0)
+    square = core.multiply(core.square(near), 0.25)
+    term = series = core.ones_like(near)
+    for k in range(1, 70):  # no term is negative
+        term = core.multiply(term, core.multiply(square, 1.0 / (k * k)))
+        series = core.add(series, term)
+    term = tail = core.ones_like(far)
+    for k in range(1, 25):
+        term = core.multiply(term, core.divide((2 * k - 1) ** 2 / (8.0 * k), far))
+        tail = core.add(tail, term)
+    root = core.sqrt(core.multiply(far, 2 * math.pi))
+    # exp in two halves: i0 is finite a little beyond where exp is.
+    half = core.exp(core.multiply(far, 0.5))
+    return core.where(
+        core.greater(size, 30.0), core.multiply(core.multiply(half, core.divide(tail, root)), half), series
+    )
+
+
+def kaiser(m: int, beta: float) -> Any:
+    """Kaiser's window of m points: i0(beta sqrt(1 - r^2)) / i0(beta), r from -1 to 1."""
+    m = int(m)
+    if m <= 1:
+        return core.ones((max(m, 0),))
+    r = core.divide(core.subtract(core.multiply(core.arange(m, dtype="float64"), 2.0), m - 1.0), m - 1.0)
+    inside = core.sqrt(core.maximum(core.subtract(1.0, core.square(r)), 0.0))
+    y = core.divide(i0(core.multiply(inside, float(beta))), i0(core.full((), float(beta), "float64")))
+    return core.astype(y, _core.default_dtype(), False)
 
 
 def _divmod(a: Any, b: Any) -> Any:

@@ -15,8 +15,9 @@ from tensorsmith.tensor import Tensor
 
 __all__ = [
     "apply_along_axis", "apply_over_axes", "argpartition", "array_equal", "array_equiv", "asanyarray",
-    "ascontiguousarray", "copyto", "diag_indices", "diag_indices_from", "diagflat", "fill_diagonal", "frombuffer",
-    "fromfunction", "fromiter", "index_exp", "isscalar", "iterable", "lexsort", "mask_indices", "may_share_memory",
+    "asarray_chkfinite", "ascontiguousarray", "asfortranarray", "copyto", "diag_indices", "diag_indices_from",
+    "diagflat", "fill_diagonal", "frombuffer", "fromfunction", "fromiter", "index_exp", "isfortran", "isscalar",
+    "iterable", "lexsort", "mask_indices", "may_share_memory",
     "mgrid", "ndenumerate", "ndim", "ndindex", "ogrid", "partition", "piecewise", "place", "put", "put_along_axis",
     "putmask", "s_", "shape", "shares_memory", "size", "tril_indices_from", "triu_indices_from",
 ]  # fmt: skip
@@ -109,6 +110,26 @@ def ascontiguousarray(x: Any, dtype: Any = None) -> Any:
     """x in row-major order with one axis at least; itself where nothing changes."""
     y = core.contiguous(asarray(x, dtype))
     return core.reshape(y, (1,)) if y.ndim == 0 else y
+
+
+def asfortranarray(x: Any, dtype: Any = None) -> Any:
+    """x in column-major order: a copy of another one."""
+    y = asarray(x, dtype)
+    return core.permute_dims(core.contiguous(core.permute_dims(y)))
+
+
+def isfortran(x: Any) -> bool:
+    """Whether x is in column-major order and not in row-major order."""
+    flags = asarray(x).flags
+    return bool(flags.f_contiguous and not flags.c_contiguous)
+
+
+def asarray_chkfinite(x: Any, dtype: Any = None) -> Any:
+    """asarray, but ValueError for NaN and infinities."""
+    y = asarray(x, dtype)
+    if not bool(core.all(core.isfinite(y))):
+        raise ValueError("asarray_chkfinite: x holds NaN or infinities")
+    return y
 
 
 def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0) -> Any:
@@ -328,7 +349,8 @@ def piecewise(x: Any, conditions: Any, functions: Iterable[Any], *args: Any, **o
     """Where conditions[i] holds, functions[i](x there, ...), or functions[i] itself where it is a number; of several
     that hold the last one; 0 where none does, or what one function more than conditions says. The dtype is x's.
 
-    ValueError where the functions are neither as many as the conditions nor one more."""
+    ValueError where the functions are neither as many as the conditions nor one more, and for NaN or an infinity in
+    place of an integer."""
     x, functions = asarray(x), list(functions)
     if not isinstance(conditions, (list, tuple)) or (not iterable(conditions[0]) and x.ndim):
         conditions = [conditions]
@@ -353,7 +375,10 @@ def piecewise(x: Any, conditions: Any, functions: Iterable[Any], *args: Any, **o
             results = core.broadcast_to(asarray(f(inside, *args, **options)), inside.shape)
             at = core.subtract(core.cumsum(core.reshape(mask, (-1,)), 0), 1)
             value = core.reshape(core.take(results, core.maximum(at, 0), 0), x.shape)
-        y = core.where(mask, core.astype(asarray(value, device=x.device), x.dtype, False), y)
+        value = asarray(value, device=x.device)
+        if value.ndim == 0 and x.dtype.kind in ("signed", "unsigned") and not bool(core.isfinite(value)):
+            raise ValueError(f"piecewise: {float(value)} cannot be an element of {x.dtype}")
+        y = core.where(mask, core.astype(value, x.dtype, False), y)
     return y
 
 

@@ -7,10 +7,11 @@ that it used. `tensorsmith.random` is this module's public face.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from tensorsmith.tensor import Tensor
 __all__: list[str] = []  # `tensorsmith.random` names what is public
 
 _WORD = 2**64
+_INTEGERS = ("signed", "unsigned", "i")  # kinds of dtypes
 
 
 def _integer(operation: str, name: str, value: Any) -> int:
@@ -154,6 +156,32 @@ def _state(operation: str, generator: Generator | None, like: Any = None) -> Any
     return generator.on(device)
 
 
+_Draw = TypeVar("_Draw", bound=Callable[..., Any])
+_INNER = {
+    "broadcast_shapes",
+    "broadcast_to",
+    "draw",
+    "random_gamma",
+}  # names in errors that the caller of a draw did not write
+
+
+def _named(draw: _Draw) -> _Draw:
+    """Errors of the draws and kernels that this one is made of name this one."""
+    _INNER.update((draw.__name__, f"random_{draw.__name__}"))
+
+    @functools.wraps(draw)
+    def named(*args: Any, **options: Any) -> Any:
+        try:
+            return draw(*args, **options)
+        except (TypeError, ValueError) as error:
+            name, colon, rest = str(error).partition(":")
+            if not colon or name not in _INNER or type(error) not in (TypeError, ValueError):
+                raise
+            raise type(error)(f"{draw.__name__}:{rest}") from None
+
+    return cast(_Draw, named)
+
+
 def _tensor(*parameters: Any) -> Any:
     """The first tensor among them: a draw is made where it is."""
     return next((p for p in parameters if isinstance(p, Tensor)), None)
@@ -161,6 +189,8 @@ def _tensor(*parameters: Any) -> Any:
 
 def _parameter(p: Any) -> Any:
     """A number stays one: it is checked without waiting for the GPU."""
+    if isinstance(p, (np.number, np.bool_)):
+        return p.item()
     return p if isinstance(p, (int, float)) else asarray(p)
 
 
@@ -169,7 +199,10 @@ def _shape(size: Any) -> Any:
 
 
 def _extents(size: Any) -> tuple[int, ...]:
-    return () if size is None else (int(size),) if isinstance(size, (int, np.integer)) else tuple(size)
+    try:
+        return () if size is None else (int(size),) if isinstance(size, (int, np.integer)) else tuple(size)
+    except TypeError:
+        raise TypeError(f"draw: size must be an integer or a sequence of integers, got {size!r}") from None
 
 
 def _check_spread(operation: str, name: str, x: Any, size: tuple[int, ...]) -> None:
@@ -177,6 +210,35 @@ def _check_spread(operation: str, name: str, x: Any, size: tuple[int, ...]) -> N
     fits = len(shape) <= len(size) and all(n in (1, m) for n, m in zip(shape[::-1], size[::-1]))
     if not fits:
         raise ValueError(f"{operation}: {name} of shape {shape} does not broadcast to {size}")
+
+
+def _spread(operation: str, size: Any, **parameters: Any) -> tuple[int, ...]:
+    """The shape of a draw whose parameters broadcast, to `size` if there is one."""
+    if size is None:
+        return tuple(broadcast_shapes(*(tuple(getattr(p, "shape", ())) for p in parameters.values())))
+    extents = _extents(size)
+    for name, p in parameters.items():
+        _check_spread(operation, name, p, extents)
+    return extents
+
+
+def _check(operation: str, name: str, x: Any, *, zero: bool = False, most: float = math.inf) -> None:
+    """x > 0, or >= 0 with `zero`, finite and up to `most`."""
+    low = core.greater_equal(asarray(x), 0) if zero else core.greater(asarray(x), 0)
+    high = core.less_equal(asarray(x), most) if most < math.inf else core.isfinite(asarray(x))
+    if not bool(core.all(core.logical_and(low, high))):
+        bounds = f"{'>=' if zero else '>'} 0 and {'finite' if most == math.inf else f'<= {most:g}'}"
+        raise ValueError(f"{operation}: {name} must be {bounds}")
+
+
+def _finite(operation: str, **parameters: Any) -> None:
+    for name, x in parameters.items():
+        if not bool(core.all(core.isfinite(asarray(x)))):
+            raise ValueError(f"{operation}: {name} must be finite")
+
+
+def _numbers(*parameters: Any) -> bool:
+    return all(isinstance(p, (int, float)) for p in parameters)
 
 
 def _floating(operation: str, dtype: Any) -> Any:
@@ -226,46 +288,78 @@ for _op in (core.uniform_, core.normal_, core.exponential_, core.bernoulli_):
     define(_op, "The draw of the same name into x.", x=lambda dy: core.zeros_like(dy))
 
 
+@_named
 def uniform(
-    low: float = 0.0,
-    high: float = 1.0,
+    low: Any = 0.0,
+    high: Any = 1.0,
     size: Any = None,
     dtype: Any = None,
     generator: Generator | None = None,
 ) -> Any:
-    """Floats from [low, high), never `high`; shape `size` (None: 0-d), float32 by default.
+    """Floats from [low, high), never `high`; shape `size` (None: the bounds' shape), float32 by default.
 
-    ValueError where low > high or a bound is not finite.
+    low, high: numbers or arrays, which broadcast, to `size` if there is one. ValueError where low > high or a bound is
+    not finite.
     """
-    return core.random_uniform(_state("uniform", generator), _shape(size), low, high, dtype)
+    low, high = _parameter(low), _parameter(high)
+    state = _state("uniform", generator, _tensor(low, high))
+    if _numbers(low, high):
+        return core.random_uniform(state, _shape(size), low, high, dtype)
+    _finite("uniform", low=low, high=high)
+    if bool(core.any(core.greater(low, high))):
+        raise ValueError("uniform: low must be at most high")
+    kind = _floating("uniform", dtype)
+    shape = _spread("uniform", size, low=low, high=high)
+    low, high = (core.astype(asarray(p, device=state.device), kind, False) for p in (low, high))
+    u = core.random_uniform(state, shape, 0.0, 1.0, kind)
+    y = core.add(core.multiply(u, core.subtract(high, low)), low)
+    return core.maximum(core.minimum(y, core.nextafter(high, -math.inf)), low)  # rounding may reach high
 
 
+@_named
 def random(size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Floats from [0, 1)."""
     return core.random_uniform(_state("random", generator), _shape(size), 0.0, 1.0, dtype)
 
 
+@_named
 def normal(
-    loc: float = 0.0,
-    scale: float = 1.0,
+    loc: Any = 0.0,
+    scale: Any = 1.0,
     size: Any = None,
     dtype: Any = None,
     generator: Generator | None = None,
 ) -> Any:
-    """Normal numbers with mean `loc` and standard deviation `scale` >= 0."""
-    return core.random_normal(_state("normal", generator), _shape(size), loc, scale, dtype)
+    """Normal numbers with mean `loc` and standard deviation `scale` >= 0: numbers or arrays, which broadcast, to
+    `size` if there is one."""
+    loc, scale = _parameter(loc), _parameter(scale)
+    state = _state("normal", generator, _tensor(loc, scale))
+    if _numbers(loc, scale):
+        return core.random_normal(state, _shape(size), loc, scale, dtype)
+    _finite("normal", loc=loc)
+    _check("normal", "scale", scale, zero=True)
+    z = core.random_normal(state, _spread("normal", size, loc=loc, scale=scale), 0.0, 1.0, dtype)
+    return core.astype(core.add(core.multiply(z, scale), loc), z.dtype, False)
 
 
+@_named
 def standard_normal(size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Normal numbers with mean 0 and standard deviation 1."""
     return core.random_normal(_state("standard_normal", generator), _shape(size), 0.0, 1.0, dtype)
 
 
+@_named
 def exponential(
-    scale: float = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
+    scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
-    """Exponential numbers with mean `scale` >= 0, never 0 unless scale is."""
-    return core.random_exponential(_state("exponential", generator), _shape(size), scale, dtype)
+    """Exponential numbers with mean `scale` >= 0, a number or an array, never 0 unless scale is."""
+    scale = _parameter(scale)
+    state = _state("exponential", generator, _tensor(scale))
+    if _numbers(scale):
+        return core.random_exponential(state, _shape(size), scale, dtype)
+    _check("exponential", "scale", scale, zero=True)
+    e = core.random_exponential(state, _spread("exponential", size, scale=scale), 1.0, dtype)
+    return core.astype(core.multiply(e, scale), e.dtype, False)
 
 
 def _size(size: Any, *parameters: Any) -> Any:
@@ -275,6 +369,7 @@ def _size(size: Any, *parameters: Any) -> Any:
     return ()
 
 
+@_named
 def gamma(
     shape: Any, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -283,8 +378,8 @@ def gamma(
     shape, scale: numbers or tensors, which broadcast, to `size` if there is one; shape >= 0. ValueError for
     negative or infinite ones.
     """
-    state = _state("gamma", generator, _tensor(shape, scale))
     shape, scale = _parameter(shape), _parameter(scale)
+    state = _state("gamma", generator, _tensor(shape, scale))
     if isinstance(scale, Tensor):
         fine = bool(core.all(core.logical_and(core.greater_equal(scale, 0), core.less(scale, math.inf))))
     else:
@@ -304,6 +399,7 @@ def gamma(
     return core.multiply(y, scale) if isinstance(scale, Tensor) or scale != 1 else y
 
 
+@_named
 def standard_gamma(
     shape: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -311,15 +407,18 @@ def standard_gamma(
     return gamma(shape, 1.0, size, dtype, generator)
 
 
+@_named
 def chisquare(df: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Sums of df squares of normal numbers; df > 0, a number or a tensor."""
-    return gamma(asarray(df) * 0.5 if isinstance(df, Tensor) else df / 2, 2.0, size, dtype, generator)
+    df = _parameter(df)
+    return gamma(core.multiply(df, 0.5) if isinstance(df, Tensor) else df / 2, 2.0, size, dtype, generator)
 
 
+@_named
 def beta(a: Any, b: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Beta numbers, density proportional to x^(a - 1) (1 - x)^(b - 1): the share of one of two gamma numbers."""
-    state = _state("beta", generator, _tensor(a, b))
     a, b, kind = _parameter(a), _parameter(b), _floating("beta", dtype)
+    state = _state("beta", generator, _tensor(a, b))
     shapes = (getattr(a, "shape", ()), getattr(b, "shape", ()))
     size = broadcast_shapes(*shapes) if size is None else _extents(size)
     _check_spread("beta", "b", b, size)
@@ -328,6 +427,7 @@ def beta(a: Any, b: Any, size: Any = None, dtype: Any = None, generator: Generat
     return core.astype(core.divide(x, core.add(x, y)), kind)
 
 
+@_named
 def dirichlet(alpha: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Points of the simplex, (*size, K) for alpha (K)."""
     alpha, kind = asarray(alpha), _floating("dirichlet", dtype)
@@ -335,16 +435,18 @@ def dirichlet(alpha: Any, size: Any = None, dtype: Any = None, generator: Genera
     return core.astype(core.divide(x, core.sum(x, -1, None, True)), kind)
 
 
+@_named
 def poisson(lam: Any = 1.0, size: Any = None, generator: Generator | None = None) -> Any:
-    """int64 counts of events with mean `lam` >= 0, a number or a tensor."""
-    state = _state("poisson", generator, _tensor(lam))
-    return core.random_poisson(state, _parameter(lam), _size(size, lam))
+    """int64 counts of events with mean `lam` >= 0, a number or an array."""
+    lam = _parameter(lam)
+    return core.random_poisson(_state("poisson", generator, _tensor(lam)), lam, _size(size, lam))
 
 
+@_named
 def binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
-    """int64 counts of successes in n trials of probability p: numbers or tensors, which broadcast."""
-    state = _state("binomial", generator, _tensor(n, p))
-    return core.random_binomial(state, _parameter(n), _parameter(p), _size(size, n, p))
+    """int64 counts of successes in n trials of probability p: numbers or arrays, which broadcast."""
+    n, p = _parameter(n), _parameter(p)
+    return core.random_binomial(_state("binomial", generator, _tensor(n, p)), n, p, _size(size, n, p))
 
 
 def _weights(name: str, p: Any) -> Any:
@@ -361,6 +463,7 @@ def _weights(name: str, p: Any) -> Any:
     return p
 
 
+@_named
 def categorical(
     probs: Any, num_samples: int, replacement: bool = False, generator: Generator | None = None
 ) -> Any:
@@ -400,6 +503,7 @@ def categorical(
     return index
 
 
+@_named
 def choice(
     a: Any, size: Any = None, replace: bool = True, p: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -426,6 +530,7 @@ def choice(
     return core.take(a, core.to_device(index, a.device), 0)
 
 
+@_named
 def multinomial(n: int, pvals: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 (*size, K): how often each of K outcomes of probabilities `pvals` comes in n trials."""
     n = _integer("multinomial", "n", n)
@@ -447,11 +552,13 @@ def multinomial(n: int, pvals: Any, size: Any = None, generator: Generator | Non
     return core.stack([*counts, left], -1)
 
 
+@_named
 def exponential_(x: Any, lambd: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill x with exponential numbers of rate lambd > 0 (mean 1 / lambd); returns x."""
     return core.exponential_(x, _state("exponential_", generator, x), lambd)
 
 
+@_named
 def bernoulli(p: Any = 0.5, size: Any = None, generator: Generator | None = None) -> Any:
     """bool: True with probability p. p may be a tensor of probabilities, which then gives the shape."""
     state = _state("bernoulli", generator, p if isinstance(p, Tensor) else None)
@@ -464,24 +571,40 @@ def bernoulli(p: Any = 0.5, size: Any = None, generator: Generator | None = None
     return core.random_bernoulli(state, _shape(size), p)
 
 
+@_named
 def integers(
-    low: int,
-    high: int | None = None,
+    low: Any,
+    high: Any = None,
     size: Any = None,
     endpoint: bool = False,
     generator: Generator | None = None,
 ) -> Any:
     """int64 from [low, high), or [low, high] with `endpoint`; one bound given is `high`, and `low` 0.
 
+    Bounds are integers or arrays of them, which broadcast, to `size` if there is one (then of 53 random bits).
     ValueError where there is nothing to draw from.
     """
     if high is None:
         low, high = 0, low
+    low, high = _parameter(low), _parameter(high)
+    if not _numbers(low, high):
+        for name, bound in (("low", low), ("high", high)):
+            if isinstance(bound, float) or getattr(bound, "dtype", np.dtype(int)).kind not in _INTEGERS:
+                raise TypeError(f"integers: {name} must hold integers")
+        state, high = _state("integers", generator, _tensor(low, high)), core.add(high, int(bool(endpoint)))
+        if not bool(core.all(core.less(low, high))):
+            raise ValueError("integers: low must be below high")
+        shape, span = _spread("integers", size, low=low, high=high), core.subtract(high, low)
+        u = core.random_uniform(state, shape, 0.0, 1.0, "float64")
+        at = core.astype(core.floor(core.multiply(u, core.astype(span, "float64"))), "int64")
+        return core.add(core.minimum(at, core.subtract(span, 1)), low)
     return core.random_integers(_state("integers", generator), _shape(size), low, high + bool(endpoint))
 
 
+@_named
 def permutation(x: Any, axis: int = 0, generator: Generator | None = None) -> Any:
-    """0 ... x - 1 in random order, or for a tensor its slices along `axis` in random order."""
+    """0 ... x - 1 in random order, or for an array its slices along `axis` in random order."""
+    x = x if hasattr(x, "__index__") and not getattr(x, "ndim", 0) else asarray(x)
     state = _state("permutation", generator, x if isinstance(x, Tensor) else None)
     if isinstance(x, Tensor):
         axis = _axis("permutation", axis, x.ndim)
@@ -489,16 +612,19 @@ def permutation(x: Any, axis: int = 0, generator: Generator | None = None) -> An
     return core.random_permutation(state, x)
 
 
+@_named
 def uniform_(x: Any, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill x from [low, high); returns x."""
     return core.uniform_(x, _state("uniform_", generator, x), low, high)
 
 
+@_named
 def normal_(x: Any, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill x with normal numbers; returns x."""
     return core.normal_(x, _state("normal_", generator, x), mean, std)
 
 
+@_named
 def bernoulli_(x: Any, p: float = 0.5, *, generator: Generator | None = None) -> Any:
     """Fill x with 1 where a draw of probability p succeeds, 0 elsewhere; returns x."""
     return core.bernoulli_(x, _state("bernoulli_", generator, x), p)

@@ -13,21 +13,10 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.ops import random as draws
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import broadcast_shapes
-from tensorsmith.ops.random import Generator
+from tensorsmith.ops.random import Generator, _check, _finite, _named, _spread
 from tensorsmith.tensor import Tensor
 
 __all__: list[str] = []  # `tensorsmith.random` names what is public
-
-
-def _shape(operation: str, size: Any, *parameters: Any) -> tuple[int, ...]:
-    spread = broadcast_shapes(*(tuple(getattr(p, "shape", ())) for p in parameters))
-    if size is None:
-        return tuple(spread)
-    extents = draws._extents(size)
-    for p in parameters:
-        draws._check_spread(operation, "a parameter", p, extents)
-    return extents
 
 
 def _like(draw: Tensor, y: Any) -> Any:
@@ -35,26 +24,13 @@ def _like(draw: Tensor, y: Any) -> Any:
     return core.astype(y, draw.dtype, False)
 
 
-def _check(operation: str, name: str, x: Any, *, zero: bool = False, most: float = math.inf) -> None:
-    """x > 0, or >= 0 with `zero`, finite and up to `most`."""
-    low = core.greater_equal(asarray(x), 0) if zero else core.greater(asarray(x), 0)
-    high = core.less_equal(asarray(x), most) if most < math.inf else core.isfinite(asarray(x))
-    if not bool(core.all(core.logical_and(low, high))):
-        bounds = f"{'>=' if zero else '>'} 0 and {'finite' if most == math.inf else f'<= {most:g}'}"
-        raise ValueError(f"{operation}: {name} must be {bounds}")
-
-
-def _finite(operation: str, **parameters: Any) -> None:
-    for name, x in parameters.items():
-        if not bool(core.all(core.isfinite(asarray(x)))):
-            raise ValueError(f"{operation}: {name} must be finite")
-
-
+@_named
 def standard_exponential(size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Exponential numbers with mean 1, never 0."""
     return draws.exponential(1.0, size, dtype, generator)
 
 
+@_named
 def lognormal(
     mean: Any = 0.0, sigma: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -62,10 +38,11 @@ def lognormal(
     mean, sigma = draws._parameter(mean), draws._parameter(sigma)
     _finite("lognormal", mean=mean)
     _check("lognormal", "sigma", sigma, zero=True)
-    z = draws.standard_normal(_shape("lognormal", size, mean, sigma), dtype, generator)
+    z = draws.standard_normal(_spread("lognormal", size, mean=mean, sigma=sigma), dtype, generator)
     return _like(z, core.exp(core.add(core.multiply(z, sigma), mean)))
 
 
+@_named
 def laplace(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -73,11 +50,12 @@ def laplace(
     loc, scale = draws._parameter(loc), draws._parameter(scale)
     _finite("laplace", loc=loc)
     _check("laplace", "scale", scale, zero=True)
-    shape = _shape("laplace", size, loc, scale)
+    shape = _spread("laplace", size, loc=loc, scale=scale)
     first, second = (standard_exponential(shape, dtype, generator) for _ in range(2))
     return _like(first, core.add(core.multiply(core.subtract(first, second), scale), loc))
 
 
+@_named
 def gumbel(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -85,10 +63,11 @@ def gumbel(
     loc, scale = draws._parameter(loc), draws._parameter(scale)
     _finite("gumbel", loc=loc)
     _check("gumbel", "scale", scale, zero=True)
-    e = standard_exponential(_shape("gumbel", size, loc, scale), dtype, generator)
+    e = standard_exponential(_spread("gumbel", size, loc=loc, scale=scale), dtype, generator)
     return _like(e, core.subtract(loc, core.multiply(core.log(e), scale)))
 
 
+@_named
 def logistic(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -96,73 +75,81 @@ def logistic(
     loc, scale = draws._parameter(loc), draws._parameter(scale)
     _finite("logistic", loc=loc)
     _check("logistic", "scale", scale, zero=True)
-    shape = _shape("logistic", size, loc, scale)
+    shape = _spread("logistic", size, loc=loc, scale=scale)
     first, second = (standard_exponential(shape, dtype, generator) for _ in range(2))
     between = core.subtract(core.log(first), core.log(second))
     return _like(first, core.add(core.multiply(between, scale), loc))
 
 
+@_named
 def weibull(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function 1 - exp(-x^a), a > 0."""
     a = draws._parameter(a)
     _check("weibull", "a", a)
-    e = standard_exponential(_shape("weibull", size, a), dtype, generator)
+    e = standard_exponential(_spread("weibull", size, a=a), dtype, generator)
     return _like(e, core.power(e, core.divide(1.0, asarray(a))))
 
 
+@_named
 def rayleigh(
     scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function 1 - exp(-x^2 / (2 scale^2))."""
     scale = draws._parameter(scale)
     _check("rayleigh", "scale", scale, zero=True)
-    e = standard_exponential(_shape("rayleigh", size, scale), dtype, generator)
+    e = standard_exponential(_spread("rayleigh", size, scale=scale), dtype, generator)
     return _like(e, core.multiply(core.sqrt(core.multiply(e, 2.0)), scale))
 
 
+@_named
 def pareto(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function 1 - (1 + x)^-a, a > 0."""
     a = draws._parameter(a)
     _check("pareto", "a", a)
-    e = standard_exponential(_shape("pareto", size, a), dtype, generator)
+    e = standard_exponential(_spread("pareto", size, a=a), dtype, generator)
     return _like(e, core.expm1(core.divide(e, a)))
 
 
+@_named
 def power(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function x^a on [0, 1], a > 0."""
     a = draws._parameter(a)
     _check("power", "a", a)
-    e = standard_exponential(_shape("power", size, a), dtype, generator)
+    e = standard_exponential(_spread("power", size, a=a), dtype, generator)
     return _like(e, core.exp(core.negative(core.divide(e, a))))
 
 
+@_named
 def standard_cauchy(size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Density 1 / (pi (1 + x^2)): the quotient of two normal numbers."""
     above, below = (draws.standard_normal(size, dtype, generator) for _ in range(2))
     return core.divide(above, below)
 
 
+@_named
 def standard_t(df: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Student's t with df > 0 degrees of freedom."""
     df = draws._parameter(df)
     _check("standard_t", "df", df)
-    shape = _shape("standard_t", size, df)
+    shape = _spread("standard_t", size, df=df)
     z = draws.standard_normal(shape, dtype, generator)
     square = draws.chisquare(df, shape, dtype, generator)
     return _like(z, core.multiply(z, core.sqrt(core.divide(df, square))))
 
 
+@_named
 def f(dfnum: Any, dfden: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Fisher's F: the quotient of two chi-squared numbers, each by its degrees of freedom."""
     dfnum, dfden = draws._parameter(dfnum), draws._parameter(dfden)
     _check("f", "dfnum", dfnum)
     _check("f", "dfden", dfden)
-    shape = _shape("f", size, dfnum, dfden)
+    shape = _spread("f", size, dfnum=dfnum, dfden=dfden)
     above = draws.chisquare(dfnum, shape, dtype, generator)
     below = draws.chisquare(dfden, shape, dtype, generator)
     return _like(above, core.divide(core.divide(above, dfnum), core.divide(below, dfden)))
 
 
+@_named
 def triangular(
     left: Any, mode: Any, right: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -173,7 +160,7 @@ def triangular(
     ordered = core.logical_and(core.less_equal(left, mode), core.less_equal(mode, right))
     if not bool(core.all(core.logical_and(ordered, core.less(left, right)))):
         raise ValueError("triangular: left <= mode <= right and left < right are needed")
-    u = draws.random(_shape("triangular", size, left, mode, right), dtype, generator)
+    u = draws.random(_spread("triangular", size, left=left, mode=mode, right=right), dtype, generator)
     width, rise, fall = core.subtract(right, left), core.subtract(mode, left), core.subtract(right, mode)
     low = core.add(left, core.sqrt(core.multiply(u, core.multiply(width, rise))))
     high = core.subtract(right, core.sqrt(core.multiply(core.subtract(1.0, u), core.multiply(width, fall))))
@@ -181,21 +168,23 @@ def triangular(
     return _like(u, y)
 
 
+@_named
 def geometric(p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64: the number of trials of probability p in (0, 1] up to the first success."""
     p = draws._parameter(p)
     _check("geometric", "p", p, most=1.0)
-    e = standard_exponential(_shape("geometric", size, p), "float64", generator)
+    e = standard_exponential(_spread("geometric", size, p=p), "float64", generator)
     rate = core.negative(core.log1p(core.negative(core.astype(asarray(p), "float64", False))))
     return core.astype(core.maximum(core.ceil(core.divide(e, rate)), 1.0), "int64")
 
 
+@_named
 def negative_binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64: the number of failures before the n-th success, n > 0, p in (0, 1]; a Poisson draw of a gamma one."""
     n, p = draws._parameter(n), draws._parameter(p)
     _check("negative_binomial", "n", n)
     _check("negative_binomial", "p", p, most=1.0)
-    shape = _shape("negative_binomial", size, n, p)
+    shape = _spread("negative_binomial", size, n=n, p=p)
     wide = core.astype(asarray(p), "float64", False)
     scale = core.broadcast_to(core.divide(core.subtract(1.0, wide), wide), shape)
     return draws.poisson(
@@ -203,6 +192,7 @@ def negative_binomial(n: Any, p: Any, size: Any = None, generator: Generator | N
     )
 
 
+@_named
 def multivariate_normal(
     mean: Any, cov: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
@@ -231,6 +221,95 @@ def multivariate_normal(
     return core.add(y, core.astype(mean, dtype, False))
 
 
+@_named
+def wald(
+    mean: Any, scale: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """The inverse Gaussian distribution, mean > 0 and scale > 0 (Michael, Schucany and Haas 1976)."""
+    mean, scale = draws._parameter(mean), draws._parameter(scale)
+    _check("wald", "mean", mean)
+    _check("wald", "scale", scale)
+    shape, kind = _spread("wald", size, mean=mean, scale=scale), draws._floating("wald", dtype)
+    m, s = (core.astype(asarray(p), "float64", False) for p in (mean, scale))
+    square = core.square(draws.standard_normal(shape, "float64", generator))
+    part = core.divide(core.multiply(m, square), core.multiply(s, 2.0))
+    # The smaller root of a quadratic as mean / (1 + part + sqrt(part^2 + 2 part)): nothing cancels.
+    root = core.sqrt(core.add(core.square(part), core.multiply(part, 2.0)))
+    low = core.divide(m, core.add(core.add(part, root), 1.0))
+    u = draws.random(shape, "float64", generator)
+    chosen = core.less_equal(core.multiply(u, core.add(m, low)), m)
+    return core.astype(core.where(chosen, low, core.divide(core.square(m), low)), kind)
+
+
+@_named
+def noncentral_chisquare(
+    df: Any, nonc: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """Sums of df squares of normal numbers whose means' squares sum up to nonc >= 0; df > 0."""
+    df, nonc = draws._parameter(df), draws._parameter(nonc)
+    _check("noncentral_chisquare", "df", df)
+    _check("noncentral_chisquare", "nonc", nonc, zero=True)
+    shape = _spread("noncentral_chisquare", size, df=df, nonc=nonc)
+    half = core.multiply(core.astype(asarray(nonc), "float64", False), 0.5)
+    pairs = draws.poisson(core.broadcast_to(half, shape), None, generator)
+    return draws.chisquare(core.add(core.multiply(pairs, 2), df), None, dtype, generator)
+
+
+@_named
+def noncentral_f(
+    dfnum: Any, dfden: Any, nonc: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """The quotient of a non-central chi-squared number and a chi-squared one, each by its degrees of freedom."""
+    dfnum, dfden, nonc = (draws._parameter(p) for p in (dfnum, dfden, nonc))
+    _check("noncentral_f", "dfden", dfden)
+    shape = _spread("noncentral_f", size, dfnum=dfnum, dfden=dfden, nonc=nonc)
+    above = noncentral_chisquare(dfnum, nonc, shape, dtype, generator)
+    below = draws.chisquare(dfden, shape, dtype, generator)
+    return _like(above, core.divide(core.divide(above, dfnum), core.divide(below, dfden)))
+
+
+@_named
+def logseries(p: Any, size: Any = None, generator: Generator | None = None) -> Any:
+    """int64 k >= 1 with probability -p^k / (k log(1 - p)), 0 <= p < 1 (Kemp 1981)."""
+    p = draws._parameter(p)
+    inside = core.logical_and(core.greater_equal(asarray(p), 0), core.less(asarray(p), 1))
+    if not bool(core.all(inside)):
+        raise ValueError("logseries: p must be >= 0 and < 1")
+    shape = _spread("logseries", size, p=p)
+    rate = core.log1p(core.negative(core.astype(asarray(p), "float64", False)))
+    q = core.negative(core.expm1(core.multiply(draws.random(shape, "float64", generator), rate)))
+    e = draws.exponential(1.0, shape, "float64", generator)
+    steps = core.floor(core.divide(e, core.negative(core.log(q))))
+    return core.astype(core.add(core.minimum(steps, 2.0**62), 1.0), "int64")
+
+
+@_named
+def permuted(x: Any, axis: int | None = None, generator: Generator | None = None) -> Any:
+    """x with the elements along an axis in random order, each row in its own; of all where axis is None."""
+    x = asarray(x)
+    if axis is None:
+        return core.reshape(draws.permutation(core.reshape(x, (-1,)), 0, generator), x.shape)
+    state = draws._state("permuted", generator, x)
+    order = core.argsort(core.random_uniform(state, x.shape, 0.0, 1.0, "float64"), axis, False)
+    return core.take_along_axis(x, order, axis)
+
+
+def rand(*shape: int) -> Any:
+    """`random` with the extents as arguments."""
+    return draws.random(shape)
+
+
+def randn(*shape: int) -> Any:
+    """`standard_normal` with the extents as arguments."""
+    return draws.standard_normal(shape)
+
+
+def randint(low: Any, high: Any = None, size: Any = None) -> Any:
+    """`integers` of the default generator."""
+    return draws.integers(low, high, size)
+
+
+@_named
 def shuffle(x: Any, axis: int = 0, generator: Generator | None = None) -> None:
     """Puts the slices of x along an axis in random order, in place."""
     if not isinstance(x, Tensor):
@@ -256,7 +335,7 @@ for _draw in (
     draws.bernoulli, draws.beta, draws.binomial, draws.categorical, draws.chisquare, draws.choice, draws.dirichlet,
     draws.exponential, draws.gamma, draws.integers, draws.multinomial, draws.normal, draws.permutation, draws.poisson,
     draws.random, draws.standard_gamma, draws.standard_normal, draws.uniform, f, geometric, gumbel, laplace, logistic,
-    lognormal, multivariate_normal, negative_binomial, pareto, power, rayleigh, shuffle, standard_cauchy,
-    standard_exponential, standard_t, triangular, weibull,
+    logseries, lognormal, multivariate_normal, negative_binomial, noncentral_chisquare, noncentral_f, pareto, permuted,
+    power, rayleigh, shuffle, standard_cauchy, standard_exponential, standard_t, triangular, wald, weibull,
 ):  # fmt: skip
     setattr(Generator, _draw.__name__, _method(_draw))

@@ -547,3 +547,12 @@ def test_linspace_between_arrays(axis: int, endpoint: bool) -> None:
         )
     lists = ts.linspace([0, 1], [2, 3], 3, axis=-1)
     np.testing.assert_allclose(lists.numpy(), np.linspace([0, 1], [2, 3], 3, axis=-1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_nan_quantiles_of_nothing(dtype: str) -> None:
+    for shape, axis in (((0,), None), ((3, 0), 1), ((3, 0), 0), ((0, 4), 0)):
+        x = ts.zeros(shape, dtype=dtype)
+        expected = np.full(np.sum(np.zeros(shape), axis=axis).shape, np.nan)
+        np.testing.assert_array_equal(ts.nanmedian(x, axis=axis).numpy(), expected)
+        np.testing.assert_array_equal(ts.nanquantile(x, [0.1, 0.9], axis=axis).numpy(), [expected] * 2)

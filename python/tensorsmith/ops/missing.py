@@ -127,6 +127,8 @@ def nanquantile(
     if any(not 0 <= v <= 1 for v in values):
         raise ValueError(f"nanquantile: q must be from 0 to 1, got {q}")
     y, axes = _axes_last(x, axis)
+    if y.shape[-1] == 0:  # nothing is as much as NaN
+        y = core.full((*y.shape[:-1], 1), math.nan, y.dtype, device=y.device)
     ordered = core.sort(y, -1, False)  # NaN last
     count = core.sum(core.logical_not(core.isnan(ordered)), -1, None, True)
     parts = []

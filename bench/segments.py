@@ -104,7 +104,7 @@ FUNCTIONS: dict[str, Segmented] = {
     "silu": Segmented((lambda a: a * logistic(-a),), 1.375),
     "silu_slope": Segmented((lambda a: logistic(-a), lambda a: -a * logistic(a) * logistic(-a)), 1.375),
     "softplus": Segmented((lambda a: mpmath.log1p(mpmath.exp(-a)),), 1.0),
-    "mish": Segmented((mish_factor,), 1.5, 7, True),
+    "mish": Segmented((mish_factor,), 1.375, 8, True),
     "mish_slope": Segmented((mish_factor, mish_rest), 1.375, 8, True),
 }
 

@@ -76,7 +76,7 @@ def samples() -> np.ndarray:
     # Where the tables of csrc/math/decay.h begin, change and end, and tanh's.
     inner = [(np.arange(16) + 0.5) / s for s in (1, 1.125, 1.375, 1.5, 3.25, 3.5, 3.75)]
     quarters = np.exp2(np.arange(-1, 4))[:, None] * (1 + np.arange(4) / 4) - 0.625
-    ends = [4.42, 4.75, 4.125, 4.95, 5.4, 9.1, 11.25, 13.75, 15.5]
+    ends = [4.42, 4.75, 4.125, 5.4, 9.1, 11.25, 13.75, 15.5]
     places = np.concatenate([places, *inner, quarters.ravel()[quarters.ravel() >= 0], ends])
     bits = places.astype(np.float32).view(np.uint32).astype(np.int64)
     edges = np.clip(bits[:, None] + near, 0, 0x7F800001).astype(np.uint32).ravel()

@@ -58,7 +58,7 @@ TS_INLINE V tanh_by_segments(V x) {
        -0.0495419726f, -0.00164751685f, 0.0186694376f, 0.0148483859f}};
   const V a = min(V(9.1f), abs(x));  // 1 from there on; NaN stays
   const auto index = bit_cast<std::int32_t>(a + V(0.625f)) >> 21;
-  return copysign(segment_polynomial<0>(a - lookup(kMiddle, index), index, kCoefficients), x);
+  return with_sign(segment_polynomial<0>(a - lookup(kMiddle, index), index, kCoefficients), x);
 }
 
 // 1.1 ULP. In the first segment the table is of erf(a) - a: what is added to a is small, and so is its error.
@@ -94,7 +94,7 @@ TS_INLINE V erf_by_segments(V x) {
   const V a = min(V(3.95f), abs(x));  // 1 from there on; NaN stays
   const auto index = segment_of<21>(a, 0.25f);
   const V r = a - lookup(kMiddle, index), value = select(a < V(0.3125f), a, lookup(kValue, index));
-  return copysign(fma(segment_polynomial<0>(r, index, kCoefficients), r, value), x);
+  return with_sign(fma(segment_polynomial<0>(r, index, kCoefficients), r, value), x);
 }
 
 // P(N > a) e^(a^2/2) of the normal distribution, 0 <= a < 15: 0.6 ULP. The segments are those of a + 1, of

@@ -34,6 +34,11 @@ template <class V>
 TS_INLINE V copysign(V magnitude, V sign) {
   return abs(magnitude) | sign_bit(sign);
 }
+// Of a magnitude >= 0, one instruction with AVX-512.
+template <class V>
+TS_INLINE V with_sign(V magnitude, V sign) {
+  return magnitude ^ sign_bit(sign);
+}
 // A value as the unevaluated sum high + low.
 template <class V>
 struct Pair {

@@ -35,6 +35,13 @@ def test_searchsorted(dtype: str, side: str) -> None:
         np.testing.assert_array_equal(found.numpy(), np.searchsorted(row, x, side))
 
 
+def test_searchsorted_by_a_sorter() -> None:
+    x = ts.asarray([3.0, 1.0, 2.0])
+    assert ts.searchsorted(x, ts.asarray([1.5]), sorter=ts.asarray([1, 2, 0])).tolist() == [1]
+    with pytest.raises(ValueError, match=r"searchsorted: sorter .* \(2,\) and \(3,\)"):
+        ts.searchsorted(x, ts.asarray([1.5]), sorter=ts.asarray([1, 2]))
+
+
 def _halves(shape: tuple[int, ...], dtype: str, seed: int = 0) -> ts.Tensor:
     """Many equal ones, both zeros, infinities, NaN of both signs."""
     rng = np.random.default_rng(seed)

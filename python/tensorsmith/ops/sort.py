@@ -161,13 +161,19 @@ def searchsorted(
 
     x1:    (N,), or x2's shape but for the last dimension (a row for each of x2's, as in torch)
     side:  "left": before equal elements; "right" (or right=True): after them
-    sorter: positions that put a 1-D x1 in order
+    sorter: positions that put a 1-D x1 in order, as many
     """
     if side not in ("left", "right"):
         raise ValueError(f'searchsorted: side must be "left" or "right", got {side!r}')
     x1 = asarray(x1)
     if sorter is not None:
-        x1 = core.take(x1, asarray(sorter), 0)
+        sorter = asarray(sorter)
+        if x1.ndim != 1 or sorter.shape != x1.shape:
+            raise ValueError(
+                f"searchsorted: sorter must have a position for each of a 1-D x1, got shapes "
+                f"{sorter.shape} and {x1.shape}"
+            )
+        x1 = core.take(x1, sorter, 0)
     return core.searchsorted(x1, asarray(x2), right or side == "right")
 
 

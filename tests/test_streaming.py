@@ -36,13 +36,30 @@ def test_pointwise(name: str, first: int) -> None:
     np.testing.assert_array_equal(whole, np.concatenate(parts)[: len(whole)])
 
 
-def test_softmax_of_many_rows() -> None:
+ROWS: dict[str, Callable[[Any], Any]] = {
+    "softmax": lambda x: ts.softmax(x, -1),
+    "log_softmax": lambda x: ts.log_softmax(x, -1),
+    "layer_norm": lambda x: ts.layer_norm(x, 1040, ts.arange(1040, dtype="float32"), ts.ones(1040)),
+    "layer_norm plain": lambda x: ts.layer_norm(x, 1040),
+    "rms_norm": lambda x: ts.rms_norm(x, 1040, ts.arange(1040, dtype="float32")),
+}
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_many_rows(name: str, gradient: bool) -> None:
     x = ts.array(np.random.default_rng(1).standard_normal((16_400, 1040), dtype=np.float32))
-    whole = ts.softmax(x, -1)
-    for first in (0, 5, 16_391):
-        np.testing.assert_array_equal(
-            whole[first : first + 9].numpy(), ts.softmax(x[first : first + 9], -1).numpy()
-        )
+
+    def f(x: Any) -> Any:
+        if not gradient:
+            return ROWS[name](x)
+        x = x.detach().requires_grad_()
+        ROWS[name](x).backward(x.detach() * 0.5)
+        return x.grad
+
+    whole = f(x)
+    for first in (0, 5, 8_195, 16_391):
+        np.testing.assert_array_equal(whole[first : first + 9].numpy(), f(x[first : first + 9]).numpy())
 
 
 def test_batch_norm_of_large_images() -> None:

@@ -18,7 +18,7 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 // Without centring the mean is 0: the RMS norm.
-template <bool kCentred, bool kStreams, class S, class Threads, class T>
+template <bool kCentred, class S, class Threads, class T>
 TS_INLINE void layer_norm_row(const Threads& threads, const S* x, const T* w, const T* b, S* y,
                               std::int64_t C, double eps, T* mean_out, T* rstd_out) {
   T mean, rstd;
@@ -27,17 +27,59 @@ TS_INLINE void layer_norm_row(const Threads& threads, const S* x, const T* w, co
   const Vec<T> s(rstd);
   if (w && b)
     threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
-      put_row<kStreams>(y + i, fma((get(x + i, part) - m) * s, get(w + i, part), get(b + i, part)), part);
+      put(y + i, fma((get(x + i, part) - m) * s, get(w + i, part), get(b + i, part)), part);
     });
   else
     threads.template each_of<T>(C, [&](std::int64_t i, auto part) {
       Vec<T> h = (get(x + i, part) - m) * s;
       if (w) h = h * get(w + i, part);
       if (b) h = h + get(b + i, part);
-      put_row<kStreams>(y + i, h, part);
+      put(y + i, h, part);
     });
   if constexpr (kCentred) *mean_out = mean;
   *rstd_out = rstd;
+}
+
+// The same of many rows whose results go past the caches.
+template <bool kCentred, bool kAffine, class S, class T>
+void layer_norm_streamed(const Rows<const S>& xs, const T* w, const T* b, const Rows<S>& ys, std::int64_t R,
+                         std::int64_t C, double eps, const Line<T>& means, const Line<T>& rstds) {
+  struct Row {
+    const S* x;
+    S* y;
+    Vec<T> mean, rstd;
+  };
+  stream_rows<T>(
+      R, C,
+      [&](std::int64_t r, const auto& beside) {
+        const S *const x = xs[r], *const next = xs[r + 1];
+        T mean = 0;
+        if constexpr (kCentred)
+          mean = row_sum<T>(OneThread{}, C, [&](std::int64_t i, auto part) { return get(x + i, part); }) /
+                 static_cast<T>(C);
+        const Vec<T> m(mean), none(T(0));
+        const T variance = row_dot<T>(OneThread{}, C,
+                                      [&](std::int64_t i, auto part, Vec<T>& p, Vec<T>& q) {
+                                        __builtin_prefetch(next + i);
+                                        p = q = only(get(x + i, part) - m, none, part);
+                                        beside(i, part);
+                                      }) /
+                           static_cast<T>(C);
+        const T rstd = T(1) / std::sqrt(variance + static_cast<T>(eps));
+        if constexpr (kCentred) means[r] = mean;
+        rstds[r] = rstd;
+        return Row{x, ys[r], m, Vec<T>(rstd)};
+      },
+      [&](const Row& row, std::int64_t i, auto part) {
+        Vec<T> h = (get(row.x + i, part) - row.mean) * row.rstd;
+        if constexpr (kAffine) {
+          h = fma(h, get(w + i, part), get(b + i, part));
+        } else {
+          if (w) h = h * get(w + i, part);
+          if (b) h = h + get(b + i, part);
+        }
+        put_row<true>(row.y + i, h, part);
+      });
 }
 
 template <class S>
@@ -51,6 +93,7 @@ struct LayerNormGradients {
   Line<const T> mean, rstd;  // no mean: the RMS norm
   Rows<S> dx;
   std::int64_t C;
+  bool past;                  // dx goes past the caches
   const S* addend = nullptr;  // added to dx, which it may be itself: rows of C
 
   struct Row {
@@ -82,7 +125,7 @@ struct LayerNormGradients {
   }
 
   // dx of N rows in columns [begin, end), which are added to the running dw and db; either may be null.
-  template <int N>
+  template <int N, bool kPast = false>
   TS_INLINE void finish(const Row* rows, T* dw, T* db, std::int64_t begin, std::int64_t end) const {
     each<T>(begin, end, [&](std::int64_t i, auto part) {
       Vec<T> weight(T(1)), dweight(T(0)), dbias(T(0));
@@ -97,7 +140,7 @@ struct LayerNormGradients {
         dbias = dbias + g;
         Vec<T> d = (g * weight - fma(h, Vec<T>(rows[k].gh_mean), Vec<T>(rows[k].g_mean))) * s;
         if (addend) d = d + get(rows[k].addend + i, part);
-        put(rows[k].dx + i, d, part);
+        put_row<kPast>(rows[k].dx + i, d, part);
       }
       if (dw) put(dw + i, dweight, part);
       if (db) put(db + i, dbias, part);
@@ -105,7 +148,8 @@ struct LayerNormGradients {
   }
   TS_INLINE void finish(const Row* rows, int count, T* dw, T* db, std::int64_t begin,
                         std::int64_t end) const {
-    if (count == kGroup) return finish<kGroup>(rows, dw, db, begin, end);
+    if (count == kGroup)
+      return past ? finish<kGroup, true>(rows, dw, db, begin, end) : finish<kGroup>(rows, dw, db, begin, end);
     for (int k = 0; k < count; ++k) finish<1>(rows + k, dw, db, begin, end);
   }
 };
@@ -169,6 +213,7 @@ void layer_norm_gradients(const LayerNormGradients<S>& rows, std::int64_t R, Com
       }
       accumulate(piece_dw, block_dw, C), accumulate(piece_db, block_db, C);
     }
+    if (rows.past) _mm_sfence();
   });
   clear(dw, C), clear(db, C);
   for (std::int64_t piece = 0; piece < pieces; ++piece) {
@@ -187,14 +232,12 @@ void layer_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, double eps)
     const Rows<S> ys(y);
     const Line<T> means(mean), rstds(rstd);
     const T *const w = weight.as<T>(), *const b = bias.as<T>();
-    const bool streams = streams_rows<S>(y);
-    for_rows<T>(
-        R, C,
-        [&](const auto& threads, std::int64_t r) {
-          streams ? layer_norm_row<true, true>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r])
-                  : layer_norm_row<true, false>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r]);
-        },
-        streams);
+    if (streams_rows<S>(y))
+      return w && b ? layer_norm_streamed<true, true>(xs, w, b, ys, R, C, eps, means, rstds)
+                    : layer_norm_streamed<true, false>(xs, w, b, ys, R, C, eps, means, rstds);
+    for_rows<T>(R, C, [&](const auto& threads, std::int64_t r) {
+      layer_norm_row<true>(threads, xs[r], w, b, ys[r], C, eps, &means[r], &rstds[r]);
+    });
   });
 }
 
@@ -202,11 +245,16 @@ void layer_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out d
   with_stored(x.dtype, [&]<class S>(Type<S>) {
     using T = Computed<S>;
     const Epilogue* const epilogue = take_epilogue();
-    const LayerNormGradients<S> rows{
-        Rows<const S>(dy),   Rows<const S>(x),
-        weight.as<T>(),      Line<const T>(mean),
-        Line<const T>(rstd), Rows<S>(dx),
-        x.shape[1],          epilogue ? static_cast<const S*>(epilogue->addend) : nullptr};
+    const S* const addend = epilogue ? static_cast<const S*>(epilogue->addend) : nullptr;
+    const LayerNormGradients<S> rows{Rows<const S>(dy),
+                                     Rows<const S>(x),
+                                     weight.as<T>(),
+                                     Line<const T>(mean),
+                                     Line<const T>(rstd),
+                                     Rows<S>(dx),
+                                     x.shape[1],
+                                     !addend && streams_rows<S>(dx),
+                                     addend};
     layer_norm_gradients(rows, x.shape[0], dweight.as<T>(), dbias.as<T>());
   });
 }
@@ -218,11 +266,11 @@ void rms_norm(In x, In weight, Out y, Out rstd, double eps) {
     const Rows<const S> xs(x);
     const Rows<S> ys(y);
     const Line<T> rstds(rstd);
-    const T* const w = weight.as<T>();
+    const T *const w = weight.as<T>(), *const none = nullptr;
+    if (streams_rows<S>(y))
+      return layer_norm_streamed<false, false>(xs, w, none, ys, x.shape[0], C, eps, Line<T>(In{}), rstds);
     for_rows<T>(x.shape[0], C, [&](const auto& threads, std::int64_t r) {
-      const T* const none = nullptr;
-      layer_norm_row<false, false>(threads, xs[r], w, none, ys[r], C, eps, static_cast<T*>(nullptr),
-                                   &rstds[r]);
+      layer_norm_row<false>(threads, xs[r], w, none, ys[r], C, eps, static_cast<T*>(nullptr), &rstds[r]);
     });
   });
 }
@@ -232,7 +280,7 @@ void rms_norm_backward(In dy, In x, In weight, In rstd, Out dx, Out dweight) {
     using T = Computed<S>;
     const LayerNormGradients<S> rows{Rows<const S>(dy),   Rows<const S>(x),    weight.as<T>(),
                                      Line<const T>(In{}), Line<const T>(rstd), Rows<S>(dx),
-                                     x.shape[1]};
+                                     x.shape[1],          streams_rows<S>(dx)};
     layer_norm_gradients<S>(rows, x.shape[0], dweight.as<T>(), nullptr);
   });
 }

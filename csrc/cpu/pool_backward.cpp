@@ -36,6 +36,13 @@ struct MaxShare {
   TS_INLINE Window window(std::int64_t n, std::int64_t p, std::int64_t q, std::int64_t tap) const {
     return {dy.at(n, 0, p, q), index.at(n, 0, p, q), tap};
   }
+  // What the windows of row p begin with, and the q-th of them, its tap j further on.
+  TS_INLINE Window row(std::int64_t n, std::int64_t p, std::int64_t tap) const {
+    return window(n, p, 0, tap);
+  }
+  TS_INLINE Window window(const Window& first, std::int64_t, std::int64_t q, std::int64_t j) const {
+    return {first.dy + q * dy.w, first.index + q * index.w, first.tap + j};
+  }
   TS_INLINE Loaded load(const Window& w, std::int64_t c, std::int64_t count) const {
     return {load_lanes(w.dy + c, count), IndexLanes<T, Index>::load(w.index + c, count)};
   }
@@ -90,6 +97,12 @@ struct AvgShare {
   }
   TS_INLINE Window window(std::int64_t n, std::int64_t p, std::int64_t q, std::int64_t tap) const {
     return {dy.at(n, 0, p, q), divisor(p, q), tap};
+  }
+  TS_INLINE Window row(std::int64_t n, std::int64_t p, std::int64_t tap) const {
+    return {dy.at(n, 0, p, 0), T(0), tap};
+  }
+  TS_INLINE Window window(const Window& first, std::int64_t p, std::int64_t q, std::int64_t) const {
+    return {first.dy + q * dy.w, divisor(p, q), 0};
   }
   TS_INLINE Loaded load(const Window& w, std::int64_t c, std::int64_t count) const {
     return {load_lanes(w.dy + c, count) / Vec<T>(w.divisor)};
@@ -191,52 +204,84 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
   constexpr int W = Vec<T>::width, kWindows = 32;
   constexpr std::int64_t kHeld = is_half_type<S> ? 1024 : 1;
   const std::int64_t block = is_half_type<S> ? kHeld : s.C;
-  const auto add_windows = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t p0,
-                               std::int64_t p1, std::int64_t first_channel) {
-    const std::int64_t q0 = s.w.first_window(w), q1 = s.w.end_window(w);
-    const std::int64_t last_channel = s.C - first_channel < block ? s.C : first_channel + block;
+  // Row p of windows, as the inputs of row h see it; its tap is -1 where dilation passes these over.
+  const auto row_of_windows = [&](std::int64_t n, std::int64_t h, std::int64_t p) {
+    const std::int64_t down = h - s.h.start(p), spread = s.h.dilation;
+    if (spread > 1 && down % spread != 0) return share.row(n, p, -1);
+    return share.row(n, p, (spread > 1 ? down / spread : down) * s.w.kernel);
+  };
+  constexpr int kAbove = 8;  // such rows are found once for all columns
+  const auto add_windows = [&](const typename Share::Window* above, std::int64_t n, std::int64_t h,
+                               std::int64_t w, std::int64_t p0, std::int64_t p1, std::int64_t q0,
+                               std::int64_t q1, std::int64_t begin) {
+    const std::int64_t end = s.C - begin < block ? s.C : begin + block;
     S* const to = dx.at(n, 0, h, w);
     [[maybe_unused]] alignas(64) T held[kHeld];
     typename Share::Window windows[kWindows];
     int found = 0;
     bool first = true;
     const auto add = [&](bool last) {
-      for (std::int64_t c = first_channel; c < last_channel; c += W) {
-        const std::int64_t count = last_channel - c < W ? last_channel - c : W;
+      const auto channels = [&](std::int64_t c, std::int64_t count, auto windows_found) {
         Vec<T> sum(T(0));
         if constexpr (is_half_type<S>)
-          sum = first ? sum : Vec<T>::load(held + (c - first_channel));
+          sum = first ? sum : Vec<T>::load(held + (c - begin));
         else
           sum = first ? sum : load_lanes(to + c, count);
-        for (int i = 0; i < found; ++i)
+        for (int i = 0; i < windows_found; ++i)
           sum = sum + share.share(share.load(windows[i], c, count), windows[i].tap);
         if constexpr (is_half_type<S>)
-          if (!last) sum.store(held + (c - first_channel));
+          if (!last) sum.store(held + (c - begin));
         if (!is_half_type<S> || last) store_lanes(sum, to + c, count);
+      };
+      const auto all_channels = [&](auto windows_found) {
+        std::int64_t c = begin;
+        for (; c + W <= end; c += W) channels(c, std::int64_t{W}, windows_found);
+        if (c < end) channels(c, end - c, windows_found);
+      };
+      switch (found) {  // as many as windows of 3 x 3, 2 apart, have; known, they take no loop
+        case 1:
+          all_channels(std::integral_constant<int, 1>{});
+          break;
+        case 2:
+          all_channels(std::integral_constant<int, 2>{});
+          break;
+        case 4:
+          all_channels(std::integral_constant<int, 4>{});
+          break;
+        default:
+          all_channels(found);
       }
       found = 0, first = false;
     };
     for (std::int64_t p = p0; p < p1; ++p) {
-      const std::int64_t down = h - s.h.start(p);
-      if (s.h.dilation > 1 && down % s.h.dilation != 0) continue;
-      const std::int64_t i = s.h.dilation > 1 ? down / s.h.dilation : down;
+      const typename Share::Window row = p - p0 < kAbove ? above[p - p0] : row_of_windows(n, h, p);
+      if (row.tap < 0) continue;
       for (std::int64_t q = q0; q < q1; ++q) {
         const std::int64_t right = w - s.w.start(q);
         if (s.w.dilation > 1 && right % s.w.dilation != 0) continue;
         const std::int64_t j = s.w.dilation > 1 ? right / s.w.dilation : right;
-        windows[found++] = share.window(n, p, q, i * s.w.kernel + j);
+        windows[found++] = share.window(row, p, q, j);
         if (found == kWindows) add(false);
       }
     }
     if (found > 0 || first || is_half_type<S>) add(true);
   };
+  const std::int64_t reach = (s.w.kernel - 1) * s.w.dilation;
   parallel_ranges(s.N * s.h.inputs, 1 + kPiece / (s.w.inputs * s.C),
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t row = begin; row < end; ++row) {
                       const std::int64_t n = row / s.h.inputs, h = row % s.h.inputs;
                       const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
-                      for (std::int64_t w = 0; w < s.w.inputs; ++w)
-                        for (std::int64_t c = 0; c < s.C; c += block) add_windows(n, h, w, p0, p1, c);
+                      typename Share::Window above[kAbove];
+                      for (std::int64_t p = p0; p < p1 && p - p0 < kAbove; ++p)
+                        above[p - p0] = row_of_windows(n, h, p);
+                      std::int64_t q0 = 0, q1 = 0;  // the windows that may hold column w
+                      for (std::int64_t w = 0; w < s.w.inputs; ++w) {
+                        while (s.w.start(q0) + reach < w) ++q0;
+                        while (q1 < s.w.outputs && s.w.start(q1) <= w) ++q1;
+                        for (std::int64_t c = 0; c < s.C; c += block)
+                          add_windows(above, n, h, w, p0, p1, q0, q1, c);
+                      }
                     }
                   });
 }

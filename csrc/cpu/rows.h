@@ -49,9 +49,9 @@ TS_INLINE void put_row(S* p, Vec<Computed<S>> v, Part part) {
     put(p, v, part);
 }
 
-// Calls row(threads, r) for every row; `threads` is OneThread or AllThreads. `streams`: rows of results do.
+// Calls row(threads, r) for every row; `threads` is OneThread or AllThreads.
 template <class T, class Row>
-void for_rows(std::int64_t rows, std::int64_t columns, const Row& row, bool streams = false) {
+void for_rows(std::int64_t rows, std::int64_t columns, const Row& row) {
   if (columns >= 2 * kChunk<T>) {
     for (std::int64_t r = 0; r < rows; ++r) row(AllThreads{}, r);
     return;
@@ -59,7 +59,22 @@ void for_rows(std::int64_t rows, std::int64_t columns, const Row& row, bool stre
   const std::int64_t grain = columns >= kRowGrain ? 1 : kRowGrain / (columns + 8);
   parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) row(OneThread{}, r);
-    if (streams) _mm_sfence();
+  });
+}
+
+// Rows whose results go past the caches. Work on one alone would leave memory idle, and its stores would then
+// wait for each other: so the results of a row are made while the next one is worked on.
+//   now = work(r, beside)   calls beside(i, part) once for every register of a row, wherever it likes
+//   result(before, i, part) stores a register of an earlier row's results
+template <class T, class Work, class Result>
+void stream_rows(std::int64_t rows, std::int64_t columns, const Work& work, const Result& result) {
+  const std::int64_t grain = columns >= kRowGrain ? 4 : 4 * (kRowGrain / (columns + 8) + 1);
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    auto before = work(begin, [](std::int64_t, auto) {});
+    for (std::int64_t r = begin + 1; r < end; ++r)
+      before = work(r, [&](std::int64_t i, auto part) { result(before, i, part); });
+    each<T>(0, columns, [&](std::int64_t i, auto part) { result(before, i, part); });
+    _mm_sfence();
   });
 }
 

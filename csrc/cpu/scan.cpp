@@ -127,17 +127,33 @@ void scan_extremes(const View& x, const View& y, const View& index) {
       T best[K];
       std::int64_t place[K] = {};
       for (int k = 0; k < K; ++k) best[k] = xs[first + k][0];
+      // Whether places are wanted is asked once, and pointers are copied, which no store could then change.
+      const auto scan = [&](auto wanted, std::int64_t offset, std::int64_t n, const T* const* from,
+                            T* const* to) {
+        const T* in[K];
+        T* out[K];
+        std::int64_t* at[K];
+        for (int k = 0; k < K; ++k) {
+          in[k] = from[k], out[k] = to[k];
+          at[k] = places + (first + k) * pitch + offset;
+        }
+        for (std::int64_t c = 0; c < n; ++c)
+#pragma GCC unroll 4
+          for (int k = 0; k < K; ++k) {
+            const T value = in[k][c];
+            const bool over = takes_over<T, kLargest>(value, best[k]);
+            best[k] = over ? value : best[k];
+            out[k][c] = best[k];
+            if constexpr (decltype(wanted)::value) {
+              place[k] = over ? offset + c : place[k];
+              at[k][c] = place[k];
+            }
+          }
+      };
       for_blocks<K>(xs, ys, first, C,
                     [&](std::int64_t offset, std::int64_t n, const T* const* from, T* const* to) {
-                      for (std::int64_t c = 0; c < n; ++c)
-                        for (int k = 0; k < K; ++k) {
-                          const T value = from[k][c];
-                          const bool over = takes_over<T, kLargest>(value, best[k]);
-                          best[k] = over ? value : best[k];
-                          place[k] = over ? offset + c : place[k];
-                          to[k][c] = best[k];
-                          if (places) places[(first + k) * pitch + offset + c] = place[k];
-                        }
+                      places ? scan(std::true_type{}, offset, n, from, to)
+                             : scan(std::false_type{}, offset, n, from, to);
                     });
     });
   });

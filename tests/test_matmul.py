@@ -218,6 +218,25 @@ def test_batches(shape: tuple[int, int, int], layout: str) -> None:
             same_bits(wide_a[at] @ wide_b[at], c[at], f"matrix {at} of {of_a} times {of_b}")
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("shape", [(7, 64, 96, 200), (40, 33, 130, 257), (3, 300, 70, 90)], ids=str)
+def test_matrices_that_share_b_and_cannot_be_joined(shape: tuple[int, int, int, int]) -> None:
+    """Axes of the batch swapped: a thread packs B once for all matrices, and another B anew."""
+    batch, m, n, k = shape
+    rng = np.random.default_rng(n)
+    a, bias, *weights = (
+        ts.asarray(rng.uniform(-1, 1, s).astype("float32"))
+        for s in ((m, batch, k), n, (n, k), (n, k), (n, k))
+    )
+    swapped = a.permute_dims((1, 0, 2))
+    for threads in (1, 2):
+        ts.set_num_threads(threads)
+        for w in weights:
+            c = ts.nn.functional.linear(swapped, w, bias)
+            for i in range(batch):
+                same_bits(ts.nn.functional.linear(swapped[i], w, bias), c[i], f"matrix {i} of {shape}")
+
+
 def test_no_inner_axis_and_nothing_at_all() -> None:
     assert (ts.zeros((3, 0)) @ ts.zeros((0, 4))).numpy().tolist() == [[0.0] * 4] * 3
     assert (ts.zeros((0, 3)) @ ts.zeros((3, 4))).shape == (0, 4)

@@ -156,7 +156,9 @@ struct Problem {
     constexpr std::int64_t size = sizeof(T);
     const bool may_keep = k <= kBlock<T> && k * n * size <= kKeptB && worth_packing_b(b, m, n, k);
     const Cut parts = cut(matrices, m, n, k, b.col == 1, may_keep);
-    const std::uint64_t key = parts.keep ? new_scratch_keys(kWidths) : 0;
+    // Matrices that share B pack it once a thread as well.
+    const bool shares = may_keep && matrices > 1 && step_b == 0 && parts.columns == 1;
+    const std::uint64_t key = parts.keep || shares ? new_scratch_keys(kWidths) : 0;
     const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
     if (!worth_packing_a(a, m, n, k)) {
       const Panels down(m, (m + parts.rows - 1) / parts.rows, 1);

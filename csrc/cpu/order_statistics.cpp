@@ -3,8 +3,9 @@
 //
 // R rows of C elements, K places. Quickselect by registers: a segment is parted by a pivot as the quicksort
 // does it, and only the parts that hold a place are gone on with: about two reads and writes of a row for its
-// median, in place of one for each halving. Rows with NaN or -0, whose order the comparison does not know,
-// are sorted, and so is every row where the level cannot compress registers: the values are the same.
+// median, in place of one for each halving. A row with NaN gives NaN throughout. Rows with NaN or -0, whose
+// order the comparison does not know, are sorted, and so is every row where the level cannot compress
+// registers: the values are the same.
 #include "cpu/kernels.h"
 #include "cpu/quicksort.h"
 #include "cpu/rows.h"
@@ -117,7 +118,8 @@ void row_statistics(const T* x, I n, In places, T* y, char* memory) {
   sort(In{{const_cast<T*>(x), shape, strides, nullptr, 2, dtype}},
        Out{{own, shape, strides, nullptr, 2, dtype}}, Out{{rest, &bytes, &one, nullptr, 1, DType::uint8}},
        false);
-  for (I k = 0; k < K; ++k) y[k] = own[place[k]];
+  const bool number = own[n - 1] == own[n - 1];  // NaN is last
+  for (I k = 0; k < K; ++k) y[k] = number ? own[place[k]] : own[n - 1];
 }
 
 }  // namespace

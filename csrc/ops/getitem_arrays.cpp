@@ -389,7 +389,9 @@ std::optional<Direct> direct(const char* operation, const Array& x, const Key& k
 // what takes time.
 struct Few {
   static constexpr std::int64_t kMost = 128;
-  std::int64_t count = 0, places[kMost];  // places: from x.data(), in elements
+  std::int64_t count = 0;
+  const std::int64_t* places = nullptr;  // from x.data(), in elements
+  std::int64_t counted[kMost];
 
   // False: not so, or an index is out of range.
   bool find(const Array& x, const Key& key) {
@@ -400,11 +402,19 @@ struct Few {
       return false;
     const std::int64_t N = x.shape(0), stride = x.stride(0);
     const auto* const from = static_cast<const std::int64_t*>(index.data());
-    for (; count < index.size(); ++count) {
-      const std::int64_t i = from[count];
-      if (i < -N || i >= N) return false;
-      places[count] = (i < 0 ? i + N : i) * stride;
+    count = index.size();
+    std::int64_t wrong = 0;  // negative where one is, or is beyond the end
+    for (std::int64_t m = 0; m < count; ++m) wrong |= from[m] | (N - 1 - (from[m] & INT64_MAX));
+    if (wrong >= 0 && stride == 1) {
+      places = from;
+      return true;
     }
+    for (std::int64_t m = 0; m < count; ++m) {
+      const std::int64_t i = from[m];
+      if (i < -N || i >= N) return false;
+      counted[m] = (i < 0 ? i + N : i) * stride;
+    }
+    places = counted;
     return true;
   }
   // Calls move(T) for an integer of an element's size; false for other sizes.

@@ -10,7 +10,8 @@ Array sort(const Array& x, std::int64_t axis, bool descending);
 Array argsort(const Array& x, std::int64_t axis, bool descending);  // stable, int64
 // The positions of the k largest or smallest along an axis, best first; NaN is above every number.
 Array topk_index(const Array& x, std::int64_t k, std::int64_t axis, bool largest);
-// (..., K): the elements that a sort along the last axis would put at `places`, (K) int64 ascending.
+// (..., K): the elements that a sort along the last axis would put at `places`, (K) int64 ascending; NaN of
+// rows with NaN. On the CPU.
 Array order_statistics(const Array& x, const Array& places);
 // For every x how many of `sorted` are before it: < x, or <= x with `right`. sorted has one dimension, or all
 // but the last of x's.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis
@@ -28,6 +30,8 @@ _BETWEEN = ("lower", "higher", "nearest", "midpoint")
 
 def _axes_last(x: Any, axis: Any) -> tuple[Any, list[int]]:
     """x with the axes to be reduced joined at the end, and which they were."""
+    if x.ndim == 1 and axis in (None, 0, -1):
+        return x, [0]
     axes = list(range(x.ndim)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
     axes = [_axis("quantile", a, x.ndim) for a in axes]
     if len(set(axes)) != len(axes):
@@ -60,12 +64,29 @@ def _positions(q: float, n: int, method: str) -> tuple[int, int, float]:
     return low, high, part
 
 
-def _at_places(x: Any, places: list[int]) -> Any:
-    """What a sort of x along its last axis puts at these places, which ascend."""
-    at = asarray(places, "int64", device=x.device)
-    if x.dtype in ("float32", "float64"):
-        return core.order_statistics(x, at)
-    return core.take(core.sort(x, -1, False), at, -1)
+@functools.lru_cache(maxsize=256)
+def _kept(places: tuple[int, ...]) -> Any:
+    return asarray(places, "int64", device="cpu")
+
+
+def _tensor_of(places: list[int], device: str) -> Any:
+    """The places as a tensor; what a recording makes is the recording's."""
+    if device == "cpu" and not _core.capturing():
+        return _kept(tuple(places))
+    return asarray(places, "int64", device=device)
+
+
+def _at_places(x: Any, places: list[int]) -> dict[int, Any]:
+    """What a sort of x along its last axis puts at these places, which ascend; NaN where there is one."""
+    if x.dtype in ("float32", "float64") and x.device == "cpu":
+        found = core.order_statistics(x, _tensor_of(places, "cpu"))
+    else:
+        ordered = core.sort(x, -1, False)
+        found = core.take(ordered, _tensor_of(places, x.device), -1)
+        found = core.where(core.isnan(ordered[..., -1:]), math.nan, found)
+    if len(places) == 1:
+        return {places[0]: core.squeeze(found, -1)}
+    return {place: found[..., i] for i, place in enumerate(places)}
 
 
 def quantile(
@@ -81,8 +102,14 @@ def quantile(
     x = asarray(x)
     if x.dtype.kind == "complex":
         raise TypeError("quantile: x is complex; a real dtype is needed")
-    choices = asarray(q, "float64")
-    values = core.reshape(choices, (-1,)).tolist()
+    shape: tuple[int, ...] = ()
+    single = isinstance(q, (int, float))
+    if single:
+        values = [float(q)]
+    else:
+        choices = asarray(q, "float64")
+        shape, values = tuple(choices.shape), core.reshape(choices, (-1,)).tolist()
+        single = not shape
     if any(not 0 <= v <= 1 for v in values):
         raise ValueError(f"quantile: q must be from 0 to 1, got {q}")
     y, axes = _axes_last(_floating(x), axis)
@@ -90,24 +117,17 @@ def quantile(
     if n == 0:
         raise ValueError(f"quantile: an empty input has no quantiles: x has shape {x.shape}")
     between = [_positions(v, n, method) for v in values]
-    places = sorted(
-        {n - 1, *(k for low, high, _ in between for k in (low, high))}
-    )  # the last: NaN where one is
-    found = dict(zip(places, core.split(_at_places(y, places), [1] * len(places), -1)))
-    found = {k: core.squeeze(column, -1) for k, column in found.items()}
-    unordered = core.isnan(found[n - 1])
-    parts = []
-    for low, high, weight in between:
-        a = found[low]
-        part = a if not weight else core.lerp(a, found[high], weight)
-        parts.append(core.where(unordered, math.nan, part))
+    found = _at_places(y, sorted({k for low, high, _ in between for k in (low, high)})) if between else {}
+    parts = [
+        core.lerp(found[low], found[high], weight) if weight else found[low] for low, high, weight in between
+    ]
     if keepdims:
-        shape = [1 if i in axes else e for i, e in enumerate(x.shape)]
-        parts = [core.reshape(p, shape) for p in parts]
-    if choices.ndim == 0:
+        kept = [1 if i in axes else e for i, e in enumerate(x.shape)]
+        parts = [core.reshape(p, kept) for p in parts]
+    if single:
         return _into(parts[0], out)
     result = core.stack(parts, 0) if parts else core.zeros((0, *y.shape[:-1]), y.dtype, device=y.device)
-    return _into(core.reshape(result, (*choices.shape, *result.shape[1:])), out)
+    return _into(core.reshape(result, (*shape, *result.shape[1:])), out)
 
 
 def percentile(
@@ -115,6 +135,8 @@ def percentile(
     keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """`quantile` with q from 0 to 100."""
+    if isinstance(q, (int, float)) and 0 <= q <= 100:
+        return quantile(x, q / 100, axis, out, overwrite_input, method, keepdims)
     percent = asarray(q, "float64")
     if bool(core.any(core.logical_or(core.less(percent, 0), core.greater(percent, 100)))):
         raise ValueError(f"percentile: q must be from 0 to 100, got {q}")

@@ -182,6 +182,18 @@ def of_the_kernels() -> Iterator[Polynomial]:
             c = table(text, name, unit)
             yield Polynomial(f"{kind} {name}", unit, c, target, weight, low, high, variable or (lambda x: x))
 
+    def far_tail(z: Any) -> Any:
+        """P(N > a) a e^(a^2/2) e^-far_tail_log, z = 1 / a^2."""
+        a = 1 / mpmath.sqrt(z)
+        return a * normal_tail(a) * far_0 * mpmath.sqrt(2 * mpmath.pi)
+
+    far_0 = numbers(re.search(r"far_tail_0 = (\S+),", short)[1], float_unit)[0]
+    c = table(short, "far_tail", float_unit)
+    yield Polynomial(
+        "float far_tail", float_unit, c, lambda z: (far_tail(z) - far_0) / z, lambda z: z / far_tail(z),
+        1 / mpf(15) ** 2, 1 / mpf("4.4") ** 2,
+    )  # fmt: skip
+
     cosh = (lambda r: (mpmath.cosh(r) - 1 - r * r / 2) / r**4, lambda r: r**4 / mpmath.cosh(r))
     c = table(short, "cosh", float_unit)
     yield Polynomial("float cosh", float_unit, c, *cosh, 0, mpf("0.46"), square)
@@ -245,9 +257,7 @@ def of_the_kernels() -> Iterator[Polynomial]:
 
 
 def segment(f: Function, middle: Any, value: Any) -> tuple[Function, Function]:
-    """p(r) of f(middle + r) = value + r p(r), or where there is no value of f(middle + r) = p(r)."""
-    if value is None:
-        return lambda r: f(middle + r), lambda r: 1 / f(middle + r)
+    """p(r) of f(middle + r) = value + r p(r)."""
     return lambda r: (f(middle + r) - value) / r, lambda r: r / f(middle + r)
 
 
@@ -282,30 +292,21 @@ def by_segments() -> Iterator[Polynomial]:
         sources[re.sub(r"(?<!^)(?=[A-Z])", "_", camel).lower()] = part
     for name, f in FUNCTIONS.items():
         yield from of_table(name, f, sources[name], unit)
-    for name, f, steps, first, end in (  # `steps` intervals an octave from `first` on
-        ("erf", mpmath.erf, 4, mpf(1) / 4, mpf("3.95")),
-        ("mills", normal_tail, 4, mpf(1), mpf(15)),
-    ):
-        source = sources[name]
-        middles, numbers_ = table(source, "kMiddle", unit), table(source, "kCoefficients", unit)
-        values = table(source, "kValue", unit) if name == "erf" else [None] * 16
-        for i in range(16):
-            row = (i + 12) % 16 if name == "mills" else i  # mills: segments of a + 1, of which 1 is in row 12
-            low, high = (first * 2 ** (k // steps) * (1 + mpf(k % steps) / steps) for k in (i, i + 1))
-            if name == "mills":
-                low, high = low - 1, high - 1
-            elif i == 0:
-                low = mpf(0)
-            if low >= end:
-                continue
-            c, middle, value = numbers_[row::16], middles[row], values[row]
-            target, weight = segment(f, middle, value)
-            if name == "erf" and i == 0:  # a itself is the value
-                target = lambda r: mpmath.erf(r) / r - 1  # noqa: E731
-            low, high = low - middle, min(high, end) - middle
-            yield Polynomial(
-                f"{name} from {mpmath.nstr(low + middle, 4)}", unit, c, target, weight, low, high
-            )
+    source = sources["erf"]
+    middles, values = table(source, "kMiddle", unit), table(source, "kValue", unit)
+    numbers_ = table(source, "kCoefficients", unit)
+    for i in range(16):  # quarter octaves from 1/4 on; a itself is the value in the first
+        low, high = (mpf(2) ** (k // 4 - 2) * (1 + mpf(k % 4) / 4) for k in (i, i + 1))
+        if i == 0:
+            low = mpf(0)
+        target, weight = segment(mpmath.erf, middles[i], values[i])
+        if i == 0:
+            target = lambda r: mpmath.erf(r) / r - 1  # noqa: E731
+        name = f"erf from {mpmath.nstr(low, 4)}"
+        high = min(high, mpf("3.95"))
+        yield Polynomial(
+            name, unit, numbers_[i::16], target, weight, low - middles[i], high - middles[i]
+        )  # fmt: skip
 
 
 def main() -> int:

@@ -75,6 +75,10 @@ struct Coefficients<float> {
                                 5.190717e-03f,  -8.030521e-04f, 7.919259e-05f};
   // P(normal > x) e^(x^2/2) = v (tail_0 + u p(u)), v = 1 / (x + 4), u = (x - 4) v, x >= 0
   static constexpr Split<T> tail_0 = {0.7552851438522339f, -1.2664291837438668e-08f};
+  // P(normal > a) a e^(a^2/2) = (far_tail_0 + z p(z)) e^far_tail_log, z = 1 / a^2, a >= 4.4
+  static constexpr T far_tail_0 = 0.3989423f, far_tail_log = -2.841305748e-08f;
+  static constexpr Table far_tail = {-0.398940802f, 1.19629848f, -5.91642094f,
+                                     37.6011391f,   -223.95079f, 762.635864f};
   static constexpr Table tail = {-6.078966e-01f,  3.871373e-01f,   -1.8652202e-01f, 6.039845e-02f,
                                  -7.539871e-03f,  -3.4919125e-03f, 1.6286828e-03f,  1.6906467e-04f,
                                  -2.1339896e-04f, -4.1256702e-05f};

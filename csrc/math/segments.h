@@ -1,7 +1,7 @@
 // Smooth functions of floats by segments: a polynomial around the middle of each of 16 intervals, its
 // coefficients looked up in registers.
 //
-// The intervals have 2 or 4 of the steps of a mantissa to an octave, and the first one reaches down to 0.
+// The intervals are quarters of an octave, tanh's of a sum, and the first one reaches down to 0.
 // The middles are chosen so that the function's value there is a float to 2^-10 of its last place.
 #pragma once
 
@@ -95,40 +95,6 @@ TS_INLINE V erf_by_segments(V x) {
   const auto index = segment_of<21>(a, 0.25f);
   const V r = a - lookup(kMiddle, index), value = select(a < V(0.3125f), a, lookup(kValue, index));
   return with_sign(fma(segment_polynomial<0>(r, index, kCoefficients), r, value), x);
-}
-
-// P(N > a) e^(a^2/2) of the normal distribution, 0 <= a < 15: 0.6 ULP. The segments are those of a + 1, of
-// which none is long beside the distance to where the function changes much; 1 itself is in row 12.
-template <class V>
-TS_INLINE V mills_by_segments(V a) {
-  static constexpr float kMiddle[16] = {1.24595642f,  1.76094818f,  2.24474716f, 2.77404404f,
-                                        3.51500702f,  4.51558685f,  5.46181488f, 6.53699493f,
-                                        7.97888184f,  10.0382996f,  11.9602661f, 14.1063843f,
-                                        0.125137329f, 0.375875473f, 0.62292099f, 0.882329941f};
-  static constexpr float kCoefficients[7][16] = {
-      {0.231207862f, 0.18441613f, 0.15393199f, 0.129782602f, 0.105945386f, 0.0845341459f, 0.0708060637f,
-       0.0596903637f, 0.0492487699f, 0.0393588208f, 0.033127185f, 0.0281409416f, 0.453746229f, 0.379379898f,
-       0.323765844f, 0.278644592f},
-      {-0.110867366f, -0.0741950348f, -0.0534038804f, -0.0389196277f, -0.0265435092f, -0.0172210038f,
-       -0.0122126685f, -0.00874667522f, -0.0059921667f, -0.00384664745f, -0.0027323328f, -0.0019753438f,
-       -0.342161685f, -0.256342679f, -0.197261736f, -0.153085813f},
-      {0.0465359911f, 0.0268812645f, 0.0170268919f, 0.0109089194f, 0.00632239552f, 0.00338560692f,
-       0.00205136626f, 0.00125669606f, 0.000718996918f, 0.000372512208f, 0.000223879309f, 0.000137991592f,
-       0.205464512f, 0.141513452f, 0.100443676f, 0.071786195f},
-      {-0.0176277552f, -0.00895249844f, -0.005060995f, -0.00288584759f, -0.00143994379f, -0.000644298736f,
-       -0.000336147292f, -0.000177218943f, -8.51117147e-05f, -3.57512436e-05f, -1.82248896e-05f,
-       -9.59382669e-06f, -0.105484113f, -0.0677175596f, -0.044898808f, -0.0299159102f},
-      {0.00614232756f, 0.00277879206f, 0.0014165506f, 0.000725918973f, 0.000315014564f, 0.000118999276f,
-       5.3822685e-05f, 2.45483734e-05f, 9.94883521e-06f, 3.40076485e-06f, 1.4743631e-06f, 6.63731839e-07f,
-       0.0480667055f, 0.0290194284f, 0.0181207117f, 0.0113475183f},
-      {-0.00201669079f, -0.000820332847f, -0.000377087359f, -0.000176292946f, -6.76566997e-05f,
-       -2.16624285e-05f, -8.53459733e-06f, -3.36355265e-06f, -1.17439174e-06f, -3.25702217e-07f,
-       -1.19801555e-07f, -4.60373961e-08f, -0.019907048f, -0.0113605047f, -0.00668069441f, -0.00396919204f},
-      {0.000619930273f, 0.000227620607f, 9.52782939e-05f, 3.88742628e-05f, 1.40545253e-05f, 3.83452698e-06f,
-       1.31620754e-06f, 4.66353413e-07f, 1.32516178e-07f, 3.12143023e-08f, 9.43528811e-09f, 3.31398176e-09f,
-       0.00758312689f, 0.00397973089f, 0.00222555175f, 0.00134531409f}};
-  const auto index = bit_cast<std::int32_t>(a + V(1.0f)) >> 21;
-  return segment_polynomial<0>(a - lookup(kMiddle, index), index, kCoefficients);
 }
 
 }  // namespace vmath

@@ -83,13 +83,20 @@ template <class Formula, class V>
 TS_OUTLINE V far_out(V x) {
   return Formula::apply(x);
 }
-// near where a is below the table's end, else the formula of x.
+// near where a is below the table's end, else the formula of x. Of two registers side by side usually one has
+// lanes beyond.
 template <class Table, class Formula, class V>
 TS_INLINE V or_far_out(V near, V a, V x) {
   const V end(Table::end);
-  if (any_at_least(a, end)) [[unlikely]]
-    return select(a < end, near, far_out<Formula>(x));
-  return near;
+  if (!any_at_least(a, end)) [[likely]]
+    return near;
+  if constexpr (requires { x.low; }) {
+    if (!any_at_least(a.low, end.low))
+      return {near.low, select(a.high < end.high, near.high, far_out<Formula>(x.high))};
+    if (!any_at_least(a.high, end.high))
+      return {select(a.low < end.low, near.low, far_out<Formula>(x.low)), near.high};
+  }
+  return select(a < end, near, far_out<Formula>(x));
 }
 
 // Of a function whose values at x and at -x add up to 1, from the table of those below 0.
@@ -268,15 +275,25 @@ TS_INLINE V erf(V x) {
   return copysign(select(a < one, small, large), x);
 }
 
-// x P(N < x) = max(x, 0) - |x| P(N > |x|), of floats.
-struct LongGelu {
+// Of floats a >= 4.4: a P(N > a) = density e^(-a^2/2).
+template <class V>
+struct FarTail {
+  V inverse_square, density;
+  Exponential<V> e;
+};
+template <class V>
+TS_INLINE FarTail<V> far_tail(V a) {
+  const Pair<V> square = two_product(a, a);
+  const V half(-0.5f), z = V(1) / square.high;
+  return {z, fma(polynomial(z, C<V>::far_tail), z, V(C<V>::far_tail_0)),
+          exponential(half * square.high, fma(half, square.low, V(C<V>::far_tail_log)))};
+}
+struct FarGelu {
   template <class V>
   TS_INLINE static V apply(V x) {
-    const V a = min(V(14.75f), abs(x)), half(-0.5f);  // 0 beyond
-    const Pair<V> square = two_product(a, a), area = two_product(a, mills_by_segments(a));
-    const Exponential<V> e = exponential(half * square.high, half * square.low);
-    const V tail = fma(area.high, e.high, fma(area.high, e.low, area.low * e.high));
-    return copysign(max(V(0.0f), x) - scale_down(tail, e.n), x);
+    const FarTail<V> t = far_tail(min(V(14.75f), abs(x)));  // 0 beyond
+    const V tail = fma(t.density, t.e.high, t.density * t.e.low);
+    return copysign(max(V(0), x) - scale_down(tail, t.e.n), x);
   }
 };
 // x P(N < x): 1.6 / 1.8 ULP.
@@ -284,7 +301,7 @@ template <class V>
 TS_INLINE V gelu(V x) {
   using T = typename V::Element;
   if constexpr (has_tables<V>) {
-    return short_of_ramp<GeluTable, LongGelu>(x);
+    return short_of_ramp<GeluTable, FarGelu>(x);
   } else {
     const V zero(T(0));
     const auto negative = x < zero;
@@ -322,10 +339,24 @@ struct LongGeluTanh {
     return select(x > bounded, x, copysign(logistic(bounded, gelu_tanh_argument(bounded)), x));
   }
 };
+// Of floats |x| >= 4: e^-w is so small that 1 / (1 + e^-w) is 1 - e^-w.
+struct FarGeluTanh {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    const V a = min(V(11), abs(x));  // 0 beyond
+    const Pair<V> w = gelu_tanh_argument(a);
+    const Exponential<V> e = exponential(-w.high, -w.low);
+    const V low = fma(-scale(e.high, max(V(-90), e.n)), e.high, e.low);
+    return copysign(max(V(0), x) - scale_down(fma(a, e.high, a * low), e.n), x);
+  }
+};
 // 1.7 / 1.3 ULP.
 template <class V>
 TS_INLINE V gelu_tanh(V x) {
-  return short_of_ramp<GeluTanhTable, LongGeluTanh>(x);
+  if constexpr (has_tables<V>)
+    return short_of_ramp<GeluTanhTable, FarGeluTanh>(x);
+  else
+    return LongGeluTanh::apply(x);
 }
 
 // --- slopes: no ULP bound where they cross zero, a few ULP of the largest term elsewhere ----------
@@ -369,9 +400,23 @@ struct LongGeluSlope {
     return fma(copysign(a, x), density, select(x < V(0), p, one - p));
   }
 };
+// -a (density - P(N > a) / a) at -a.
+struct FarGeluSlope {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    const V a = min(V(14.25f), abs(x)), one(1);
+    const FarTail<V> t = far_tail(a);
+    const V rest = fma(t.density, t.inverse_square, V(-C<V>::far_tail_0));
+    const V below = scale_down(a * (t.e.high + t.e.low) * rest, t.e.n);
+    return select(x < V(0), below, one - below);
+  }
+};
 template <class V>
 TS_INLINE V gelu_slope(V x) {
-  return halves<GeluSlopeTable, LongGeluSlope>(x);
+  if constexpr (has_tables<V>)
+    return halves<GeluSlopeTable, FarGeluSlope>(x);
+  else
+    return LongGeluSlope::apply(x);
 }
 struct LongGeluTanhSlope {
   template <class V>
@@ -384,9 +429,25 @@ struct LongGeluTanhSlope {
     return l.s * fma(bounded * l.rest, dw, one);
   }
 };
+// The slope at -a, q = e^-w: q (1 - q) (1 - (1 - q) a w').
+struct FarGeluTanhSlope {
+  template <class V>
+  TS_INLINE static V apply(V x) {
+    const V a = min(V(11), abs(x)), one(1);
+    const Pair<V> w = gelu_tanh_argument(a);
+    const Exponential<V> e = exponential(-w.high, -w.low);
+    const V rest = one - scale(e.high, max(V(-90), e.n));
+    const V dw = fma(a * a, V(3 * C<V>::gelu_cubic.high), V(C<V>::gelu_linear.high));
+    const V below = scale_down((e.high + e.low) * rest * fma(-a * rest, dw, one), e.n);
+    return select(x < V(0), below, one - below);
+  }
+};
 template <class V>
 TS_INLINE V gelu_tanh_slope(V x) {
-  return halves<GeluTanhSlopeTable, LongGeluTanhSlope>(x);
+  if constexpr (has_tables<V>)
+    return halves<GeluTanhSlopeTable, FarGeluTanhSlope>(x);
+  else
+    return LongGeluTanhSlope::apply(x);
 }
 
 }  // namespace vmath

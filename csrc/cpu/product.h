@@ -221,10 +221,10 @@ struct Product {
 };
 
 constexpr std::int64_t kRowsOnce = 70;                      // MC: a block of A fills a quarter of L2
-constexpr std::int64_t kManyRows = 256;                     // of a piece that may fill L2 with its B
+constexpr std::int64_t kManyRows = 768;                     // of a piece that may fill L2 with its B
 constexpr std::int64_t kManyRowsOnce = 45;                  // the same for those
 constexpr std::int64_t kPackedLow = std::int64_t{1} << 20;  // bytes of A, packed for tiles of kRowsInPlace
-constexpr std::int64_t kLargeB = std::int64_t{2} << 20;     // bytes of B, packed a whole block of K at once
+constexpr std::int64_t kLargeB = std::int64_t{3} << 20;     // bytes of B, packed a whole block of K at once
 constexpr std::int64_t kPackedB = std::int64_t{4} << 20;    // bytes of B packed at a time
 constexpr std::int64_t kKeptB = std::int64_t{1} << 20;      // bytes of packed B that L2 keeps beside A and C
 constexpr std::int64_t kWidths = kMaxVectors + 1;           // of its panels, in vectors

@@ -472,7 +472,8 @@ Array take_points(const Array& x, const Key& key) {
   if (axes < 2 || axes > kMostAxes || axes != x.ndim() || key.end() - key.begin() != axes ||
       x.device() != Device::cpu || detail::watching())
     return {};
-  const std::int64_t* index[kMostAxes];
+  const std::int64_t* index[kMostAxes] = {};
+  std::int64_t extent[kMostAxes] = {}, stride[kMostAxes] = {};
   const Shape& shape = key.arrays[0].shape();
   for (std::int64_t a = 0; a < axes; ++a) {
     const Array& given = key.arrays[static_cast<std::size_t>(a)];
@@ -480,6 +481,7 @@ Array take_points(const Array& x, const Key& key) {
         given.device() != Device::cpu || x.shape(static_cast<int>(a)) == 0)
       return {};
     index[a] = static_cast<const std::int64_t*>(given.data());
+    extent[a] = x.shape(static_cast<int>(a)), stride[a] = x.stride(static_cast<int>(a));
   }
   const std::int64_t M = size_of(shape);
   if (M > kMostPoints) return {};
@@ -489,22 +491,28 @@ Array take_points(const Array& x, const Key& key) {
     const T* const source = static_cast<const T*>(x.data());
     T* const to = static_cast<T*>(y.data());
     std::int64_t places[2][kBlock];
-    const auto find = [&](std::int64_t begin, std::int64_t n, std::int64_t* into) {
-      std::int64_t wrong = 0;
-      for (std::int64_t a = 0; a < axes; ++a) {
-        const std::int64_t N = x.shape(static_cast<int>(a)), stride = x.stride(static_cast<int>(a));
-        const std::int64_t* const at = index[a] + begin;
-        for (std::int64_t m = 0; m < n; ++m) {
-          const std::int64_t i = at[m] + (at[m] < 0 ? N : 0);
-          wrong |= i | (N - 1 - i);
-          into[m] =
-              static_cast<std::int64_t>(static_cast<std::uint64_t>(a ? into[m] : 0) +
-                                        static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(stride));
+    // One element at a time: SSE2, which is what this file is compiled for, has no products of 64 bits.
+    const auto find_of = [&]<int kAxes>(std::integral_constant<int, kAxes>, std::int64_t begin,
+                                        std::int64_t n, std::int64_t* into) {
+      const std::int64_t* at[kAxes];
+      std::int64_t N[kAxes], step[kAxes];
+      for (int a = 0; a < kAxes; ++a) at[a] = index[a] + begin, N[a] = extent[a], step[a] = stride[a];
+      std::int64_t wrong = 0;  // negative where an index is, or is beyond the end
+      for (std::int64_t m = 0; m < n; ++m) {
+        std::uint64_t place = 0;
+        for (int a = 0; a < kAxes; ++a) {
+          const std::int64_t i = at[a][m] + (at[a][m] >> 63 & N[a]);
+          wrong |= i | (N[a] - 1 - i);
+          place += static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(step[a]);
         }
+        into[m] = static_cast<std::int64_t>(place);
+        __builtin_prefetch(source + into[m]);
       }
-      if (wrong < 0) return false;
-      for (std::int64_t m = 0; m < n; ++m) __builtin_prefetch(source + into[m]);
-      return true;
+      return wrong >= 0;
+    };
+    const auto find = [&](std::int64_t begin, std::int64_t n, std::int64_t* into) {
+      return axes == 2 ? find_of(std::integral_constant<int, 2>{}, begin, n, into)
+                       : find_of(std::integral_constant<int, 3>{}, begin, n, into);
     };
     const auto count = [&](std::int64_t begin) { return M - begin < kBlock ? M - begin : kBlock; };
     inside = M == 0 || find(0, count(0), places[0]);

@@ -108,14 +108,23 @@ class ChannelMoments {
       // The counters of the piece's channels: behind the table, which may be this thread's too.
       Moments* const held = reinterpret_cast<Moments*>(static_cast<char*>(scratch()) + kTableBytes);
       for (std::int64_t q = begin; q < end; ++q) {
-        const auto take = [&](std::int64_t c, const Moments& m) {
-          push(held + (c - first) * levels, q - begin, m);
+        const auto take = [&](std::int64_t c, std::int64_t count, T m, T r, T squares) {
+          if (leaves == 1) {  // nothing to be joined
+            const double k = static_cast<double>(count), rest = r == r ? static_cast<double>(r) : 0;
+            const double centred = static_cast<double>(squares) - rest * rest / k;
+            mean[c] = static_cast<T>(static_cast<double>(m) + rest / k);
+            variance[c] = static_cast<T>((centred < 0 ? 0 : centred) / k);
+            return;
+          }
+          push(held + (c - first) * levels, q - begin, Moments::of_block(count, m, r, squares, pivot(c)));
         };
         last_ ? leaf_across(q, first, n, take) : leaf_along(q, first, n, take);
       }
+      if (leaves == 1) return;
       for (std::int64_t c = 0; c < n; ++c)
         table[piece / columns * C_ + first + c] = total(held + c * levels, end - begin);
     });
+    if (leaves == 1) return;
     parallel_ranges(C_, kPiece / 8 / rows + 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t c = begin; c < end; ++c) {
         Moments stack[48];
@@ -181,10 +190,10 @@ class ChannelMoments {
     join_chains<Add, T, N>(sum, lanes);
     for (int k = 0; k < N; ++k) out[k] = fold<Add, T>(lanes[k]);
   }
-  // What is added up in a block: `total(step, N, pass)` makes N sums.
+  // What is taken of a block: its mean, and what remains about it. `total(N, pass, step, sums)` makes N sums.
   template <class Total>
-  TS_INLINE static Moments block(std::int64_t n, double pivot, const Total& total) {
-    T sum, both[2];
+  TS_INLINE static void block(std::int64_t n, const Total& total, T* results) {
+    T sum;
     total(std::integral_constant<int, 1>{}, 0, [](Vec<T>* s, Vec<T> v, auto) { s[0] = s[0] + v; }, &sum);
     const T mean = sum / static_cast<T>(n);
     total(
@@ -194,8 +203,8 @@ class ChannelMoments {
           s[0] = s[0] + d;
           s[1] = fma(d, d, s[1]);
         },
-        both);
-    return Moments::of_block(n, mean, both[0], both[1], pivot);
+        results + 1);
+    results[0] = mean;
   }
 
   template <class Take>
@@ -206,19 +215,27 @@ class ChannelMoments {
     const bool in_place = a_.inner_x() == 1 && (a_.reduced < 2 || a_.shape[a_.reduced - 1] % kStripe<T> == 0);
     for (std::int64_t c = first; c < first + count; ++c) {
       const E* const x = x_ + c * down_;
+      T results[3];
       if (in_place) {
-        take(c, block(n, pivot(c), [&](auto N, int pass, const auto& step, T* out) {
-               sums<decltype(N)::value>(x, begin, n, ahead, pass, step, out);
-             }));
+        block(
+            n,
+            [&](auto N, int pass, const auto& step, T* out) {
+              sums<decltype(N)::value>(x, begin, n, ahead, pass, step, out);
+            },
+            results);
       } else {  // runs that end within a register: side by side first
         alignas(64) E buffer[kLeaf<T>];
         gather(a_, a_.x, x, begin, n, buffer, [](E v) { return v; });
-        take(c, block(n, pivot(c), [&](auto N, int, const auto& step, T* out) {
-               leaf<Add, T, decltype(N)::value>(
-                   0, n, [&](Vec<T>* s, std::int64_t i, auto part) { step(s, get(buffer + i, part), part); },
-                   out);
-             }));
+        block(
+            n,
+            [&](auto N, int, const auto& step, T* out) {
+              leaf<Add, T, decltype(N)::value>(
+                  0, n, [&](Vec<T>* s, std::int64_t i, auto part) { step(s, get(buffer + i, part), part); },
+                  out);
+            },
+            results);
       }
+      take(c, n, results[0], results[1], results[2]);
     }
   }
 
@@ -286,8 +303,7 @@ class ChannelMoments {
       }
       std::int64_t channels = Vs * W;
       if constexpr (std::is_same_v<decltype(part), First>) channels = part.n;
-      for (std::int64_t k = known; k < channels; ++k)
-        take(c + k, Moments::of_block(n, means[k], rests[k], squares[k], pivot(c + k)));
+      for (std::int64_t k = known; k < channels; ++k) take(c + k, n, means[k], rests[k], squares[k]);
     };
     std::int64_t c = first;
     for (; c + kTile <= end; c += kTile) tile(c, std::integral_constant<int, V>{}, All{});

@@ -272,7 +272,7 @@ class ChannelMoments {
       }
     }
     const auto tile = [&](std::int64_t c, auto registers, auto part, std::int64_t known = 0) {
-      constexpr int Vs = decltype(registers)::value, V2 = Vs > 1 ? Vs / 2 : 1;
+      constexpr int Vs = decltype(registers)::value, V2 = V > 2 && Vs > 1 ? 2 : 1;
       const E* const x = x_ + c * down_;
       AskRows ask;
       if (far_ && even) {
@@ -309,6 +309,8 @@ class ChannelMoments {
     for (; c + kTile <= end; c += kTile) tile(c, std::integral_constant<int, V>{}, All{});
     if (c + W < end && count > kTile)  // moved back to end with the range
       return tile(end - kTile, std::integral_constant<int, V>{}, All{}, c - (end - kTile));
+    if constexpr (V > 2)
+      for (; c + 2 * W <= end; c += 2 * W) tile(c, std::integral_constant<int, 2>{}, All{});
     for (; c < end; c += W) tile(c, std::integral_constant<int, 1>{}, First{end - c < W ? end - c : W});
   }
 };

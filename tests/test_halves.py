@@ -14,12 +14,13 @@ from tensorsmith.nn import functional as F
 from test_ops import outputs, weighted
 
 HALVES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # their eps
-# Factorisations take float32 and float64, as NumPy's do; some cases choose a dtype themselves.
+# Factorisations take float32 and float64, as NumPy's do, and so do kernels that halves go past (medians sort
+# them); some cases choose a dtype themselves.
 CASES = [
     c
     for c in load()
     if "float32" in c.dtypes
-    and not str(c).startswith(("linalg", "fft", "rfft", "irfft", "astype"))
+    and not str(c).startswith(("linalg", "fft", "rfft", "irfft", "astype", "order_statistics", "allclose"))
     and "16" not in str(c)
 ]
 

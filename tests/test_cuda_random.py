@@ -78,10 +78,14 @@ DRAWS = {
         lambda g: ts.random.normal(2, 3, size=101, dtype="float64", generator=g),
     ],
     "pareto": [lambda g: ts.random.pareto(2.5, size=50, generator=g)],
+    "logseries": [lambda g: ts.random.logseries(0.6, size=300, generator=g)],
+    "noncentral_chisquare": [lambda g: ts.random.noncentral_chisquare(3.0, 1.0, size=50, generator=g)],
+    "noncentral_f": [lambda g: ts.random.noncentral_f(3.0, 5.0, 1.0, size=50, generator=g)],
     "permutation": [
         lambda g: ts.random.permutation(100, generator=g),
         lambda g: ts.random.permutation(ts.arange(12.0).reshape(4, 3), axis=1, generator=g),
     ],
+    "permuted": [lambda g: ts.random.permuted(ts.arange(12.0).reshape(4, 3), axis=1, generator=g)],
     "poisson": [
         lambda g: ts.random.poisson(3.0, size=300, generator=g),
         lambda g: ts.random.poisson(
@@ -101,10 +105,12 @@ DRAWS = {
         lambda g: ts.random.uniform(-1, 2, size=(77, 3), generator=g),
         lambda g: ts.random.uniform(size=5, dtype="float64", generator=g),
     ],
+    "wald": [lambda g: ts.random.wald(1.5, 2.0, size=50, generator=g)],
     "weibull": [lambda g: ts.random.weibull(1.7, size=50, generator=g)],
 }
 NOT_DRAWS = {
     "Generator", "default_generator", "default_rng", "get_state", "manual_seed", "seed", "set_state", "shuffle",
+    "rand", "randint", "randn",  # draws above, from the default generator
 }  # fmt: skip
 # Made of sums and quotients of draws; sums go by another tree on the GPU.
 ROUNDED = {"dirichlet"}

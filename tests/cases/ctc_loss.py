@@ -41,9 +41,8 @@ def case(
         return targets + (targets >= blank)
 
     def op(x: Any, targets: Any) -> Any:
-        return ts.ctc_loss(
-            x, ts.asarray(labels(targets.numpy())), ts.asarray(frames), ts.asarray(counts), blank
-        )
+        wanted = ts.asarray(labels(targets.cpu().numpy()))
+        return ts.ctc_loss(x, wanted, ts.asarray(frames), ts.asarray(counts), blank)
 
     def reference(x: np.ndarray, targets: np.ndarray) -> np.ndarray:
         every = zip(labels(targets), counts, frames)

@@ -208,3 +208,34 @@ def test_an_lstm_learns() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss) < 0.05
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", ["tanh", "relu", "lstm", "gru"])
+def test_padding_is_not_seen(cell: str, reverse: bool, dtype: str) -> None:
+    """Whatever lies beyond a sequence's end: the same bits of results and gradients, 0 for its own."""
+    t, n, i, h = 6, 4, 5, 7
+    gates = {"lstm": 4, "gru": 3}.get(cell, 1)
+    lengths = ts.asarray([6, 0, 3, 1])
+    inside = np.arange(t)[:, None] < np.array([6, 0, 3, 1])
+    found = []
+    for filler in (0.0, 7.5, np.nan, np.inf):
+        shapes = [(t, n, i), (gates * h, i), (gates * h, h), (gates * h,), (gates * h,), (n, h), (n, h)]
+        given = [random(*shape, seed=k) for k, shape in enumerate(shapes)]
+        given[0][~inside] = filler
+        leaves = [ts.tensor(a, dtype=dtype, requires_grad=True) for a in given]
+        if cell != "lstm":
+            leaves[6] = None
+        run = ts.ops.recurrent if dtype == "float32" else ts._core.ops.recurrent_bf16
+        results = run(*leaves, lengths, cell, reverse)[:3]
+        ts.sum(
+            sum(ts.sum(r * ts.asarray(random(*r.shape, seed=9), dtype=r.dtype)) for r in results if r.size)
+        ).backward()
+        found.append([r.detach() for r in results] + [x.grad for x in leaves if x is not None])
+    for values in zip(*found, strict=True):
+        first, *others = (v.astype("float32").numpy() for v in values)
+        assert np.isfinite(first).all()
+        for other in others:
+            np.testing.assert_array_equal(other, first)
+    assert not found[0][3].astype("float32").numpy()[~inside].any()

@@ -10,6 +10,14 @@ from tensorsmith.autograd import define
 __all__ = ["recurrent"]
 
 
+def _steps(x: Any, lengths: Any) -> Any:
+    """x with zeros beyond each sequence's end: the gates have no gradient there, but 0 times NaN is none."""
+    if lengths is None:
+        return x
+    inside = core.expand_dims(core.arange(x.shape[0], device=x.device), 1) < lengths
+    return core.where(core.expand_dims(inside, 2), x, 0.0)
+
+
 def _gradients(
     dys: Any,
     x: Any,
@@ -31,7 +39,7 @@ def _gradients(
         gates, extra, y, w_hidden, h0, c0, lengths, *dys[:2], dys[2] if cell == "lstm" else None, cell, reverse
     )  # fmt: skip
     dx = core.matmul(dgates, w_input) if needs[0] else None
-    dw_input = core.linear_weight_backward(dgates, x) if needs[1] else None
+    dw_input = core.linear_weight_backward(dgates, _steps(x, lengths)) if needs[1] else None
     dw_hidden = core.linear_weight_backward(dhidden, before) if needs[2] else None
     db_input, db_hidden = _bias_gradients(dgates, dhidden, cell, needs)
     return dx, dw_input, dw_hidden, db_input, db_hidden, dh0, dc0 if cell == "lstm" else None
@@ -63,7 +71,9 @@ def _gradients_bf16(
         gates, extra, y, w_hidden, h0, c0, lengths, *dys[:2], dys[2] if cell == "lstm" else None, cell, reverse
     )  # fmt: skip
     dx = core.matmul_bf16(dgates, w_input, x.dtype) if needs[0] else None
-    dw_input = core.linear_weight_backward_bf16(dgates, x, w_input.dtype) if needs[1] else None
+    dw_input = (
+        core.linear_weight_backward_bf16(dgates, _steps(x, lengths), w_input.dtype) if needs[1] else None
+    )
     dw_hidden = core.linear_weight_backward_bf16(dhidden, before, w_hidden.dtype) if needs[2] else None
     db_input, db_hidden = _bias_gradients(dgates, dhidden, cell, needs, "float32")
     sums = [db_input, db_hidden, dh0, dc0 if cell == "lstm" else None]

@@ -237,13 +237,22 @@ def test_a_layer_learns_to_spell() -> None:
     assert last < 0.3 * first
 
 
+def test_targets_and_lengths_are_what_numpy_takes() -> None:
+    x = ts.asarray(log_softmax(6, 2, 4))
+    expected = float(F.ctc_loss(x, ts.asarray([[1, 2], [3, 1]]), [6, 6], [2, 2]))
+    for targets in ([[1, 2], [3, 1]], ((1, 2), (3, 1)), [1, 2, 3, 1], np.array([[1, 2], [3, 1]], np.uint8)):
+        assert float(F.ctc_loss(x, targets, (6, 6), np.array([2, 2]))) == expected
+    assert float(F.ctc_loss(x[:, 0], [1, 2], 6, 2)) == float(F.ctc_loss(x[:, :1], [[1, 2]], [6], [2]))
+    assert np.isfinite(float(F.ctc_loss(x, [], [6, 6], [0, 0])))
+
+
 def test_errors() -> None:
     x, targets = ts.asarray(log_softmax(6, 2, 4)), ts.asarray([[1, 2], [3, 1]])
     bad = [
         (lambda: F.ctc_loss(x[0, 0], targets, [6, 6], [2, 2]), ValueError, r"log_probs must be \(T, N, C\) or"),
         (lambda: F.ctc_loss(x.astype("int64"), targets, [6, 6], [2, 2]), TypeError, "log_probs is int64"),
         (lambda: F.ctc_loss(x, targets[:1], [6, 6], [2, 2]), ValueError, r"targets must have shape \(2, 2\)"),
-        (lambda: F.ctc_loss(x, targets.astype("float32"), [6, 6], [2, 2]), TypeError, "targets is float32"),
+        (lambda: F.ctc_loss(x, targets.astype("float32"), [6, 6], [2, 2]), TypeError, "targets must hold integers"),
         (lambda: F.ctc_loss(x, targets, [6], [2, 2]), ValueError, r"input_lengths must have shape \(2,\)"),
         (lambda: F.ctc_loss(x, targets, [6.0, 6.0], [2, 2]), TypeError, "input_lengths must hold integers"),
         (lambda: F.ctc_loss(x, targets, [6, 7], [2, 2]), ValueError, r"input_lengths must be in \[0, 6\], got 7 at 1"),
@@ -254,6 +263,11 @@ def test_errors() -> None:
         (lambda: F.ctc_loss(x, targets, [6, 6], [2, 2], blank=4), ValueError, r"blank must be a class, in \[0, 4\)"),
         (lambda: F.ctc_loss(x, targets, [6, 6], [2, 2], blank=2), ValueError, r"target 2 at \(0, 1\) is the blank"),
         (lambda: F.ctc_loss(x, targets, [6, 6], [2, 2], reduction="avg"), ValueError, "reduction must be one of"),
+        (lambda: F.ctc_loss([[0.0]], targets, [1], [1]), TypeError, "log_probs must be a tensor, got a list"),
+        (lambda: F.ctc_loss(x, [[1, 2], [3]], [6, 6], [2, 1]), ValueError, "targets must have rows of one length"),
+        (lambda: F.ctc_loss(x, [[1.0], [3.0]], [6, 6], [1, 1]), TypeError, r"targets must hold integers, got \[\["),
+        (lambda: F.ctc_loss(x, "ab", [6, 6], [2, 2]), TypeError, "targets must hold integers, got 'ab'"),
+        (lambda: F.ctc_loss(x, targets, None, [2, 2]), TypeError, "input_lengths must hold integers, got None"),
         (lambda: nn.CTCLoss(blank=-1), ValueError, "CTCLoss: blank must be >= 0, got -1"),
     ]  # fmt: skip
     for call, error, message in bad:

@@ -215,7 +215,7 @@ def test_resume_refuses_other_settings(tmp_path, capsys):
     [
         ("dataset", "letters"), ("dataset", [1]), ("model", "rnn"), ("epochs", "many"), ("epochs", 0),
         ("batch_size", 2.5), ("lr", "fast"), ("lr", -1.0), ("dropout", 3.0), ("shift", -1), ("seed", 2**70),
-        ("device", "tpu"), ("flip", "yes"),
+        ("epochs", 10**400), ("lr", float("inf")), ("weight_decay", 10**400), ("device", "tpu"), ("flip", "yes"),
     ],
 )  # fmt: skip
 def test_resume_refuses_settings_that_no_run_has(tmp_path, capsys, key, value):
@@ -224,6 +224,25 @@ def test_resume_refuses_settings_that_no_run_has(tmp_path, capsys, key, value):
     assert cli.main(["train", "--resume", str(tmp_path / "c")]) == 2
     said = capsys.readouterr().err
     assert "is no checkpoint of `tensorsmith train`" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("shift", [8, 10**7, 10**30])
+def test_resume_refuses_shifts_past_the_image(tmp_path, capsys, shift):
+    config = {**dataclasses.asdict(train.Settings.default("digits", "mlp")), "shift": shift}
+    ts.save_checkpoint(tmp_path / "c", config=config)
+    assert cli.main(["train", "--resume", str(tmp_path / "c")]) == 2
+    said = capsys.readouterr().err
+    assert f"shift must be less than the 8 pixels of an image's side, got {shift}" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_memory_that_is_not_there_is_one_sentence(monkeypatch, tmp_path, capsys):
+    def run(*args, **options):
+        raise MemoryError("no 5 GiB")
+
+    monkeypatch.setattr(train, "run", run)
+    assert cli.main(["train", "--checkpoint", str(tmp_path / "c")]) == 2
+    assert capsys.readouterr().err == "tensorsmith train: no 5 GiB\n"
 
 
 def test_ctrl_c(tmp_path):

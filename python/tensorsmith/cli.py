@@ -166,6 +166,8 @@ def _train(options: argparse.Namespace) -> None:
         )
     except (MissingDataError, ts.FileFormatError, ValueError) as error:
         raise UsageError(f"tensorsmith train: {error}") from None
+    except MemoryError as error:
+        raise UsageError(f"tensorsmith train: {error or 'out of memory'}") from None
     except OSError as error:
         raise UsageError(f"tensorsmith train: {error.filename}: {error.strerror}") from None
     _report(result)
@@ -192,7 +194,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     metadata = load_metadata(options.resume)
     try:
         settings = Settings(**json.loads(metadata["tree"])["config"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UsageError(
             f"tensorsmith train: --resume {options.resume} is no checkpoint of `tensorsmith train`"
         ) from None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import numpy as np
 import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.data.datasets import MNIST, Digits, FashionMNIST, IdxImages
+from tensorsmith.errors import FileFormatError
 from tensorsmith.nn import _checks
 from tensorsmith.nn import functional as F
 from tensorsmith.optim import AdamW
@@ -108,12 +110,14 @@ class Settings:
         for key, least in (("epochs", 1), ("batch_size", 1), ("shift", 0), ("seed", 0)):
             _checks.integer("Settings", key, getattr(self, key), least)
         for key in ("lr", "weight_decay"):
-            _checks.at_least("Settings", key, getattr(self, key))
+            if not _checks.at_least("Settings", key, getattr(self, key)) <= sys.float_info.max:
+                raise ValueError(f"Settings: {key} must be a finite float, got {getattr(self, key)}")
         for key in ("dropout", "label_smoothing"):
             _checks.probability("Settings", key, getattr(self, key))
         _checks.choice("Settings", "flip", self.flip, (False, True))
-        if self.seed >= 2**64:
-            raise ValueError(f"Settings: seed must be less than 2^64, got {self.seed}")
+        for key, bound in (("seed", 64), ("epochs", 31)):
+            if getattr(self, key) >= 2**bound:
+                raise ValueError(f"Settings: {key} must be less than 2^{bound}, got {getattr(self, key)}")
 
     @staticmethod
     def default(dataset: str, model: str) -> Settings:
@@ -207,6 +211,11 @@ def load_parts(settings: Settings) -> Parts:
     learn, held_out = dataset(train=True), dataset(train=False)
     keep = np.arange(len(learn)) % VALIDATION == 0
     data, targets = learn.data[~keep], learn.targets[~keep]
+    side = min(data.shape[1:])
+    if settings.shift >= side:
+        raise ValueError(
+            f"train: shift must be less than the {side} pixels of an image's side, got {settings.shift}"
+        )
     mean, std = float(data.mean()), float(data.std())
     return Parts(
         dataset,
@@ -314,7 +323,7 @@ def run(
     }
     done = 0
     if resume is not None:
-        done = load_checkpoint(resume, **state).epoch
+        done = _resumed(resume, state)
     reporter.started(settings, parts, model)
 
     def step(images: ts.Tensor, labels: ts.Tensor) -> ts.Tensor:
@@ -360,6 +369,18 @@ def run(
         tuple(parts.dataset.classes),
         parameters_hash(model),
     )
+
+
+def _resumed(path: str | os.PathLike[str], state: dict[str, Any]) -> int:
+    """Loads a checkpoint; the epochs that it has behind it. FileFormatError for states that no run leaves."""
+    try:
+        done = load_checkpoint(path, **state).epoch
+    except (LookupError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise FileFormatError(f"{os.fspath(path)}: holds no state of this run: {reason}") from error
+    if done < 0:
+        raise FileFormatError(f"{os.fspath(path)}: epoch must be >= 0, got {done}")
+    return done
 
 
 def evaluate(model: nn.Module, images: Images) -> tuple[float, np.ndarray]:

@@ -25,6 +25,7 @@ class _Conv(Module):
 
     _axes: ClassVar[int]
     _transposed: ClassVar[bool] = False
+    _fewest: ClassVar[int] = 1  # in_channels; a lazy layer has 0 until it knows
     weight: Parameter
     bias: Parameter | None
 
@@ -44,7 +45,7 @@ class _Conv(Module):
     ) -> None:
         super().__init__()
         name, axes = type(self).__name__, self._axes
-        self.in_channels = _checks.integer(name, "in_channels", in_channels)
+        self.in_channels = _checks.integer(name, "in_channels", in_channels, self._fewest)
         self.out_channels = _checks.integer(name, "out_channels", out_channels)
         self.kernel_size = _checks.several(name, "kernel_size", kernel_size, axes)
         self.stride = _checks.several(name, "stride", stride, axes)

@@ -535,6 +535,13 @@ class Module:
     def _upgrade_state_dict(self, state: dict[str, Any], prefix: str) -> None:
         """Bring entries saved by an older layout up to date; `state` is a private copy."""
 
+    def _awaited(self, state: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+        """Of a lazy layer: what is to take the place of parameters that get their shapes from `state`."""
+        return {}
+
+    def _adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put `_awaited`'s tensors in their places, once they have their values."""
+
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
@@ -550,10 +557,14 @@ class Module:
             raise TypeError(f"load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}")
         state = dict(state_dict)
         targets: dict[str, Tensor] = {}
+        awaited: list[tuple[Module, dict[str, Tensor]]] = []
         for path, module in self.named_modules(remove_duplicate=False):
             prefix = f"{path}." if path else ""
             module._upgrade_state_dict(state, prefix)
             module._save_to_state_dict(targets, prefix, True)
+            if tensors := module._awaited(state, prefix):
+                awaited.append((module, tensors))
+                targets.update((prefix + name, tensor) for name, tensor in tensors.items())
         missing = [key for key in targets if key not in state]
         unexpected = [key for key in state if key not in targets]
         errors: list[str] = []
@@ -576,6 +587,8 @@ class Module:
         separate(sources)
         for source in sources:
             source.write()
+        for module, tensors in awaited:
+            module._adopt(tensors)
         return IncompatibleKeys(missing, unexpected)
 
     # --- text --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ channels of each image; `RMSNorm` leaves the mean where it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorsmith as ts
 from tensorsmith import ops
@@ -28,6 +28,7 @@ class _BatchNorm(Module):
 
     _ranks: tuple[int, ...]
     _form: str
+    _fewest: ClassVar[int] = 1  # num_features; a lazy layer has 0 until it knows
     weight: Parameter | None
     bias: Parameter | None
     running_mean: Tensor | None
@@ -48,7 +49,7 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__()
         name = self._get_name()
-        self.num_features = _checks.integer(name, "num_features", num_features)
+        self.num_features = _checks.integer(name, "num_features", num_features, self._fewest)
         self.eps = _checks.at_least(name, "eps", eps)
         self.momentum = momentum if momentum is None else _checks.probability(name, "momentum", momentum)
         self.affine = affine

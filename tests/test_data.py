@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from tensorsmith.utils import data
 from tensorsmith.utils.data import (
     BatchSampler,
     ConcatDataset,
@@ -389,3 +390,67 @@ def test_timeout() -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataLoader(Squares(4), **options)
+
+
+def test_subsets_in_random_order() -> None:
+    sampler = data.SubsetRandomSampler([4, 9, 2, 7], seed=1)
+    orders = [list(sampler) for _ in range(4)]
+    assert len(sampler) == 4 and all(sorted(order) == [2, 4, 7, 9] for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+    sampler.set_epoch(2)
+    assert list(sampler) == orders[2] and list(data.SubsetRandomSampler([4, 9, 2, 7], seed=1)) == orders[0]
+    loader = data.DataLoader(list(range(10)), 3, sampler=sampler)
+    loader.set_epoch(1)
+    assert [int(x) for batch in loader for x in batch] == orders[1]
+
+
+def test_weights_decide_how_often() -> None:
+    weights = [0.0, 1.0, 3.0, 0.0, 4.0]
+    sampler = data.WeightedRandomSampler(weights, 20_000, seed=5)
+    counts = np.bincount(list(sampler), minlength=5) / 20_000
+    np.testing.assert_allclose(counts, np.array(weights) / 8, atol=0.02)
+    assert counts[0] == counts[3] == 0 and len(sampler) == 20_000
+    assert list(sampler) != list(sampler)
+    first = np.zeros(5)
+    once = data.WeightedRandomSampler(ts.asarray(weights), 2, replacement=False, seed=6)
+    for _ in range(4000):
+        pair = list(once)
+        assert len(set(pair)) == 2 and not {0, 3} & set(pair)
+        first[pair[0]] += 1 / 4000
+    np.testing.assert_allclose(first, np.array(weights) / 8, atol=0.03)
+
+
+def test_weights_that_decide_nothing() -> None:
+    for weights in ([], [0.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [[1.0]]):
+        with pytest.raises(ValueError, match="WeightedRandomSampler: weights must be a list of numbers >= 0"):
+            data.WeightedRandomSampler(weights, 1)
+    with pytest.raises(ValueError, match="num_samples is 3, but only 2 weights are above 0"):
+        data.WeightedRandomSampler([1.0, 0.0, 2.0], 3, replacement=False)
+    with pytest.raises(ValueError, match="WeightedRandomSampler: num_samples must be >= 1, got 0"):
+        data.WeightedRandomSampler([1.0], 0)
+
+
+def test_datasets_side_by_side_and_one_after_the_other() -> None:
+    assert data.StackDataset([1, 2], "ab")[1] == (2, "b")
+    named = data.StackDataset(x=[1, 2], y=[3.0, 4.0])
+    assert named[0] == {"x": 1, "y": 3.0} and len(named) == 2
+    batch = next(iter(data.DataLoader(named, 2)))
+    assert batch["x"].tolist() == [1, 2] and batch["y"].tolist() == [3.0, 4.0]
+
+    class Count(data.IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return iter(range(3))
+
+        def __len__(self) -> int:
+            return 3
+
+    chain = data.ChainDataset([Count(), Count()])
+    assert len(chain) == 6
+    assert [x.tolist() for x in data.DataLoader(chain, 4)] == [[0, 1, 2, 0], [1, 2]]
+    for call, error, message in (
+        (lambda: data.StackDataset(), ValueError, "give datasets by position or by name"),
+        (lambda: data.StackDataset([1], [1, 2]), ValueError, r"datasets must have one length, got \[1, 2\]"),
+        (lambda: data.ChainDataset([[1]]), TypeError, "datasets must be IterableDatasets, got list"),
+    ):
+        with pytest.raises(error, match=message):
+            call()

@@ -156,7 +156,7 @@ from tensorsmith.nn.pool import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
-from tensorsmith.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from tensorsmith.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell
 from tensorsmith.nn.sparse import Embedding, EmbeddingBag
 from tensorsmith.nn.transformer import (
     Transformer,
@@ -281,6 +281,7 @@ __all__ = [
     "PoissonNLLLoss",
     "RMSNorm",
     "RNN",
+    "RNNBase",
     "RNNCell",
     "RReLU",
     "ReLU",

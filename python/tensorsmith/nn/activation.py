@@ -291,6 +291,11 @@ class PReLU(Module):
         if device is not None:
             self.to(device)
 
+    def reset_parameters(self) -> None:
+        """Weights `init`."""
+        with ts.no_grad():
+            self.weight.fill_(self.init)
+
     def forward(self, input: Tensor) -> Tensor:
         return functional.prelu(input, self.weight)
 

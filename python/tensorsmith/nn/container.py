@@ -376,6 +376,42 @@ class ParameterDict(Module):
         for key, value in list(pairs):
             self[key] = value
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter of this name, or `default`."""
+        return self._parameters.get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Parameter | None:
+        """The parameter of this name, which is made from `default` where there is none."""
+        if key not in self._parameters and default is not None:
+            self[key] = default
+        return self._parameters.get(key)
+
+    def pop(self, key: str) -> Parameter:
+        """Take out the parameter of this name. KeyError where there is none."""
+        value = self._parameters[key]
+        del self[key]
+        return value
+
+    def popitem(self) -> tuple[str, Parameter]:
+        """Take out the last parameter, with its name. KeyError where there is none."""
+        if not self._parameters:
+            raise KeyError("ParameterDict: popitem of an empty dictionary")
+        key = next(reversed(self._parameters))
+        return key, self.pop(key)
+
+    def clear(self) -> None:
+        """Take out all parameters."""
+        for key in list(self._parameters):
+            del self[key]
+
+    def copy(self) -> ParameterDict:
+        """A new dictionary of the same parameters."""
+        return ParameterDict(self.items())
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A new dictionary with `default` under every name."""
+        return ParameterDict((key, default) for key in keys)
+
     def extra_repr(self) -> str:
         return "\n".join(_parameter_line(name, value) for name, value in self._parameters.items())
 

@@ -60,8 +60,14 @@ class _Conv(Module):
                 raise ValueError(f"{name}: padding='same' needs stride 1, got {self.stride}")
         else:
             self.padding = _checks.several(name, "padding", padding, axes, 0)
-        _checks.only(name, "padding_mode", padding_mode, "zeros")
-        self.padding_mode = padding_mode
+        modes = ("zeros",) if self._transposed else ("zeros", "reflect", "replicate", "circular")
+        self.padding_mode = _checks.choice(name, "padding_mode", padding_mode, modes)
+        self._edges: list[int] | None = (
+            None  # before and after each axis, the last first, in another mode than zeros
+        )
+        if padding_mode != "zeros":
+            self._edges = self._both_sides()
+        self.transposed, self.output_padding = self._transposed, (0,) * axes
         channels = [self.out_channels, self.in_channels // self.groups]
         if self._transposed:
             channels = [self.in_channels, self.out_channels // self.groups]
@@ -73,6 +79,22 @@ class _Conv(Module):
         self.reset_parameters()
         if device is not None:
             self.to(device)
+
+    def _both_sides(self) -> list[int]:
+        if isinstance(self.padding, str):
+            lengths = [
+                d * (k - 1) * (self.padding == "same") for d, k in zip(self.dilation, self.kernel_size)
+            ]
+            pairs = [(n // 2, n - n // 2) for n in lengths]
+        else:
+            pairs = [(n, n) for n in self.padding]
+        return [n for pair in reversed(pairs) for n in pair]
+
+    def _padded(self, input: Tensor) -> Tensor:
+        """`input` with `_edges` around it."""
+        _checks.spatial(self._get_name(), tuple(input.shape), self._axes)
+        assert self._edges is not None
+        return functional.pad(input, self._edges, self.padding_mode)
 
     def reset_parameters(self) -> None:
         """Draw new parameters: uniform in +-1/sqrt(fan_in), as in PyTorch."""
@@ -87,20 +109,23 @@ class _Conv(Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         )
         if self.padding != none:
-            text += f", padding={self.padding!r}"
+            text += f", padding={self.padding}"
         if any(d != 1 for d in self.dilation):
             text += f", dilation={self.dilation}"
         if self.groups != 1:
             text += f", groups={self.groups}"
         if self.bias is None:
             text += ", bias=False"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
         return text
 
 
 class _Forward(_Conv):
     """Args:
     kernel_size, stride, dilation: an int, or one for each axis.
-    padding: an int, or one for each axis, of zeros at both sides, "valid" (none) or "same" (stride 1).
+    padding: an int, or one for each axis, of elements added at both sides, "valid" (none) or "same" (stride 1).
+    padding_mode: what is added: "zeros", or the input's own by "reflect", "replicate" or "circular".
     groups: divides both channel counts; each group of inputs meets its own group of outputs.
     """
 
@@ -139,8 +164,11 @@ class Conv1d(_Forward):
     _axes = 1
 
     def forward(self, input: Tensor) -> Tensor:
+        padding: Any = self.padding
+        if self._edges is not None:
+            input, padding = self._padded(input), 0
         return functional.conv1d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
 
@@ -149,14 +177,17 @@ class Conv2d(_Forward):
 
     Args:
         kernel_size, stride, dilation: an int or (height, width).
-        padding: an int or (height, width) of zeros at both sides, "valid" (none) or "same" (stride 1).
+        padding: an int or (height, width) of elements added at both sides, "valid" (none) or "same" (stride 1).
+        padding_mode: what is added: "zeros", or the image's own by "reflect", "replicate" or "circular".
         groups: divides both channel counts; each group of inputs meets its own group of outputs.
     """
 
     _axes = 2
 
     def forward(self, input: Tensor) -> Tensor:
-        padding = self.padding
+        padding: Any = self.padding
+        if self._edges is not None:
+            input, padding = self._padded(input), (0, 0)
         if isinstance(padding, str):
             return functional.conv2d(
                 input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
@@ -165,7 +196,7 @@ class Conv2d(_Forward):
 
     def _forward_relu(self, input: Tensor) -> Tensor:
         padding = self.padding
-        if isinstance(padding, str):
+        if isinstance(padding, str) or self._edges is not None:
             return ops.relu(self.forward(input))
         return ops.conv2d_relu(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
@@ -178,8 +209,11 @@ class Conv3d(_Forward):
     _axes = 3
 
     def forward(self, input: Tensor) -> Tensor:
+        padding: Any = self.padding
+        if self._edges is not None:
+            input, padding = self._padded(input), 0
         return functional.conv3d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
 

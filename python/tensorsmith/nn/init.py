@@ -178,3 +178,57 @@ def kaiming_normal_(
     """Normal with std gain / sqrt(fan); `a` is leaky_relu's slope (He et al. 2015)."""
     std = calculate_gain(nonlinearity, a) / math.sqrt(max(_fan("kaiming_normal_", tensor, mode), 1))
     return normal_(tensor, 0.0, std, generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
+    """gain times a random matrix with orthonormal rows, or columns where there are fewer (Saxe et al. 2014); further
+    axes are flattened into the columns."""
+    if tensor.ndim < 2:
+        raise ValueError(
+            f"orthogonal_: tensor must have at least 2 dimensions, got shape {tuple(tensor.shape)}"
+        )
+    if tensor.size == 0:
+        return tensor
+    rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
+    wide = ts.float64 if tensor.dtype == ts.float64 else ts.float32
+    with ts.no_grad():
+        normal = ts.empty((max(rows, columns), min(rows, columns)), dtype=wide, device=tensor.device)
+        q, r = ts.linalg.qr(normal_(normal, generator=generator))
+        q = q * ops.where(
+            ts.linalg.diagonal(r) < 0, -1.0, 1.0
+        )  # uniform over all such matrices (Mezzadri 2007)
+        q = q if rows >= columns else ops.matrix_transpose(q)
+        tensor.copy_((q * gain).reshape(tensor.shape).astype(tensor.dtype))
+    return tensor
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Weights of a convolution that passes its input channels through, as many as there are; in each group."""
+    shape = tuple(tensor.shape)
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(f"dirac_: tensor must have 3, 4 or 5 dimensions, got shape {shape}")
+    if shape[0] % _checks.integer("dirac_", "groups", groups):
+        raise ValueError(f"dirac_: groups must divide the first extent, got {groups} and {shape[0]}")
+    each, middle = shape[0] // groups, [n // 2 for n in shape[2:]]
+    with ts.no_grad():
+        tensor.fill_(0)
+        for channel in range(min(each, shape[1])):
+            for group in range(groups):
+                place = (group * each + channel, channel, *middle)
+                tensor[place] = 1
+    return tensor
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
+    """Normal with the given std, and in every column of a matrix the share `sparsity` of the elements 0 (Martens
+    2010)."""
+    if tensor.ndim != 2:
+        raise ValueError(f"sparse_: tensor must be 2-dimensional, got shape {tuple(tensor.shape)}")
+    _checks.probability("sparse_", "sparsity", sparsity)
+    zeros = math.ceil(sparsity * tensor.shape[0])
+    with ts.no_grad():
+        normal_(tensor, 0.0, std, generator)
+        chance = uniform_(ts.empty(tensor.shape, device=tensor.device), generator=generator)
+        rank = ops.argsort(ops.argsort(chance, axis=0), axis=0)
+        tensor.copy_(ops.where(rank < zeros, 0.0, tensor))
+    return tensor

@@ -475,9 +475,12 @@ class Module:
         """Cast floating-point parameters and buffers to `dtype` and move everything to `device`, in place:
         optimizers keep their references.
 
-        `to(ts.float64)`, `to("cuda")`, `to("cpu", ts.float64)`. Gradients follow. Optimizer state does not: make the
-        optimizer afterwards. RuntimeError where the device is not available.
+        `to(ts.float64)`, `to("cuda")`, `to("cpu", ts.float64)`, or `to(tensor)`: where and what that is. Gradients
+        follow. Optimizer state does not: make the optimizer afterwards. RuntimeError where the device is not available.
         """
+        if isinstance(device, Tensor):  # as PyTorch's to(tensor)
+            dtype = device.dtype if dtype is None else dtype
+            device = device.device
         if device is not None and dtype is None and isinstance(device, DType):
             device, dtype = None, device
         if dtype is not None and not ts.isdtype(dtype, "real floating"):
@@ -501,6 +504,14 @@ class Module:
     def double(self: M) -> M:
         """`to(ts.float64)`."""
         return self.to(dtype=ts.float64)
+
+    def half(self: M) -> M:
+        """`to(ts.float16)`."""
+        return self.to(dtype=ts.float16)
+
+    def bfloat16(self: M) -> M:
+        """`to(ts.bfloat16)`."""
+        return self.to(dtype=ts.bfloat16)
 
     def cpu(self: M) -> M:
         """`to("cpu")`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 import tensorsmith as ts
 from tensorsmith import ops
+from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
 
 
@@ -98,17 +99,41 @@ def pad_packed_sequence(
 
 
 def pad_sequence(
-    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0
+    sequences: Sequence[Tensor],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
 ) -> Tensor:
-    """Tensors (T_n, *) as one (max T_n, N, *), or (N, max T_n, *) with batch_first."""
-    steps = max((len(x) for x in sequences), default=0)
-    padded = [
-        ops.concat(
-            [x, ops.full((steps - len(x), *x.shape[1:]), padding_value, dtype=x.dtype, device=x.device)], 0
-        )
-        for x in sequences
-    ]
+    """Tensors (T_n, *) as one (max T_n, N, *), or (N, max T_n, *) with batch_first; padded behind their ends, or
+    before their starts ("left")."""
+    name = "pad_sequence"
+    _checks.choice(name, "padding_side", padding_side, ("left", "right"))
+    if len(sequences) == 0:
+        raise ValueError(f"{name}: sequences is empty")
+    steps = max(len(x) for x in sequences)
+    padded = []
+    for x in sequences:
+        rest = ops.full((steps - len(x), *x.shape[1:]), padding_value, dtype=x.dtype, device=x.device)
+        padded.append(ops.concat([x, rest] if padding_side == "right" else [rest, x], 0))
     return ops.stack(padded, 0 if batch_first else 1)
+
+
+def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = False) -> list[Tensor]:
+    """The sequences (T_n, *) of a tensor (T, N, *), or (N, T, *) with batch_first: the inverse of pad_sequence."""
+    name = "unpad_sequence"
+    values = _lengths(name, lengths)
+    x = padded_sequences if batch_first else ops.swapaxes(padded_sequences, 0, 1)
+    if len(values) != x.shape[0] or values.max() > x.shape[1]:
+        raise ValueError(
+            f"{name}: {len(values)} lengths up to {values.max()} do not fit {x.shape[0]} sequences of "
+            f"{x.shape[1]} steps"
+        )
+    return [x[n, :length] for n, length in enumerate(values.tolist())]
+
+
+def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
+    """The sequences (T_n, *) of a PackedSequence, in their original order: the inverse of pack_sequence."""
+    return unpad_sequence(*pad_packed_sequence(packed_sequences, batch_first=True), batch_first=True)
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:

@@ -99,7 +99,8 @@ class DataLoader:
         generator: what the seed is drawn from; None is the default generator.
         prefetch_factor: batches fetched ahead per worker (2).
         seed: the seed itself.
-        pin_memory, multiprocessing_context, persistent_workers: accepted for PyTorch's sake, without effect.
+        pin_memory, multiprocessing_context, persistent_workers, pin_memory_device, in_order: accepted for PyTorch's
+            sake, without effect: batches always come in order.
     """
 
     def __init__(
@@ -120,6 +121,8 @@ class DataLoader:
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
         seed: int | None = None,
     ) -> None:
         num_workers = _checks.integer("DataLoader", "num_workers", num_workers, 0)

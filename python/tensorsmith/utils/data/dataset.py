@@ -118,6 +118,47 @@ class ConcatDataset(Dataset[T]):
         return self.cumulative_sizes[-1]
 
 
+class StackDataset(Dataset[Any]):
+    """Sample i is what all datasets have at i: a tuple, or a dict where they were given by name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("StackDataset: give datasets by position or by name, at least one")
+        self.datasets: Any = kwargs or args
+        lengths = [len(dataset) for dataset in kwargs.values() or args]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"StackDataset: datasets must have one length, got {lengths}")
+        self._length = lengths[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple(dataset[index] for dataset in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class ChainDataset(IterableDataset[Any]):
+    """The samples of several `IterableDataset`s, one dataset after the other."""
+
+    def __init__(self, datasets: Iterable[Dataset[Any]]) -> None:
+        self.datasets = list(datasets)
+        for dataset in self.datasets:
+            if not isinstance(dataset, IterableDataset):
+                raise TypeError(
+                    f"ChainDataset: datasets must be IterableDatasets, got {type(dataset).__name__}"
+                )
+
+    def __iter__(self) -> Iterator[Any]:
+        for dataset in self.datasets:
+            yield from dataset  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        lengths: list[int] = [len(dataset) for dataset in self.datasets]  # type: ignore[arg-type]
+        return sum(lengths)
+
+
 def random_split(
     dataset: Dataset[T],
     lengths: Sequence[int | float],

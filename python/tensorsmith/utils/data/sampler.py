@@ -13,6 +13,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tensorsmith.nn import _checks
+from tensorsmith.tensor import Tensor
+
 T = TypeVar("T", covariant=True)
 Indices = npt.NDArray[np.int64]
 
@@ -113,6 +116,90 @@ class RandomSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.num_samples
+
+
+class _Seeded(Sampler[int]):
+    """A pass of `num_samples` indices that depends on (seed, epoch) alone; each uses the next epoch, or the one given
+    to `set_epoch`."""
+
+    num_samples: int
+
+    def __init__(self, generator: Any, seed: int | None) -> None:
+        self.seed = draw_seed(seed, generator)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        self.epoch = epoch
+
+    def _draw(self, epoch: int) -> Iterable[int]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return iter(self._draw(epoch))
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(_Seeded):
+    """The given indices in a new random order each epoch."""
+
+    def __init__(self, indices: Sequence[int], generator: Any = None, *, seed: int | None = None) -> None:
+        super().__init__(generator, seed)
+        self.indices = indices
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """The length of a pass."""
+        return len(self.indices)
+
+    def _draw(self, epoch: int) -> Iterable[int]:
+        return [self.indices[i] for i in permutation(len(self.indices), self.seed, epoch).tolist()]
+
+
+class WeightedRandomSampler(_Seeded):
+    """`num_samples` indices, i with a probability proportional to weights[i]: independent draws, or without
+    `replacement` each index at most once, drawn one after the other from those that are left (Efraimidis & Spirakis
+    2006).
+
+    ValueError for weights that are negative, not finite or all 0, and where fewer than `num_samples` have a weight.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float],
+        num_samples: int,
+        replacement: bool = True,
+        generator: Any = None,
+        *,
+        seed: int | None = None,
+    ) -> None:
+        name = "WeightedRandomSampler"
+        super().__init__(generator, seed)
+        values = np.asarray(weights.numpy() if isinstance(weights, Tensor) else weights, np.float64)
+        if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+            raise ValueError(f"{name}: weights must be a list of numbers >= 0, some above 0, got {weights!r}")
+        self.num_samples = _checks.integer(name, "num_samples", num_samples)
+        possible = np.count_nonzero(values)
+        if not replacement and num_samples > possible:
+            raise ValueError(f"{name}: num_samples is {num_samples}, but only {possible} weights are above 0")
+        self.weights, self.replacement = values, replacement
+
+    def _draw(self, epoch: int) -> Iterable[int]:
+        count = self.num_samples if self.replacement else len(self.weights)
+        raw = np.random.Philox(key=np.array([self.seed & _MASK, epoch & _MASK], np.uint64)).random_raw(count)
+        chance = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1)
+        if self.replacement:
+            sums = np.cumsum(self.weights / self.weights.max())
+            places = np.searchsorted(sums, chance * sums[-1], side="right")
+        else:
+            with np.errstate(divide="ignore"):
+                waits = -np.log(chance) / self.weights  # of exponential clocks: inf where the weight is 0
+            places = np.argsort(waits, kind="stable")[: self.num_samples]
+        chosen: list[int] = places.tolist()
+        return chosen
 
 
 class BatchSampler(Sampler[list[int]]):

@@ -140,6 +140,39 @@ def test_slopes(name: str) -> None:
     assert error[worst] <= 8, f"the slope of {name} at {x[worst]!r} is {error[worst]:.3g} units off"
 
 
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_far_out(name: str) -> None:
+    x = np.array([200, 1e4, 3e38, np.inf], np.float32)
+    leaf = ts.array(np.stack([x, -x])).requires_grad_()
+    SLOPES[name][0](leaf).sum().backward()
+    np.testing.assert_array_equal(leaf.grad.numpy(), [[1] * 4, [0] * 4])
+
+
+def gradient(function: Callable[[ts.Tensor], ts.Tensor]) -> Callable[[ts.Tensor], ts.Tensor]:
+    def slope(x: ts.Tensor) -> ts.Tensor:
+        leaf = x.detach().requires_grad_()
+        function(leaf).sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    return slope
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, *(f"slope of {name}" for name in SLOPES)])
+def test_a_nan_does_not_depend_on_its_neighbours(name: str, dtype: str) -> None:
+    """Not even its sign: a register with numbers that take the long way takes it alone."""
+    function = (
+        FUNCTIONS[name][0] if name in FUNCTIONS else gradient(SLOPES[name.removeprefix("slope of ")][0])
+    )
+    x = np.array([np.nan, -np.nan], dtype)
+    alone = function(ts.array(x)).numpy()
+    for other in (0.5, -0.5, 20, -20, 1e4, -1e30, np.inf):
+        for n in (6, 14, 30):
+            beside = function(ts.array(np.append(x, np.full(n, other, dtype)))).numpy()[:2]
+            assert alone.tobytes() == beside.tobytes(), f"beside {n} of {other}"
+
+
 def test_power_of_pairs() -> None:
     """Bases everywhere and near 1, exponents that use up the range of the result."""
     rng = np.random.default_rng(0)

@@ -33,13 +33,17 @@ class Rescue {
   void leave() { inside_.store(false); }
   // After leave(), or between two pieces: undoes a move, if there was one; the thread stays here for now, but
   // may go anywhere again. A move under way is waited for, so the mask is whole when this returns after
-  // leave().
+  // leave(); and none begins meanwhile, or it might end after what undoes it.
   bool settle() {
-    while (moving_.load()) sched_yield();
-    if (!moved_.load(std::memory_order_relaxed)) return false;
-    moved_.store(false, std::memory_order_relaxed);
-    sched_setaffinity(0, sizeof home_, &home_);
-    return true;
+    if (!moving_.load() && !moved_.load(std::memory_order_relaxed)) return false;
+    while (moving_.exchange(true)) sched_yield();
+    const bool moved = moved_.load(std::memory_order_relaxed);
+    if (moved) {
+      moved_.store(false, std::memory_order_relaxed);
+      sched_setaffinity(0, sizeof home_, &home_);
+    }
+    moving_.store(false);
+    return moved;
   }
   // In a forked child, where no other thread finishes a move.
   void abandon() {
@@ -101,8 +105,8 @@ class Rescue {
   std::atomic<pid_t> thread_{0};  // changes only between regions, where another thread is the caller
   std::atomic<clockid_t> clock_{};
   std::atomic<bool> inside_{false};
-  // Held by who moves it. Taken before inside() is asked, and looked at after leave(): either the mover sees
-  // that there is nothing to move, or settle() waits for it.
+  // Held by who moves it or undoes a move. A mover takes it before it asks inside(), and settle() looks at it
+  // after leave(): either the mover sees that there is nothing to move, or settle() waits for it.
   std::atomic<bool> moving_{false};
   std::atomic<bool> moved_{false};
   cpu_set_t home_;  // its mask before it was moved

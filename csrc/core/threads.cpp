@@ -178,7 +178,7 @@ class Pool {
 
   // In a forked child, which has no workers: ends the region that the forking thread may be in.
   void abandon() {
-    caller_rescue_.abandon();
+    if (caller_number_ == own_number) caller_rescue_.abandon();  // the forking thread's own move
     drop_pieces();
     gate_.store(0);
     failed_.store(true);

@@ -93,12 +93,13 @@ class ChannelMoments {
     const std::int64_t units = kPiece / (K_ < kLeaf<T> ? K_ : kLeaf<T>)+1;
     std::int64_t wide = last_ ? (units + kTile - 1) / kTile * kTile : runs_long() ? 1 : units;
     if (wide > C_) wide = C_;
-    std::int64_t blocks = 1;
-    while (blocks < leaves &&
-           (2 * blocks * wide <= units ||
-            C_ * (leaves / blocks) * static_cast<std::int64_t>(sizeof(Moments)) > kTableBytes))
+    std::int64_t blocks = 1, rows = leaves;  // of the table
+    while (blocks < leaves && (2 * blocks * wide <= units ||
+                               C_ * rows * static_cast<std::int64_t>(sizeof(Moments)) > kTableBytes)) {
       blocks *= 2;
-    const std::int64_t rows = (leaves + blocks - 1) / blocks, columns = (C_ + wide - 1) / wide;
+      rows = (leaves + blocks - 1) / blocks;
+    }
+    const std::int64_t columns = (C_ + wide - 1) / wide;
     const int levels = 64 - __builtin_clzll(static_cast<unsigned long long>(blocks));
     Moments* const table = static_cast<Moments*>(scratch());  // (rows, channels)
     parallel_for(rows * columns, [&](std::int64_t piece) {

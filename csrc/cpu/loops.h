@@ -118,19 +118,10 @@ TS_INLINE void for_masks(bool* y, std::int64_t n, const Make& make) {
         store_some(make(first + i, count), y + first + i, count);
       });
 }
-template <class T, class R>
-constexpr bool kMakesMasks = std::is_same_v<R, bool> && !std::is_same_v<T, bool> && std::is_arithmetic_v<T>;
-
-template <class F, class T, class R>
-void unary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
-  using V = typename RegisterOf<F, T>::type;
-  const T* x = static_cast<const T*>(in[0]);
-  R* y = static_cast<R*>(out);
-  const std::int64_t sx = step[0];
-  const auto make = [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
-    return F::apply(load_some<V>(x + i * sx, sx, count));
-  };
-  if constexpr (kMakesMasks<T, R>)
+// Writes y, of which make(i, count) are the elements from i on: a register V of them, or a mask of T's lanes.
+template <class F, class T, class V, class R, class Make>
+TS_INLINE void for_results(R* y, std::int64_t n, const Make& make) {
+  if constexpr (std::is_same_v<R, bool> && !std::is_same_v<T, bool> && std::is_arithmetic_v<T>)
     return for_masks<F, T>(y, n, make);
   else
     for_registers<F, V::width>(
@@ -140,22 +131,28 @@ void unary_loop(const void* const* in, const std::int64_t* step, void* out, std:
 }
 
 template <class F, class T, class R>
+void unary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
+  using V = typename RegisterOf<F, T>::type;
+  const T* x = static_cast<const T*>(in[0]);
+  R* y = static_cast<R*>(out);
+  const std::int64_t sx = step[0];
+  for_results<F, T, V>(
+      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+        return F::apply(load_some<V>(x + i * sx, sx, count));
+      });
+}
+
+template <class F, class T, class R>
 void binary_loop(const void* const* in, const std::int64_t* step, void* out, std::int64_t n) {
   using V = typename RegisterOf<F, T>::type;
   const T* a = static_cast<const T*>(in[0]);
   const T* b = static_cast<const T*>(in[1]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1];
-  const auto make = [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
-    return F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count));
-  };
-  if constexpr (kMakesMasks<T, R>)
-    return for_masks<F, T>(y, n, make);
-  else
-    for_registers<F, V::width>(
-        y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
-          store_some(make(i, count), y + i, count);
-        });
+  for_results<F, T, V>(
+      y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+        return F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count));
+      });
 }
 
 template <class F, class T, class R>
@@ -166,11 +163,10 @@ void ternary_loop(const void* const* in, const std::int64_t* step, void* out, st
   const T* c = static_cast<const T*>(in[2]);
   R* y = static_cast<R*>(out);
   const std::int64_t sa = step[0], sb = step[1], sc = step[2];
-  for_registers<F, V::width>(
+  for_results<F, T, V>(
       y, n, [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
-        store_some(F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count),
-                            load_some<V>(c + i * sc, sc, count)),
-                   y + i, count);
+        return F::apply(load_some<V>(a + i * sa, sa, count), load_some<V>(b + i * sb, sb, count),
+                        load_some<V>(c + i * sc, sc, count));
       });
 }
 

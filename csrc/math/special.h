@@ -83,8 +83,8 @@ template <class Formula, class V>
 TS_OUTLINE V far_out(V x) {
   return Formula::apply(x);
 }
-// near where a is below the table's end, else the formula of x. Of two registers side by side usually one has
-// lanes beyond.
+// near, but from the table's end on the formula of x. NaN is near's, whatever lies beside it. Of two
+// registers side by side usually one has lanes beyond.
 template <class Table, class Formula, class V>
 TS_INLINE V or_far_out(V near, V a, V x) {
   const V end(Table::end);
@@ -92,11 +92,11 @@ TS_INLINE V or_far_out(V near, V a, V x) {
     return near;
   if constexpr (requires { x.low; }) {
     if (!any_at_least(a.low, end.low))
-      return {near.low, select(a.high < end.high, near.high, far_out<Formula>(x.high))};
+      return {near.low, select(a.high >= end.high, far_out<Formula>(x.high), near.high)};
     if (!any_at_least(a.high, end.high))
-      return {select(a.low < end.low, near.low, far_out<Formula>(x.low)), near.high};
+      return {select(a.low >= end.low, far_out<Formula>(x.low), near.low), near.high};
   }
-  return select(a < end, near, far_out<Formula>(x));
+  return select(a >= end, far_out<Formula>(x), near);
 }
 
 // Of a function whose values at x and at -x add up to 1, from the table of those below 0.
@@ -404,7 +404,7 @@ struct LongGeluSlope {
 struct FarGeluSlope {
   template <class V>
   TS_INLINE static V apply(V x) {
-    const V a = min(V(14.25f), abs(x)), one(1);
+    const V a = min(V(14.75f), abs(x)), one(1);  // 0 beyond
     const FarTail<V> t = far_tail(a);
     const V rest = fma(t.density, t.inverse_square, V(-C<V>::far_tail_0));
     const V below = scale_down(a * (t.e.high + t.e.low) * rest, t.e.n);

@@ -3,6 +3,8 @@
 //
 //   runtime_stress ROUNDS [fork]
 //   runtime_stress race | overrun | use-after-free     (which a sanitizer must catch)
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 
 #include "core/allocator.h"
 #include "core/error.h"
+#include "core/rescue.h"
 #include "core/threads.h"
 
 #define CHECK(condition)                                                    \
@@ -28,6 +31,12 @@
       std::_Exit(1);                                                        \
     }                                                                       \
   } while (false)
+
+// In place of the C library's: moving another thread takes so long that whatever may cross it does.
+extern "C" int sched_setaffinity(pid_t thread, std::size_t bytes, const cpu_set_t* cpus) noexcept {
+  if (thread != 0) usleep(50);
+  return static_cast<int>(syscall(SYS_sched_setaffinity, thread, bytes, cpus));
+}
 
 namespace {
 
@@ -140,6 +149,32 @@ void hooks() {
     check_sum(100);
   }
   ts::set_thread_hooks({nullptr, nullptr, nullptr});
+}
+
+// A thread that another one moves whenever it can has its own CPUs again after its pieces.
+void rescue() {
+  if (ts::Rescue::cpus() < 2) return;
+  ts::Rescue moved;
+  std::atomic<int> moves{0};
+  std::atomic<bool> stop{false};
+  std::thread mover([&] {
+    while (!stop) {
+      usleep(50);
+      moves += moved.move_here();
+    }
+  });
+  cpu_set_t home, now;
+  CHECK(sched_getaffinity(0, sizeof home, &home) == 0);
+  moved.start();
+  while (moves < 500) {
+    moved.enter();
+    for (int k = 0; k < 100; ++k) moved.settle();
+    moved.leave();
+    moved.settle();
+    CHECK(sched_getaffinity(0, sizeof now, &now) == 0 && CPU_EQUAL(&now, &home));
+  }
+  stop = true;
+  mover.join();
 }
 
 void scratch() {
@@ -266,6 +301,7 @@ int main(int count, char** words) {
   const int rounds = count > 1 ? std::atoi(words[1]) : 10000;
   if (rounds == 0) return plant(words[1]), 0;
   pool(rounds);
+  rescue();
   scratch();
   allocator(rounds);
   hooks();

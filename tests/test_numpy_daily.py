@@ -557,3 +557,17 @@ def test_nan_quantiles_of_nothing(dtype: str) -> None:
         expected = np.full(np.sum(np.zeros(shape), axis=axis).shape, np.nan)
         np.testing.assert_array_equal(ts.nanmedian(x, axis=axis).numpy(), expected)
         np.testing.assert_array_equal(ts.nanquantile(x, [0.1, 0.9], axis=axis).numpy(), [expected] * 2)
+
+
+def test_masks_whose_true_is_not_one() -> None:
+    for value in (2, 254, 255):
+        for n in (3, 8, 64, 600, 40_000):
+            bits = np.where(np.arange(n) % 3 == 0, value, 0).astype("uint8").view("bool")
+            mask, x = ts.asarray(bits), np.arange(n, dtype="float32")
+            np.testing.assert_array_equal(ts.nonzero(mask)[0].numpy(), np.arange(0, n, 3))
+            np.testing.assert_array_equal(ts.asarray(x)[mask].numpy(), x[::3])
+            for dtype in ("int8", "float32"):
+                y = ts.zeros(n, dtype=dtype)
+                y[mask] = ts.ones((n + 2) // 3, dtype=dtype)
+                np.testing.assert_array_equal(y.numpy(), np.arange(n) % 3 == 0)
+                np.testing.assert_array_equal(y[mask].numpy(), np.ones((n + 2) // 3))

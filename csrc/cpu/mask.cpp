@@ -2,9 +2,11 @@
 //
 // N elements are cut into pieces; where a piece's share of what is chosen begins is known once all have
 // counted. Of 64 bytes of the mask AVX-512 makes one word, whose bits its compression and expansion take a
-// register at a time; elsewhere eight bytes are looked at together.
+// register at a time; elsewhere eight bytes are looked at together. A byte that came from elsewhere may be
+// true without being 1: what is counted must be what is then chosen.
 #include <cstring>
 
+#include "cpu/compress.h"
 #include "cpu/index.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
@@ -17,26 +19,31 @@ using I = std::int64_t;
 constexpr I kGrain = 1 << 18;      // bytes of the mask that are a piece of nonzero,
 constexpr I kMoveGrain = 1 << 15;  // elements of one that moves them
 
+// Of eight bytes, 1 for each that is not 0.
+TS_INLINE std::uint64_t ones_of(const std::uint8_t* mask) {
+  constexpr std::uint64_t kLow = 0x7f7f7f7f7f7f7f7f;
+  std::uint64_t eight;
+  std::memcpy(&eight, mask, 8);
+  return (eight | ((eight & kLow) + kLow)) >> 7 & 0x0101010101010101u;
+}
+
 I count_true(const std::uint8_t* mask, I n) {
   I sum = 0, i = 0;
 #if defined(__AVX512F__)
   // Bytes are added up to 255 times before their sums are.
-  const __m512i zero = _mm512_setzero_si512();
+  const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi8(1);
   __m512i total = zero;
   while (i + 64 <= n) {
     const I most = (n - i) / 64, last = i + 64 * (most < 255 ? most : 255);
     __m512i bytes = zero;
-    for (; i < last; i += 64) bytes = _mm512_add_epi8(bytes, _mm512_loadu_si512(mask + i));
+    for (; i < last; i += 64)
+      bytes = _mm512_add_epi8(bytes, _mm512_min_epu8(_mm512_loadu_si512(mask + i), one));
     total = _mm512_add_epi64(total, _mm512_sad_epu8(bytes, zero));
   }
   sum = _mm512_reduce_add_epi64(total);
 #endif
-  for (; i + 8 <= n; i += 8) {
-    std::uint64_t eight;
-    std::memcpy(&eight, mask + i, 8);
-    sum += static_cast<I>((eight * 0x0101010101010101u) >> 56);
-  }
-  for (; i < n; ++i) sum += mask[i];
+  for (; i + 8 <= n; i += 8) sum += static_cast<I>((ones_of(mask + i) * 0x0101010101010101u) >> 56);
+  for (; i < n; ++i) sum += mask[i] != 0;
   return sum;
 }
 
@@ -76,15 +83,6 @@ TS_INLINE std::uint64_t bits_of(const std::uint8_t* mask, I n) {
   return _mm512_test_epi8_mask(bytes, bytes);
 }
 
-template <class T>
-TS_INLINE Vec<T> compressed(Vec<T> v, unsigned lanes) {
-  using Reg = typename Vec<T>::Reg;
-  if constexpr (sizeof(T) == 4)
-    return Reg(_mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), __m512i(v.r)));
-  else
-    return Reg(_mm512_maskz_compress_epi64(static_cast<__mmask8>(lanes), __m512i(v.r)));
-}
-
 // y[i] = the next of v where lane i is chosen; other elements of y are not touched.
 template <class T>
 TS_INLINE void store_expanded(Vec<T> v, unsigned lanes, T* y) {
@@ -95,6 +93,17 @@ TS_INLINE void store_expanded(Vec<T> v, unsigned lanes, T* y) {
     const auto k = static_cast<__mmask8>(lanes);
     _mm512_mask_storeu_epi64(y, k, _mm512_maskz_expand_epi64(k, __m512i(v.r)));
   }
+}
+
+// The lanes of v that are chosen, `count` of them, to y + at; what is too much is overwritten by the next
+// ones, so the last ones, of `last` in all, are stored alone.
+template <class T>
+TS_INLINE void store_chosen(Vec<T> v, unsigned lanes, I count, T* y, I at, I last) {
+  const Vec<T> chosen = compress(v, lanes);
+  if (at + Vec<T>::width <= last)
+    chosen.store(y + at);
+  else
+    chosen.store_partial(y + at, count);
 }
 
 // body(i, lanes, count) for every register of [begin, end) of which the mask chooses something.
@@ -120,19 +129,15 @@ void take_piece(const T* x, const std::uint8_t* mask, I begin, I end, T* y, I fi
     constexpr int W = Vec<T>::width;
     return for_chosen<W>(
         mask, begin, end, [&](I i, unsigned lanes, I count) __attribute__((always_inline)) {
-          const Vec<T> v =
-              compressed(i + W <= end ? Vec<T>::load(x + i) : Vec<T>::load_partial(x + i, end - i), lanes);
-          if (at + W <= last)
-            v.store(y + at);  // the next one overwrites what is too much
-          else
-            v.store_partial(y + at, count);
+          store_chosen(i + W <= end ? Vec<T>::load(x + i) : Vec<T>::load_partial(x + i, end - i), lanes,
+                       count, y, at, last);
           at += count;
         });
   }
 #endif
   I i = begin;
   // Without a branch, which nothing can foretell, as long as there is room for one element too many.
-  for (; i < end && at < last; ++i) y[at] = x[i], at += mask[i];
+  for (; i < end && at < last; ++i) y[at] = x[i], at += mask[i] != 0;
 }
 
 // y[i] = the next of x where the mask is true.
@@ -152,7 +157,7 @@ void put_piece(const std::uint8_t* mask, const T* x, T* y, I begin, I end, I fir
 #endif
   for (I i = begin; i < end && at < last; ++i) {
     y[i] = mask[i] ? x[at] : y[i];
-    at += mask[i];
+    at += mask[i] != 0;
   }
 }
 
@@ -175,19 +180,14 @@ void nonzero(In x, Out index, Out count) {
     for_chosen<8>(
         in, begin, end, [&](I i, unsigned lanes, I chosen) __attribute__((always_inline)) {
           const Vec<I> places(Vec<I>::Reg(_mm512_add_epi64(_mm512_set1_epi64(i), lane)));
-          const Vec<I> v = compressed(places, lanes);
-          if (at + 8 <= last)
-            v.store(out + at);
-          else
-            v.store_partial(out + at, chosen);
+          store_chosen(places, lanes, chosen, out, at, last);
           at += chosen;
         });
 #else
     I i = begin;
     for (; i + 8 <= end; i += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, in + i, 8);
-      for (; eight; eight &= eight - 1) out[at++] = i + (__builtin_ctzll(eight) >> 3);
+      for (std::uint64_t ones = ones_of(in + i); ones; ones &= ones - 1)
+        out[at++] = i + (__builtin_ctzll(ones) >> 3);
     }
     for (; i < end; ++i)
       if (in[i]) out[at++] = i;

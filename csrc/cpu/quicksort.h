@@ -12,19 +12,12 @@
 #include <limits>
 
 #include "cpu/column_sort.h"
+#include "cpu/compress.h"
 #include "cpu/sort.h"
 
 #if defined(__AVX512F__)
 namespace ts::cpu::TS_ISA {
 
-template <class K>
-TS_INLINE Vec<K> compress(Vec<K> v, unsigned lanes) {
-  using Reg = typename Vec<K>::Reg;
-  if constexpr (sizeof(K) == 4)
-    return Reg(_mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), __m512i(v.r)));
-  else
-    return Reg(_mm512_maskz_compress_epi64(static_cast<__mmask8>(lanes), __m512i(v.r)));
-}
 // One bit for each lane below the pivot, or not above it.
 template <bool kEqualToo, class K>
 TS_INLINE unsigned below(Vec<K> v, Vec<K> pivot) {

@@ -571,3 +571,9 @@ def test_masks_whose_true_is_not_one() -> None:
                 y[mask] = ts.ones((n + 2) // 3, dtype=dtype)
                 np.testing.assert_array_equal(y.numpy(), np.arange(n) % 3 == 0)
                 np.testing.assert_array_equal(y[mask].numpy(), np.ones((n + 2) // 3))
+
+
+def test_distinct_integers_as_far_apart_as_there_are() -> None:
+    for low, high in ((-(2**62), 2**62), (-(2**62), 2**62 - 1), (-(2**63), 2**63 - 1), (2**62, 2**62 + 50)):
+        x = np.resize(np.array([low, high, low + 1]), 300)
+        np.testing.assert_array_equal(ts.unique(ts.asarray(x)).numpy(), np.unique(x))

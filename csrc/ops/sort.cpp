@@ -149,7 +149,7 @@ Array distinct_integers(const Array& x) {
   Array values = contiguous(astype(x, DType::int64, false));
   std::int64_t range[2] = {0, -1}, shape = 2, stride = 1;
   launch<&Kernels::index_range>(values, Out{{range, &shape, &stride, nullptr, 1, DType::int64}});
-  if (range[0] < -kWide || range[1] > kWide || range[1] - range[0] >= x.size())
+  if (range[0] < -kWide || range[1] >= kWide || range[1] - range[0] >= x.size())
     return empty(operation, x.dtype(), {0});
   const bool shifts = range[0] < 0 || range[1] >= x.size();
   const std::int64_t first = shifts ? range[0] : 0;

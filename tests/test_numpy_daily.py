@@ -577,3 +577,36 @@ def test_distinct_integers_as_far_apart_as_there_are() -> None:
     for low, high in ((-(2**62), 2**62), (-(2**62), 2**62 - 1), (-(2**63), 2**63 - 1), (2**62, 2**62 + 50)):
         x = np.resize(np.array([low, high, low + 1]), 300)
         np.testing.assert_array_equal(ts.unique(ts.asarray(x)).numpy(), np.unique(x))
+
+
+@pytest.mark.parametrize("n", [3, 40])  # a register and not
+def test_histograms_of_extreme_ranges(n: int) -> None:
+    tiny = np.resize(np.array([0, 1e-45, 4e-45], "float32"), n)  # their widths have no reciprocal
+    counts, edges = ts.histogram(ts.asarray(tiny), 10, range=(0, 1e-44))
+    e = edges.numpy().astype("float64")
+    places = np.searchsorted(e, tiny.astype("float64"), "right") - 1
+    np.testing.assert_array_equal(counts.numpy(), np.bincount(places, minlength=10))
+    wide = np.resize([-1.7e308, 1.7e308], n)
+    counts, edges = ts.histogram(ts.asarray(wide), 4)
+    assert counts.tolist() == [n - n // 2, 0, 0, n // 2]
+    np.testing.assert_allclose(edges.numpy(), [-1.7e308, -0.85e308, 0, 0.85e308, 1.7e308])
+    for x, span in ((np.full(n, 1e9, "float32"), None), (np.ones(n, "float32"), (0, 1e39))):
+        with pytest.raises(ValueError, match="histogram: float32 has no bins from "):
+            ts.histogram(ts.asarray(x), 10, range=span)
+
+
+def test_histograms_of_integers_tell_neighbours_apart() -> None:
+    for first in (2**24, -(2**51)):
+        x = np.array([first, first + 1, first + 2])
+        for bins in (4, x, [first, first + 1, first + 5]):
+            counts, edges = ts.histogram(ts.asarray(x), bins)
+            expected, theirs = np.histogram(x, bins)
+            np.testing.assert_array_equal(counts.numpy(), expected)
+            np.testing.assert_array_equal(edges.numpy(), theirs)
+    far = np.array([2**53, 2**53 + 1, 2**53 + 2])  # and their edges, beyond float64
+    assert ts.histogram(ts.asarray(far), far)[0].tolist() == [1, 2]
+    assert ts.histogram(ts.asarray(far), far, weights=np.array([1.0, 2, 4]))[0].tolist() == [1, 6]
+    for x in (np.array([-(2**63), 2**63 - 1, 0, 5]), np.array([0, 2**64 - 1, 2**63, 7], "uint64")):
+        np.testing.assert_array_equal(ts.histogram(ts.asarray(x), 4)[0].numpy(), np.histogram(x, 4)[0])
+    x = np.array([0.1, 0.2])  # edges in a list are as exact as the numbers
+    assert ts.histogram(ts.asarray(x), [0.1, 0.2, 0.3])[0].tolist() == [1, 1]

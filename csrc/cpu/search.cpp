@@ -4,6 +4,7 @@
 // branches, in the lanes of four registers (AVX-512's gather) or 16 side by side, so that cache misses
 // overlap. Reads x once.
 #include <cstring>
+#include <limits>
 
 #include "cpu/kernels.h"
 #include "cpu/rows.h"
@@ -166,7 +167,8 @@ void count_into(std::int64_t* table, std::int64_t bins, const Count& count) {
 }
 
 // The bin of x among edges e_0 <= ... <= e_B: e_i <= x < e_{i+1}, the last one closed; B where there is none.
-// A guess from equal widths is put right by the edges themselves, so it only has to be close.
+// A guess from equal widths is put right by the edges themselves, so it only has to be close; there is none
+// where the widths or their reciprocals are beyond T.
 template <class T>
 struct Bins {
   const T* edges;
@@ -175,12 +177,10 @@ struct Bins {
   T low, high, scale;
 
   Bins(const T* e, std::int64_t bins, bool equal_widths)
-      : edges(e),
-        count(bins),
-        uniform(equal_widths),
-        low(e[0]),
-        high(e[bins]),
-        scale(static_cast<T>(bins) / (high - low)) {}
+      : edges(e), count(bins), low(e[0]), high(e[bins]), scale(static_cast<T>(bins) / (high - low)) {
+    constexpr T kLargest = std::numeric_limits<T>::max();
+    uniform = equal_widths && high - low <= kLargest && scale <= kLargest;
+  }
 
   TS_INLINE std::int64_t of(T x) const {
     if (!(x >= low && x <= high)) return count;  // NaN too

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith._core import default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.dtypes import float64
 from tensorsmith.ops.creation import asarray
 from tensorsmith.tensor import Tensor
 
@@ -27,7 +28,7 @@ def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Te
     if range is not None:
         try:
             low, high = map(float, range)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{operation}: range must be two numbers, got {range!r}") from None
     elif x.size == 0:
         low, high = 0.0, 1.0
@@ -40,17 +41,32 @@ def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Te
     if low == high:
         low, high = low - 0.5, high + 0.5
     step = (high - low) / bins
-    return asarray([low + step * i for i in builtins.range(bins)] + [high], dtype=dtype, device=x.device)
+    if math.isfinite(step):
+        inner = [low + step * i for i in builtins.range(1, bins)]
+    else:
+        inner = [low * ((bins - i) / bins) + high * (i / bins) for i in builtins.range(1, bins)]
+    edges = asarray([low, *inner, high], dtype=dtype, device="cpu")
+    first, last = float(edges[0]), float(edges[-1])
+    if not (math.isfinite(first) and math.isfinite(last) and first < last):
+        raise ValueError(f"{operation}: {dtype} has no bins from {low} to {high}")
+    return core.to_device(edges, x.device)
+
+
+def _counted_in(x: Tensor) -> DType:
+    """The dtype in which numbers meet edges: float64 for integers, which the default float does not tell apart."""
+    return x.dtype if x.dtype.kind == "floating" else float64
 
 
 def _bins(operation: str, x: Tensor, bins: Any, range: Any) -> tuple[Tensor, bool]:
     """The edges, and whether the bins are equally wide."""
     if isinstance(bins, str):
         raise ValueError(f"{operation}: bins must be a number of bins or their edges, got {bins!r}")
-    dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
+    dtype = _counted_in(x)
     if isinstance(bins, int) or (not hasattr(bins, "shape") and hasattr(bins, "__index__")):
         return _edges(operation, x, int(bins), range, dtype), True
     edges = asarray(bins, device=x.device)
+    if edges.dtype.kind == "floating" and not hasattr(bins, "dtype"):  # Python's, in full
+        edges = asarray(bins, dtype, device=x.device)
     if edges.ndim != 1:
         raise ValueError(f"{operation}: edges must be 1-D, got shape {edges.shape}")
     if edges.shape[0] < 2:
@@ -80,32 +96,43 @@ def histogram(
     density: divided by the total and the bin widths, so that the integral is 1
     weights: of x's shape: their sum in each bin, added in order, in place of int64 counts
 
-    Bins are half open, the last one closed. ValueError for edges that descend or a range that is not finite.
+    Bins are half open, the last one closed; their edges are of x's dtype, of integers in float64. ValueError for edges
+    that descend, a range that is not finite or too narrow for x's dtype.
     """
     x = asarray(x)
-    dtype = x.dtype if x.dtype.kind == "floating" else default_dtype()
     given, uniform = _bins("histogram", x, bins, range)
-    edges = core.astype(given, dtype, False)
-    x = core.astype(x, dtype, False)
-    if weights is None:
-        counts = core.histogram_counts(x, edges, uniform)
+    edges, dtype = given, _counted_in(x)
+    whole = x.dtype.kind != "floating" and given.dtype.kind in ("signed", "unsigned")
+    if not whole:  # integers among integers stay what they are
+        edges = core.astype(given, dtype, False)
+    if weights is None and not whole:
+        counts = core.histogram_counts(core.astype(x, dtype, False), edges, uniform)
     else:
-        weights = asarray(weights)
-        if x.shape != weights.shape:
-            raise ValueError(f"histogram: weights must have the shape of x, {x.shape}, got {weights.shape}")
-        flat, weights = core.reshape(x, (-1,)), core.reshape(weights, (-1,))
-        if weights.dtype.kind != "floating":
-            weights = core.astype(weights, dtype)
-        inner = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
-        above = core.logical_or(core.greater(flat, edges[-1]), core.isnan(flat))
-        place = core.where(above, edges.size, inner)
-        counts = core.index_add(
-            core.zeros((edges.size + 1,), weights.dtype, device=weights.device), 0, place, weights
-        )[1:-1]
+        flat = core.reshape(x if whole else core.astype(x, dtype, False), (-1,))
+        place = core.searchsorted(edges[:-1], flat, True)  # 0 and, above the last edge, B + 1 are outside
+        above = core.greater(flat, edges[-1])
+        if not whole:
+            above = core.logical_or(above, core.isnan(flat))
+        place = core.where(above, edges.size, place)
+        if weights is None:
+            counts = core.bincount(place, edges.size + 1)[1:-1]
+        else:
+            counts = _weighed(x, weights, place, edges.size + 1)[1:-1]
     if density:
         widths = core.subtract(edges[1:], edges[:-1])
         counts = core.divide(core.divide(counts, core.sum(counts)), widths)
     return counts, given
+
+
+def _weighed(x: Tensor, weights: Any, place: Tensor, count: int) -> Tensor:
+    """The sums of weights at every place."""
+    weights = asarray(weights)
+    if x.shape != weights.shape:
+        raise ValueError(f"histogram: weights must have the shape of x, {x.shape}, got {weights.shape}")
+    weights = core.reshape(weights, (-1,))
+    if weights.dtype.kind != "floating":
+        weights = core.astype(weights, x.dtype if x.dtype.kind == "floating" else default_dtype())
+    return core.index_add(core.zeros((count,), weights.dtype, device=weights.device), 0, place, weights)
 
 
 def histogramdd(

@@ -610,3 +610,34 @@ def test_histograms_of_integers_tell_neighbours_apart() -> None:
         np.testing.assert_array_equal(ts.histogram(ts.asarray(x), 4)[0].numpy(), np.histogram(x, 4)[0])
     x = np.array([0.1, 0.2])  # edges in a list are as exact as the numbers
     assert ts.histogram(ts.asarray(x), [0.1, 0.2, 0.3])[0].tolist() == [1, 1]
+
+
+def test_what_is_chosen_of_lists_halves_and_integers() -> None:
+    mask = [True, False, True]
+    for name in ("mean", "var", "std"):
+        for x in ([1.0, 2.0, 4.0], np.array([1, 2, 4]), np.array([1, 2, 4], "uint8")):
+            got = getattr(ts, name)(x, where=mask)
+            expected = getattr(np, name)(x, where=mask)
+            np.testing.assert_allclose(float(got), expected, rtol=1e-6)
+            if isinstance(x, list) or x.dtype.kind != "f":
+                assert got.dtype == "float32"
+        many = ts.full(3000, 100.0, dtype="float16")  # whose sum is no float16
+        got = getattr(ts, name)(many, where=ts.ones(3000, dtype="bool"))
+        assert got.dtype == "float16" and float(got) == (100 if name == "mean" else 0)
+        out = ts.zeros(4, dtype="float64")
+        assert getattr(ts, name)(ts.asarray(X), axis=0, out=out) is out
+        np.testing.assert_allclose(out.numpy(), getattr(np, name)(X, axis=0))
+
+
+def test_initial_values_that_a_result_cannot_have() -> None:
+    x = ts.asarray(np.array([1, 2], "uint8"))
+    for initial in (300, -1, float("nan"), float("inf"), 2**70, np.int64(256), ts.asarray(-2.0)):
+        for name in ("max", "min"):
+            with pytest.raises(ValueError, match=f"{name}: initial must be from 0 to 255, .* got "):
+                getattr(ts, name)(x, initial=initial)
+    with pytest.raises(ValueError, match=r"sum: initial must be from 0 to 18446744073709551615, .*, got nan"):
+        ts.sum(x, initial=float("nan"))
+    assert int(ts.max(x, initial=7.9)) == 7 and int(ts.max(x, initial=ts.asarray(9))) == 9
+    for keyword in ("where", "initial"):
+        with pytest.raises(TypeError, match=f"sum: {keyword} must .*, got 'a'"):
+            ts.sum(x, **{keyword: "a"})

@@ -101,7 +101,7 @@ def _size(shape: Sequence[int]) -> int:
 def _count(x: Tensor, axis: Any) -> int:
     if axis is None:
         return _size(x.shape)
-    return _size([x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis)])
+    return _size([x.shape[a] for a in ((axis,) if hasattr(axis, "__index__") else axis)])
 
 
 def _var_gradient(dy: Tensor, x: Tensor, axis: Any, correction: float, keepdims: bool) -> Tensor:
@@ -118,11 +118,29 @@ _var = define(
 )
 
 
+def _variance(
+    operation: str,
+    x: Any,
+    axis: Any,
+    dtype: Any,
+    ddof: float,
+    keepdims: bool,
+    correction: float | None,
+    where: Any,
+) -> Tensor:
+    if dtype is not None:
+        x = core.astype(x, dtype)
+    correction = float(ddof if correction is None else correction)
+    if where is True:
+        return core.var(x, axis, correction, keepdims)
+    return variance_where(operation, x, where, axis, correction, keepdims)
+
+
 def var(
     x: Tensor,
     axis: int | Sequence[int] | None = None,
     dtype: Any = None,
-    out: None = None,
+    out: Any = None,
     ddof: float = 0,
     keepdims: bool = False,
     *,
@@ -134,21 +152,15 @@ def var(
     correction: the Array API's word for ddof. Integers give the default float; K <= ddof gives inf or NaN.
     where: the elements that count, bool, broadcast to x's shape.
     """
-    if out is not None:
-        raise ValueError("var: out is not supported; assign the result instead")
-    if dtype is not None:
-        x = core.astype(x, dtype)
-    correction = float(ddof if correction is None else correction)
-    if where is True:
-        return core.var(x, axis, correction, keepdims)
-    return variance_where("var", x, where, axis, correction, keepdims)
+    y = _variance("var", x, axis, dtype, ddof, keepdims, correction, where)
+    return y if out is None else core.copy(y, out=out)
 
 
 def std(
     x: Tensor,
     axis: int | Sequence[int] | None = None,
     dtype: Any = None,
-    out: None = None,
+    out: Any = None,
     ddof: float = 0,
     keepdims: bool = False,
     *,
@@ -156,7 +168,8 @@ def std(
     where: Any = True,
 ) -> Tensor:
     """The standard deviation along axes: the square root of `var`, with the same arguments."""
-    return core.sqrt(var(x, axis, dtype, out, ddof, keepdims, correction=correction, where=where))
+    y = core.sqrt(_variance("std", x, axis, dtype, ddof, keepdims, correction, where))
+    return y if out is None else core.copy(y, out=out)
 
 
 def _extreme_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: Any, keepdims: bool) -> Tensor:

@@ -641,3 +641,37 @@ def test_initial_values_that_a_result_cannot_have() -> None:
     for keyword in ("where", "initial"):
         with pytest.raises(TypeError, match=f"sum: {keyword} must .*, got 'a'"):
             ts.sum(x, **{keyword: "a"})
+
+
+def test_axes_of_numpy_integers() -> None:
+    x = ts.asarray(X).requires_grad_()
+    ts.var(x, axis=np.int64(1)).sum().backward()
+    y = ts.asarray(X).requires_grad_()
+    ts.var(y, axis=1).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), y.grad.numpy())
+    for function in (ts.median, ts.nanmedian, lambda v, a: ts.quantile(v, 0.3, a)):
+        np.testing.assert_array_equal(
+            function(x.detach(), np.int64(0)).numpy(), function(y.detach(), 0).numpy()
+        )
+
+
+def test_medians_between_infinities_and_errors_of_their_own_name() -> None:
+    inf = np.inf
+    for x in ([inf, inf], [-inf, -inf], [-inf, inf], [1, 2, inf, inf], [-1.7e308, 1.7e308], [5e-324, 5e-324]):
+        with np.errstate(invalid="ignore"):
+            expected = np.median(x)
+        for function in (ts.median, ts.nanmedian):
+            np.testing.assert_array_equal(function(ts.asarray(np.array(x))).numpy(), expected)
+    assert float(ts.nanquantile(ts.asarray([1.0, inf, inf]), 1.0)) == inf
+    big = ts.asarray([60000.0, 60000.0], dtype="float16")
+    assert float(ts.median(big)) == 60000 and ts.median(big).dtype == "float16"
+    for name, q in (("median", ()), ("quantile", (0.5,)), ("percentile", (50,))):
+        with pytest.raises(TypeError, match=f"^{name}: x is complex"):
+            getattr(ts, name)(ts.asarray(Z), *q)
+        with pytest.raises(IndexError, match=f"^{name}: axis 2"):
+            getattr(ts, name)(ts.asarray(X), *q, axis=2)
+    for name, most in (("quantile", 1), ("percentile", 100), ("nanquantile", 1), ("nanpercentile", 100)):
+        for q in (-1, 101, float("nan"), [0.5, 200.0]):
+            with pytest.raises(ValueError, match=f"^{name}: q must be from 0 to {most}, got "):
+                getattr(ts, name)(ts.asarray(X), q)
+        assert getattr(ts, name)(ts.asarray(X), [], axis=1, keepdims=True).shape == (0, 3, 1)

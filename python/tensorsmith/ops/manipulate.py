@@ -263,8 +263,8 @@ def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None
     """Elements moved by `shift` along `axis`, those that fall off returning at the other end."""
     if axis is None:
         return core.reshape(roll(ravel(x), shift, 0), x.shape)
-    shifts = [shift] if isinstance(shift, int) else list(shift)
-    axes = [axis] if isinstance(axis, int) else list(axis)
+    shifts: list[Any] = [shift] if hasattr(shift, "__index__") else list(shift)
+    axes: list[Any] = [axis] if hasattr(axis, "__index__") else list(axis)
     if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
         raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
     count = max(len(shifts), len(axes)) if shifts and axes else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.quantile import _axes_last
+from tensorsmith.ops.quantile import _axes_last, middle
 from tensorsmith.ops.statistics import _floating, _into
 
 __all__ = [
@@ -114,38 +114,49 @@ def nanargmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Any
     return _nan_position(core.argmin, "nanargmin", math.inf, x, axis, keepdims)
 
 
-def nanquantile(
-    x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
-    keepdims: bool = False,
-) -> Any:  # fmt: skip
-    """The q-quantiles of what is not NaN along axes (method "linear"); NaN where nothing is left."""
+def _nanquantile(
+    operation: str, x: Any, q: Any, axis: Any, out: Any, method: str, keepdims: bool, most: int = 1
+) -> Any:
     if method != "linear":
-        raise ValueError(f'nanquantile: method must be "linear", got {method!r}')
+        raise ValueError(f'{operation}: method must be "linear", got {method!r}')
     x = _floating(x)
     choices = asarray(q, "float64")
     values = core.reshape(choices, (-1,)).tolist()
-    if any(not 0 <= v <= 1 for v in values):
-        raise ValueError(f"nanquantile: q must be from 0 to 1, got {q}")
-    y, axes = _axes_last(x, axis)
+    if any(not 0 <= v <= most for v in values):
+        raise ValueError(f"{operation}: q must be from 0 to {most}, got {q}")
+    y, axes = _axes_last(operation, x, axis)
     if y.shape[-1] == 0:  # nothing is as much as NaN
         y = core.full((*y.shape[:-1], 1), math.nan, y.dtype, device=y.device)
     ordered = core.sort(y, -1, False)  # NaN last
     count = core.sum(core.logical_not(core.isnan(ordered)), -1, None, True)
     parts = []
     for v in values:
-        at = core.multiply(core.maximum(core.subtract(count, 1), 0), asarray(v, "float64"))
+        at = core.multiply(core.maximum(core.subtract(count, 1), 0), asarray(v / most, "float64"))
         low = core.floor(at)
         place = core.astype(low, "int64")
         above = core.minimum(core.add(place, 1), core.maximum(core.subtract(count, 1), 0))
         a, b = core.take_along_axis(ordered, place, -1), core.take_along_axis(ordered, above, -1)
-        parts.append(core.squeeze(core.lerp(a, b, core.astype(at - low, ordered.dtype)), -1))
+        whole = core.equal(at, low)  # not between two, of which one may be infinite
+        if operation == "nanmedian":
+            part = middle(a, b)
+        else:
+            part = core.lerp(a, b, core.astype(at - low, ordered.dtype))
+        parts.append(core.squeeze(core.where(whole, a, part), -1))
+    kept = [1 if i in axes else e for i, e in enumerate(x.shape)] if keepdims else y.shape[:-1]
     if keepdims:
-        shape = [1 if i in axes else e for i, e in enumerate(x.shape)]
-        parts = [core.reshape(p, shape) for p in parts]
+        parts = [core.reshape(p, kept) for p in parts]
     if choices.ndim == 0:
         return _into(parts[0], out)
-    result = core.stack(parts, 0) if parts else core.zeros((0, *y.shape[:-1]), y.dtype, device=y.device)
+    result = core.stack(parts, 0) if parts else core.zeros((0, *kept), y.dtype, device=y.device)
     return _into(core.reshape(result, (*choices.shape, *result.shape[1:])), out)
+
+
+def nanquantile(
+    x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
+    keepdims: bool = False,
+) -> Any:  # fmt: skip
+    """The q-quantiles of what is not NaN along axes (method "linear"); NaN where nothing is left."""
+    return _nanquantile("nanquantile", x, q, axis, out, method, keepdims)
 
 
 def nanpercentile(
@@ -153,16 +164,14 @@ def nanpercentile(
     keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """`nanquantile` with q from 0 to 100."""
-    return nanquantile(
-        x, core.divide(asarray(q, "float64"), 100), axis, out, overwrite_input, method, keepdims
-    )
+    return _nanquantile("nanpercentile", x, q, axis, out, method, keepdims, 100)
 
 
 def nanmedian(
     x: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
 ) -> Any:
     """The median of what is not NaN; NaN where nothing is left."""
-    return nanquantile(x, 0.5, axis, out, keepdims=keepdims)
+    return _nanquantile("nanmedian", x, 0.5, axis, out, "linear", keepdims)
 
 
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:

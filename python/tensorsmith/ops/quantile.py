@@ -9,6 +9,7 @@ from typing import Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.halves import is_half, widened
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.ops.statistics import _floating, _into
 
@@ -28,14 +29,14 @@ _CONTINUOUS = {
 _BETWEEN = ("lower", "higher", "nearest", "midpoint")
 
 
-def _axes_last(x: Any, axis: Any) -> tuple[Any, list[int]]:
+def _axes_last(operation: str, x: Any, axis: Any) -> tuple[Any, list[int]]:
     """x with the axes to be reduced joined at the end, and which they were."""
     if x.ndim == 1 and axis in (None, 0, -1):
         return x, [0]
-    axes = list(range(x.ndim)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
-    axes = [_axis("quantile", a, x.ndim) for a in axes]
+    axes = list(range(x.ndim)) if axis is None else [axis] if hasattr(axis, "__index__") else list(axis)
+    axes = [_axis(operation, a, x.ndim) for a in axes]
     if len(set(axes)) != len(axes):
-        raise ValueError(f"quantile: axis {axis} names an axis twice")
+        raise ValueError(f"{operation}: axis {axis} names an axis twice")
     rest = [a for a in range(x.ndim) if a not in axes]
     y = core.permute_dims(x, [*rest, *axes])
     return core.reshape(y, (*(x.shape[a] for a in rest), math.prod(x.shape[a] for a in axes))), axes
@@ -89,19 +90,21 @@ def _at_places(x: Any, places: list[int]) -> dict[int, Any]:
     return {place: found[..., i] for i, place in enumerate(places)}
 
 
-def quantile(
-    x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
-    keepdims: bool = False,
-) -> Any:  # fmt: skip
-    """The q-quantiles along axes, 0 <= q <= 1; NaN where an element is. Several q make the first axis of the result.
+def middle(a: Any, b: Any) -> Any:
+    """The mean of two, which two infinities of one sign have as well."""
+    if is_half(a):
+        return core.astype(middle(*widened(a, b)), a.dtype)
+    return core.multiply(core.add(a, b), 0.5)
 
-    method: "linear" and NumPy's other continuous ones, "lower", "higher", "nearest", "midpoint".
-    ValueError for q outside [0, 1], another method, or nothing to choose from."""
+
+def _quantile(
+    operation: str, x: Any, q: Any, axis: Any, out: Any, method: str, keepdims: bool, percent: bool = False
+) -> Any:
     if method not in _CONTINUOUS and method not in _BETWEEN:
-        raise ValueError(f"quantile: method must be one of {[*_CONTINUOUS, *_BETWEEN]}, got {method!r}")
+        raise ValueError(f"{operation}: method must be one of {[*_CONTINUOUS, *_BETWEEN]}, got {method!r}")
     x = asarray(x)
     if x.dtype.kind == "complex":
-        raise TypeError("quantile: x is complex; a real dtype is needed")
+        raise TypeError(f"{operation}: x is complex; a real dtype is needed")
     shape: tuple[int, ...] = ()
     single = isinstance(q, (int, float))
     if single:
@@ -110,24 +113,42 @@ def quantile(
         choices = asarray(q, "float64")
         shape, values = tuple(choices.shape), core.reshape(choices, (-1,)).tolist()
         single = not shape
-    if any(not 0 <= v <= 1 for v in values):
-        raise ValueError(f"quantile: q must be from 0 to 1, got {q}")
-    y, axes = _axes_last(_floating(x), axis)
+    most = 100 if percent else 1
+    if any(not 0 <= v <= most for v in values):
+        raise ValueError(f"{operation}: q must be from 0 to {most}, got {q}")
+    if percent:
+        values = [v / 100 for v in values]
+    y, axes = _axes_last(operation, _floating(x), axis)
     n = y.shape[-1]
     if n == 0:
-        raise ValueError(f"quantile: an empty input has no quantiles: x has shape {x.shape}")
+        raise ValueError(f"{operation}: an empty input has no quantiles: x has shape {x.shape}")
     between = [_positions(v, n, method) for v in values]
     found = _at_places(y, sorted({k for low, high, _ in between for k in (low, high)})) if between else {}
-    parts = [
-        core.lerp(found[low], found[high], weight) if weight else found[low] for low, high, weight in between
-    ]
+    if operation == "median":
+        parts = [middle(found[low], found[high]) if weight else found[low] for low, high, weight in between]
+    else:
+        parts = [
+            core.lerp(found[low], found[high], weight) if weight else found[low]
+            for low, high, weight in between
+        ]
+    kept = [1 if i in axes else e for i, e in enumerate(x.shape)] if keepdims else y.shape[:-1]
     if keepdims:
-        kept = [1 if i in axes else e for i, e in enumerate(x.shape)]
         parts = [core.reshape(p, kept) for p in parts]
     if single:
         return _into(parts[0], out)
-    result = core.stack(parts, 0) if parts else core.zeros((0, *y.shape[:-1]), y.dtype, device=y.device)
+    result = core.stack(parts, 0) if parts else core.zeros((0, *kept), y.dtype, device=y.device)
     return _into(core.reshape(result, (*shape, *result.shape[1:])), out)
+
+
+def quantile(
+    x: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
+    keepdims: bool = False,
+) -> Any:  # fmt: skip
+    """The q-quantiles along axes, 0 <= q <= 1; NaN where an element is. Several q make the first axis of the result.
+
+    method: "linear" and NumPy's other continuous ones, "lower", "higher", "nearest", "midpoint".
+    ValueError for q outside [0, 1], another method, or nothing to choose from."""
+    return _quantile("quantile", x, q, axis, out, method, keepdims)
 
 
 def percentile(
@@ -135,12 +156,7 @@ def percentile(
     keepdims: bool = False,
 ) -> Any:  # fmt: skip
     """`quantile` with q from 0 to 100."""
-    if isinstance(q, (int, float)) and 0 <= q <= 100:
-        return quantile(x, q / 100, axis, out, overwrite_input, method, keepdims)
-    percent = asarray(q, "float64")
-    if bool(core.any(core.logical_or(core.less(percent, 0), core.greater(percent, 100)))):
-        raise ValueError(f"percentile: q must be from 0 to 100, got {q}")
-    return quantile(x, core.divide(percent, 100), axis, out, overwrite_input, method, keepdims)
+    return _quantile("percentile", x, q, axis, out, method, keepdims, percent=True)
 
 
 def median(
@@ -150,4 +166,4 @@ def median(
     x = asarray(x)
     if x.size == 0:
         return _into(core.mean(_floating(x), axis, None, keepdims), out)
-    return quantile(x, 0.5, axis, out, keepdims=keepdims)
+    return _quantile("median", x, 0.5, axis, out, "linear", keepdims)

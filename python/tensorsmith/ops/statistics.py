@@ -87,7 +87,7 @@ def gradient(x: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
         raise ValueError(f"gradient: edge_order must be 1 or 2, got {edge_order}")
     axes = [
         _axis("gradient", a, x.ndim)
-        for a in (range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis)
+        for a in (range(x.ndim) if axis is None else [axis] if hasattr(axis, "__index__") else axis)
     ]
     if len(varargs) not in (0, 1, len(axes)):
         raise ValueError(f"gradient: {len(varargs)} distances for {len(axes)} axes")
@@ -256,7 +256,7 @@ def average(
         return y, core.full_like(y, x.size / max(y.size, 1))
     w = asarray(weights)
     if w.shape != x.shape:
-        if not isinstance(axis, int) or w.ndim != 1 or w.shape[0] != x.shape[axis]:
+        if not hasattr(axis, "__index__") or w.ndim != 1 or w.shape[0] != x.shape[axis]:
             raise ValueError(
                 f"average: weights of shape {w.shape} fit neither x of shape {x.shape} nor axis {axis}"
             )

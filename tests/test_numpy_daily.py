@@ -675,3 +675,14 @@ def test_medians_between_infinities_and_errors_of_their_own_name() -> None:
             with pytest.raises(ValueError, match=f"^{name}: q must be from 0 to {most}, got "):
                 getattr(ts, name)(ts.asarray(X), q)
         assert getattr(ts, name)(ts.asarray(X), [], axis=1, keepdims=True).shape == (0, 3, 1)
+
+
+def test_linspace_of_few_numbers_between_arrays() -> None:
+    start, stop = np.array([1.0, 2.0, 3.0]), np.array([[4.0], [5.0]])
+    for num in (0, 1, 2):
+        for endpoint in (True, False):
+            for axis in (0, -1):
+                expected = np.linspace(start, stop, num, endpoint, axis=axis)
+                got = ts.linspace(ts.asarray(start), ts.asarray(stop), num, endpoint, axis=axis)
+                assert got.shape == expected.shape
+                np.testing.assert_allclose(got.numpy(), expected)

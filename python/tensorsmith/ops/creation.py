@@ -147,6 +147,7 @@ def _between(
     )
     count = core.astype(core.arange(num, device=start.device), "float64" if kind == "float64" else "float32")
     count = core.reshape(count, (num,) + (1,) * step.ndim)
+    start = core.broadcast_to(start, step.shape)
     y = core.add(core.multiply(count, step if steps > 0 else 0), start)
     if endpoint and num > 1:
         last = core.broadcast_to(core.expand_dims(stop, 0), (1, *y.shape[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -686,3 +687,41 @@ def test_linspace_of_few_numbers_between_arrays() -> None:
                 got = ts.linspace(ts.asarray(start), ts.asarray(stop), num, endpoint, axis=axis)
                 assert got.shape == expected.shape
                 np.testing.assert_allclose(got.numpy(), expected)
+
+
+def test_text_files_of_numbers(tmp_path: Any) -> None:
+    lines = "1 2\n3 4"
+    for dtype, expected in (
+        (None, "float32"), (float, "float32"), (int, "int64"), (np.int32, "int32"), ("float64", "float64"),
+        (np.dtype("complex64"), "complex64"), (ts.uint8, "uint8"),
+    ):  # fmt: skip
+        x = ts.loadtxt(io.StringIO(lines), dtype)
+        assert x.dtype == expected and x.tolist() == [[1, 2], [3, 4]]
+    path = tmp_path / "x"
+    np.arange(5.0).astype(">f8").tofile(path)
+    assert ts.fromfile(path, ">f8").tolist() == [0, 1, 2, 3, 4]
+    assert ts.fromfile(path, np.float64, count=2).shape == (2,)
+    calls: list[tuple[Callable[[], Any], type[Exception], str]] = [
+        (lambda: ts.loadtxt(io.StringIO("1 2\n3")), ValueError, "loadtxt: the number of columns changed"),
+        (lambda: ts.loadtxt(io.StringIO("1 x")), ValueError, "loadtxt: could not convert string 'x'"),
+        (lambda: ts.loadtxt(io.StringIO("1"), "banana"), TypeError, "loadtxt: 'banana' is not a dtype"),
+        (lambda: ts.loadtxt(io.StringIO("1"), str), TypeError, "loadtxt: dtype must be one of numbers"),
+        (lambda: ts.genfromtxt(io.StringIO("1 2\n3")), ValueError, "genfromtxt: "),
+        (
+            lambda: ts.genfromtxt(io.StringIO("a b\n1 2"), names=True),
+            TypeError,
+            "genfromtxt: fields with names",
+        ),
+        (lambda: ts.genfromtxt(io.StringIO("1 2"), usemask=True), TypeError, "genfromtxt: .*masked arrays"),
+        (lambda: ts.fromfile(path, object), TypeError, "fromfile: dtype must be one of numbers"),
+        (lambda: ts.savetxt(path, ts.ones((2, 2, 2))), ValueError, "savetxt: Expected 1D or 2D"),
+        (lambda: ts.savetxt(path, ts.asarray(1.0)), ValueError, "savetxt: Expected 1D or 2D"),
+        (lambda: ts.savetxt(path, ts.ones((2, 2)), "%d %d %d"), ValueError, "savetxt: "),
+    ]
+    before = path.read_bytes()
+    for call, error, message in calls:
+        with pytest.raises(error, match=f"^{message}"):
+            call()
+        assert path.read_bytes() == before
+    ts.savetxt(path, ts.asarray([[1.0, 2.5]]), "%g", ",", header="a,b")
+    assert path.read_text() == "# a,b\n1,2.5\n"

@@ -5,11 +5,13 @@ NumPy does both: its print options are ours. Files of numbers go through its rea
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 
 from tensorsmith import _core
+from tensorsmith.dtypes import DType
 from tensorsmith.ops.creation import asarray
 from tensorsmith.tensor import Tensor
 
@@ -52,28 +54,54 @@ def format_float_scientific(x: Any, *args: Any, **options: Any) -> str:
     return np.format_float_scientific(_plain(x), *args, **options)
 
 
-def _dtype(dtype: Any) -> Any:
-    """None is the default float."""
-    return np.dtype(str(_core.default_dtype() if dtype is None else dtype))
+def _dtype(operation: str, dtype: Any) -> np.dtype[Any]:
+    """What NumPy reads: None is the default float, as float is."""
+    if dtype is None or dtype is float:
+        dtype = _core.default_dtype()
+    try:
+        found = np.dtype(dtype.dtype if isinstance(dtype, DType) else dtype)
+    except TypeError as error:
+        raise TypeError(f"{operation}: {dtype!r} is not a dtype that NumPy reads: {error}") from None
+    if found.kind not in "biufc":
+        raise TypeError(f"{operation}: dtype must be one of numbers, got {dtype!r}")
+    return found
+
+
+def _read(operation: str, reader: Any, file: Any, dtype: Any, *args: Any, **options: Any) -> Tensor:
+    found = _dtype(operation, dtype)
+    try:
+        y = reader(file, found, *args, **options)
+    except ValueError as error:
+        raise ValueError(f"{operation}: {error}") from None
+    if isinstance(y, np.ma.MaskedArray) or y.dtype.kind not in "biufc":
+        raise TypeError(f"{operation}: fields with names and masked arrays do not exist here")
+    return asarray(y.astype(y.dtype.newbyteorder("="), copy=False))
 
 
 def loadtxt(file: Any, dtype: Any = None, **options: Any) -> Tensor:
     """The numbers of a text file, a row a line, in the default float without a dtype; numpy.loadtxt's options.
 
     ValueError where a line has another number of columns, or something that is no number."""
-    return asarray(np.loadtxt(file, _dtype(dtype), **options))
+    return _read("loadtxt", np.loadtxt, file, dtype, **options)
 
 
 def genfromtxt(file: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """The same with values that are missing, NaN unless said; numpy.genfromtxt's options."""
-    return asarray(np.genfromtxt(file, _dtype(dtype), **options))
+    """The same with values that are missing, NaN unless said; numpy.genfromtxt's options but `names` and `usemask`."""
+    return _read("genfromtxt", np.genfromtxt, file, dtype, **options)
 
 
 def savetxt(file: Any, x: Any, fmt: Any = "%.18e", delimiter: str = " ", **options: Any) -> None:
-    """Writes a tensor of up to two dimensions as text, a row a line; numpy.savetxt's options."""
-    np.savetxt(file, np.asarray(_plain(x)), fmt, delimiter, **options)
+    """Writes a tensor of one or two dimensions as text, a row a line; numpy.savetxt's options.
+
+    ValueError for another tensor, or a format that does not fit its rows; the file is then as it was."""
+    rows = np.asarray(_plain(x))
+    try:
+        np.savetxt(io.StringIO(), rows[:1] if rows.ndim else rows, fmt, delimiter, **options)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"savetxt: {error}") from None
+    np.savetxt(file, rows, fmt, delimiter, **options)
 
 
 def fromfile(file: Any, dtype: Any = None, count: int = -1, sep: str = "", offset: int = 0) -> Tensor:
     """The elements that a binary file (or with `sep` a text file) holds, without any header."""
-    return asarray(np.fromfile(file, _dtype(dtype), count, sep, offset))
+    return _read("fromfile", np.fromfile, file, dtype, count, sep, offset)

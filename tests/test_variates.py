@@ -247,3 +247,121 @@ def test_permuted_rows_and_old_names() -> None:
     assert sorted(rng.permutation([3, 1, 2]).tolist()) == [1, 2, 3]
     assert ts.random.rand(2, 3).shape == ts.random.randn(2, 3).shape == (2, 3)
     assert set(ts.random.randint(3, 5, 100).tolist()) == {3, 4}
+
+
+def test_integers_of_every_width() -> None:
+    rng = ts.random.default_rng(0)
+    for low, high, dtype in ((-128, 127, "int8"), (0, 255, "uint8"), (-(2**31), 2**31 - 1, "int32")):
+        bounds = np.array([low], dtype), np.array([high], dtype)
+        x = rng.integers(*bounds, size=20_000, endpoint=True).numpy()
+        assert x.dtype == "int64" and x.min() >= low and x.max() <= high
+        assert x.min() < low + (high - low) // 100 + 1 and x.max() > high - (high - low) // 100 - 1
+        assert (rng.integers(*bounds, size=2000).numpy() < high).all()
+    limits = -(2**63), 2**63 - 1
+    for x in (
+        rng.integers(np.array([limits[0]]), np.array([limits[1]]), size=2000, endpoint=True).numpy(),
+        rng.integers(np.array([limits[0]]), np.array([limits[1]]), size=2000).numpy(),
+        rng.integers(*limits, size=2000, endpoint=True).numpy(),
+    ):
+        assert x.min() < -0.99 * 2**63 and x.max() > 0.99 * 2**63 and abs((x < 0).mean() - 0.5) < 0.06
+    assert rng.integers([5], [5], endpoint=True).tolist() == [5]
+    assert rng.integers(np.array([2**63 - 2]), np.array([2**63 - 1]), size=9).tolist() == [2**63 - 2] * 9
+    with pytest.raises(ValueError, match=r"integers: high must be below 2\*\*63, got 18446744073709551615"):
+        rng.integers([0], np.array([2**64 - 1], "uint64"))
+
+
+def test_shares_of_tiny_shapes() -> None:
+    rng = ts.random.default_rng(0)
+    for a in (1e-3, 1e-8):
+        x = rng.beta(a, 3 * a, size=40_000, dtype="float64").numpy()
+        assert np.isfinite(x).all() and abs(x.mean() - 0.25) < 0.01
+    y = rng.dirichlet([1e-3, 2e-3, 0.0, 1e-3], 40_000, "float64").numpy()
+    np.testing.assert_allclose(y.sum(1), 1)
+    np.testing.assert_allclose(y.mean(0), [0.25, 0.5, 0, 0.25], atol=0.01)
+    assert stats.kstest(rng.beta(0.05, 0.3, SIZE, "float64").numpy(), stats.beta(0.05, 0.3).cdf).pvalue > 1e-3
+    assert stats.kstest(rng.beta(700.0, 3.0, SIZE, "float64").numpy(), stats.beta(700, 3).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["beta", "triangular", "laplace", "weibull", "geometric", "wald"])
+def test_draws_with_numbers_are_recorded(name: str) -> None:
+    numbers = {"beta": (2.0, 3.0), "triangular": (0.0, 1.0, 2.0), "geometric": (0.01,), "weibull": (2.0,)}
+    draw = ts.jit(lambda: getattr(ts.random, name)(*numbers.get(name, (1.0, 2.0)), size=5))
+    assert len({tuple(draw().tolist()) for _ in range(4)}) == 4
+
+
+def test_parameters_beyond_float32() -> None:
+    rng = ts.random.default_rng(0)
+    assert abs(float(rng.laplace(0, 1e39, dtype="float64"))) > 1e36
+    assert 1e36 < float(ts.max(rng.normal(np.zeros(50), 1e39, dtype="float64"))) < 1e41
+    assert abs(float(rng.normal([0.0], 10**30)[0])) < 1e32
+    assert (rng.triangular(0.1, 0.1, 0.3, 20_000, dtype="float64").numpy() >= 0.1).all()
+    for dtype in ("float32", "float64"):
+        assert rng.gamma(2.0, np.ones(3), dtype=dtype).dtype == dtype
+
+
+def test_probabilities_and_choices_of_any_kind() -> None:
+    rng = ts.random.default_rng(0)
+    for p in ([0.0, 1.0], np.array([0.0, 1.0]), ts.asarray([0, 1])):
+        assert rng.bernoulli(p, size=(3, 2)).tolist() == [[False, True]] * 3
+    for a in (np.int64(5), ts.asarray(5), 5):
+        assert set(rng.choice(a, 200).tolist()) == set(range(5))
+    assert int(ts.sum(rng.multinomial(10, [0.1] * 10 + [0.0]))) == 10  # 0.1 rounds up in float32
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda r: r.normal([0.0, 1.0], [1.0, -2.5]),
+            ValueError,
+            "normal: scale must be >= 0 and finite, got -2.5",
+        ),
+        (lambda r: r.uniform([0.0], [1.0, np.inf]), ValueError, "uniform: high must be finite, got inf"),
+        (lambda r: r.uniform([-3e38], [3e38]), ValueError, "uniform: high - low overflows float32"),
+        (
+            lambda r: r.uniform(np.array([-1.7e308]), 1.7e308, dtype="float64"),
+            ValueError,
+            "uniform: high - low over",
+        ),
+        (lambda r: r.beta(0.0, 1.0), ValueError, "beta: a must be > 0 and finite, got 0"),
+        (lambda r: r.beta(1.0, [1.0, np.nan]), ValueError, "beta: b must be > 0 and finite, got nan"),
+        (lambda r: r.dirichlet([0.0, 0.0]), ValueError, "dirichlet: alpha must not be 0"),
+        (lambda r: r.dirichlet(1.0), ValueError, "dirichlet: alpha must be"),
+        (lambda r: r.chisquare(0), ValueError, "chisquare: df must be > 0 and finite, got 0"),
+        (lambda r: r.bernoulli([0.5, 1.5]), ValueError, r"bernoulli: p must be in \[0, 1\], got 1.5"),
+        (lambda r: r.binomial([2.5], 0.5), ValueError, "binomial: n must be whole, got 2.5"),
+        (
+            lambda r: r.negative_binomial(1.0, 1e-300),
+            ValueError,
+            "negative_binomial: n is too large or p too small",
+        ),
+        (
+            lambda r: r.noncentral_f(-1, 2, 3),
+            ValueError,
+            "noncentral_f: dfnum must be > 0 and finite, got -1",
+        ),
+        (lambda r: r.noncentral_f(1, 2, [1e300]), ValueError, "noncentral_f: nonc must be"),
+        (
+            lambda r: r.noncentral_chisquare(2, 1e300),
+            ValueError,
+            "noncentral_chisquare: nonc must be .* got 1e.300",
+        ),
+        (lambda r: r.logseries([0.5, -0.5]), ValueError, "logseries: p must be >= 0 and < 1, got -0.5"),
+        (
+            lambda r: r.multivariate_normal([0.0, np.nan], np.eye(2)),
+            ValueError,
+            "multivariate_normal: mean must be",
+        ),
+        (lambda r: r.laplace("a"), TypeError, "laplace: cannot make an array of a string"),
+        (lambda r: r.laplace([1j]), TypeError, "laplace: loc must be real, got complex"),
+        (
+            lambda r: r.normal([1.0], size=[2.5]),
+            TypeError,
+            "normal: size must be an integer or a sequence of integers",
+        ),
+        (lambda r: r.choice(0, 3), ValueError, "choice: there must be something to choose from, got 0"),
+        (lambda r: r.choice(2.5), ValueError, "choice: a must be an integer or have an axis"),
+    ],
+)
+def test_bad_parameters_are_named_with_their_value(call: Any, error: type[Exception], message: str) -> None:
+    test_errors_name_what_was_called(call, error, message)

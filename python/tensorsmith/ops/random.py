@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -26,7 +27,6 @@ from tensorsmith.tensor import Tensor
 __all__: list[str] = []  # `tensorsmith.random` names what is public
 
 _WORD = 2**64
-_INTEGERS = ("signed", "unsigned", "i")  # kinds of dtypes
 
 
 def _integer(operation: str, name: str, value: Any) -> int:
@@ -158,6 +158,7 @@ def _state(operation: str, generator: Generator | None, like: Any = None) -> Any
 
 _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 _INNER = {
+    "asarray",
     "broadcast_shapes",
     "broadcast_to",
     "draw",
@@ -190,7 +191,12 @@ def _tensor(*parameters: Any) -> Any:
 def _parameter(p: Any) -> Any:
     """A number stays one: it is checked without waiting for the GPU."""
     if isinstance(p, (np.number, np.bool_)):
-        return p.item()
+        p = p.item()
+    if isinstance(p, int) and not -(2**63) <= p < _WORD:  # what no tensor holds
+        try:
+            return float(p)
+        except OverflowError:
+            return math.copysign(math.inf, p)
     return p if isinstance(p, (int, float)) else asarray(p)
 
 
@@ -200,7 +206,9 @@ def _shape(size: Any) -> Any:
 
 def _extents(size: Any) -> tuple[int, ...]:
     try:
-        return () if size is None else (int(size),) if isinstance(size, (int, np.integer)) else tuple(size)
+        if size is None:
+            return ()
+        return tuple(map(operator.index, size)) if np.iterable(size) else (operator.index(size),)
     except TypeError:
         raise TypeError(f"draw: size must be an integer or a sequence of integers, got {size!r}") from None
 
@@ -222,19 +230,35 @@ def _spread(operation: str, size: Any, **parameters: Any) -> tuple[int, ...]:
     return extents
 
 
+def _wide(p: Any) -> Any:
+    """A parameter as float64, which a number of Python is."""
+    return asarray(p, "float64") if isinstance(p, (int, float)) else core.astype(p, "float64", False)
+
+
+def _require(operation: str, name: str, x: Any, bounds: str, fine: Callable[[Any], Any]) -> None:
+    """ValueError unless fine(x) throughout; a number is looked at here, whatever the device."""
+    if isinstance(x, (int, float)):
+        wrong = [] if fine(x) else [x]
+    else:
+        if x.dtype.kind == "complex":
+            raise TypeError(f"{operation}: {name} must be real, got {x.dtype}")
+        good = fine(x)
+        if bool(core.all(good)):
+            return
+        wrong = core.reshape(x, (-1,))[core.reshape(core.logical_not(good), (-1,))][:1].tolist()
+    if wrong:
+        raise ValueError(f"{operation}: {name} must be {bounds}, got {wrong[0]}")
+
+
 def _check(operation: str, name: str, x: Any, *, zero: bool = False, most: float = math.inf) -> None:
     """x > 0, or >= 0 with `zero`, finite and up to `most`."""
-    low = core.greater_equal(asarray(x), 0) if zero else core.greater(asarray(x), 0)
-    high = core.less_equal(asarray(x), most) if most < math.inf else core.isfinite(asarray(x))
-    if not bool(core.all(core.logical_and(low, high))):
-        bounds = f"{'>=' if zero else '>'} 0 and {'finite' if most == math.inf else f'<= {most:g}'}"
-        raise ValueError(f"{operation}: {name} must be {bounds}")
+    bounds = f"{'>=' if zero else '>'} 0 and {'finite' if most == math.inf else f'<= {most:g}'}"
+    _require(operation, name, x, bounds, lambda v: (v >= 0 if zero else v > 0) & (v <= most) & (v < math.inf))
 
 
 def _finite(operation: str, **parameters: Any) -> None:
     for name, x in parameters.items():
-        if not bool(core.all(core.isfinite(asarray(x)))):
-            raise ValueError(f"{operation}: {name} must be finite")
+        _require(operation, name, x, "finite", lambda v: (v > -math.inf) & (v < math.inf))
 
 
 def _numbers(*parameters: Any) -> bool:
@@ -311,6 +335,8 @@ def uniform(
     kind = _floating("uniform", dtype)
     shape = _spread("uniform", size, low=low, high=high)
     low, high = (core.astype(asarray(p, device=state.device), kind, False) for p in (low, high))
+    if not bool(core.all(core.isfinite(core.subtract(high, low)))):
+        raise ValueError(f"uniform: high - low overflows {kind}")
     u = core.random_uniform(state, shape, 0.0, 1.0, kind)
     y = core.add(core.multiply(u, core.subtract(high, low)), low)
     return core.maximum(core.minimum(y, core.nextafter(high, -math.inf)), low)  # rounding may reach high
@@ -396,7 +422,9 @@ def gamma(
         size = broadcast_shapes(getattr(shape, "shape", ()), scale.shape) if size is None else _extents(size)
         _check_spread("gamma", "scale", scale, size)
     y = core.random_gamma(state, shape, _size(size, shape), dtype)
-    return core.multiply(y, scale) if isinstance(scale, Tensor) or scale != 1 else y
+    return (
+        core.astype(core.multiply(y, scale), y.dtype, False) if isinstance(scale, Tensor) or scale != 1 else y
+    )
 
 
 @_named
@@ -409,30 +437,45 @@ def standard_gamma(
 
 @_named
 def chisquare(df: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
-    """Sums of df squares of normal numbers; df > 0, a number or a tensor."""
+    """Sums of df squares of normal numbers; df > 0, a number or an array."""
     df = _parameter(df)
+    _check("chisquare", "df", df)
     return gamma(core.multiply(df, 0.5) if isinstance(df, Tensor) else df / 2, 2.0, size, dtype, generator)
+
+
+def _log_gamma(state: Any, k: Any, size: tuple[int, ...]) -> Any:
+    """Logarithms of gamma numbers of shape k: near k = 0 most of these are below the least float."""
+    k = k if isinstance(k, (int, float)) else core.broadcast_to(_wide(k), size)
+    above = core.random_gamma(state, k + 1.0, size, "float64")
+    power = core.random_exponential(state, size, 1.0, "float64")
+    return core.subtract(core.log(above), core.divide(power, k))
 
 
 @_named
 def beta(a: Any, b: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
-    """Beta numbers, density proportional to x^(a - 1) (1 - x)^(b - 1): the share of one of two gamma numbers."""
+    """Beta numbers, density proportional to x^(a - 1) (1 - x)^(b - 1): the share of one of two gamma numbers.
+
+    a, b > 0: numbers or arrays, which broadcast, to `size` if there is one. ValueError for others."""
     a, b, kind = _parameter(a), _parameter(b), _floating("beta", dtype)
-    state = _state("beta", generator, _tensor(a, b))
-    shapes = (getattr(a, "shape", ()), getattr(b, "shape", ()))
-    size = broadcast_shapes(*shapes) if size is None else _extents(size)
-    _check_spread("beta", "b", b, size)
-    core.random_gamma(state, b, (0, *size), "float64")  # checks b, before the draw for a moves the generator
-    x, y = (core.random_gamma(state, k, size, "float64") for k in (a, b))
-    return core.astype(core.divide(x, core.add(x, y)), kind)
+    _check("beta", "a", a)
+    _check("beta", "b", b)
+    state, shape = _state("beta", generator, _tensor(a, b)), _spread("beta", size, a=a, b=b)
+    x, y = (_log_gamma(state, k, shape) for k in (a, b))
+    return core.astype(core.sigmoid(core.subtract(x, y)), kind)
 
 
 @_named
 def dirichlet(alpha: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
-    """Points of the simplex, (*size, K) for alpha (K)."""
+    """Points of the simplex, (*size, K) for alpha (K) >= 0, of which one is more. ValueError for others."""
     alpha, kind = asarray(alpha), _floating("dirichlet", dtype)
-    x = gamma(core.broadcast_to(alpha, (*_extents(size), *alpha.shape)), 1.0, None, "float64", generator)
-    return core.astype(core.divide(x, core.sum(x, -1, None, True)), kind)
+    if alpha.ndim < 1:
+        raise ValueError("dirichlet: alpha must be (K), got a number")
+    _check("dirichlet", "alpha", alpha, zero=True)
+    if not bool(core.all(core.any(alpha, -1))):
+        raise ValueError("dirichlet: alpha must not be 0 throughout")
+    state = _state("dirichlet", generator, alpha)
+    x = _log_gamma(state, alpha, (*_extents(size), *alpha.shape))
+    return core.astype(core.softmax(x, -1), kind)
 
 
 @_named
@@ -446,6 +489,7 @@ def poisson(lam: Any = 1.0, size: Any = None, generator: Generator | None = None
 def binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 counts of successes in n trials of probability p: numbers or arrays, which broadcast."""
     n, p = _parameter(n), _parameter(p)
+    _require("binomial", "n", n, "whole", lambda v: v % 1 == 0)
     return core.random_binomial(_state("binomial", generator, _tensor(n, p)), n, p, _size(size, n, p))
 
 
@@ -510,7 +554,13 @@ def choice(
     """Elements of `a` (an integer stands for 0 ... a - 1; a tensor for its slices along axis 0) with equal
     probability, or in proportion to p.
     """
-    count = a if isinstance(a, int) else asarray(a).shape[0]
+    number_of = hasattr(a, "__index__") and not getattr(a, "ndim", 0)
+    a = _integer("choice", "a", a) if number_of else asarray(a)
+    if not number_of and a.ndim == 0:
+        raise ValueError(f"choice: a must be an integer or have an axis, got {a}")
+    count = a if number_of else a.shape[0]
+    if count < 1 and math.prod(_extents(size)):
+        raise ValueError(f"choice: there must be something to choose from, got {count}")
     shape = _extents(size)
     number = math.prod(shape)
     if p is not None:
@@ -524,9 +574,8 @@ def choice(
             raise ValueError(f"choice: {number} samples without replacement from {count}")
         index = permutation(count, generator=generator)[:number]
     index = core.reshape(index, shape)
-    if isinstance(a, int):
+    if number_of:
         return index
-    a = asarray(a)
     return core.take(a, core.to_device(index, a.device), 0)
 
 
@@ -536,9 +585,11 @@ def multinomial(n: int, pvals: Any, size: Any = None, generator: Generator | Non
     n = _integer("multinomial", "n", n)
     if n < 0:
         raise ValueError(f"multinomial: n must be >= 0, got {n}")
+    pvals = asarray(pvals)
     weights = _weights("multinomial", pvals)
     p = weights.cpu().numpy()
-    if p.ndim != 1 or p[:-1].sum() > 1 + 1e-9:
+    rounding = 1e-9 if pvals.dtype.itemsize > 4 else p.size * float(np.finfo("float32").eps)
+    if p.ndim != 1 or p[:-1].sum() > 1 + rounding:
         raise ValueError("multinomial: pvals must be one dimension of probabilities with a sum of at most 1")
     shape = _extents(size)
     left = core.to_device(core.full(shape, n, "int64"), weights.device)
@@ -560,15 +611,25 @@ def exponential_(x: Any, lambd: float = 1.0, *, generator: Generator | None = No
 
 @_named
 def bernoulli(p: Any = 0.5, size: Any = None, generator: Generator | None = None) -> Any:
-    """bool: True with probability p. p may be a tensor of probabilities, which then gives the shape."""
-    state = _state("bernoulli", generator, p if isinstance(p, Tensor) else None)
-    if isinstance(p, Tensor):
-        if size is not None and tuple(np.atleast_1d(size)) != p.shape:
-            raise ValueError(f"bernoulli: size {size} does not agree with p of shape {p.shape}")
-        if p.size and not bool(core.all(core.logical_and(core.greater_equal(p, 0), core.less_equal(p, 1)))):
-            raise ValueError("bernoulli: every p must be in [0, 1]")
-        return core.less(core.random_uniform(state, p.shape, 0.0, 1.0, p.dtype), p)
-    return core.random_bernoulli(state, _shape(size), p)
+    """bool: True with probability p, a number or an array, which broadcasts to `size` if there is one."""
+    p = _parameter(p)
+    state = _state("bernoulli", generator, _tensor(p))
+    if _numbers(p):
+        return core.random_bernoulli(state, _shape(size), p)
+    _require("bernoulli", "p", p, "in [0, 1]", lambda v: (v >= 0) & (v <= 1))
+    shape = _spread("bernoulli", size, p=p)
+    kind = p.dtype if p.dtype.kind == "floating" else _core.default_dtype()
+    return core.less(core.random_uniform(state, shape, 0.0, 1.0, kind), p)
+
+
+def _whole(name: str, bound: Any, device: Any) -> Any:
+    """A bound of integers as int64."""
+    x = asarray(bound, device=device)
+    if isinstance(bound, float) or x.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"integers: {name} must hold integers")
+    if x.dtype == "uint64":
+        _require("integers", name, x, "below 2**63", lambda v: v <= 2**63 - 1)
+    return core.astype(x, "int64", False)
 
 
 @_named
@@ -586,19 +647,20 @@ def integers(
     """
     if high is None:
         low, high = 0, low
+    end = high + 1 if endpoint and isinstance(high, int) else high
+    if _numbers(low, end) and end != 2**63:
+        return core.random_integers(_state("integers", generator), _shape(size), low, end)
     low, high = _parameter(low), _parameter(high)
-    if not _numbers(low, high):
-        for name, bound in (("low", low), ("high", high)):
-            if isinstance(bound, float) or getattr(bound, "dtype", np.dtype(int)).kind not in _INTEGERS:
-                raise TypeError(f"integers: {name} must hold integers")
-        state, high = _state("integers", generator, _tensor(low, high)), core.add(high, int(bool(endpoint)))
-        if not bool(core.all(core.less(low, high))):
-            raise ValueError("integers: low must be below high")
-        shape, span = _spread("integers", size, low=low, high=high), core.subtract(high, low)
-        u = core.random_uniform(state, shape, 0.0, 1.0, "float64")
-        at = core.astype(core.floor(core.multiply(u, core.astype(span, "float64"))), "int64")
-        return core.add(core.minimum(at, core.subtract(span, 1)), low)
-    return core.random_integers(_state("integers", generator), _shape(size), low, high + bool(endpoint))
+    state = _state("integers", generator, _tensor(low, high))
+    low, high = _whole("low", low, state.device), _whole("high", high, state.device)
+    if not bool(core.all(core.less_equal(low, high) if endpoint else core.less(low, high))):
+        raise ValueError(f"integers: low must {'not be above' if endpoint else 'be below'} high")
+    shape = _spread("integers", size, low=low, high=high)
+    # Where high - low is beyond int64, it and the sum wrap around, and are right.
+    most = core.astype(core.subtract(core.subtract(high, low), 0 if endpoint else 1), "uint64")
+    u = core.random_uniform(state, shape, 0.0, 1.0, "float64")
+    at = core.astype(core.floor(core.multiply(u, core.add(core.astype(most, "float64"), 1.0))), "uint64")
+    return core.add(core.astype(core.minimum(at, most), "int64"), low)
 
 
 @_named

@@ -13,7 +13,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.ops import random as draws
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.random import Generator, _check, _finite, _named, _spread
+from tensorsmith.ops.random import Generator, _check, _finite, _named, _spread, _wide
 from tensorsmith.tensor import Tensor
 
 __all__: list[str] = []  # `tensorsmith.random` names what is public
@@ -87,7 +87,7 @@ def weibull(a: Any, size: Any = None, dtype: Any = None, generator: Generator | 
     a = draws._parameter(a)
     _check("weibull", "a", a)
     e = standard_exponential(_spread("weibull", size, a=a), dtype, generator)
-    return _like(e, core.power(e, core.divide(1.0, asarray(a))))
+    return _like(e, core.power(e, 1.0 / a))
 
 
 @_named
@@ -155,11 +155,12 @@ def triangular(
 ) -> Any:
     """A density that rises linearly from left to mode and falls to right. ValueError unless left <= mode <= right and
     left < right."""
+    left, mode, right = (draws._parameter(p) for p in (left, mode, right))
     _finite("triangular", left=left, mode=mode, right=right)
-    left, mode, right = asarray(left), asarray(mode), asarray(right)
-    ordered = core.logical_and(core.less_equal(left, mode), core.less_equal(mode, right))
-    if not bool(core.all(core.logical_and(ordered, core.less(left, right)))):
+    ordered = (left <= mode) & (mode <= right) & (left < right)
+    if not (ordered if isinstance(ordered, bool) else bool(core.all(ordered))):
         raise ValueError("triangular: left <= mode <= right and left < right are needed")
+    left, mode, right = (_wide(p) for p in (left, mode, right))
     u = draws.random(_spread("triangular", size, left=left, mode=mode, right=right), dtype, generator)
     width, rise, fall = core.subtract(right, left), core.subtract(mode, left), core.subtract(right, mode)
     low = core.add(left, core.sqrt(core.multiply(u, core.multiply(width, rise))))
@@ -174,7 +175,7 @@ def geometric(p: Any, size: Any = None, generator: Generator | None = None) -> A
     p = draws._parameter(p)
     _check("geometric", "p", p, most=1.0)
     e = standard_exponential(_spread("geometric", size, p=p), "float64", generator)
-    rate = core.negative(core.log1p(core.negative(core.astype(asarray(p), "float64", False))))
+    rate = core.negative(core.log1p(core.negative(_wide(p))))
     return core.astype(core.maximum(core.ceil(core.divide(e, rate)), 1.0), "int64")
 
 
@@ -185,8 +186,12 @@ def negative_binomial(n: Any, p: Any, size: Any = None, generator: Generator | N
     _check("negative_binomial", "n", n)
     _check("negative_binomial", "p", p, most=1.0)
     shape = _spread("negative_binomial", size, n=n, p=p)
-    wide = core.astype(asarray(p), "float64", False)
+    wide = _wide(p)
     scale = core.broadcast_to(core.divide(core.subtract(1.0, wide), wide), shape)
+    count = _wide(n)
+    largest = core.multiply(core.add(core.add(count, core.multiply(core.sqrt(count), 40.0)), 800.0), scale)
+    if not bool(core.all(core.less(largest, 2.0**52))):  # what a gamma number does not reach
+        raise ValueError("negative_binomial: n is too large or p too small: counts beyond 2**52 could come")
     return draws.poisson(
         core.multiply(draws.gamma(n, 1.0, shape, "float64", generator), scale), None, generator
     )
@@ -206,6 +211,7 @@ def multivariate_normal(
         raise ValueError(
             f"multivariate_normal: mean must be (N,) and cov (N, N), got shapes {mean.shape} and {cov.shape}"
         )
+    _finite("multivariate_normal", mean=mean)
     wide = core.astype(cov, "float64", False)
     largest = float(core.max(core.absolute(wide))) if wide.size else 0.0
     gap = core.subtract(wide, core.matrix_transpose(wide))
@@ -230,7 +236,7 @@ def wald(
     _check("wald", "mean", mean)
     _check("wald", "scale", scale)
     shape, kind = _spread("wald", size, mean=mean, scale=scale), draws._floating("wald", dtype)
-    m, s = (core.astype(asarray(p), "float64", False) for p in (mean, scale))
+    m, s = _wide(mean), _wide(scale)
     square = core.square(draws.standard_normal(shape, "float64", generator))
     part = core.divide(core.multiply(m, square), core.multiply(s, 2.0))
     # The smaller root of a quadratic as mean / (1 + part + sqrt(part^2 + 2 part)): nothing cancels.
@@ -248,11 +254,12 @@ def noncentral_chisquare(
     """Sums of df squares of normal numbers whose means' squares sum up to nonc >= 0; df > 0."""
     df, nonc = draws._parameter(df), draws._parameter(nonc)
     _check("noncentral_chisquare", "df", df)
-    _check("noncentral_chisquare", "nonc", nonc, zero=True)
+    _check("noncentral_chisquare", "nonc", nonc, zero=True, most=2.0**52)
     shape = _spread("noncentral_chisquare", size, df=df, nonc=nonc)
-    half = core.multiply(core.astype(asarray(nonc), "float64", False), 0.5)
-    pairs = draws.poisson(core.broadcast_to(half, shape), None, generator)
-    return draws.chisquare(core.add(core.multiply(pairs, 2), df), None, dtype, generator)
+    pairs = draws.poisson(core.broadcast_to(core.multiply(_wide(nonc), 0.5), shape), None, generator)
+    return draws.chisquare(
+        core.add(core.multiply(core.astype(pairs, "float64"), 2), df), None, dtype, generator
+    )
 
 
 @_named
@@ -261,7 +268,9 @@ def noncentral_f(
 ) -> Any:
     """The quotient of a non-central chi-squared number and a chi-squared one, each by its degrees of freedom."""
     dfnum, dfden, nonc = (draws._parameter(p) for p in (dfnum, dfden, nonc))
+    _check("noncentral_f", "dfnum", dfnum)
     _check("noncentral_f", "dfden", dfden)
+    _check("noncentral_f", "nonc", nonc, zero=True, most=2.0**52)
     shape = _spread("noncentral_f", size, dfnum=dfnum, dfden=dfden, nonc=nonc)
     above = noncentral_chisquare(dfnum, nonc, shape, dtype, generator)
     below = draws.chisquare(dfden, shape, dtype, generator)
@@ -272,11 +281,9 @@ def noncentral_f(
 def logseries(p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 k >= 1 with probability -p^k / (k log(1 - p)), 0 <= p < 1 (Kemp 1981)."""
     p = draws._parameter(p)
-    inside = core.logical_and(core.greater_equal(asarray(p), 0), core.less(asarray(p), 1))
-    if not bool(core.all(inside)):
-        raise ValueError("logseries: p must be >= 0 and < 1")
+    draws._require("logseries", "p", p, ">= 0 and < 1", lambda v: (v >= 0) & (v < 1))
     shape = _spread("logseries", size, p=p)
-    rate = core.log1p(core.negative(core.astype(asarray(p), "float64", False)))
+    rate = core.log1p(core.negative(_wide(p)))
     q = core.negative(core.expm1(core.multiply(draws.random(shape, "float64", generator), rate)))
     e = draws.exponential(1.0, shape, "float64", generator)
     steps = core.floor(core.divide(e, core.negative(core.log(q))))

@@ -14,6 +14,7 @@
 
 #include "core/fft_split.h"
 #include "core/launch.h"
+#include "core/threads.h"
 #include "ops/complex.h"
 #include "ops/creation.h"
 #include "ops/device.h"
@@ -96,6 +97,13 @@ std::int64_t product_of(const Fft& f, int begin, int end) {
   std::int64_t n = 1;
   for (int i = begin; i < end; ++i) n *= f.radix[i];
   return n;
+}
+
+// Whether the columns of a long row that go through their passes at once fit the scratch memory: they do
+// below 5 * 10^8 numbers, and beyond where the radices are small.
+bool fits_scratch(const Fft& f, DType dtype) {
+  const std::int64_t N1 = product_of(f, 0, second_group(f)), N2 = f.length / N1;
+  return std::max(N1, N2) * kFftBlock * 4 * itemsize(dtype) <= static_cast<std::int64_t>(kScratchBytes);
 }
 
 // The factors of the passes begin ... end - 1 of n numbers; returns what lies behind them.
@@ -185,7 +193,10 @@ bool find_plan(std::int64_t length, bool real, DType dtype, Device device, Plan&
   plan.fft.length = length;
   plan.fft.kind = real ? Fft::from_real : Fft::complex;
   if (!factorize(length, plan.fft)) return false;
-  if (device == Device::cpu && length >= kFftSplit) split_radices(plan.fft);
+  if (device == Device::cpu && length >= kFftSplit) {
+    split_radices(plan.fft);
+    if (!fits_scratch(plan.fft, dtype)) return false;  // a convolution has powers of two
+  }
   {
     const DeviceScope host(Device::cpu);
     plan.twiddle = empty("fft", dtype, {twiddle_size(plan.fft)});

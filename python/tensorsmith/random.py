@@ -4,32 +4,28 @@ Draws come from `generator=`, or from `default_generator`, which `ts.manual_seed
 starts it from seed 0. `get_state` and `set_state` save and restore it.
 """
 
+from tensorsmith.ops.generator import Generator, default_generator, get_state, manual_seed, set_state
+from tensorsmith.ops.generator import manual_seed as seed
 from tensorsmith.ops.random import (
-    Generator,
     bernoulli,
     beta,
     binomial,
     categorical,
     chisquare,
     choice,
-    default_generator,
     dirichlet,
     exponential,
     gamma,
-    get_state,
     integers,
-    manual_seed,
     multinomial,
     normal,
     permutation,
     poisson,
     random,
-    set_state,
     standard_gamma,
     standard_normal,
     uniform,
 )
-from tensorsmith.ops.random import manual_seed as seed
 from tensorsmith.ops.variates import (
     default_rng,
     f,

@@ -8,7 +8,7 @@ from typing import Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define, vjp
-from tensorsmith.ops.random import Generator, _state
+from tensorsmith.ops.generator import Generator, _state
 from tensorsmith.tensor import Tensor
 
 __all__ = ["attention"]

@@ -7,7 +7,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.random import Generator, _state
+from tensorsmith.ops.generator import Generator, _state
 from tensorsmith.tensor import Tensor
 
 __all__ = ["dropout"]

@@ -1,18 +1,9 @@
-"""Random numbers: Philox4x32-10 (Salmon et al. 2011), counted by element.
-
-A generator is three 64-bit integers, {seed, counter, stream}. Element i of a draw is a function of these and
-of i, so it does not depend on threads, SIMD level or device; a draw moves the counter behind the numbers
-that it used. `tensorsmith.random` is this module's public face.
-"""
+"""Random draws of a generator's numbers; `tensorsmith.random` is this module's public face."""
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
-import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
@@ -20,280 +11,27 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.generator import Generator, _integer, _state
 from tensorsmith.ops.manipulate import _axis, broadcast_shapes
+from tensorsmith.ops.parameters import (
+    _check,
+    _check_spread,
+    _extents,
+    _finite,
+    _floating,
+    _named,
+    _numbers,
+    _parameter,
+    _require,
+    _shape,
+    _spread,
+    _tensor,
+    _wide,
+)
 from tensorsmith.ops.sort import topk
 from tensorsmith.tensor import Tensor
 
 __all__: list[str] = []  # `tensorsmith.random` names what is public
-
-_WORD = 2**64
-
-
-def _integer(operation: str, name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{operation}: {name} must be an integer, got {type(value).__name__}")
-    return int(value.__index__())
-
-
-def _word(operation: str, name: str, value: Any) -> int:
-    """An integer in [0, 2**64); negative seeds down to -2**63 are taken modulo 2**64, as in PyTorch."""
-    number = _integer(operation, name, value)
-    if not -(2**63) <= number < _WORD:
-        raise ValueError(f"{operation}: {name} must be in [-2**63, 2**64), got {number}")
-    return number % _WORD
-
-
-class Generator:
-    """A source of random numbers: `Generator(seed)`; without a seed, one from the operating system.
-
-    Pass it as `generator=` to whatever draws. Two generators of one seed and different `stream` are
-    independent.
-    """
-
-    __slots__ = ("_device", "_drawing", "_host", "_state")
-
-    def __init__(self, seed: int | None = None, stream: int = 0) -> None:
-        number = int.from_bytes(os.urandom(8), "little") if seed is None else _word("Generator", "seed", seed)
-        self._host = np.array([number, 0, _word("Generator", "stream", stream)], np.uint64)
-        # The kernels' view of the same memory: a draw advances the counter there.
-        self._state = asarray(self._host, device="cpu")
-        # While the GPU draws, the state is there instead. Either memory stays where it is: recordings know it.
-        self._device: Any = None
-        self._drawing = False
-
-    @property
-    def _words(self) -> Any:
-        self._to_host()
-        return self._host
-
-    def _to_host(self) -> None:
-        if self._drawing:
-            capture = _core.put_capture_aside()
-            try:
-                self._host[:] = self._device.cpu().numpy()
-            finally:
-                _core.take_capture_up(capture)
-            self._drawing = False
-
-    def _to_device(self) -> None:
-        if self._drawing:
-            return
-        capture = _core.put_capture_aside()
-        try:
-            if self._device is None:
-                self._device = self._state.to("cuda")
-                # Recordings that draw on the CPU do not look for the state here: they are made anew.
-                self._host = self._host.copy()
-                self._state = asarray(self._host, device="cpu")
-            else:
-                self._device.copy_(self._host)
-        finally:
-            _core.take_capture_up(capture)
-        self._drawing = True
-
-    def on(self, device: str) -> Any:
-        """The state where `device` can draw from it: the numbers are the same on every device."""
-        there = device != "cpu"
-        if there or self._device is not None:
-            move, back = (self._to_device, self._to_host) if there else (self._to_host, self._to_device)
-            if _core.capturing() and not _core.before_replay(move, back):
-                raise RuntimeError(
-                    "jit: random numbers are drawn on the CPU and on the GPU from one generator, which a recording "
-                    "cannot follow; use two"
-                )
-            move()
-        return self._device if there else self._state
-
-    @property
-    def state(self) -> Any:
-        """The state on the CPU: uint64 {seed, counter, stream}."""
-        return self.on("cpu")
-
-    @property
-    def seed(self) -> int:
-        """The seed that it started from."""
-        return int(self._words[0])
-
-    def manual_seed(self, seed: int) -> Generator:
-        """Start again from this seed."""
-        self._words[:2] = _word("manual_seed", "seed", seed), 0
-        return self
-
-    def get_state(self) -> dict[str, Any]:
-        """What set_state needs to draw the same numbers again: {"algorithm", "seed", "counter", "stream"}."""
-        seed, counter, stream = (int(word) for word in self._words)
-        return {"algorithm": "philox4x32-10", "seed": seed, "counter": counter, "stream": stream}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of get_state. TypeError or ValueError for anything else; then nothing has
-        changed.
-        """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"set_state: state must be a dict from get_state, got {type(state).__name__}")
-        names = {"algorithm", "seed", "counter", "stream"}
-        if set(state) != names:
-            raise ValueError(
-                f"set_state: state must have the keys {sorted(names)}, got {sorted(map(str, state))}"
-            )
-        if state["algorithm"] != "philox4x32-10":
-            raise ValueError(f"set_state: algorithm must be 'philox4x32-10', got {state['algorithm']!r}")
-        words = [_word("set_state", name, state[name]) for name in ("seed", "counter", "stream")]
-        self._words[:] = words
-
-    def __repr__(self) -> str:
-        seed, counter, stream = (int(word) for word in self._words)
-        return f"Generator(seed={seed}, counter={counter}, stream={stream})"
-
-
-def _state(operation: str, generator: Generator | None, like: Any = None) -> Any:
-    device = _core.device() if like is None else like.device
-    if generator is None:
-        return default_generator.on(device)
-    if not isinstance(generator, Generator):
-        raise TypeError(
-            f"{operation}: generator must be a ts.random.Generator, got {type(generator).__name__}"
-        )
-    return generator.on(device)
-
-
-_Draw = TypeVar("_Draw", bound=Callable[..., Any])
-_INNER = {
-    "asarray",
-    "broadcast_shapes",
-    "broadcast_to",
-    "draw",
-    "random_gamma",
-}  # names in errors that the caller of a draw did not write
-
-
-def _named(draw: _Draw) -> _Draw:
-    """Errors of the draws and kernels that this one is made of name this one."""
-    _INNER.update((draw.__name__, f"random_{draw.__name__}"))
-
-    @functools.wraps(draw)
-    def named(*args: Any, **options: Any) -> Any:
-        try:
-            return draw(*args, **options)
-        except (TypeError, ValueError) as error:
-            name, colon, rest = str(error).partition(":")
-            if not colon or name not in _INNER or type(error) not in (TypeError, ValueError):
-                raise
-            raise type(error)(f"{draw.__name__}:{rest}") from None
-
-    return cast(_Draw, named)
-
-
-def _tensor(*parameters: Any) -> Any:
-    """The first tensor among them: a draw is made where it is."""
-    return next((p for p in parameters if isinstance(p, Tensor)), None)
-
-
-def _parameter(p: Any) -> Any:
-    """A number stays one: it is checked without waiting for the GPU."""
-    if isinstance(p, (np.number, np.bool_)):
-        p = p.item()
-    if isinstance(p, int) and not -(2**63) <= p < _WORD:  # what no tensor holds
-        try:
-            return float(p)
-        except OverflowError:
-            return math.copysign(math.inf, p)
-    return p if isinstance(p, (int, float)) else asarray(p)
-
-
-def _shape(size: Any) -> Any:
-    return () if size is None else size
-
-
-def _extents(size: Any) -> tuple[int, ...]:
-    try:
-        if size is None:
-            return ()
-        return tuple(map(operator.index, size)) if np.iterable(size) else (operator.index(size),)
-    except TypeError:
-        raise TypeError(f"draw: size must be an integer or a sequence of integers, got {size!r}") from None
-
-
-def _check_spread(operation: str, name: str, x: Any, size: tuple[int, ...]) -> None:
-    shape = tuple(getattr(x, "shape", ()))
-    fits = len(shape) <= len(size) and all(n in (1, m) for n, m in zip(shape[::-1], size[::-1]))
-    if not fits:
-        raise ValueError(f"{operation}: {name} of shape {shape} does not broadcast to {size}")
-
-
-def _spread(operation: str, size: Any, **parameters: Any) -> tuple[int, ...]:
-    """The shape of a draw whose parameters broadcast, to `size` if there is one."""
-    if size is None:
-        return tuple(broadcast_shapes(*(tuple(getattr(p, "shape", ())) for p in parameters.values())))
-    extents = _extents(size)
-    for name, p in parameters.items():
-        _check_spread(operation, name, p, extents)
-    return extents
-
-
-def _wide(p: Any) -> Any:
-    """A parameter as float64, which a number of Python is."""
-    return asarray(p, "float64") if isinstance(p, (int, float)) else core.astype(p, "float64", False)
-
-
-def _require(operation: str, name: str, x: Any, bounds: str, fine: Callable[[Any], Any]) -> None:
-    """ValueError unless fine(x) throughout; a number is looked at here, whatever the device."""
-    if isinstance(x, (int, float)):
-        wrong = [] if fine(x) else [x]
-    else:
-        if x.dtype.kind == "complex":
-            raise TypeError(f"{operation}: {name} must be real, got {x.dtype}")
-        good = fine(x)
-        if bool(core.all(good)):
-            return
-        wrong = core.reshape(x, (-1,))[core.reshape(core.logical_not(good), (-1,))][:1].tolist()
-    if wrong:
-        raise ValueError(f"{operation}: {name} must be {bounds}, got {wrong[0]}")
-
-
-def _check(operation: str, name: str, x: Any, *, zero: bool = False, most: float = math.inf) -> None:
-    """x > 0, or >= 0 with `zero`, finite and up to `most`."""
-    bounds = f"{'>=' if zero else '>'} 0 and {'finite' if most == math.inf else f'<= {most:g}'}"
-    _require(operation, name, x, bounds, lambda v: (v >= 0 if zero else v > 0) & (v <= most) & (v < math.inf))
-
-
-def _finite(operation: str, **parameters: Any) -> None:
-    for name, x in parameters.items():
-        _require(operation, name, x, "finite", lambda v: (v > -math.inf) & (v < math.inf))
-
-
-def _numbers(*parameters: Any) -> bool:
-    return all(isinstance(p, (int, float)) for p in parameters)
-
-
-def _floating(operation: str, dtype: Any) -> Any:
-    """The dtype itself, of None the default one."""
-    found = core.zeros((), dtype).dtype
-    if found.kind != "floating":
-        raise TypeError(f"{operation}: dtype is {found}; a floating-point one is needed")
-    return found
-
-
-# --- the default generator ------------------------------------------------------------------------
-
-default_generator = Generator(0)
-
-
-def manual_seed(seed: int) -> Generator:
-    """Restart the default generator from this seed; returns it."""
-    return default_generator.manual_seed(seed)
-
-
-def get_state() -> dict[str, Any]:
-    """The default generator's state: a dict of integers."""
-    return default_generator.get_state()
-
-
-def set_state(state: Mapping[str, Any]) -> None:
-    """Give the default generator a state of get_state."""
-    default_generator.set_state(state)
-
-
-# --- draws ----------------------------------------------------------------------------------------
 
 for _op, _doc in (
     (core.random_bits, "uint32: the generator's words themselves."),

@@ -13,7 +13,18 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.ops import random as draws
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.random import Generator, _check, _finite, _named, _spread, _wide
+from tensorsmith.ops.generator import Generator, _state
+from tensorsmith.ops.parameters import (
+    _check,
+    _extents,
+    _finite,
+    _floating,
+    _named,
+    _parameter,
+    _require,
+    _spread,
+    _wide,
+)
 from tensorsmith.tensor import Tensor
 
 __all__: list[str] = []  # `tensorsmith.random` names what is public
@@ -35,7 +46,7 @@ def lognormal(
     mean: Any = 0.0, sigma: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """exp of normal numbers with this mean and deviation."""
-    mean, sigma = draws._parameter(mean), draws._parameter(sigma)
+    mean, sigma = _parameter(mean), _parameter(sigma)
     _finite("lognormal", mean=mean)
     _check("lognormal", "sigma", sigma, zero=True)
     z = draws.standard_normal(_spread("lognormal", size, mean=mean, sigma=sigma), dtype, generator)
@@ -47,7 +58,7 @@ def laplace(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Density exp(-|x - loc| / scale) / (2 scale): the difference of two exponential numbers."""
-    loc, scale = draws._parameter(loc), draws._parameter(scale)
+    loc, scale = _parameter(loc), _parameter(scale)
     _finite("laplace", loc=loc)
     _check("laplace", "scale", scale, zero=True)
     shape = _spread("laplace", size, loc=loc, scale=scale)
@@ -60,7 +71,7 @@ def gumbel(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function exp(-exp(-(x - loc) / scale))."""
-    loc, scale = draws._parameter(loc), draws._parameter(scale)
+    loc, scale = _parameter(loc), _parameter(scale)
     _finite("gumbel", loc=loc)
     _check("gumbel", "scale", scale, zero=True)
     e = standard_exponential(_spread("gumbel", size, loc=loc, scale=scale), dtype, generator)
@@ -72,7 +83,7 @@ def logistic(
     loc: Any = 0.0, scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function 1 / (1 + exp(-(x - loc) / scale))."""
-    loc, scale = draws._parameter(loc), draws._parameter(scale)
+    loc, scale = _parameter(loc), _parameter(scale)
     _finite("logistic", loc=loc)
     _check("logistic", "scale", scale, zero=True)
     shape = _spread("logistic", size, loc=loc, scale=scale)
@@ -84,7 +95,7 @@ def logistic(
 @_named
 def weibull(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function 1 - exp(-x^a), a > 0."""
-    a = draws._parameter(a)
+    a = _parameter(a)
     _check("weibull", "a", a)
     e = standard_exponential(_spread("weibull", size, a=a), dtype, generator)
     return _like(e, core.power(e, 1.0 / a))
@@ -95,7 +106,7 @@ def rayleigh(
     scale: Any = 1.0, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Distribution function 1 - exp(-x^2 / (2 scale^2))."""
-    scale = draws._parameter(scale)
+    scale = _parameter(scale)
     _check("rayleigh", "scale", scale, zero=True)
     e = standard_exponential(_spread("rayleigh", size, scale=scale), dtype, generator)
     return _like(e, core.multiply(core.sqrt(core.multiply(e, 2.0)), scale))
@@ -104,7 +115,7 @@ def rayleigh(
 @_named
 def pareto(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function 1 - (1 + x)^-a, a > 0."""
-    a = draws._parameter(a)
+    a = _parameter(a)
     _check("pareto", "a", a)
     e = standard_exponential(_spread("pareto", size, a=a), dtype, generator)
     return _like(e, core.expm1(core.divide(e, a)))
@@ -113,7 +124,7 @@ def pareto(a: Any, size: Any = None, dtype: Any = None, generator: Generator | N
 @_named
 def power(a: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Distribution function x^a on [0, 1], a > 0."""
-    a = draws._parameter(a)
+    a = _parameter(a)
     _check("power", "a", a)
     e = standard_exponential(_spread("power", size, a=a), dtype, generator)
     return _like(e, core.exp(core.negative(core.divide(e, a))))
@@ -129,7 +140,7 @@ def standard_cauchy(size: Any = None, dtype: Any = None, generator: Generator | 
 @_named
 def standard_t(df: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Student's t with df > 0 degrees of freedom."""
-    df = draws._parameter(df)
+    df = _parameter(df)
     _check("standard_t", "df", df)
     shape = _spread("standard_t", size, df=df)
     z = draws.standard_normal(shape, dtype, generator)
@@ -140,7 +151,7 @@ def standard_t(df: Any, size: Any = None, dtype: Any = None, generator: Generato
 @_named
 def f(dfnum: Any, dfden: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None) -> Any:
     """Fisher's F: the quotient of two chi-squared numbers, each by its degrees of freedom."""
-    dfnum, dfden = draws._parameter(dfnum), draws._parameter(dfden)
+    dfnum, dfden = _parameter(dfnum), _parameter(dfden)
     _check("f", "dfnum", dfnum)
     _check("f", "dfden", dfden)
     shape = _spread("f", size, dfnum=dfnum, dfden=dfden)
@@ -155,7 +166,7 @@ def triangular(
 ) -> Any:
     """A density that rises linearly from left to mode and falls to right. ValueError unless left <= mode <= right and
     left < right."""
-    left, mode, right = (draws._parameter(p) for p in (left, mode, right))
+    left, mode, right = (_parameter(p) for p in (left, mode, right))
     _finite("triangular", left=left, mode=mode, right=right)
     ordered = (left <= mode) & (mode <= right) & (left < right)
     if not (ordered if isinstance(ordered, bool) else bool(core.all(ordered))):
@@ -172,7 +183,7 @@ def triangular(
 @_named
 def geometric(p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64: the number of trials of probability p in (0, 1] up to the first success."""
-    p = draws._parameter(p)
+    p = _parameter(p)
     _check("geometric", "p", p, most=1.0)
     e = standard_exponential(_spread("geometric", size, p=p), "float64", generator)
     rate = core.negative(core.log1p(core.negative(_wide(p))))
@@ -182,7 +193,7 @@ def geometric(p: Any, size: Any = None, generator: Generator | None = None) -> A
 @_named
 def negative_binomial(n: Any, p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64: the number of failures before the n-th success, n > 0, p in (0, 1]; a Poisson draw of a gamma one."""
-    n, p = draws._parameter(n), draws._parameter(p)
+    n, p = _parameter(n), _parameter(p)
     _check("negative_binomial", "n", n)
     _check("negative_binomial", "p", p, most=1.0)
     shape = _spread("negative_binomial", size, n=n, p=p)
@@ -221,8 +232,8 @@ def multivariate_normal(
     if wide.size and float(core.min(values)) < -1e-6 * largest:
         raise ValueError(f"multivariate_normal: cov has the eigenvalue {float(core.min(values)):g} below 0")
     root = core.multiply(vectors, core.sqrt(core.maximum(values, 0.0)))
-    dtype = draws._floating("multivariate_normal", dtype)
-    z = draws.standard_normal((*draws._extents(size), mean.shape[0]), dtype, generator)
+    dtype = _floating("multivariate_normal", dtype)
+    z = draws.standard_normal((*_extents(size), mean.shape[0]), dtype, generator)
     y = core.matmul(z, core.astype(core.matrix_transpose(root), dtype, False))
     return core.add(y, core.astype(mean, dtype, False))
 
@@ -232,10 +243,10 @@ def wald(
     mean: Any, scale: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """The inverse Gaussian distribution, mean > 0 and scale > 0 (Michael, Schucany and Haas 1976)."""
-    mean, scale = draws._parameter(mean), draws._parameter(scale)
+    mean, scale = _parameter(mean), _parameter(scale)
     _check("wald", "mean", mean)
     _check("wald", "scale", scale)
-    shape, kind = _spread("wald", size, mean=mean, scale=scale), draws._floating("wald", dtype)
+    shape, kind = _spread("wald", size, mean=mean, scale=scale), _floating("wald", dtype)
     m, s = _wide(mean), _wide(scale)
     square = core.square(draws.standard_normal(shape, "float64", generator))
     part = core.divide(core.multiply(m, square), core.multiply(s, 2.0))
@@ -252,7 +263,7 @@ def noncentral_chisquare(
     df: Any, nonc: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """Sums of df squares of normal numbers whose means' squares sum up to nonc >= 0; df > 0."""
-    df, nonc = draws._parameter(df), draws._parameter(nonc)
+    df, nonc = _parameter(df), _parameter(nonc)
     _check("noncentral_chisquare", "df", df)
     _check("noncentral_chisquare", "nonc", nonc, zero=True, most=2.0**52)
     shape = _spread("noncentral_chisquare", size, df=df, nonc=nonc)
@@ -267,7 +278,7 @@ def noncentral_f(
     dfnum: Any, dfden: Any, nonc: Any, size: Any = None, dtype: Any = None, generator: Generator | None = None
 ) -> Any:
     """The quotient of a non-central chi-squared number and a chi-squared one, each by its degrees of freedom."""
-    dfnum, dfden, nonc = (draws._parameter(p) for p in (dfnum, dfden, nonc))
+    dfnum, dfden, nonc = (_parameter(p) for p in (dfnum, dfden, nonc))
     _check("noncentral_f", "dfnum", dfnum)
     _check("noncentral_f", "dfden", dfden)
     _check("noncentral_f", "nonc", nonc, zero=True, most=2.0**52)
@@ -280,8 +291,8 @@ def noncentral_f(
 @_named
 def logseries(p: Any, size: Any = None, generator: Generator | None = None) -> Any:
     """int64 k >= 1 with probability -p^k / (k log(1 - p)), 0 <= p < 1 (Kemp 1981)."""
-    p = draws._parameter(p)
-    draws._require("logseries", "p", p, ">= 0 and < 1", lambda v: (v >= 0) & (v < 1))
+    p = _parameter(p)
+    _require("logseries", "p", p, ">= 0 and < 1", lambda v: (v >= 0) & (v < 1))
     shape = _spread("logseries", size, p=p)
     rate = core.log1p(core.negative(_wide(p)))
     q = core.negative(core.expm1(core.multiply(draws.random(shape, "float64", generator), rate)))
@@ -296,7 +307,7 @@ def permuted(x: Any, axis: int | None = None, generator: Generator | None = None
     x = asarray(x)
     if axis is None:
         return core.reshape(draws.permutation(core.reshape(x, (-1,)), 0, generator), x.shape)
-    state = draws._state("permuted", generator, x)
+    state = _state("permuted", generator, x)
     order = core.argsort(core.random_uniform(state, x.shape, 0.0, 1.0, "float64"), axis, False)
     return core.take_along_axis(x, order, axis)
 

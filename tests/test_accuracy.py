@@ -104,6 +104,30 @@ def test_samples(name: str) -> None:
     assert error[worst] <= 2, f"{name}({x[worst]!r}) is {error[worst]:.3g} ULP off"
 
 
+def logits_and_targets() -> tuple[np.ndarray, np.ndarray]:
+    x = samples()
+    x = x[np.abs(x) < 1e30]
+    rng = np.random.default_rng(0)
+    t = np.where(rng.random(x.size) < 0.5, rng.integers(0, 2, x.size), rng.random(x.size)).astype(np.float32)
+    return x, t
+
+
+def test_cross_entropy_of_logits() -> None:
+    """Relative to the loss, however small; a slope relative to the larger of the terms that it is the difference of."""
+    x, t = logits_and_targets()
+    wide, target = x.astype(np.float64), t.astype(np.float64)
+    amiss, rest = np.where(x > 0, 1 - target, target), np.exp(-np.abs(wide))
+    error = ulps(ts.bce_with_logits(ts.array(x), ts.array(t)).numpy(), np.abs(wide) * amiss + np.log1p(rest))
+    worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
+    assert error[worst] <= 3, f"({x[worst]!r}, {t[worst]!r}) is {error[worst]:.3g} ULP off"
+    leaf = ts.array(x).requires_grad_()
+    ts.bce_with_logits(leaf, ts.array(t)).sum().backward()
+    terms = [np.where(x > 0, amiss, -amiss), np.where(x > 0, -1, 1) * (rest / (1 + rest))]
+    error = np.abs(leaf.grad.numpy() - sum(terms)) / np.maximum(np.max(np.abs(terms), 0), 1e-37) * 2**24
+    worst = int(np.argmax(error))
+    assert error[worst] <= 8, f"the slope at ({x[worst]!r}, {t[worst]!r}) is {error[worst]:.3g} units off"
+
+
 SLOPES: dict[str, tuple[Callable[[ts.Tensor], ts.Tensor], Callable[[np.ndarray], list[np.ndarray]]]] = {
     "gelu": (ts.gelu, lambda x: [0.5 * erfc(-x * math.sqrt(0.5)), x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)]),
     "gelu_tanh": (

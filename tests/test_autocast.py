@@ -45,6 +45,18 @@ def test_precisions() -> None:
     np.testing.assert_allclose(y.astype(ts.float32).numpy(), expected.numpy(), rtol=2**-8, atol=1e-6)
 
 
+def test_losses_and_scans_are_float32() -> None:
+    x = ts.asarray(np.random.default_rng(0).standard_normal((6, 2, 4))).astype("bfloat16")
+    with ts.autocast():
+        losses = [
+            F.binary_cross_entropy_with_logits(x, ts.zeros_like(x)),
+            F.ctc_loss(x, [[1, 2], [1, 3]], [6, 6], [2, 2]),
+            F.cross_entropy(x[0], ts.asarray([1, 2])),
+            ts.logcumsumexp(x, 0),
+        ]
+    assert [str(loss.dtype) for loss in losses] == ["float32"] * 4
+
+
 def test_nesting_decorator_and_threads() -> None:
     x = normal(1, 3, 3)
 

@@ -248,6 +248,7 @@ def test_targets_and_lengths_are_what_numpy_takes() -> None:
 
 def test_errors() -> None:
     x, targets = ts.asarray(log_softmax(6, 2, 4)), ts.asarray([[1, 2], [3, 1]])
+    huge = ts.asarray(np.array([2, 2**64 - 1], np.uint64))
     bad = [
         (lambda: F.ctc_loss(x[0, 0], targets, [6, 6], [2, 2]), ValueError, r"log_probs must be \(T, N, C\) or"),
         (lambda: F.ctc_loss(x.astype("int64"), targets, [6, 6], [2, 2]), TypeError, "log_probs is int64"),
@@ -268,6 +269,11 @@ def test_errors() -> None:
         (lambda: F.ctc_loss(x, [[1.0], [3.0]], [6, 6], [1, 1]), TypeError, r"targets must hold integers, got \[\["),
         (lambda: F.ctc_loss(x, "ab", [6, 6], [2, 2]), TypeError, "targets must hold integers, got 'ab'"),
         (lambda: F.ctc_loss(x, targets, None, [2, 2]), TypeError, "input_lengths must hold integers, got None"),
+        (lambda: F.ctc_loss(x, targets, huge, [2, 2]), ValueError, r"input_lengths .* got 18446744073709551615 at 1"),
+        (lambda: F.ctc_loss(x, targets, [6, 6], huge), ValueError, r"target_lengths .* got 18446744073709551615"),
+        (lambda: F.ctc_loss(x, targets.reshape(-1), [6, 6], huge), ValueError, "got .2, 18446744073709551615"),
+        (lambda: F.ctc_loss(x, ts.stack([huge, huge]), [6, 6], [2, 2]), IndexError, "target 18446744073709551615 at"),
+        (lambda: F.cross_entropy(x[0], huge), IndexError, "cross_entropy: target 18446744073709551615 at pos"),
         (lambda: nn.CTCLoss(blank=-1), ValueError, "CTCLoss: blank must be >= 0, got -1"),
     ]  # fmt: skip
     for call, error, message in bad:

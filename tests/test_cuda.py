@@ -25,7 +25,7 @@ FORMULAS = {
     "cosh", "divide", "elu", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fma", "gelu", "gelu_tanh",
     "hypot", "leaky_relu", "lerp", "log", "log10", "log1p", "log2", "log_sigmoid", "logaddexp", "maximum", "minimum",
     "multiply", "negative", "nextafter", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid",
-    "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "bce_with_logits",
 }  # fmt: skip
 
 

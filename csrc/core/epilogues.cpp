@@ -38,6 +38,7 @@ bool is_long(Kernel kernel) {
     case Kernel::mish_backward:
     case Kernel::softplus:
     case Kernel::log_sigmoid:
+    case Kernel::bce_with_logits:
     case Kernel::logaddexp:
     case Kernel::atan2:
     case Kernel::asinh:

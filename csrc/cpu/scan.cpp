@@ -1,14 +1,18 @@
-// Scans along rows: cumsum, y_c = x_0 + ... + x_c; cumprod; cummax and cummin with their places.
+// Scans along rows: cumsum, y_c = x_0 + ... + x_c; cumprod; cummax and cummin with their places;
+// logcumsumexp.
 //
 // R rows, C columns. Sums go by blocks of 256: within a block, groups of 16 bytes are scanned in a register
 // and carried to the next one; a block starts from the sum of the blocks before it, kept in float64. Products
 // and extremes go one by one (blocks of products could overflow where the whole does not), four rows side by
-// side where there are as many. Reads x once, writes y once.
+// side where there are as many. Sums of exponentials are those below the largest so far: their exponentials
+// and logarithms go a register at a time, their sums one by one in float64. Reads x once, writes y once.
 #include <cstring>
+#include <limits>
 
 #include "cpu/kernels.h"
 #include "cpu/rows.h"
 #include "cpu/types.h"
+#include "math/vmath.h"
 
 namespace ts::cpu::TS_ISA {
 namespace {
@@ -159,6 +163,59 @@ void scan_extremes(const View& x, const View& y, const View& index) {
   });
 }
 
+// y_c = m + log s with m the largest so far and s the sum of e^(x_j - m).
+template <class T>
+void log_sums(const T* x, T* y, std::int64_t C) {
+  constexpr std::int64_t W = Vec<T>::width;
+  alignas(64) T most[kScanBlock], below[kScanBlock], sums[kScanBlock];
+  bool higher[kScanBlock];
+  T high = -std::numeric_limits<T>::infinity();
+  double sum = 0;
+  for (std::int64_t i = 0; i < C; i += kScanBlock) {
+    const std::int64_t n = C - i < kScanBlock ? C - i : kScanBlock;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const T value = x[i + k];
+      const bool over = value > high;
+      // Equal infinities are 0 apart.
+      below[k] = value == high ? T(0) : over ? high - value : value - high;
+      high = over ? value : high;
+      most[k] = high, higher[k] = over;
+    }
+    for (std::int64_t k = n; k % W != 0; ++k) most[k] = below[k] = sums[k] = T(0);
+    for (std::int64_t k = 0; k < n; k += W) vmath::exp(Vec<T>::load(below + k)).store(below + k);
+    for (std::int64_t k = 0; k < n; ++k) {
+      const double e = static_cast<double>(below[k]);
+      sum = sum * (higher[k] ? e : 1.0) + (higher[k] ? 1.0 : e);
+      sums[k] = static_cast<T>(sum);
+    }
+    for (std::int64_t k = 0; k < n; k += W)
+      (Vec<T>::load(most + k) + vmath::log(Vec<T>::load(sums + k))).store(most + k);
+    std::memcpy(y + i, most, static_cast<std::size_t>(n) * sizeof(T));
+  }
+}
+
+// sums_c = dy_c + e^(y_c - y_{c+1}) sums_{c+1}, from the end.
+template <class T>
+void decayed_sums(const T* dy, const T* y, T* sums, std::int64_t C) {
+  constexpr std::int64_t W = Vec<T>::width;
+  alignas(64) T decay[kScanBlock];
+  double sum = 0;
+  for (std::int64_t end = C; end > 0;) {
+    const std::int64_t n = (end - 1) % kScanBlock + 1, begin = end - n;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const std::int64_t c = begin + k;
+      decay[k] = c + 1 == C || y[c] == y[c + 1] ? T(0) : y[c] - y[c + 1];
+    }
+    for (std::int64_t k = n; k % W != 0; ++k) decay[k] = T(0);
+    for (std::int64_t k = 0; k < n; k += W) vmath::exp(Vec<T>::load(decay + k)).store(decay + k);
+    for (std::int64_t k = n; k-- > 0;) {
+      sum = sum * static_cast<double>(decay[k]) + static_cast<double>(dy[begin + k]);
+      sums[begin + k] = static_cast<T>(sum);
+    }
+    end = begin;
+  }
+}
+
 template <class T>
 void complex_products(const View& x, const View& y) {
   const Rows<const ComplexBits<T>> xs(x);
@@ -207,6 +264,27 @@ void cumprod(In x, Out y) {
 
 void cummax(In x, Out y, Out index) { scan_extremes<true>(x, y, index); }
 void cummin(In x, Out y, Out index) { scan_extremes<false>(x, y, index); }
+
+void logcumsumexp(In x, Out y) {
+  with_floating(x.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> xs(x);
+    const Rows<T> ys(y);
+    const std::int64_t C = x.shape[1], grain = 1 + kRowGrain / 4 / (C + 8);
+    parallel_ranges(x.shape[0], grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) log_sums(xs[r], ys[r], C);
+    });
+  });
+}
+void logcumsumexp_backward(In dy, In y, Out sums) {
+  with_floating(y.dtype, [&]<class T>(Type<T>) {
+    const Rows<const T> dys(dy), ys(y);
+    const Rows<T> to(sums);
+    const std::int64_t C = y.shape[1], grain = 1 + kRowGrain / 4 / (C + 8);
+    parallel_ranges(y.shape[0], grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) decayed_sums(dys[r], ys[r], to[r], C);
+    });
+  });
+}
 
 void cumsum(In x, Out y) {
   const auto scan = [&]<class T>(Type<T>) {

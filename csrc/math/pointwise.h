@@ -310,6 +310,7 @@ TS_BINARY(gelu_backward, Heavy, a* vmath::gelu_slope(b))
 TS_BINARY(gelu_tanh_backward, Heavy, a* vmath::gelu_tanh_slope(b))
 TS_BINARY(softplus_backward, Heavy, a* vmath::sigmoid(b))
 TS_BINARY(mish_backward, Heavy, a* vmath::mish_slope(b))
+TS_BINARY(bce_with_logits, Heavy, vmath::bce_with_logits(a, b))
 #undef TS_BINARY
 
 // --- comparisons ----------------------------------------------------------------------------------
@@ -354,6 +355,12 @@ struct leaky_relu_backward : Light {
   template <class V>
   TS_INLINE static V apply(V dy, V x, V slope) {
     return select(x > V(0), dy, dy * slope);
+  }
+};
+struct bce_with_logits_backward : Heavy {
+  template <class V>
+  TS_INLINE static V apply(V dy, V x, V t) {
+    return dy * vmath::bce_with_logits_slope(x, t);
   }
 };
 

@@ -182,6 +182,21 @@ TS_INLINE V log_sigmoid(V x) {
     return LongLogSigmoid::apply(x);
   }
 }
+// -t log sigmoid(x) - (1 - t) log sigmoid(-x) = softplus(x) - x t, which cancels where x and t agree: so
+// |x| times how far t is from the class of x's sign, and log1p(e^-|x|). Relative to the result it is right to
+// some units for t in [0, 1]; an infinite x that t agrees with costs nothing.
+template <class V>
+TS_INLINE V bce_with_logits(V x, V t) {
+  const V zero(typename V::Element(0)), a = abs(x), amiss = select(x > zero, V(1) - t, t);
+  const V rest = softplus(-a);
+  return select(amiss == zero, rest, fma(a, amiss, rest));
+}
+// sigmoid(x) - t, from the side of 1/2 on which sigmoid is exact.
+template <class V>
+TS_INLINE V bce_with_logits_slope(V x, V t) {
+  const V rest = sigmoid(-abs(x));
+  return select(x > V(0), (V(1) - t) - rest, rest - t);
+}
 // x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2) in two words; far below 0 it is x e^x, scaled
 // last, because e^x alone is subnormal too soon.
 struct LongMish {

@@ -78,4 +78,9 @@ void check_same_dtype(const char* operation, const char* argument, const Array& 
     type_error(operation, ": ", argument, " is ", name(x.dtype()), " where ", name(expected), " is needed");
 }
 
+std::string as_given(std::int64_t value, Given dtype) {
+  return dtype == given_as(DType::uint64) ? std::to_string(static_cast<std::uint64_t>(value))
+                                          : std::to_string(value);
+}
+
 }  // namespace ts

@@ -1,6 +1,8 @@
 // What operations check before a kernel may run. Every message starts with the operation's name.
 #pragma once
 
+#include <string>
+
 #include "core/array.h"
 #include "core/error.h"
 
@@ -29,5 +31,11 @@ inline DType computed_in(DType d) { return is_half(d) ? DType::float32 : d; }
 void check_rank(const char* operation, const char* argument, const Array& x, int rank);
 void check_shape(const char* operation, const char* argument, const Array& x, const Shape& expected);
 void check_same_dtype(const char* operation, const char* argument, const Array& x, DType expected);
+
+// A number that was read as int64 in the words of the dtype it was given in: 2^64 - 1 is no -1. The dtype has
+// 64 bits, so that what a check is asked has no padding: recordings compare its bytes.
+enum class Given : std::int64_t {};
+inline Given given_as(DType d) { return Given{static_cast<std::int64_t>(d)}; }
+std::string as_given(std::int64_t value, Given dtype);
 
 }  // namespace ts

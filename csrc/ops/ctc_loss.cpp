@@ -14,12 +14,14 @@ constexpr std::int64_t kMostLabels = 1
 struct Limits {
   const char* operation;
   std::int64_t T, C, blank;
+  Given targets, input_lengths, target_lengths;
 };
 
-void require_length(const char* operation, const char* argument, std::int64_t length, std::int64_t most,
-                    std::int64_t n) {
+void require_length(const char* operation, const char* argument, std::int64_t length, Given dtype,
+                    std::int64_t most, std::int64_t n) {
   if (length < 0 || length > most)
-    value_error(operation, ": ", argument, " must be in [0, ", most, "], got ", length, " at ", n);
+    value_error(operation, ": ", argument, " must be in [0, ", most, "], got ", as_given(length, dtype),
+                " at ", n);
 }
 
 void require_labels(In targets, In input_lengths, In target_lengths, Limits k) {
@@ -27,13 +29,13 @@ void require_labels(In targets, In input_lengths, In target_lengths, Limits k) {
   const std::int64_t N = targets.shape[0], S = targets.shape[1];
   for (std::int64_t n = 0; n < N; ++n) {
     const std::int64_t count = lengths.as<std::int64_t>()[n];
-    require_length(k.operation, "input_lengths", inputs.as<std::int64_t>()[n], k.T, n);
-    require_length(k.operation, "target_lengths", count, S, n);
+    require_length(k.operation, "input_lengths", inputs.as<std::int64_t>()[n], k.input_lengths, k.T, n);
+    require_length(k.operation, "target_lengths", count, k.target_lengths, S, n);
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t label = labels.as<std::int64_t>()[n * S + i];
       if (label < 0 || label >= k.C)
-        index_error(k.operation, ": target ", label, " at (", n, ", ", i, ") is out of range for ", k.C,
-                    " classes: valid are 0 to ", k.C - 1);
+        index_error(k.operation, ": target ", as_given(label, k.targets), " at (", n, ", ", i,
+                    ") is out of range for ", k.C, " classes: valid are 0 to ", k.C - 1);
       if (label == k.blank)
         value_error(k.operation, ": target ", label, " at (", n, ", ", i,
                     ") is the blank, which no label may be");
@@ -71,7 +73,8 @@ struct Problem {
     input_lengths = integers(operation, "input_lengths", inputs, Shape{N});
     target_lengths = integers(operation, "target_lengths", lengths, Shape{N});
     perform("ctc_loss labels", &require_labels, targets, input_lengths, target_lengths,
-            Limits{"ctc_loss", T, C, blank});
+            Limits{"ctc_loss", T, C, blank, given_as(labels.dtype()), given_as(inputs.dtype()),
+                   given_as(lengths.dtype())});
     const Array wide = astype(log_probs, dtype, false);
     x = wide.stride(2) == 1 || C == 1 ? wide : contiguous(wide);
     states = Shape{N, T, 2, (S + 2 + 15) / 16 * 16};

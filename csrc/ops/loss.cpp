@@ -12,6 +12,7 @@ namespace {
 struct Classes {
   const char* operation;
   std::int64_t C, ignore_index;
+  Given dtype;
 };
 
 void require_classes(In target, Classes k) {
@@ -30,8 +31,9 @@ void require_classes(In target, Classes k) {
   if (inside) return;
   for (std::int64_t i = 0; i < R; ++i)
     if (t[i] != k.ignore_index && (t[i] < 0 || t[i] >= k.C))
-      index_error(k.operation, ": target ", t[i], " at position ", i, " is out of range for ", k.C,
-                  " classes: valid are 0 to ", k.C - 1, " and ignore_index ", k.ignore_index);
+      index_error(k.operation, ": target ", as_given(t[i], k.dtype), " at position ", i,
+                  " is out of range for ", k.C, " classes: valid are 0 to ", k.C - 1, " and ignore_index ",
+                  k.ignore_index);
 }
 
 // The class axis last, everything before it one row axis: x (R, C), target int64 (R).
@@ -67,7 +69,8 @@ struct Rows {
     // Under one name, so that of a step's two checks a recording can keep the first. A GPU's kernel checks
     // them itself, where nobody has to wait for it; a replay asks before anything changes.
     if (classes.device() == Device::cpu || detail::watching())
-      perform("cross_entropy targets", &require_classes, target, Classes{"cross_entropy", C, ignore_index});
+      perform("cross_entropy targets", &require_classes, target,
+              Classes{"cross_entropy", C, ignore_index, given_as(classes.dtype())});
     x = as_rows(last(logits));
   }
   // The class axis moved to the end.

@@ -367,6 +367,31 @@ std::tuple<Array, Array> cummax(const Array& x, std::int64_t axis) {
 std::tuple<Array, Array> cummin(const Array& x, std::int64_t axis) {
   return running("cummin", &Kernels::cummin, x, axis);
 }
+Array logcumsumexp(const Array& x, std::int64_t axis) {
+  const char* operation = "logcumsumexp";
+  check_floating(operation, "x", x.dtype());
+  const DType computed = computed_in(x.dtype());
+  const auto [source, along] = scanned(astype(x, computed, false), axis);
+  const Lines lines(operation, source, along);
+  Array y = empty(operation, computed, lines.rows.shape());
+  if (y.size()) launch<&Kernels::logcumsumexp>(lines.rows, y);
+  return astype(x.ndim() ? lines.restored(y) : *y.view_as(x.shape()), x.dtype(), false);
+}
+Array logcumsumexp_backward(const Array& gradient, const Array& result, std::int64_t axis) {
+  const char* operation = "logcumsumexp_backward";
+  check_floating(operation, "result", result.dtype());
+  check_same_dtype(operation, "gradient", gradient, result.dtype());
+  check_shape(operation, "gradient", gradient, result.shape());
+  const DType computed = computed_in(result.dtype());
+  const auto lines_of = [&](const Array& x) {
+    const auto [source, along] = scanned(astype(x, computed, false), axis);
+    return Lines(operation, source, along);
+  };
+  const Lines dy = lines_of(gradient), y = lines_of(result);
+  Array sums = empty(operation, computed, y.rows.shape());
+  if (sums.size()) launch<&Kernels::logcumsumexp_backward>(dy.rows, y.rows, sums);
+  return astype(result.ndim() ? y.restored(sums) : *sums.view_as(result.shape()), result.dtype(), false);
+}
 
 Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims) {
   const char* operation = "expand_reduced";

@@ -32,6 +32,9 @@ Array cumprod(const Array& x, std::optional<std::int64_t> axis, std::optional<DT
 // The extreme so far, and where it was last seen.
 std::tuple<Array, Array> cummax(const Array& x, std::int64_t axis);
 std::tuple<Array, Array> cummin(const Array& x, std::int64_t axis);
+// log(e^x_0 + ... + e^x_c), and for its gradient the sum over j >= c of dy_j e^(y_c - y_j).
+Array logcumsumexp(const Array& x, std::int64_t axis);
+Array logcumsumexp_backward(const Array& gradient, const Array& result, std::int64_t axis);
 
 // A view of dy, the gradient of a reduction of an array of this shape, that broadcasts over that array.
 Array expand_reduced(const Array& dy, const Shape& shape, const Axes& axis, bool keepdims);

@@ -27,9 +27,10 @@ _LOWERED = {
     "recurrent": "recurrent_bf16",
 }
 _RAISED = (
-    "softmax log_softmax logsumexp cross_entropy layer_norm group_norm rms_norm batch_norm batch_norm_relu "
+    "softmax log_softmax logsumexp cross_entropy bce_with_logits ctc_loss "
+    "layer_norm group_norm rms_norm batch_norm batch_norm_relu "
     "channel_affine max_pool2d avg_pool2d fractional_max_pool2d dropout "
-    "sum prod mean var vector_norm cumsum cumprod "
+    "sum prod mean var vector_norm cumsum cumprod logcumsumexp "
     "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"
 )
 

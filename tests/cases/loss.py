@@ -58,11 +58,17 @@ def case(name: str, options: dict[str, Any], weighted: bool = False) -> Case:
     return Case(f"cross_entropy {name}", op, reference, inputs, tolerance=16, scale=4.0, large=large)
 
 
+def bce_with_logits(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    return (1 - t) * np.logaddexp(0, x) + t * np.logaddexp(0, -x)
+
+
 CASES = [
+    Case("bce_with_logits", ts.bce_with_logits, bce_with_logits, [normal(3, 5, scale=3), uniform(0, 1, 3, 5)],
+         scale=1e-3, large=[normal(70_001, scale=3), uniform(0, 1, 70_001)]),
     case("mean", {}),
     case("sum", {"reduction": "sum"}),
     case("none", {"reduction": "none"}),
     case("smoothing", {"smoothing": 0.2}),
     case("ignore", {"ignore": 3, "reduction": "sum"}),
     case("weight", {"smoothing": 0.1}, weighted=True),
-]
+]  # fmt: skip

@@ -16,6 +16,10 @@ def logsumexp(x, axis=None):  # type: ignore[no-untyped-def]
     return np.log(np.exp(x).sum(axis))
 
 
+def logcumsumexp(x, axis):  # type: ignore[no-untyped-def]
+    return np.logaddexp.accumulate(x, axis)
+
+
 def std(x, axis=None):  # type: ignore[no-untyped-def]
     return x.std(axis)
 
@@ -59,4 +63,6 @@ CASES = [
         if a != "two"
     ),
     Case("cumsum", lambda x: ts.cumsum(x, axis=1), lambda x: x.cumsum(1), [normal(3, 4)], scale=4.0, large=[normal(64, 1000)]),
+    Case("logcumsumexp", lambda x: ts.logcumsumexp(x, 1), lambda x: logcumsumexp(x, 1), [normal(3, 5, scale=3)], scale=2.0, large=[normal(64, 1000)]),
+    Case("logcumsumexp first", lambda x: ts.logcumsumexp(x, 0), lambda x: logcumsumexp(x, 0), [normal(*S, scale=3)], scale=2.0),
 ]  # fmt: skip

@@ -22,6 +22,8 @@ void bind_reduce(PyObject* m) {
   add_op(m, "cumprod(x, axis=None, dtype=None)", &ops::cumprod);
   add_op(m, "cummax(x, axis) -> y, index", &ops::cummax);
   add_op(m, "cummin(x, axis) -> y, index", &ops::cummin);
+  add_op(m, "logcumsumexp(x, axis)", &ops::logcumsumexp);
+  add_op(m, "logcumsumexp_backward(gradient, result, axis) -> sums", &ops::logcumsumexp_backward);
   add_op(m, "expand_reduced(x, shape, axis=None, keepdims=False)", &ops::expand_reduced);
 }
 

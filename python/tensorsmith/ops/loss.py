@@ -10,7 +10,24 @@ from tensorsmith.autograd import define
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
-__all__ = ["cross_entropy", "ctc_loss", "nll_loss"]
+__all__ = ["bce_with_logits", "cross_entropy", "ctc_loss", "nll_loss"]
+
+bce_with_logits = define(
+    core.bce_with_logits,
+    """-(b log s(a) + (1 - b) log s(-a)), s the sigmoid: binary cross-entropy of logits a, targets b.
+
+    Within a few units of the last place for b in [0, 1]: small losses do not cancel. 0 for an infinite logit that
+    agrees with its target.""",
+    a=lambda dy, a, b: core.bce_with_logits_backward(dy, a, b),
+    b=lambda dy, a: -(dy * a),
+)
+define(
+    core.bce_with_logits_backward,
+    "The gradient of bce_with_logits at its logits: a (s(b) - c).",
+    a=lambda dy, b, c: core.bce_with_logits_backward(dy, b, c),
+    b=lambda dy, a, b: core.sigmoid_backward(dy * a, core.sigmoid(b)),
+    c=lambda dy, a: -(dy * a),
+)
 
 cross_entropy = define(
     core.cross_entropy,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum",
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "logcumsumexp",
     "cumulative_prod", "cumulative_sum", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var", "vector_norm",
 ]  # fmt: skip
 
@@ -241,6 +241,40 @@ cumprod = define(
     core.cumprod,
     """The running product along an axis, of the flattened array if axis is None; bool and integers in int64.""",
     x=_cumprod_gradient,
+)
+
+
+def _logcumsumexp_gradient(dy: Tensor, x: Tensor, y: Tensor, axis: int) -> Tensor:
+    # Sums up to a place are -inf where all before it is: its slope is 1.
+    apart = core.where(core.equal(y, -math.inf), 0.0, x - y)
+    return core.exp(apart) * core.logcumsumexp_backward(dy, y, axis)
+
+
+logcumsumexp = define(
+    core.logcumsumexp,
+    """The running log sum exp along an axis, log(e^x_0 + ... + e^x_i), as torch.logcumsumexp.
+
+    Sums are of e^(x_j - m), m the largest so far, in float64: nothing overflows, and what is small before something
+    large keeps its digits. Floating-point. IndexError for an axis that is none.""",
+    x=_logcumsumexp_gradient,
+)
+
+
+def _decayed_sum_gradients(
+    dy: Tensor, gradient: Tensor, result: Tensor, sums: Tensor, axis: int
+) -> tuple[Tensor, Tensor]:
+    # Its transpose sums over j <= i: the same of what is turned round.
+    dgradient = core.flip(
+        core.logcumsumexp_backward(core.flip(dy, axis), core.flip(-result, axis), axis), axis
+    )
+    return dgradient, dy * sums - gradient * dgradient
+
+
+define(
+    core.logcumsumexp_backward,
+    "The sum over j >= i of gradient_j e^(result_i - result_j) along an axis, in which result does not fall.",
+    wrt="gradient result",
+    vjp=_decayed_sum_gradients,
 )
 
 

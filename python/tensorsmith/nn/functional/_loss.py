@@ -189,19 +189,20 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """-(p t log s(x) + (1 - t) log(1 - s(x))), s the sigmoid, p `pos_weight` (1 without):
-    softplus(x) - x t, stable.
+    """-(p t log s(x) + (1 - t) log s(-x)), s the sigmoid, p `pos_weight` (1 without); small losses keep their digits.
+
+    weight: broadcasts to the input's shape.
     """
     name = "binary_cross_entropy_with_logits"
     _same_shape(name, input, target)
     reduction = _reduction(name, reduction, size_average, reduce)
     if pos_weight is None:
-        loss = ops.softplus(input) - input * target
+        loss = ops.bce_with_logits(input, target)
     else:
         have, want = tuple(pos_weight.shape), tuple(input.shape)
         if len(have) > len(want) or any(n not in (1, m) for n, m in zip(have[::-1], want[::-1])):
             raise ValueError(f"{name}: pos_weight must broadcast to the input's shape {want}, got {have}")
-        loss = (1.0 - target) * input + (1.0 + (pos_weight - 1.0) * target) * ops.softplus(-input)
+        loss = (1.0 - target) * ops.softplus(input) + (pos_weight * target) * ops.softplus(-input)
     return _weighted(loss, weight, reduction, False)
 
 

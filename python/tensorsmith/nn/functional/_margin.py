@@ -105,7 +105,7 @@ def multilabel_soft_margin_loss(
     """The mean over classes (last axis) of binary cross-entropies of logits."""
     _same_shape("multilabel_soft_margin_loss", input, target)
     reduction = _reduction("multilabel_soft_margin_loss", reduction, size_average, reduce)
-    loss = target * ops.softplus(-input) + (1 - target) * ops.softplus(input)
+    loss = ops.bce_with_logits(input, target)
     if weight is not None:
         loss = loss * weight
     return _reduced(ops.mean(loss, axis=-1), reduction)

@@ -678,6 +678,18 @@ def test_medians_between_infinities_and_errors_of_their_own_name() -> None:
         assert getattr(ts, name)(ts.asarray(X), [], axis=1, keepdims=True).shape == (0, 3, 1)
 
 
+def test_covariances_of_one_observation_and_without_freedom() -> None:
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for x, options in (
+            (X[:1], {"rowvar": False}), (X, {"rowvar": False}), (X[:1], {}), (X[0], {"rowvar": False}),
+            (X[:, :2], {"ddof": 2}), (X[:, :1], {}), (X, {"ddof": 9, "aweights": np.arange(4.0)}),
+        ):  # fmt: skip
+            expected, got = np.cov(x, **options), ts.cov(ts.asarray(x), **options)
+            assert got.shape == expected.shape
+            np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
+
+
 def test_linspace_of_few_numbers_between_arrays() -> None:
     start, stop = np.array([1.0, 2.0, 3.0]), np.array([[4.0], [5.0]])
     for num in (0, 1, 2):

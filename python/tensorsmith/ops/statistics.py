@@ -309,7 +309,9 @@ def cov(
         square = 1.0 if aweights is None else core.sum(weights * asarray(aweights)) / total
         divisor = total - square * ddof
     product = core.matmul(weighted, core.conj(core.matrix_transpose(centred)))
-    return core.squeeze(product / divisor if divisor > 0 else product * math.nan)
+    return core.squeeze(
+        product / core.maximum(divisor, 0)
+    )  # no degree of freedom: infinities and NaN, as NumPy's
 
 
 def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:
@@ -334,8 +336,9 @@ def _variables(m: Any, rowvar: bool) -> Any:
     m = _floating(m)
     if m.ndim > 2:
         raise ValueError(f"cov: at most 2 dimensions, got shape {m.shape}")
-    m = core.reshape(m, (1, -1)) if m.ndim < 2 else m
-    return m if rowvar or m.shape[0] == 1 else core.matrix_transpose(m)
+    if m.ndim < 2:
+        return core.reshape(m, (1, -1))
+    return m if rowvar else core.matrix_transpose(m)
 
 
 def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:

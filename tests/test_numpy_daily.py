@@ -713,6 +713,8 @@ def test_text_files_of_numbers(tmp_path: Any) -> None:
     np.arange(5.0).astype(">f8").tofile(path)
     assert ts.fromfile(path, ">f8").tolist() == [0, 1, 2, 3, 4]
     assert ts.fromfile(path, np.float64, count=2).shape == (2,)
+    words = tmp_path / "words"
+    words.write_text("1 2 x 3")
     calls: list[tuple[Callable[[], Any], type[Exception], str]] = [
         (lambda: ts.loadtxt(io.StringIO("1 2\n3")), ValueError, "loadtxt: the number of columns changed"),
         (lambda: ts.loadtxt(io.StringIO("1 x")), ValueError, "loadtxt: could not convert string 'x'"),
@@ -725,6 +727,9 @@ def test_text_files_of_numbers(tmp_path: Any) -> None:
             "genfromtxt: fields with names",
         ),
         (lambda: ts.genfromtxt(io.StringIO("1 2"), usemask=True), TypeError, "genfromtxt: .*masked arrays"),
+        (lambda: ts.loadtxt(io.StringIO("1 2"), delimiter="ab"), TypeError, "loadtxt: "),
+        (lambda: ts.fromfile(words, sep=" "), ValueError, "fromfile: "),
+        (lambda: ts.savetxt(path, [[1.0], [2.0, 3.0]]), ValueError, "savetxt: "),
         (lambda: ts.fromfile(path, object), TypeError, "fromfile: dtype must be one of numbers"),
         (lambda: ts.savetxt(path, ts.ones((2, 2, 2))), ValueError, "savetxt: Expected 1D or 2D"),
         (lambda: ts.savetxt(path, ts.asarray(1.0)), ValueError, "savetxt: Expected 1D or 2D"),

@@ -6,6 +6,7 @@ NumPy does both: its print options are ours. Files of numbers go through its rea
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,13 @@ def _dtype(operation: str, dtype: Any) -> np.dtype[Any]:
 def _read(operation: str, reader: Any, file: Any, dtype: Any, *args: Any, **options: Any) -> Tensor:
     found = _dtype(operation, dtype)
     try:
-        y = reader(file, found, *args, **options)
-    except ValueError as error:
+        with warnings.catch_warnings():  # NumPy's word for text behind which it stops reading
+            warnings.simplefilter("error", DeprecationWarning)
+            y = reader(file, found, *args, **options)
+    except (ValueError, DeprecationWarning) as error:
         raise ValueError(f"{operation}: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"{operation}: {error}") from None
     if isinstance(y, np.ma.MaskedArray) or y.dtype.kind not in "biufc":
         raise TypeError(f"{operation}: fields with names and masked arrays do not exist here")
     return asarray(y.astype(y.dtype.newbyteorder("="), copy=False))
@@ -94,8 +99,8 @@ def savetxt(file: Any, x: Any, fmt: Any = "%.18e", delimiter: str = " ", **optio
     """Writes a tensor of one or two dimensions as text, a row a line; numpy.savetxt's options.
 
     ValueError for another tensor, or a format that does not fit its rows; the file is then as it was."""
-    rows = np.asarray(_plain(x))
     try:
+        rows = np.asarray(_plain(x))
         np.savetxt(io.StringIO(), rows[:1] if rows.ndim else rows, fmt, delimiter, **options)
     except (TypeError, ValueError) as error:
         raise type(error)(f"savetxt: {error}") from None
@@ -103,5 +108,7 @@ def savetxt(file: Any, x: Any, fmt: Any = "%.18e", delimiter: str = " ", **optio
 
 
 def fromfile(file: Any, dtype: Any = None, count: int = -1, sep: str = "", offset: int = 0) -> Tensor:
-    """The elements that a binary file (or with `sep` a text file) holds, without any header."""
+    """The elements that a binary file (or with `sep` a text file) holds, without any header; up to `count` of them.
+
+    ValueError for text that is no number."""
     return _read("fromfile", np.fromfile, file, dtype, count, sep, offset)

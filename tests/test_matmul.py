@@ -12,11 +12,11 @@ import tensorsmith as ts
 
 LAYOUTS = ("NN", "NT", "TN", "TT")
 # M N K: vectors, tiny, few rows, ends of tiles, blocks of K (1,024 in float32, 512 in float64) and their seams,
-# packed operands, fetching ahead.
+# packed operands, fetching ahead, A' in place by steps of k.
 SHAPES = (
     (1, 1, 1), (1, 1, 1500), (3, 2, 5), (4, 4, 4), (1, 33, 700), (33, 1, 700), (2, 130, 67), (5, 96, 1025),
     (8, 200, 512), (9, 47, 31), (15, 17, 1024), (31, 49, 2049), (57, 65, 64), (64, 64, 64), (130, 300, 1100),
-    (70, 1100, 900), (80, 3, 130), (300, 11, 520), (40, 600, 3000),
+    (70, 1100, 900), (80, 3, 130), (300, 11, 520), (40, 600, 3000), (130, 96, 700), (400, 40, 500),
 )  # fmt: skip
 
 
@@ -281,3 +281,33 @@ def test_a_large_b_packed_at_once(layout: str) -> None:
     assert (abs(c.numpy() - reference) <= 2 * np.sqrt(k) * np.finfo("float32").eps * (abs(x) @ abs(w))).all()
     for i in (0, 383, 765):
         same_bits(a[i : i + 5] @ b, c[i : i + 5], f"rows {i} to {i + 5}")
+
+
+def test_out_is_written_without_a_copy() -> None:
+    _, _, a, b = operands("NT", 130, 70, 300)
+    expected = a @ b
+    for out in (ts.zeros((130, 70)), ts.zeros((70, 130)).T, ts.zeros((130, 140))[:, ::2]):
+        before = ts.config()["allocator"]["allocations"]
+        assert ts.matmul(a, b, out=out) is out
+        assert ts.config()["allocator"]["allocations"] == before
+        same_bits(out, expected, "out")
+    batch, outs = ts.stack([a, a]), ts.zeros((2, 130, 70))
+    same_bits(ts.matmul(batch, b, out=outs)[1], expected, "batch")
+
+
+def test_out_that_is_an_operand_or_does_not_fit() -> None:
+    _, _, a, b = operands("NN", 64, 64, 64)
+    expected, square = a @ b, ts.copy(a)
+    same_bits(ts.matmul(square, b, out=square), expected, "out is an operand")
+    held = ts.asarray(np.broadcast_to(np.zeros(64, np.float32), (64, 64)))
+    for out, error in (
+        (ts.zeros((3, 3)), ValueError),
+        (ts.zeros((64, 64), dtype="int32"), TypeError),
+        (held, ValueError),
+    ):
+        kept = out.numpy().copy()
+        with pytest.raises(error, match=r"^matmul: "):
+            ts.matmul(a, b, out=out)
+        assert (out.numpy() == kept).all()
+    with pytest.raises(RuntimeError, match="records no gradient"):
+        ts.matmul(ts.copy(a).requires_grad_(), b, out=ts.zeros((64, 64)))

@@ -27,6 +27,13 @@ bool worth_packing_a(Matrix<const T> a, std::int64_t m, std::int64_t n, std::int
   if (m < 4 || n <= 64 || m * k * size <= kLittleA || kMaxRows * k * size > kPackedA) return false;
   return a.col != 1;
 }
+// A' for few columns of C, read in place, some steps of k at a time: packing it costs a fifth there.
+template <class T>
+bool worth_steps(Matrix<const T> a, std::int64_t m, std::int64_t n, std::int64_t k) {
+  constexpr std::int64_t size = sizeof(T);
+  return a.row == 1 && a.col != 1 && m > kFewRows && n >= 32 && n <= 128 && k > kSteps && k <= kBlock<T> &&
+         m * k * size > kLittleA && (n <= 64 || a.col * size <= kNearRows);
+}
 template <class T>
 bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int64_t k) {
   if (b.col != 1 && n > 1) return true;
@@ -98,6 +105,7 @@ struct Problem {
   bool elementwise;  // C or the bias is finished element by element
   const Epilogue* epilogue = nullptr;
   bool prefetch = false, large_b = false, onto = false;  // as in Product
+  bool steps = false;                                    // of kSteps
   const T* addend = nullptr;                             // lies as C does
 
   // C' = B' A'.
@@ -118,6 +126,7 @@ struct Problem {
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
     p.pack_b = worth_packing_b(p.b, height, width, k);
     p.onto = onto;
+    if (steps) p.steps = kSteps;
     if (addend) p.finish.addend = {addend + matrix * step_c + i * c.row + j, c.row, 1};
     p.epilogue = epilogue, p.row = matrix * m + i, p.column = j;
     const bool forgotten = epilogue && epilogue->forgotten;
@@ -135,6 +144,7 @@ struct Problem {
     constexpr std::int64_t size = sizeof(T);
     prefetch = (m + n) * k * size > kBeyondL2;
     large_b = n * k * size >= kLargeB && wide_l2();
+    steps = !addend && worth_steps(a, m, n, k);  // sums must not lie where the addend may
     const Blocks blocks(k, kBlock<T>);
     if (blocks.count == 1 || matrices > 1 || elementwise || m * n * size > kLittleC ||
         (epilogue && epilogue->forgotten))
@@ -154,13 +164,13 @@ struct Problem {
 
   void run_once() const {
     constexpr std::int64_t size = sizeof(T);
-    const bool may_keep = k <= kBlock<T> && k * n * size <= kKeptB && worth_packing_b(b, m, n, k);
+    const bool may_keep = !steps && k <= kBlock<T> && k * n * size <= kKeptB && worth_packing_b(b, m, n, k);
     const Cut parts = cut(matrices, m, n, k, b.col == 1, may_keep);
     // Matrices that share B pack it once a thread as well.
     const bool shares = may_keep && matrices > 1 && step_b == 0 && parts.columns == 1;
     const std::uint64_t key = parts.keep || shares ? new_scratch_keys(kWidths) : 0;
     const Panels across(n, (n + parts.columns * 32 - 1) / (parts.columns * 32) * 32, 32);
-    if (!worth_packing_a(a, m, n, k)) {
+    if (steps || !worth_packing_a(a, m, n, k)) {
       const Panels down(m, (m + parts.rows - 1) / parts.rows, 1);
       const std::int64_t cuts = down.count * across.count;
       parallel_for((matrices + parts.together - 1) / parts.together * cuts, [&](std::int64_t index) {

@@ -144,6 +144,15 @@ struct Tile {
     });
   }
 
+  TS_INLINE void resume(const T* c, std::int64_t c_row, const Lanes<T>& lanes) {
+    unroll<MR>([&]<int i>() TS_LAMBDA {
+      unroll<NV>([&]<int j>() TS_LAMBDA {
+        const T* p = c + i * c_row + j * W;
+        acc[i][j] = j == NV - 1 ? load_lanes(p, lanes) : Vec<T>::load(p);
+      });
+    });
+  }
+
   // Adds a[i * a_row + k * a_depth] * b[k * b_depth + j] for k in [0, depth). With Masked the last vector of
   // B reads only `lanes`. With Fetch every step touches the line at `ahead`, which moves by `stride` bytes;
   // with Near also the lines of B of kNearSteps later, into L1; with Copy it leaves its vectors of B at

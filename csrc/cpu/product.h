@@ -39,6 +39,10 @@ struct Finish {
   }
 };
 
+// What a block of K does with C: writes its sums there, adds them to it, or goes on with the sums that it
+// holds.
+enum class Sums { fresh, added, resumed };
+
 // Memory that will be needed soon, a line of it touched in every step of k while a tile computes: `lines`
 // lines `stride` bytes apart, then as many from `next` bytes on, `groups` times. A tile is given several,
 // one after another; the last has no end.
@@ -48,11 +52,20 @@ struct Ahead {
 };
 constexpr std::int64_t kLine = 64;  // bytes
 
-// The end of a tile: c = t, or c += t, then `finish` where it is given. c has unit column stride.
+// The beginning and the end of a tile: c = t, or c += t, then `finish` where it is given. c has unit column
+// stride.
 template <class T, int MR, int NV>
-TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, bool add, const Finish<T>* finish,
+TS_INLINE void begin_tile(Tile<T, MR, NV>& t, const T* c, std::int64_t c_row, Sums sums,
+                          const Lanes<T>& lanes) {
+  if (sums == Sums::resumed)
+    t.resume(c, c_row, lanes);
+  else
+    t.zero();
+}
+template <class T, int MR, int NV>
+TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, Sums sums, const Finish<T>* finish,
                            const Lanes<T>& lanes) {
-  if (add) t.add(c, c_row, lanes);
+  if (sums == Sums::added) t.add(c, c_row, lanes);
   if (finish) {
     if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
     if (finish->activation == Activation::relu) t.relu();
@@ -92,14 +105,14 @@ TS_INLINE void multiply_ahead(Tile<T, MR, NV>& t, std::int64_t steps, const T* a
   }
 }
 
-// One tile and one block of K: c = a b, or c += a b, then `finish` where it is given.
+// One tile and one block of K, then `finish` where it is given.
 template <class T, int MR, int NV, bool Masked>
 void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_depth, const T* b,
-          std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, bool add,
+          std::int64_t b_depth, T* c, std::int64_t c_row, std::int64_t columns, Sums sums,
           const Finish<T>* finish, bool fetch_c, bool near, const Ahead* ahead) {
   const Lanes<T> lanes(columns - (NV - 1) * Vec<T>::width);
   Tile<T, MR, NV> t;
-  t.zero();
+  begin_tile(t, c, c_row, sums, lanes);
   if (fetch_c) fetch_end<T, MR, NV>(c, c_row, finish);
   T* const no_copy = nullptr;
   if (kHasSlots<MR, NV> && near)
@@ -107,35 +120,35 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
                                                      no_copy);
   else
     multiply_ahead<Masked, false, false>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead, no_copy);
-  finish_tile(t, c, c_row, add, finish, lanes);
+  finish_tile(t, c, c_row, sums, finish, lanes);
 }
 
 // Steps of the first tile over a panel of B, which it copies to `packed` on its way: the loads are there
 // anyhow, and stores have a port that tiles leave idle. Between two calls for one tile, its sums lie in
-// `sums`.
+// `waiting`.
 template <class T, int MR, int NV, bool Masked>
 void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::int64_t a_row,
-                  std::int64_t a_depth, const T* b, std::int64_t b_depth, T* packed, T* sums, T* c,
-                  std::int64_t c_row, std::int64_t columns, bool add, const Finish<T>* finish,
+                  std::int64_t a_depth, const T* b, std::int64_t b_depth, T* packed, T* waiting, T* c,
+                  std::int64_t c_row, std::int64_t columns, Sums sums, const Finish<T>* finish,
                   const Ahead* ahead) {
   constexpr int W = Vec<T>::width;
   const Lanes<T> lanes(columns - (NV - 1) * W), all(W);
   Tile<T, MR, NV> t;
   if (first)
-    t.zero();
+    begin_tile(t, c, c_row, sums, lanes);
   else
-    t.load(sums);
+    t.load(waiting);
   if (last) fetch_end<T, MR, NV>(c, c_row, finish);
   multiply_ahead<Masked, true, true>(t, steps, a, a_row, a_depth, b, b_depth, lanes, ahead, packed);
   if (last)
-    finish_tile(t, c, c_row, add, finish, lanes);
+    finish_tile(t, c, c_row, sums, finish, lanes);
   else
-    t.store(sums, NV * W, all);
+    t.store(waiting, NV * W, all);
 }
 
 template <class T>
 using TileFunction = void (*)(std::int64_t, const T*, std::int64_t, std::int64_t, const T*, std::int64_t, T*,
-                              std::int64_t, std::int64_t, bool, const Finish<T>*, bool, bool, const Ahead*);
+                              std::int64_t, std::int64_t, Sums, const Finish<T>*, bool, bool, const Ahead*);
 
 // kTileTable<T>.of[MR - 1][NV - 1][Masked]; null where the registers do not suffice.
 template <class T>
@@ -159,7 +172,7 @@ constexpr TileTable<T> kTileTable =
 
 template <class T>
 using PackingTileFunction = void (*)(std::int64_t, bool, bool, const T*, std::int64_t, std::int64_t, const T*,
-                                     std::int64_t, T*, T*, T*, std::int64_t, std::int64_t, bool,
+                                     std::int64_t, T*, T*, T*, std::int64_t, std::int64_t, Sums,
                                      const Finish<T>*, const Ahead*);
 
 // The same for packing tiles, which are at least half as tall as the tallest.
@@ -207,6 +220,8 @@ struct Product {
   bool prefetch;      // the operands come from beyond L2
   bool large_b;       // all of B, of which this is a part, has kLargeB or more
   bool onto = false;  // C holds the sum of the blocks of K before these
+  // Steps of k at a time. Fewer than kBlock: K is one block, whose sums wait in C in between.
+  std::int64_t steps = kBlock<T>;
   // Unless 0, the first of kWidths keys: all of B, one block of K, stays packed in the scratch memory for the
   // thread's next piece, for which A has `more` rows.
   std::uint64_t key = 0;
@@ -231,6 +246,8 @@ constexpr std::int64_t kWidths = kMaxVectors + 1;           // of its panels, in
 constexpr std::int64_t kPackedA = std::int64_t{16}
                                   << 20;  // bytes of A packed at a time, shared by all pieces
 constexpr std::int64_t kLittleA = std::int64_t{128} << 10;  // bytes of A that are read in place in any order
+constexpr std::int64_t kNearRows = 1536;  // bytes from row to row of an A' that is read in place, by kSteps
+constexpr std::int64_t kSteps = 192;      // of k, for which a panel of B stays in L1
 constexpr std::int64_t kLittleB = std::int64_t{512} << 10;  // bytes of B that four tiles read in place
 constexpr std::int64_t kLittleC = std::int64_t{768}
                                   << 10;  // bytes of C that L2 keeps from block to block of K
@@ -341,7 +358,11 @@ void multiply(const Product<T>& p) {
   const std::int64_t row_blocks = (rows.count * rows.width + block_height - 1) / block_height;
   const std::int64_t rows_once = (rows.count + row_blocks - 1) / row_blocks;  // panels
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
-  const Blocks blocks(p.k, kBlock<T>);
+  const Blocks blocks(p.k, p.steps);
+  const Sums later = p.steps < kBlock<T> ? Sums::resumed : Sums::added;
+  const auto sums_of = [&](std::int64_t block) {
+    return block > 0 ? later : p.onto ? Sums::added : Sums::fresh;
+  };
   std::int64_t columns_once = columns.count;
   if (p.pack_b) {
     columns_once = kPackedB / size / ((blocks.deepest + 1) * columns.width);
@@ -358,7 +379,7 @@ void multiply(const Product<T>& p) {
     const std::int64_t tiles = (rows_once < rows.count ? rows_once : rows.count) - 1;
     strip = p.prefetch ? (blocks.deepest + tiles - 1) / tiles : blocks.deepest;
   }
-  alignas(64) T sums[kRegisters * W];  // of the first tile over the panel that is packed
+  alignas(64) T waiting[kRegisters * W];  // sums of the first tile over the panel that is packed
 
   // Panels of B that L1 does not hold.
   const bool near = p.prefetch || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
@@ -387,8 +408,8 @@ void multiply(const Product<T>& p) {
             end - packing.done, packing.done == 0, end == packing.depth,
             p.a_packed ? p.a_packed + k0 * p.m + packing.done * h : p.a.at(0, k).p, p.a_packed ? 1 : p.a.row,
             p.a_packed ? h : p.a.col, p.b.at(k, j).p, p.b.row,
-            packing.panel(packing.block, packing.q) + packing.done * nv * W, sums, p.c.at(0, j).p, p.c.row, n,
-            packing.block > 0 || p.onto, last ? &finish : nullptr, ahead);
+            packing.panel(packing.block, packing.q) + packing.done * nv * W, waiting, p.c.at(0, j).p, p.c.row,
+            n, sums_of(packing.block), last ? &finish : nullptr, ahead);
       } else {
         packing.copy(end);
       }
@@ -464,7 +485,7 @@ void multiply(const Product<T>& p) {
             }
             kTileTable<T>.of[h - 1][nv - 1][masked](
                 depth, a, p.a_packed ? 1 : p.a.row, p.a_packed ? h : p.a.col, b, b_depth, p.c.at(i, j).p,
-                p.c.row, n, block > 0 || p.onto, last ? &finish : nullptr, p.prefetch, near, ahead);
+                p.c.row, n, sums_of(block), last ? &finish : nullptr, p.prefetch, near, ahead);
             if (p.pack_b && p.prefetch) slice();
           }
         }

@@ -180,19 +180,17 @@ Array affine(const char* operation, const Array& x, const Array& weight, const A
   return x.ndim() == 1 ? y.squeeze(0) : y;
 }
 
-// matmul for one dtype; `result` other than that only for products of bfloat16, whose operands may be
-// float32.
-Array product(const char* operation, const Array& a, const Array& b, DType result, bool bf16) {
-  const int vectors = (a.ndim() == 1) + (b.ndim() == 1);
-  if (vectors > 0 && a.ndim() > 0 && b.ndim() > 0 && !bf16 && sums_by_tree(result) &&
-      a.shape(a.ndim() - 1) == b.shape(b.ndim() > 1 ? b.ndim() - 2 : 0))
-    return vector_product(operation, a, b);
+// The operands of a product, of one rank and with the same leading axes, and its shape (..., M, N).
+struct Factors {
+  Array left, right;
+  Shape shape;
+};
+Factors factors(const char* operation, const Array& a, const Array& b) {
   for (const Array* x : {&a, &b})
     if (x->ndim() == 0)
       value_error(operation, ": ", x == &a ? "a" : "b",
                   " must have at least 1 dimension, got a 0-d array; use multiply");
-  const bool row = a.ndim() == 1, column = b.ndim() == 1;
-  Array left = row ? a.expand_dims(0) : a, right = column ? b.expand_dims(1) : b;
+  Array left = a.ndim() == 1 ? a.expand_dims(0) : a, right = b.ndim() == 1 ? b.expand_dims(1) : b;
   const std::int64_t k = left.shape(left.ndim() - 1);
   if (k != right.shape(right.ndim() - 2))
     value_error(operation, ": a of shape ", a.shape(), " has ", k, " columns, but b of shape ", b.shape(),
@@ -208,12 +206,23 @@ Array product(const char* operation, const Array& a, const Array& b, DType resul
   }
   Shape shape = left.shape();
   shape[left.ndim() - 1] = n;
+  return {std::move(left), std::move(right), std::move(shape)};
+}
+
+// matmul for one dtype; `result` other than that only for products of bfloat16, whose operands may be
+// float32.
+Array product(const char* operation, const Array& a, const Array& b, DType result, bool bf16) {
+  const bool row = a.ndim() == 1, column = b.ndim() == 1;
+  if ((row || column) && a.ndim() > 0 && b.ndim() > 0 && !bf16 && sums_by_tree(result) &&
+      a.shape(a.ndim() - 1) == b.shape(b.ndim() > 1 ? b.ndim() - 2 : 0))
+    return vector_product(operation, a, b);
+  const Factors f = factors(operation, a, b);
   Array c;
   if (bf16) {
-    c = multiply_bf16(operation, left, right, Array{}, shape, result, Activation::none);
+    c = multiply_bf16(operation, f.left, f.right, Array{}, f.shape, result, Activation::none);
   } else {
-    c = empty(operation, result, shape);
-    multiply(left, right, Array{}, c, Activation::none);
+    c = empty(operation, result, f.shape);
+    multiply(f.left, f.right, Array{}, c, Activation::none);
   }
   if (column) c = c.squeeze(c.ndim() - 1);
   if (row) c = c.squeeze(c.ndim() - (column ? 1 : 2));
@@ -251,6 +260,19 @@ Array matmul(const Array& a, const Array& b) {
   const DType computed = bf16 ? dtype : product_dtype(dtype, a.device());
   const Array c = product(operation, astype(a, computed, false), astype(b, computed, false), computed, bf16);
   return astype(c, dtype, false);
+}
+
+bool try_matmul_into(const Array& a, const Array& b, Array& out) {
+  const char* operation = "matmul";
+  const DType dtype = out.dtype();
+  if (!sums_by_tree(dtype) || a.dtype() != dtype || b.dtype() != dtype || a.ndim() < 2 || b.ndim() < 2)
+    return false;
+  if (may_overlap(a, out) || may_overlap(b, out)) return false;
+  const Factors f = factors(operation, a, b);
+  if (f.shape != out.shape()) return false;
+  check_writable(operation, out);
+  multiply(f.left, f.right, Array{}, out, Activation::none);
+  return true;
 }
 
 Array vecdot(const Array& a, const Array& b, std::int64_t axes) {

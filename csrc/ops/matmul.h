@@ -11,6 +11,8 @@ namespace ts::ops {
 // on the right, and its axis is dropped from the result. Dtypes promote. Products of floating vectors on the
 // CPU are sums by the tree of reduce.h, others by the order of the matrix product (docs/adr/0005-*).
 Array matmul(const Array& a, const Array& b);
+// The same, written into `out`; false where that takes a temporary, and nothing was done.
+bool try_matmul_into(const Array& a, const Array& b, Array& out);
 
 // The sum of a b over their last `axes` axes, where both broadcast first. Dtypes promote.
 Array vecdot(const Array& a, const Array& b, std::int64_t axes);

@@ -5,7 +5,11 @@
 namespace ts::python {
 
 void bind_matmul(PyObject* m) {
-  add_op(m, "matmul(a, b)", &ops::matmul);
+  add_op(m, "matmul(a, b)", &ops::matmul).call_into = [](const Op& op, PyObject* const* arguments,
+                                                         Array& out) {
+    Convert<Array> a, b;
+    return ops::try_matmul_into(a(op.argument(0, arguments[0])), b(op.argument(1, arguments[1])), out);
+  };
   add_op(m, "vecdot(a, b, axes=1)", &ops::vecdot);
   add_op(m, "linear(x, weight, bias=None)", &ops::linear);
   add_op(m, "linear_relu(x, weight, bias=None)", &ops::linear_relu);

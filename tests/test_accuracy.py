@@ -120,6 +120,14 @@ def test_cross_entropy_of_logits() -> None:
     error = ulps(ts.bce_with_logits(ts.array(x), ts.array(t)).numpy(), np.abs(wide) * amiss + np.log1p(rest))
     worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
     assert error[worst] <= 3, f"({x[worst]!r}, {t[worst]!r}) is {error[worst]:.3g} ULP off"
+    one = ts.array(t) * 3
+    weighted = 3 * target if (one.numpy() == 3 * target).all() else one.numpy().astype(np.float64)
+    zero = (1 - t).astype(np.float64)
+    near = np.where(x > 0, zero, weighted)
+    exact = np.abs(wide) * near + (zero + weighted) * np.log1p(rest)
+    error = ulps(ts.weighted_bce_with_logits(ts.array(x), ts.array(1 - t), one).numpy(), exact)
+    worst = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
+    assert error[worst] <= 4, f"({x[worst]!r}, {t[worst]!r}) is {error[worst]:.3g} ULP off, weighted"
     leaf = ts.array(x).requires_grad_()
     ts.bce_with_logits(leaf, ts.array(t)).sum().backward()
     terms = [np.where(x > 0, amiss, -amiss), np.where(x > 0, -1, 1) * (rest / (1 + rest))]

@@ -26,6 +26,7 @@ FORMULAS = {
     "hypot", "leaky_relu", "lerp", "log", "log10", "log1p", "log2", "log_sigmoid", "logaddexp", "maximum", "minimum",
     "multiply", "negative", "nextafter", "power", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid",
     "silu", "sin", "sinh", "softplus", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "bce_with_logits",
+    "weighted_bce_with_logits",
 }  # fmt: skip
 
 

@@ -491,11 +491,14 @@ def test_bce_at_the_edges() -> None:
         tensor([20.0, -20.0]), tensor([1.0, 0.0]), reduction="none", pos_weight=tensor([3.0, 3.0])
     )
     close(weighted, np.log1p(np.exp(-20.0)) * np.array([3.0, 1.0]), 1e-20)
-    masked = tensor([-np.inf, np.inf])
-    masked.requires_grad_()
-    none = F.binary_cross_entropy_with_logits(masked, tensor([0.0, 1.0]), reduction="none")
-    none.sum().backward()
-    assert none.detach().numpy().tolist() == [0, 0] == masked.grad.numpy().tolist()
+    for positive in (None, tensor([3.0, 3.0])):
+        masked = tensor([-np.inf, np.inf])
+        masked.requires_grad_()
+        none = F.binary_cross_entropy_with_logits(
+            masked, tensor([0.0, 1.0]), reduction="none", pos_weight=positive
+        )
+        none.sum().backward()
+        assert none.detach().numpy().tolist() == [0, 0] == masked.grad.numpy().tolist()
     far = F.binary_cross_entropy_with_logits(tensor([1000.0, -1000.0]), tensor([1.0, 1.0]), reduction="none")
     assert far.numpy().tolist() == [0, 1000]
 

@@ -363,6 +363,18 @@ struct bce_with_logits_backward : Heavy {
     return dy * vmath::bce_with_logits_slope(x, t);
   }
 };
+struct weighted_bce_with_logits : Heavy {
+  template <class V>
+  TS_INLINE static V apply(V x, V a, V b) {
+    return vmath::weighted_bce_with_logits(x, a, b);
+  }
+};
+struct weighted_bce_with_logits_slope : Heavy {
+  template <class V>
+  TS_INLINE static V apply(V x, V a, V b) {
+    return vmath::weighted_bce_with_logits_slope(x, a, b);
+  }
+};
 
 }  // namespace formula
 }  // namespace ts::TS_MATH

@@ -197,6 +197,19 @@ TS_INLINE V bce_with_logits_slope(V x, V t) {
   const V rest = sigmoid(-abs(x));
   return select(x > V(0), (V(1) - t) - rest, rest - t);
 }
+// The same where the two classes weigh a and b: a softplus(x) + b softplus(-x), and a sigmoid(x) - b
+// sigmoid(-x).
+template <class V>
+TS_INLINE V weighted_bce_with_logits(V x, V a, V b) {
+  const V zero(typename V::Element(0)), size = abs(x), amiss = select(x > zero, a, b);
+  const V rest = (a + b) * softplus(-size);
+  return select(amiss == zero, rest, fma(size, amiss, rest));
+}
+template <class V>
+TS_INLINE V weighted_bce_with_logits_slope(V x, V a, V b) {
+  const V rest = (a + b) * sigmoid(-abs(x));
+  return select(x > V(0), a - rest, rest - b);
+}
 // x tanh(log(1 + e^x)) = x w / (w + 2) with w = e^x (e^x + 2) in two words; far below 0 it is x e^x, scaled
 // last, because e^x alone is subnormal too soon.
 struct LongMish {

@@ -27,7 +27,7 @@ _LOWERED = {
     "recurrent": "recurrent_bf16",
 }
 _RAISED = (
-    "softmax log_softmax logsumexp cross_entropy bce_with_logits ctc_loss "
+    "softmax log_softmax logsumexp cross_entropy bce_with_logits weighted_bce_with_logits ctc_loss "
     "layer_norm group_norm rms_norm batch_norm batch_norm_relu "
     "channel_affine max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod logcumsumexp "

@@ -62,9 +62,16 @@ def bce_with_logits(x: np.ndarray, t: np.ndarray) -> np.ndarray:
     return (1 - t) * np.logaddexp(0, x) + t * np.logaddexp(0, -x)
 
 
+def weighted_bce_with_logits(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a * np.logaddexp(0, x) + b * np.logaddexp(0, -x)
+
+
 CASES = [
     Case("bce_with_logits", ts.bce_with_logits, bce_with_logits, [normal(3, 5, scale=3), uniform(0, 1, 3, 5)],
          scale=1e-3, large=[normal(70_001, scale=3), uniform(0, 1, 70_001)]),
+    Case("weighted_bce_with_logits", ts.weighted_bce_with_logits, weighted_bce_with_logits,
+         [normal(3, 5, scale=3), uniform(0, 2, 3, 5), uniform(0, 2, 3, 5)],
+         scale=1e-3, large=[normal(70_001, scale=3), uniform(0, 2, 70_001), uniform(0, 2, 70_001)]),
     case("mean", {}),
     case("sum", {"reduction": "sum"}),
     case("none", {"reduction": "none"}),

@@ -10,7 +10,7 @@ from tensorsmith.autograd import define
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
 
-__all__ = ["bce_with_logits", "cross_entropy", "ctc_loss", "nll_loss"]
+__all__ = ["bce_with_logits", "cross_entropy", "ctc_loss", "nll_loss", "weighted_bce_with_logits"]
 
 bce_with_logits = define(
     core.bce_with_logits,
@@ -27,6 +27,22 @@ define(
     a=lambda dy, b, c: core.bce_with_logits_backward(dy, b, c),
     b=lambda dy, a, b: core.sigmoid_backward(dy * a, core.sigmoid(b)),
     c=lambda dy, a: -(dy * a),
+)
+
+weighted_bce_with_logits = define(
+    core.weighted_bce_with_logits,
+    """b softplus(a) + c softplus(-a): binary cross-entropy of logits a, classes weighing b and c; `bce_with_logits`
+    where these are 1 - t and t. As exact as that for b and c >= 0.""",
+    a=lambda dy, a, b, c: core.weighted_bce_with_logits_slope(a, dy * b, dy * c),
+    b=lambda dy, a: dy * core.softplus(a),
+    c=lambda dy, a: dy * core.softplus(-a),
+)
+define(
+    core.weighted_bce_with_logits_slope,
+    "The slope of weighted_bce_with_logits at its logits: b s(a) - c s(-a).",
+    a=lambda dy, a, b, c: core.sigmoid_backward(dy * (b + c), core.sigmoid(a)),
+    b=lambda dy, a: dy * core.sigmoid(a),
+    c=lambda dy, a: -(dy * core.sigmoid(-a)),
 )
 
 cross_entropy = define(

@@ -202,7 +202,7 @@ def binary_cross_entropy_with_logits(
         have, want = tuple(pos_weight.shape), tuple(input.shape)
         if len(have) > len(want) or any(n not in (1, m) for n, m in zip(have[::-1], want[::-1])):
             raise ValueError(f"{name}: pos_weight must broadcast to the input's shape {want}, got {have}")
-        loss = (1.0 - target) * ops.softplus(input) + (pos_weight * target) * ops.softplus(-input)
+        loss = ops.weighted_bce_with_logits(input, 1.0 - target, pos_weight * target)
     return _weighted(loss, weight, reduction, False)
 
 

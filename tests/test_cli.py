@@ -15,7 +15,7 @@ from importlib import import_module
 import pytest
 
 import tensorsmith as ts
-from tensorsmith import bench, cli, train
+from tensorsmith import bench, cli, serialize, train
 
 SHORT = ["train", "--model", "mlp", "--epochs", "4"]
 
@@ -233,6 +233,30 @@ def test_resume_refuses_shifts_past_the_image(tmp_path, capsys, shift):
     assert cli.main(["train", "--resume", str(tmp_path / "c")]) == 2
     said = capsys.readouterr().err
     assert f"shift must be less than the 8 pixels of an image's side, got {shift}" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("curve", 0, "number"), []), (("scheduler", "_step_count"), None), (("scheduler", "_phases"), [1]),
+        (("optimizer", "param_groups", 0, "betas"), "x"), (("optimizer", "param_groups", 0, "max_momentum"), None),
+        (("loader", "epoch"), -3), (("model",), {}),
+    ],
+)  # fmt: skip
+def test_resume_refuses_states_that_no_run_leaves(tmp_path, capsys, place, value):
+    settings = train.Settings.default("digits", "mlp").replace(epochs=2, batch_size=512)
+    train.run(settings, checkpoint=tmp_path / "c", stop_after=1)
+    arrays, metadata = serialize._read(str(tmp_path / "c"))
+    tree = json.loads(metadata["tree"])
+    part = tree["parts"]
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    serialize._write(str(tmp_path / "c"), arrays, {**metadata, "tree": json.dumps(tree)})
+    assert cli.main(["train", "--resume", str(tmp_path / "c"), "--checkpoint", str(tmp_path / "d")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"tensorsmith train: {tmp_path / 'c'}: holds no state of this run: ")
     assert len(said.splitlines()) == 1
 
 

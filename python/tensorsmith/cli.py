@@ -148,7 +148,7 @@ def _train(options: argparse.Namespace) -> None:
     try:
         settings = _settings(options)
         if settings.device != "cpu":
-            reason = ts.config()["cuda"]["reason"]
+            reason = ts.cuda.why_not() or "training computes on the CPU so far"
             raise UsageError(f"tensorsmith train: --device {settings.device} is not available: {reason}")
         checkpoint = (
             options.checkpoint or options.resume or Path(f"{settings.dataset}-{settings.model}.safetensors")

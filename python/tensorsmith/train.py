@@ -277,7 +277,10 @@ class _Curve:
         return [dataclasses.asdict(e) for e in self.epochs]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        self.epochs = [Epoch(**e) for e in state]
+        epochs = [Epoch(**e) for e in state]
+        if any(_form(dataclasses.asdict(e)) != dict.fromkeys(e.__dict__, "number") for e in epochs):
+            raise ValueError(f"curve: every entry must be a number, got {state}")
+        self.epochs = epochs
 
 
 def run(
@@ -371,13 +374,31 @@ def run(
     )
 
 
+def _form(state: Any) -> Any:
+    """What stays of a state from the first step to the last: all but its numbers."""
+    if isinstance(state, dict):
+        return {key: _form(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [_form(value) for value in state]
+    return "number" if isinstance(state, (int, float)) and not isinstance(state, bool) else state
+
+
 def _resumed(path: str | os.PathLike[str], state: dict[str, Any]) -> int:
     """Loads a checkpoint; the epochs that it has behind it. FileFormatError for states that no run leaves."""
+
+    def form() -> Any:
+        return _form([state["scheduler"].state_dict(), state["optimizer"].state_dict()["param_groups"]])
+
+    expected = form()
     try:
         done = load_checkpoint(path, **state).epoch
-    except (LookupError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+    except FileFormatError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{os.fspath(path)}: holds no state of this run: {reason}") from error
+    if form() != expected:
+        raise FileFormatError(f"{os.fspath(path)}: holds no state of this run: its schedule is another")
     if done < 0:
         raise FileFormatError(f"{os.fspath(path)}: epoch must be >= 0, got {done}")
     return done

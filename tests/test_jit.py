@@ -242,3 +242,16 @@ def test_in_place_on_arguments_and_buffers() -> None:
         assert y is out and out._version > version
         assert np.array_equal(out.numpy()[1:], x.numpy()[:2] * 2) and out.numpy()[0] == 0
     assert np.array_equal(total.numpy(), expected)
+
+
+@pytest.mark.parametrize("n", [64, 67, 2 * 67, 3001])  # 67 has no pass of its own
+def test_fourier_transforms_of_any_length(n: int) -> None:
+    def steps(x: Any) -> Any:
+        spectrum = ts.fft.rfft(x)
+        return spectrum, ts.fft.irfft(spectrum * 2, n=n), ts.fft.ifft(x)
+
+    replayed = ts.jit(steps)
+    for seed in range(3):
+        x = ts.asarray(np.random.default_rng(seed).standard_normal((2, n)))
+        for got, expected in zip(replayed(x), steps(x), strict=True):
+            np.testing.assert_array_equal(got.numpy(), expected.numpy())

@@ -235,9 +235,11 @@ Array bluestein(const Array& x, bool inverse, double scale) {
   const DType dtype = x.dtype();
   // c_j: the square modulo 2N keeps the angle exact.
   std::optional<DeviceScope> host(Device::cpu);
-  Array chirp = empty("fft", DType::complex128, {N}), kernel = zeros({1, M}, DType::complex128);
+  // Written here alone, not by a kernel (such as zeros): a recording keeps them as they are.
+  Array chirp = empty("fft", DType::complex128, {N}), kernel = empty("fft", DType::complex128, {1, M});
   auto* const c = chirp.data_as<ComplexBits<double>>();
   auto* const b = kernel.data_as<ComplexBits<double>>();
+  std::fill_n(b, M, ComplexBits<double>{0, 0});
   for (std::int64_t j = 0, square = 0; j < N; ++j) {
     const Root w(square, 2 * N);
     c[j] = {w.re, inverse ? -w.im : w.im};

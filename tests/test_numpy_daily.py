@@ -742,3 +742,16 @@ def test_text_files_of_numbers(tmp_path: Any) -> None:
         assert path.read_bytes() == before
     ts.savetxt(path, ts.asarray([[1.0, 2.5]]), "%g", ",", header="a,b")
     assert path.read_text() == "# a,b\n1,2.5\n"
+
+
+def test_quantiles_and_histograms_are_recorded() -> None:
+    replayed = ts.jit(
+        lambda x: (ts.quantile(x, [0.1, 0.9], 0), ts.median(x, 1), *ts.histogram(x, 7, (-2, 2)))
+    )
+    for seed in range(3):
+        x = np.random.default_rng(seed).standard_normal((5, 40))
+        expected = np.quantile(x, [0.1, 0.9], 0), np.median(x, 1), *np.histogram(x, 7, (-2, 2))
+        for got, theirs in zip(replayed(ts.asarray(x)), expected, strict=True):
+            np.testing.assert_allclose(got.numpy(), theirs, rtol=1e-12)
+    with pytest.raises(TypeError, match=r"^percentile: q must be a number or an array of numbers, got"):
+        ts.percentile(ts.ones(3), "a")

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tensorsmith._core import default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
@@ -45,11 +47,12 @@ def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Te
         inner = [low + step * i for i in builtins.range(1, bins)]
     else:
         inner = [low * ((bins - i) / bins) + high * (i / bins) for i in builtins.range(1, bins)]
-    edges = asarray([low, *inner, high], dtype=dtype, device="cpu")
-    first, last = float(edges[0]), float(edges[-1])
-    if not (math.isfinite(first) and math.isfinite(last) and first < last):
+    kind = {"float64": np.float64, "float16": np.float16}.get(dtype.name, np.float32)
+    with np.errstate(over="ignore"):
+        first, last = kind(low), kind(high)
+    if not (np.isfinite(first) and np.isfinite(last) and first < last):
         raise ValueError(f"{operation}: {dtype} has no bins from {low} to {high}")
-    return core.to_device(edges, x.device)
+    return asarray([low, *inner, high], dtype=dtype, device=x.device)
 
 
 def _counted_in(x: Tensor) -> DType:

@@ -6,12 +6,15 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
+
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.halves import is_half, widened
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.ops.statistics import _floating, _into
+from tensorsmith.tensor import Tensor
 
 __all__ = [
     "median", "percentile", "quantile",
@@ -105,14 +108,11 @@ def _quantile(
     x = asarray(x)
     if x.dtype.kind == "complex":
         raise TypeError(f"{operation}: x is complex; a real dtype is needed")
-    shape: tuple[int, ...] = ()
-    single = isinstance(q, (int, float))
-    if single:
-        values = [float(q)]
-    else:
-        choices = asarray(q, "float64")
-        shape, values = tuple(choices.shape), core.reshape(choices, (-1,)).tolist()
-        single = not shape
+    try:
+        choices = np.asarray(q.detach().cpu().numpy() if isinstance(q, Tensor) else q, "float64")
+    except (TypeError, ValueError):
+        raise TypeError(f"{operation}: q must be a number or an array of numbers, got {q!r}") from None
+    shape, values = choices.shape, choices.ravel().tolist()
     most = 100 if percent else 1
     if any(not 0 <= v <= most for v in values):
         raise ValueError(f"{operation}: q must be from 0 to {most}, got {q}")
@@ -134,7 +134,7 @@ def _quantile(
     kept = [1 if i in axes else e for i, e in enumerate(x.shape)] if keepdims else y.shape[:-1]
     if keepdims:
         parts = [core.reshape(p, kept) for p in parts]
-    if single:
+    if not shape:
         return _into(parts[0], out)
     result = core.stack(parts, 0) if parts else core.zeros((0, *kept), y.dtype, device=y.device)
     return _into(core.reshape(result, (*shape, *result.shape[1:])), out)

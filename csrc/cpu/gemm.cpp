@@ -104,9 +104,9 @@ struct Problem {
   Activation activation;
   bool elementwise;  // C or the bias is finished element by element
   const Epilogue* epilogue = nullptr;
-  bool prefetch = false, large_b = false, onto = false;  // as in Product
-  bool steps = false;                                    // of kSteps
-  const T* addend = nullptr;                             // lies as C does
+  bool prefetch = false, beyond_l2 = false, large_b = false, onto = false;  // as in Product
+  bool steps = false;                                                       // of kSteps
+  const T* addend = nullptr;                                                // lies as C does
 
   // C' = B' A'.
   TS_INLINE void transpose() {
@@ -120,7 +120,7 @@ struct Problem {
   void piece(std::int64_t matrix, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width,
              const T* a_packed, int a_height, std::uint64_t key) const {
     Product<T> p{height,   width,    k,     a.at(i, 0), b.at(0, j), c.at(i, j), {bias, activation},
-                 a_packed, a_height, false, prefetch,   large_b};
+                 a_packed, a_height, false, prefetch,   beyond_l2,  large_b};
     if (key) p.key = key, p.more = m - i - height;
     p.a.p += matrix * step_a, p.b.p += matrix * step_b, p.c.p += matrix * step_c;
     if (bias.p) p.finish.bias.p = bias.at(i, j).p + matrix * step_bias;
@@ -142,7 +142,8 @@ struct Problem {
 
   void run() {
     constexpr std::int64_t size = sizeof(T);
-    prefetch = (m + n) * k * size > kBeyondL2;
+    const std::int64_t bytes = (m + n) * k * size;
+    prefetch = bytes > kFetched, beyond_l2 = bytes > kBeyondL2;
     large_b = n * k * size >= kLargeB && wide_l2();
     steps = !addend && worth_steps(a, m, n, k);  // sums must not lie where the addend may
     const Blocks blocks(k, kBlock<T>);

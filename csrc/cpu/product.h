@@ -217,7 +217,8 @@ struct Product {
   const T* a_packed;  // by pack_a, or null: A is read where it lies
   int a_height;       // of pack_a's panels
   bool pack_b;
-  bool prefetch;      // the operands come from beyond L2
+  bool prefetch;      // the operands may come from beyond L2
+  bool beyond_l2;     // they are too large for it
   bool large_b;       // all of B, of which this is a part, has kLargeB or more
   bool onto = false;  // C holds the sum of the blocks of K before these
   // Steps of k at a time. Fewer than kBlock: K is one block, whose sums wait in C in between.
@@ -251,7 +252,10 @@ constexpr std::int64_t kSteps = 192;      // of k, for which a panel of B stays 
 constexpr std::int64_t kLittleB = std::int64_t{512} << 10;  // bytes of B that four tiles read in place
 constexpr std::int64_t kLittleC = std::int64_t{768}
                                   << 10;  // bytes of C that L2 keeps from block to block of K
-constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;  // operands of more bytes are fetched ahead
+// Operands of more bytes are fetched ahead. L2 would hold them, but in a network they were last used long
+// ago, or by the other thread.
+constexpr std::int64_t kFetched = std::int64_t{256} << 10;
+constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;
 // A line of the next rows of A is touched so often in a row, where there are steps enough. One line a step
 // is more than a core can wait for; to touch a line that is on its way costs nothing.
 constexpr std::int64_t kTouches = 4;
@@ -382,7 +386,7 @@ void multiply(const Product<T>& p) {
   alignas(64) T waiting[kRegisters * W];  // sums of the first tile over the panel that is packed
 
   // Panels of B that L1 does not hold.
-  const bool near = p.prefetch || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
+  const bool near = p.beyond_l2 || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
 
   // Rows of A that lie side by side, read in place: each step of k is a line far from the one before it.
   const bool beside = !p.a_packed && p.a.row == 1 && p.a.col != 1;
@@ -444,6 +448,9 @@ void multiply(const Product<T>& p) {
             next_a = {reinterpret_cast<const char*>(p.a.at(i, k1).p), kLine / touches, p.a.row * size,
                       touches * ((depth * size + 2 * kLine - 2) / kLine), height};
         }
+        if (p.prefetch && later == Sums::resumed && done && !last)  // A', whose steps are rows
+          next_a = {reinterpret_cast<const char*>(p.a.at(0, k0 + depth).p), p.a.col * size, kLine,
+                    blocks.depth(block + 1), (p.m * size + 2 * kLine - 2) / kLine};
         for (std::int64_t q = column0; q < column1; ++q) {
           const std::int64_t j = columns.first(q), n = columns.lanes(q);
           const int nv = static_cast<int>(columns.width_of(q) / W);
@@ -520,7 +527,7 @@ constexpr FewFunctions<T> kFew = make_few<T>(std::make_integer_sequence<int, kFe
 
 template <class T>
 bool few_rows(const Product<T>& p) {
-  if (p.b.col == 1) return p.n >= 64 && (p.m == 1 || (p.m > 4 && p.m <= kFewRows && p.prefetch));
+  if (p.b.col == 1) return p.n >= 64 && (p.m == 1 || (p.m > 4 && p.m <= kFewRows && p.beyond_l2));
   return p.m <= kFewRows && p.b.row == 1;
 }
 

@@ -147,9 +147,8 @@ def _train(options: argparse.Namespace) -> None:
         ts.set_num_threads(options.threads)
     try:
         settings = _settings(options)
-        if settings.device != "cpu":
-            reason = ts.cuda.why_not() or "training computes on the CPU so far"
-            raise UsageError(f"tensorsmith train: --device {settings.device} is not available: {reason}")
+        if settings.device == "cuda" and not ts.cuda.is_available():
+            raise UsageError(f"tensorsmith train: --device cuda is not available: {ts.cuda.why_not()}")
         checkpoint = (
             options.checkpoint or options.resume or Path(f"{settings.dataset}-{settings.model}.safetensors")
         )

@@ -262,9 +262,9 @@ class Reporter:
 
 
 def build(settings: Settings, size: tuple[int, int], classes: int) -> nn.Module:
-    """The model of a run, with its initial parameters."""
+    """The model of a run, with its initial parameters: the same ones on every device."""
     ts.manual_seed(settings.seed)
-    return MODELS[settings.model](size, classes, settings.dropout)
+    return MODELS[settings.model](size, classes, settings.dropout).to(settings.device)
 
 
 @dataclass
@@ -342,7 +342,7 @@ def run(
         model.train()
         began, total = time.perf_counter(), 0.0
         for number, (images, labels) in enumerate(loader, 1):
-            loss = update(images, labels)
+            loss = update(images.to(settings.device), labels.to(settings.device))
             scheduler.step()
             total += loss.item()
             reporter.batch(epoch + 1, number, steps)
@@ -405,16 +405,17 @@ def _resumed(path: str | os.PathLike[str], state: dict[str, Any]) -> int:
 
 
 def evaluate(model: nn.Module, images: Images) -> tuple[float, np.ndarray]:
-    """The mean cross-entropy of a model, and its confusion table (C, C)."""
+    """The mean cross-entropy of a model, where it lies, and its confusion table (C, C)."""
     model.eval()
+    device = next(model.parameters()).device
     total, tables = 0.0, None
     with ts.no_grad():
         for begin in range(0, len(images), EVALUATION_BATCH):
             batch, labels = images.batch(range(begin, min(begin + EVALUATION_BATCH, len(images))))
-            scores = model(batch)
-            total += F.cross_entropy(scores, labels, reduction="sum").item()
+            scores = model(batch.to(device))
+            total += F.cross_entropy(scores, labels.to(device), reduction="sum").item()
             classes = scores.shape[1]
-            pairs = labels.numpy() * classes + scores.argmax(axis=1).numpy()
+            pairs = labels.numpy() * classes + scores.argmax(axis=1).cpu().numpy()
             counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
             tables = counts if tables is None else tables + counts
     assert tables is not None
@@ -430,7 +431,7 @@ def parameters_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().numpy().tobytes())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

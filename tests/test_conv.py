@@ -215,6 +215,13 @@ def test_winograd_is_a_wish_of_one_thread() -> None:
     direct, other = ts.conv2d(x, w).numpy(), []
     step = ts.jit(lambda x, w: ts.conv2d(x, w) + 1)
     step(x, w), step(x, w)
+
+    @ts.jit
+    def both(x: ts.Tensor, w: ts.Tensor) -> tuple[ts.Tensor, ts.Tensor]:
+        with ts.conv_algorithm("winograd"):
+            y = ts.conv2d(x, w)
+        return y, ts.conv2d(x, w)
+
     with ts.conv_algorithm("winograd"):
         assert np.array_equal(ts.conv2d(x, w, stride=2).numpy(), direct[:, :, ::2, ::2])
         thread = threading.Thread(target=lambda: other.append(ts.conv2d(x, w).numpy()))
@@ -223,6 +230,10 @@ def test_winograd_is_a_wish_of_one_thread() -> None:
         fast = ts.conv2d(x, w).numpy()
         assert not np.array_equal(fast, direct)
         assert np.array_equal(step(x, w).numpy(), fast + 1)  # part of a recording's signature
+    for _ in range(3):
+        y, z = both(x, w)
+        assert np.array_equal(y.numpy(), fast) and np.array_equal(z.numpy(), direct)
+    with ts.conv_algorithm("winograd"):
         few = ts.conv2d(x[:, :31], small).numpy()
         with ts.conv_algorithm("direct"):
             assert np.array_equal(ts.conv2d(x, w).numpy(), direct)

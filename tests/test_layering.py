@@ -30,7 +30,6 @@ KERNELS_SEE = {
     "core/kept_scratch.h",
     "core/caches.h",
     "core/backend.h",
-    "core/conv_algorithm.h",
     "core/epilogue.h",
     "core/fft_split.h",
     "core/kernels.def",

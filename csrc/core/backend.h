@@ -26,6 +26,7 @@ struct GridSample {
 
 struct Conv2d {
   std::int64_t stride[2], padding[2], dilation[2], groups;
+  std::int64_t winograd;  // 1: 3 x 3 filters of many channels by it, where the kernel can
 };
 struct Conv3d {
   std::int64_t stride[3], padding[3], dilation[3], groups;

@@ -1,7 +1,5 @@
 // The algorithm that this thread wishes for its convolutions: winograd serves 3 x 3 filters of many channels.
-//
-// Safe to include from every SIMD level: declarations only. A kernel asks once, on the thread that launched
-// it.
+// A call has it among its options, so that a replay does what was recorded.
 #pragma once
 
 #include <cstdint>

@@ -26,7 +26,8 @@ Conv2d of_slices(const Conv3d& conv) {
   return {{conv.stride[1], conv.stride[2]},
           {conv.padding[1], conv.padding[2]},
           {conv.dilation[1], conv.dilation[2]},
-          conv.groups};
+          conv.groups,
+          0};
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 //
 // Rows h = phase + stride * i meet the same taps at constant offsets, so every phase is a correlation of
 // stride 1.
-#include "core/conv_algorithm.h"
 #include "cpu/conv_bf16.h"
 #include "cpu/conv_views.h"
 #include "cpu/types.h"
@@ -35,14 +34,13 @@ Phase phase_of(std::int64_t phase, std::int64_t extent, std::int64_t kernel, std
 
 void conv2d_input_backward(In dy, In weight, Out dx, Conv2d conv) {
   if (weight.dtype == DType::bfloat16) return conv2d_input_backward_bf16(dy, weight, dx, conv);
-  const bool fast = conv_algorithm() == ConvAlgorithm::winograd;
   with_floating(dy.dtype, [&]<class T>(Type<T>) {
     Correlation<T> phases[kMaxPhases];
     int count = 0;
     const auto flush = [&] {
       if (count == 0 || (phases[0].narrow() && depthwise(phases, count))) return void(count = 0);
       for (int i = 0; i < count; ++i)
-        if (!(fast && winograd(phases[i]))) correlate(phases[i]);
+        if (!(conv.winograd && winograd(phases[i]))) correlate(phases[i]);
       count = 0;
     };
     for_each_phase<T>(dy, weight, dx, conv, [&](const Correlation<T>& phase) {

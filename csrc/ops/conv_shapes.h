@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "core/backend.h"
+#include "core/conv_algorithm.h"
 #include "ops/window.h"
 
 namespace ts::ops {
@@ -18,6 +19,7 @@ Conv read_options(const char* operation, const Shape& stride, const Shape& paddi
   if (groups < 1) value_error(operation, ": groups must be >= 1, got ", groups);
   if (groups > 0x7fffffff) value_error(operation, ": groups must be < 2**31, got ", groups);
   conv.groups = groups;
+  if constexpr (std::is_same_v<Conv, Conv2d>) conv.winograd = conv_algorithm() == ConvAlgorithm::winograd;
   return conv;
 }
 

@@ -27,9 +27,9 @@ class conv_algorithm(ContextDecorator):
                input: a quarter of the multiplications and about 2.5 times the rounding error (docs/kernels/conv.md).
                An inf or NaN in x spreads over the tiles of 4 x 4 results that see it. Everything else stays direct.
 
-    A gradient is computed by the algorithm in force when `backward` runs. The block goes around the call of a function
-    under `ts.jit`, not inside it: a replay does not see it there. Both give the same bits for any number of
-    threads, batch and position. ValueError for another name.
+    A gradient is computed by the algorithm in force when `backward` runs. `ts.jit` records it, inside the function or
+    around its call. Both give the same bits for any number of threads, batch and position. ValueError for another
+    name.
     """
 
     def __init__(self, algorithm: str) -> None:

@@ -424,6 +424,11 @@ def test_weights_that_decide_nothing() -> None:
     for weights in ([], [0.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [[1.0]]):
         with pytest.raises(ValueError, match="WeightedRandomSampler: weights must be a list of numbers >= 0"):
             data.WeightedRandomSampler(weights, 1)
+    state = ts.random.get_state()
+    for wrong in (["a"], [1j]):
+        with pytest.raises(TypeError, match="WeightedRandomSampler: weights must be a list of numbers, got"):
+            data.WeightedRandomSampler(wrong, 1)  # type: ignore[arg-type]
+    assert ts.random.get_state() == state
     with pytest.raises(ValueError, match="num_samples is 3, but only 2 weights are above 0"):
         data.WeightedRandomSampler([1.0, 0.0, 2.0], 3, replacement=False)
     with pytest.raises(ValueError, match="WeightedRandomSampler: num_samples must be >= 1, got 0"):

@@ -136,3 +136,20 @@ def test_nothing_is_learnt_from_what_does_not_fit() -> None:
     assert lazy[0].weight.shape == (4, 0, 3, 3) and lazy[1].weight.shape == (3, 0)
     lazy.load_state_dict(nn.Sequential(nn.LazyConv2d(4, 3, groups=2), nn.LazyLinear(3)).state_dict())
     assert [type(m) for m in lazy] == [nn.LazyConv2d, nn.LazyLinear]
+
+
+@pytest.mark.parametrize(("name", "args", "options", "shape", "full"), LAYERS)
+def test_a_first_call_that_fails_changes_nothing(
+    name: str, args: tuple[Any, ...], options: dict[str, Any], shape: tuple[int, ...], full: tuple[Any, ...]
+) -> None:
+    lazy = getattr(nn, f"Lazy{name}")(*args, **options)
+    text, keys, state = repr(lazy), list(lazy.state_dict()), ts.random.get_state()
+    for bad in (ts.zeros(shape, dtype="int32"), random(*shape).tolist()):
+        with pytest.raises(TypeError):
+            lazy(bad)
+        assert repr(lazy) == text and list(lazy.state_dict()) == keys and ts.random.get_state() == state
+    ts.manual_seed(3)
+    y = lazy(random(*shape))
+    ts.manual_seed(3)
+    known = getattr(nn, name)(*full, **options)
+    np.testing.assert_array_equal(y.detach().numpy(), known(random(*shape)).detach().numpy())

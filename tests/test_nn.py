@@ -444,6 +444,12 @@ def test_other_losses_refuse_shapes_that_do_not_fit() -> None:
     for weight in (ts.ones((4,)), ts.ones((3, 4, 5))):
         with pytest.raises(ValueError, match=r"pos_weight must broadcast to the input's shape \(4, 5\)"):
             F.binary_cross_entropy_with_logits(x, x, pos_weight=weight)
+    for loss in (F.binary_cross_entropy_with_logits, F.binary_cross_entropy, F.mse_loss):
+        name = loss.__name__
+        with pytest.raises(TypeError, match=f"{name}: weight must be a tensor, got a list; use ts.asarray"):
+            loss(x, x, weight=[1.0] * 5)
+        with pytest.raises(ValueError, match=f"{name}: weight must broadcast to the input's shape"):
+            loss(x, x, weight=ts.ones(3))
 
 
 def test_gaussian_nll_takes_a_variance_for_each_vector() -> None:

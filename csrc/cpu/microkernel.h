@@ -144,6 +144,7 @@ struct Tile {
     });
   }
 
+  // Starts from what c holds.
   TS_INLINE void resume(const T* c, std::int64_t c_row, const Lanes<T>& lanes) {
     unroll<MR>([&]<int i>() TS_LAMBDA {
       unroll<NV>([&]<int j>() TS_LAMBDA {

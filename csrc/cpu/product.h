@@ -255,7 +255,7 @@ constexpr std::int64_t kLittleC = std::int64_t{768}
 // Operands of more bytes are fetched ahead. L2 would hold them, but in a network they were last used long
 // ago, or by the other thread.
 constexpr std::int64_t kFetched = std::int64_t{256} << 10;
-constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;
+constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;  // those of more bytes are, whoever used them last
 // A line of the next rows of A is touched so often in a row, where there are steps enough. One line a step
 // is more than a core can wait for; to touch a line that is on its way costs nothing.
 constexpr std::int64_t kTouches = 4;

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+from tensorsmith.tensor import Tensor
+
 
 def integer(layer: str, argument: str, value: Any, least: int = 1) -> int:
     """`value` as an int, at least `least`."""
@@ -94,6 +96,13 @@ def tensor_rank(layer: str, shape: tuple[int, ...], allowed: Sequence[int], form
     if len(shape) not in allowed:
         ranks = " or ".join(map(str, allowed))
         raise ValueError(f"{layer}: input must be {ranks}-dimensional, {form}, got shape {shape}")
+
+
+def tensor(layer: str, input: Any) -> tuple[int, ...]:
+    """The shape of an input."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{layer}: input must be a tensor, got a {type(input).__name__}; use ts.asarray")
+    return tuple(input.shape)
 
 
 def spatial(layer: str, shape: tuple[int, ...], rank: int) -> None:

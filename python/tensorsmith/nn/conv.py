@@ -62,11 +62,8 @@ class _Conv(Module):
             self.padding = _checks.several(name, "padding", padding, axes, 0)
         modes = ("zeros",) if self._transposed else ("zeros", "reflect", "replicate", "circular")
         self.padding_mode = _checks.choice(name, "padding_mode", padding_mode, modes)
-        self._edges: list[int] | None = (
-            None  # before and after each axis, the last first, in another mode than zeros
-        )
-        if padding_mode != "zeros":
-            self._edges = self._both_sides()
+        # In another mode than zeros: what is added before and after each axis, the last axis first.
+        self._edges = None if padding_mode == "zeros" else self._both_sides()
         self.transposed, self.output_padding = self._transposed, (0,) * axes
         channels = [self.out_channels, self.in_channels // self.groups]
         if self._transposed:
@@ -90,11 +87,12 @@ class _Conv(Module):
             pairs = [(n, n) for n in self.padding]
         return [n for pair in reversed(pairs) for n in pair]
 
-    def _padded(self, input: Tensor) -> Tensor:
-        """`input` with `_edges` around it."""
-        _checks.spatial(self._get_name(), tuple(input.shape), self._axes)
-        assert self._edges is not None
-        return functional.pad(input, self._edges, self.padding_mode)
+    def _padded(self, input: Tensor) -> tuple[Tensor, Any]:
+        """`input` with `_edges` around it, and the zeros that are left to add."""
+        if self._edges is None:
+            return input, self.padding
+        _checks.spatial(self._get_name(), _checks.tensor(self._get_name(), input), self._axes)
+        return functional.pad(input, self._edges, self.padding_mode), (0,) * self._axes
 
     def reset_parameters(self) -> None:
         """Draw new parameters: uniform in +-1/sqrt(fan_in), as in PyTorch."""
@@ -164,9 +162,7 @@ class Conv1d(_Forward):
     _axes = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        padding: Any = self.padding
-        if self._edges is not None:
-            input, padding = self._padded(input), 0
+        input, padding = self._padded(input)
         return functional.conv1d(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
@@ -185,9 +181,7 @@ class Conv2d(_Forward):
     _axes = 2
 
     def forward(self, input: Tensor) -> Tensor:
-        padding: Any = self.padding
-        if self._edges is not None:
-            input, padding = self._padded(input), (0, 0)
+        input, padding = self._padded(input)
         if isinstance(padding, str):
             return functional.conv2d(
                 input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
@@ -209,9 +203,7 @@ class Conv3d(_Forward):
     _axes = 3
 
     def forward(self, input: Tensor) -> Tensor:
-        padding: Any = self.padding
-        if self._edges is not None:
-            input, padding = self._padded(input), 0
+        input, padding = self._padded(input)
         return functional.conv3d(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )

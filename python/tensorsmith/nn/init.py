@@ -187,6 +187,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         raise ValueError(
             f"orthogonal_: tensor must have at least 2 dimensions, got shape {tuple(tensor.shape)}"
         )
+    if tensor.dtype.kind != "floating":
+        raise TypeError(f"orthogonal_: tensor must be floating-point, got {tensor.dtype}")
     if tensor.size == 0:
         return tensor
     rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
@@ -194,9 +196,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     with ts.no_grad():
         normal = ts.empty((max(rows, columns), min(rows, columns)), dtype=wide, device=tensor.device)
         q, r = ts.linalg.qr(normal_(normal, generator=generator))
-        q = q * ops.where(
-            ts.linalg.diagonal(r) < 0, -1.0, 1.0
-        )  # uniform over all such matrices (Mezzadri 2007)
+        # Uniform over all such matrices (Mezzadri 2007).
+        q = q * ops.where(ts.linalg.diagonal(r) < 0, -1.0, 1.0)
         q = q if rows >= columns else ops.matrix_transpose(q)
         tensor.copy_((q * gain).reshape(tensor.shape).astype(tensor.dtype))
     return tensor

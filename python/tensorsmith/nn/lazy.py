@@ -58,13 +58,17 @@ class _Lazy(Module):
         """The shapes, then, of parameters and buffers that depend on it."""
         raise NotImplementedError
 
+    def _dependent(self) -> dict[str, Tensor]:
+        """Those that there are."""
+        found = {name: getattr(self, name) for name in self._shapes(0)}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
     def _tensors(self, size: int) -> dict[str, Tensor]:
-        """Of these shapes, where there is a parameter or buffer."""
-        have = {name: getattr(self, name) for name in self._shapes(size)}
+        """New ones of these shapes."""
+        shapes = self._shapes(size)
         return {
-            name: ts.zeros(shape, dtype=have[name].dtype, device=have[name].device)
-            for name, shape in self._shapes(size).items()
-            if have[name] is not None
+            name: ts.zeros(shapes[name], dtype=have.dtype, device=have.device)
+            for name, have in self._dependent().items()
         }
 
     def _awaited(self, state: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
@@ -86,8 +90,25 @@ class _Lazy(Module):
     def reset_parameters(self) -> None:
         """Nothing yet: they are drawn when their shapes are known."""
 
+    def _first(self, input: Tensor, *args: Any) -> Tensor:
+        """The first call. After an error it is lazy again, and the generator where it was."""
+        lazy, state = self.__class__, ts.random.get_state()
+        before = {name: have.detach() for name, have in self._dependent().items()}
+        try:
+            self._learn(input)
+            result: Tensor = self.forward(input, *args)
+        except BaseException:
+            for name, tensor in before.items():
+                getattr(self, name)._share(tensor)
+            self.__class__ = lazy
+            setattr(self, self._count, 0)
+            ts.random.set_state(state)
+            raise
+        return result
+
     def _learn(self, input: Tensor) -> None:
         name = self._get_name()
+        _checks.tensor(name, input)
         if _core.capturing():
             raise RuntimeError(f"{name}: run the module once before ts.jit records it: it draws parameters")
         size = self._size_of(input)
@@ -99,9 +120,7 @@ class _Lazy(Module):
         self.reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
-        self._learn(input)
-        result: Tensor = self.forward(input)
-        return result
+        return self._first(input)
 
 
 class LazyLinear(_Lazy, Linear):
@@ -209,9 +228,7 @@ class _LazyTransposed(_LazyConv, _Transposed):
         )  # fmt: skip
 
     def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
-        self._learn(input)
-        result: Tensor = self.forward(input, output_size)
-        return result
+        return self._first(input, output_size)
 
 
 class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):

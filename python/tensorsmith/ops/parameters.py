@@ -18,13 +18,8 @@ from tensorsmith.tensor import Tensor
 __all__: list[str] = []
 
 _Draw = TypeVar("_Draw", bound=Callable[..., Any])
-_INNER = {
-    "asarray",
-    "broadcast_shapes",
-    "broadcast_to",
-    "draw",
-    "random_gamma",
-}  # names in errors that the caller of a draw did not write
+# Names in errors that the caller of a draw did not write.
+_INNER = {"asarray", "broadcast_shapes", "broadcast_to", "draw", "random_gamma"}
 
 
 def _named(draw: _Draw) -> _Draw:

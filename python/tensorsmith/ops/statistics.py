@@ -309,9 +309,8 @@ def cov(
         square = 1.0 if aweights is None else core.sum(weights * asarray(aweights)) / total
         divisor = total - square * ddof
     product = core.matmul(weighted, core.conj(core.matrix_transpose(centred)))
-    return core.squeeze(
-        product / core.maximum(divisor, 0)
-    )  # no degree of freedom: infinities and NaN, as NumPy's
+    # Without a degree of freedom: infinities and NaN, as NumPy's.
+    return core.squeeze(product / core.maximum(divisor, 0))
 
 
 def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:

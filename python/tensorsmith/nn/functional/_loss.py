@@ -54,10 +54,20 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
     return ops.sum(loss) if reduction == "sum" else loss
 
 
-def _weighted(loss: Tensor, weight: Tensor | None, reduction: str, normalise: bool) -> Tensor:
+def _check_broadcast(name: str, argument: str, weight: Tensor, shape: tuple[int, ...]) -> None:
+    """A weight of elements or classes, which spreads over the input."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"{name}: {argument} must be a tensor, got a {type(weight).__name__}; use ts.asarray")
+    have = tuple(weight.shape)
+    if len(have) > len(shape) or any(n not in (1, m) for n, m in zip(have[::-1], shape[::-1])):
+        raise ValueError(f"{name}: {argument} must broadcast to the input's shape {shape}, got {have}")
+
+
+def _weighted(name: str, loss: Tensor, weight: Tensor | None, reduction: str, normalise: bool) -> Tensor:
     """`loss` times an element weight; `normalise` divides the mean by the sum of weights."""
     if weight is None:
         return _reduced(loss, reduction)
+    _check_broadcast(name, "weight", weight, tuple(loss.shape))
     weight = ops.broadcast_to(weight, loss.shape)
     if reduction == "mean" and normalise:
         return ops.sum(loss * weight) / ops.sum(weight)
@@ -77,7 +87,7 @@ def _of_difference(
     """measure(x - t) of two equal shapes; with `weight`, the mean is the weighted one."""
     _same_shape(name, input, target)
     reduction = _reduction(name, reduction, size_average, reduce)
-    return _weighted(measure(input - target), weight, reduction, True)
+    return _weighted(name, measure(input - target), weight, reduction, True)
 
 
 def mse_loss(
@@ -149,10 +159,11 @@ def binary_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     """-(t log x + (1 - t) log(1 - x)) with both logarithms held at >= -100; x outside [0, 1] gives NaN."""
-    _same_shape("binary_cross_entropy", input, target)
-    reduction = _reduction("binary_cross_entropy", reduction, size_average, reduce)
+    name = "binary_cross_entropy"
+    _same_shape(name, input, target)
+    reduction = _reduction(name, reduction, size_average, reduce)
     loss = _BinaryCrossEntropy.apply(input, target)
-    return _weighted(loss, weight, reduction, False)
+    return _weighted(name, loss, weight, reduction, False)
 
 
 def _held_log(x: Tensor) -> Tensor:
@@ -199,11 +210,9 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         loss = ops.bce_with_logits(input, target)
     else:
-        have, want = tuple(pos_weight.shape), tuple(input.shape)
-        if len(have) > len(want) or any(n not in (1, m) for n, m in zip(have[::-1], want[::-1])):
-            raise ValueError(f"{name}: pos_weight must broadcast to the input's shape {want}, got {have}")
+        _check_broadcast(name, "pos_weight", pos_weight, tuple(input.shape))
         loss = ops.weighted_bce_with_logits(input, 1.0 - target, pos_weight * target)
-    return _weighted(loss, weight, reduction, False)
+    return _weighted(name, loss, weight, reduction, False)
 
 
 def cross_entropy(

@@ -77,6 +77,10 @@ def pad_packed_sequence(
     total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(padded, lengths): the inverse of pack_padded_sequence, in the original order."""
+    if not isinstance(sequence, PackedSequence):
+        raise TypeError(
+            f"pad_packed_sequence: sequence must be a PackedSequence, got a {type(sequence).__name__}"
+        )
     sizes = sequence.batch_sizes.numpy()
     lengths = (np.arange(sizes[0]) < sizes[:, None]).sum(0)
     steps = len(sizes)

@@ -177,20 +177,23 @@ class WeightedRandomSampler(_Seeded):
         seed: int | None = None,
     ) -> None:
         name = "WeightedRandomSampler"
-        super().__init__(generator, seed)
-        values = np.asarray(weights.numpy() if isinstance(weights, Tensor) else weights, np.float64)
+        try:
+            values = np.asarray(weights.cpu().numpy() if isinstance(weights, Tensor) else weights, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: weights must be a list of numbers, got {weights!r}") from None
         if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.any():
             raise ValueError(f"{name}: weights must be a list of numbers >= 0, some above 0, got {weights!r}")
         self.num_samples = _checks.integer(name, "num_samples", num_samples)
         possible = np.count_nonzero(values)
         if not replacement and num_samples > possible:
             raise ValueError(f"{name}: num_samples is {num_samples}, but only {possible} weights are above 0")
+        super().__init__(generator, seed)
         self.weights, self.replacement = values, replacement
 
     def _draw(self, epoch: int) -> Iterable[int]:
         count = self.num_samples if self.replacement else len(self.weights)
         raw = np.random.Philox(key=np.array([self.seed & _MASK, epoch & _MASK], np.uint64)).random_raw(count)
-        chance = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1)
+        chance = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # in (0, 1), without rounding
         if self.replacement:
             sums = np.cumsum(self.weights / self.weights.max())
             places = np.searchsorted(sums, chance * sums[-1], side="right")

@@ -119,8 +119,18 @@ def test_subset_concat_split() -> None:
     assert sorted(a[i][0] for i in range(7)) + sorted(b[i][0] for i in range(3)) != list(range(10))
     assert sorted([a[i][0] for i in range(7)] + [b[i][0] for i in range(3)]) == list(range(10))
     assert [len(part) for part in random_split(Squares(10), [0.5, 0.25, 0.25], seed=1)] == [6, 2, 2]
-    with pytest.raises(ValueError, match="must sum to the dataset's 10"):
-        random_split(Squares(10), [5, 4])
+    for lengths in ([5, 4], [0.5, 0.4], [1.5, -0.5], [11, -1]):
+        with pytest.raises(ValueError, match="must sum to the dataset's 10"):
+            random_split(Squares(10), lengths)
+
+
+def test_a_subset_reads_its_indices_when_asked() -> None:
+    part = Subset(tensors(), [4, 5, 6])
+    assert part[[0, 2]][1].numpy().tolist() == [4, 6]
+    part.indices = [7, 1]
+    assert (len(part), int(part[0][1])) == (2, 7)
+    assert order(DataLoader(part, 2)) == [7, 1]
+    assert order(DataLoader(Subset(part, np.array([[1], [0]])), 2)) == [1, 7]
 
 
 # --- collating -----------------------------------------------------------------------------------
@@ -258,6 +268,60 @@ def test_own_samplers_collate_and_single_samples() -> None:
     ]
     assert list(DataLoader(Squares(3), None)) == [(0, 0.0), (1, 1.0), (2, 4.0)]
     assert len(DataLoader(Squares(3), None)) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_given_samplers_keep_their_own_order_and_length(workers: int) -> None:
+    """The loader cuts the orders of the library's samplers itself: also of those that it did not make."""
+    drawn = RandomSampler(range(8), seed=3)
+    expected = list(drawn)
+    for options in (
+        {"batch_sampler": BatchSampler(RandomSampler(range(8), seed=3), 3, False)},
+        {"sampler": RandomSampler(range(8), seed=3), "batch_size": 3},
+        {"sampler": SequentialSampler(range(8)), "batch_size": 3},
+        {"batch_sampler": BatchSampler(SequentialSampler(range(8)), 3, True)},
+    ):
+        loader = DataLoader(tensors(), num_workers=workers, **options)
+        batches = [batch[1].numpy().tolist() for batch in loader]
+        sequential = isinstance(loader.batch_sampler.sampler, SequentialSampler)  # type: ignore[union-attr]
+        indices = list(range(8)) if sequential else expected
+        whole = [indices[i : i + 3] for i in range(0, 6 if loader.batch_sampler.drop_last else 8, 3)]  # type: ignore[union-attr]
+        assert batches == whole
+        assert len(loader) == len(whole)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: RandomSampler(range(10), seed=seed),
+        lambda seed: data.SubsetRandomSampler(range(10), seed=seed),
+        lambda seed: data.WeightedRandomSampler([1.0] * 10, 10, seed=seed),
+    ],
+)
+def test_resume_keeps_the_order_of_a_given_sampler(make: Any, batched: bool) -> None:
+    def loader(seed: int) -> DataLoader:
+        if batched:
+            return DataLoader(tensors(), batch_sampler=BatchSampler(make(seed), 3, False))
+        return DataLoader(tensors(), 3, sampler=make(seed))
+
+    first, second = loader(1), loader(2)
+    batches = iter(first)
+    next(batches)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert order(second) == [int(i) for batch in batches for i in batch[-1].numpy()]
+    assert order(second) == order(first)
+
+
+def test_indices_that_are_no_integers() -> None:
+    with pytest.raises(TypeError, match=r"indices of a batch must be integers, got \[1.7, 0\]"):
+        next(iter(DataLoader(tensors(), 2, sampler=[1.7, 0])))
+
+
+def test_an_attribute_named_batch_means_nothing() -> None:
+    dataset = Squares(4)
+    dataset.batch = 7  # type: ignore[attr-defined]
+    assert order(DataLoader(dataset, 2)) == [0, 1, 4, 9]
 
 
 def test_getitems_is_preferred() -> None:

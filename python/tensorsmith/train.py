@@ -190,6 +190,8 @@ class Images(Dataset[tuple[ts.Tensor, int]]):
             pixels[mirrored] = pixels[mirrored, :, ::-1]
         return ts.asarray(self._value[pixels][:, None]), ts.asarray(self._targets[i])
 
+    __getbatch__ = batch
+
     def __getitem__(self, index: int) -> tuple[ts.Tensor, int]:
         image, label = self.batch([index])
         return image[0], int(label)

@@ -22,6 +22,7 @@ from tensorsmith.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
     Sampler,
+    SeededSampler,
     SequentialSampler,
     as_indices,
     draw_seed,
@@ -85,7 +86,8 @@ class DataLoader:
 
     Args:
         dataset: indexable, with a length, or an `IterableDataset`. `dataset.__getitems__(indices)` is
-            preferred over single indexing where it exists.
+            preferred over single indexing where it exists, and `dataset.__getbatch__(indices)`, the collated batch,
+            over both where there is no `collate_fn`.
         batch_size: None gives single samples, as the dataset made them.
         shuffle: a new random order each epoch.
         sampler, batch_sampler: orders of your own; they exclude `shuffle` (and `batch_size`, `drop_last`).
@@ -194,19 +196,17 @@ class DataLoader:
         this one ends."""
         if self._iterable:
             return self._stream(skip)
-        if type(self.batch_sampler) is BatchSampler and type(self.sampler) in (
-            RandomSampler,
-            SequentialSampler,
-        ):
+        batches = self.batch_sampler
+        if type(batches) is BatchSampler and type(batches.sampler) in (RandomSampler, SequentialSampler):
             # The library's own samplers: the epoch's order is one array, and a batch a slice of it.
-            size = self.batch_sampler.batch_size
-            if isinstance(self.sampler, RandomSampler):
-                order = self.sampler.indices()
+            size, sampler = batches.batch_size, batches.sampler
+            if isinstance(sampler, RandomSampler):
+                order = sampler.indices()
             else:
-                order = np.arange(len(self.dataset), dtype=np.int64)
-            stop = len(order) - size + 1 if self.drop_last else len(order)
+                order = np.arange(len(sampler), dtype=np.int64)  # type: ignore[arg-type]
+            stop = len(order) - size + 1 if batches.drop_last else len(order)
             return (order[start : start + size] for start in range(skip * size, stop, size))
-        return islice(self.batch_sampler if self.batch_sampler is not None else self.sampler, skip, None)
+        return islice(batches if batches is not None else self.sampler, skip, None)
 
     def _stream(self, skip: int) -> Iterator[Any]:
         samples = iter(self.dataset)
@@ -227,8 +227,8 @@ class DataLoader:
             return sample if self.collate_fn is None else self.collate_fn(sample)
         if self._iterable:
             samples = work
-        elif self.collate_fn is None and hasattr(self.dataset, "batch"):
-            return self.dataset.batch(as_indices(work))
+        elif self.collate_fn is None and hasattr(self.dataset, "__getbatch__"):
+            return self.dataset.__getbatch__(as_indices(work))
         else:
             indices = work.tolist() if isinstance(work, np.ndarray) else list(work)
             fetch = getattr(self.dataset, "__getitems__", None)
@@ -297,10 +297,18 @@ class DataLoader:
 
     # --- state -------------------------------------------------------------------------------
 
+    def _seeded(self) -> RandomSampler | SeededSampler | None:
+        """The sampler whose seed decides the order, if there is one."""
+        sampler = self.sampler if self.batch_sampler is None else self.batch_sampler
+        if isinstance(sampler, BatchSampler):
+            sampler = sampler.sampler
+        return sampler if isinstance(sampler, (RandomSampler, SeededSampler)) else None
+
     def state_dict(self) -> dict[str, int]:
         """{"seed", "epoch", "batch", "batch_size"}: where the loader stands; plain integers, 0 for no batch_size."""
+        sampler = self._seeded()
         return {
-            "seed": self._seed,
+            "seed": self._seed if sampler is None else sampler.seed,
             "epoch": self._epoch,
             "batch": self._given,
             "batch_size": self.batch_size or 0,
@@ -328,8 +336,9 @@ class DataLoader:
             )
         self._seed, self._epoch, self._given = seed, epoch, batch
         self._resume = self._started = True
-        if isinstance(self.sampler, RandomSampler):
-            self.sampler.seed = seed
+        sampler = self._seeded()
+        if sampler is not None:
+            sampler.seed = seed
 
 
 __all__ = ["DataLoader", "Sampler", "default_collate"]

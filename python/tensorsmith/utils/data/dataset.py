@@ -1,5 +1,5 @@
-"""Datasets: `dataset[i]` is a sample. `__getitems__(indices)`, where it exists,
-fetches a batch's samples in one call.
+"""Datasets: `dataset[i]` is a sample. `__getitems__(indices)`, where it exists, fetches a batch's samples in one call;
+`__getbatch__(indices)` fetches them collated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorsmith import ops
 from tensorsmith.tensor import Tensor
-from tensorsmith.utils.data.sampler import Indices, draw_seed, permutation
+from tensorsmith.utils.data.sampler import Indices, as_indices, draw_seed, permutation
 
 T = TypeVar("T", covariant=True)
 
@@ -66,6 +66,8 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         index = ts.asarray(indices)
         return tuple(ops.take(tensor, index, axis=0) for tensor in self.tensors)
 
+    __getbatch__ = batch
+
     def __len__(self) -> int:
         return int(self.tensors[0].shape[0])
 
@@ -75,24 +77,33 @@ class Subset(Dataset[T]):
 
     def __init__(self, dataset: Dataset[T], indices: Sequence[int] | Indices) -> None:
         self.dataset = dataset
-        self.indices = indices
-        self._array = np.asarray(indices, dtype=np.int64).reshape(-1)
-        if hasattr(dataset, "batch"):
-            self.batch = self._batch
+        self.indices = indices.reshape(-1) if isinstance(indices, np.ndarray) else indices
+        if hasattr(dataset, "__getbatch__"):
+            self.__getbatch__ = self._batch
 
-    def __getitem__(self, index: int) -> T:
-        return self.dataset[int(self._array[index])]
+    def _place(self, index: int) -> Any:
+        place = self.indices[index]
+        return operator.index(place) if hasattr(place, "__index__") else place
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return self.dataset[[self._place(i) for i in index]]  # type: ignore[index]
+        return self.dataset[self._place(index)]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[T]:
-        chosen = self._array[np.asarray(indices, dtype=np.int64)].tolist()
+        chosen = [self._place(index) for index in indices]
         fetch = getattr(self.dataset, "__getitems__", None)
         return fetch(chosen) if fetch is not None else [self.dataset[index] for index in chosen]
 
     def _batch(self, indices: Indices) -> Any:
-        return self.dataset.batch(self._array[indices])  # type: ignore[attr-defined]
+        if isinstance(self.indices, np.ndarray):
+            chosen = as_indices(self.indices[indices])
+        else:
+            chosen = as_indices([self._place(index) for index in indices.tolist()])
+        return self.dataset.__getbatch__(chosen)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
-        return len(self._array)
+        return len(self.indices)
 
 
 class ConcatDataset(Dataset[T]):
@@ -171,15 +182,18 @@ def random_split(
     Fractions are rounded down and the rest dealt out one by one from the first. The order comes from
     `seed`, `generator`, or the default generator.
     """
-    n = len(dataset)  # type: ignore[arg-type]
+    n, lengths = len(dataset), list(lengths)  # type: ignore[arg-type]
     if abs(sum(lengths) - 1) < 1e-9 and all(0 <= part <= 1 for part in lengths):
         sizes = [int(np.floor(n * part)) for part in lengths]
         for position in range(n - sum(sizes)):
             sizes[position % len(sizes)] += 1
     else:
-        sizes = [operator.index(part) for part in lengths]  # type: ignore[arg-type]
-        if any(size < 0 for size in sizes) or sum(sizes) != n:
-            raise ValueError(f"random_split: lengths must sum to the dataset's {n}, got {list(lengths)}")
+        sizes = [operator.index(part) for part in lengths if hasattr(part, "__index__")]
+        if len(sizes) < len(lengths) or any(size < 0 for size in sizes) or sum(sizes) != n:
+            raise ValueError(
+                f"random_split: lengths must sum to the dataset's {n}, or be fractions that sum to 1, got "
+                f"{list(lengths)}"
+            )
     order = permutation(n, draw_seed(seed, generator))
     ends = list(itertools.accumulate(sizes))
     return [Subset(dataset, order[end - size : end]) for end, size in zip(ends, sizes, strict=True)]

@@ -6,6 +6,7 @@ of its Philox, so the same seed gives the same order on every machine.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar
@@ -118,7 +119,7 @@ class RandomSampler(Sampler[int]):
         return self.num_samples
 
 
-class _Seeded(Sampler[int]):
+class SeededSampler(Sampler[int]):
     """A pass of `num_samples` indices that depends on (seed, epoch) alone; each uses the next epoch, or the one given
     to `set_epoch`."""
 
@@ -143,7 +144,7 @@ class _Seeded(Sampler[int]):
         return self.num_samples
 
 
-class SubsetRandomSampler(_Seeded):
+class SubsetRandomSampler(SeededSampler):
     """The given indices in a new random order each epoch."""
 
     def __init__(self, indices: Sequence[int], generator: Any = None, *, seed: int | None = None) -> None:
@@ -159,7 +160,7 @@ class SubsetRandomSampler(_Seeded):
         return [self.indices[i] for i in permutation(len(self.indices), self.seed, epoch).tolist()]
 
 
-class WeightedRandomSampler(_Seeded):
+class WeightedRandomSampler(SeededSampler):
     """`num_samples` indices, i with a probability proportional to weights[i]: independent draws, or without
     `replacement` each index at most once, drawn one after the other from those that are left (Efraimidis & Spirakis
     2006).
@@ -242,5 +243,10 @@ def set_epoch(sampler: Any, epoch: int) -> None:
 
 
 def as_indices(order: Sequence[int] | Indices) -> Indices:
-    """A sampler's indices as an int64 array."""
-    return np.asarray(order, dtype=np.int64)
+    """A batch's indices as an int64 array; TypeError for one that is no integer."""
+    if isinstance(order, np.ndarray) and order.dtype.kind in "iu":
+        return order.astype(np.int64, copy=False)
+    try:
+        return np.array([operator.index(index) for index in order], dtype=np.int64)
+    except TypeError:
+        raise TypeError(f"DataLoader: the indices of a batch must be integers, got {list(order)}") from None

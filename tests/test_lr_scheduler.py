@@ -143,6 +143,62 @@ def test_plateau() -> None:
         lr_scheduler.ReduceLROnPlateau(optimizer, factor=1.0)
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+def test_what_counts_as_better(mode: str, threshold_mode: str) -> None:
+    torch = pytest.importorskip("torch")
+    options = {"mode": mode, "threshold": 0.1, "threshold_mode": threshold_mode}
+    ours = lr_scheduler.ReduceLROnPlateau(optimizer_with(), **options)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), **options
+    )
+    for best in (-2.0, 0.0, 2.0, math.inf, -math.inf):
+        for metric in (-2.3, -2.1, -1.9, -1.7, -0.15, 0.05, 0.15, 1.7, 1.9, 2.1, 2.3, math.nan):
+            assert ours.is_better(metric, best) == theirs._is_better(metric, best)
+
+
+def test_a_group_added_later() -> None:
+    def grown(make: Callable[[Any], Any]) -> Any:
+        scheduler = make(optimizer_with(momentum=0.9))
+        scheduler.optimizer.add_param_group({"params": [nn.Parameter(ts.zeros((1,)))]})
+        return scheduler
+
+    plateau = grown(lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, min_lr=0.2))
+    for _ in range(3):
+        plateau.step(1.0)
+    assert plateau.get_last_lr() == [0.2, 0.2]
+    listed = grown(lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, min_lr=[0.2]))
+    with pytest.raises(ValueError, match="1 values of min_lr for 2 param groups"):
+        listed.step(1.0)
+    for make in (
+        lambda o: lr_scheduler.LambdaLR(o, lambda e: 0.5),
+        lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=9),
+    ):
+        scheduler = grown(make)
+        state, groups = dict(scheduler.state_dict()), repr(scheduler.optimizer)
+        with pytest.raises(ValueError, match="1 rates for 2 param groups"):
+            scheduler.step()
+        assert (scheduler.state_dict(), repr(scheduler.optimizer)) == (state, groups)
+
+
+def test_a_step_or_schedule_that_fails_changes_nothing() -> None:
+    optimizer = optimizer_with(cls=optim.Adagrad)
+    before = repr(optimizer)
+    with pytest.raises(ValueError, match="needs an optimizer with momentum"):
+        lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9)
+    with pytest.raises(ZeroDivisionError):
+        lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9, cycle_momentum=False, div_factor=0)
+    assert repr(optimizer) == before
+    cycle = lr_scheduler.OneCycleLR(optimizer_with(momentum=0.9), 0.1, total_steps=2)
+    sequence = lr_scheduler.SequentialLR(cycle.optimizer, [cycle], [])
+    sequence.step()
+    sequence.step()
+    state = json.loads(json.dumps(sequence.state_dict()))
+    with pytest.raises(ValueError, match="past the end"):
+        sequence.step()
+    assert json.loads(json.dumps(sequence.state_dict())) == state
+
+
 def test_stepping_before_the_optimizer_warns() -> None:
     scheduler = lr_scheduler.StepLR(optim.SGD([nn.Parameter(ts.zeros((1,)))], lr=1.0), 2)
     with pytest.warns(UserWarning, match=r"before optimizer\.step"):

@@ -296,6 +296,105 @@ def test_recurrence(cls: Any, reference: Reference, options: dict[str, Any], dty
         close(p, value, dtype)
 
 
+@pytest.mark.parametrize(("cls", "reference"), [(optim.Rprop, rprop), (optim.ASGD, asgd)])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_first_gradient_meets_the_rate_of_its_step(cls: Any, reference: Reference, loaded: bool) -> None:
+    params = [nn.Parameter(ts.full((5,), 2.0, dtype=ts.float64)) for _ in range(2)]
+    optimizer = cls(params, lr=0.1)
+    values, states = [p.detach().numpy().copy() for p in params], [{}, {}]  # type: ignore[var-annotated]
+    rng = np.random.default_rng(0)
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+        for i, p in enumerate(params):
+            p.grad = None
+            if i == 0 or step >= 2:  # the second parameter thaws
+                p.grad = ts.asarray(gradient(rng, p))
+                values[i] = reference(values[i], p.grad.numpy(), states[i], optimizer.param_groups[0])
+        optimizer.step()
+        if loaded:
+            fresh = cls(params)
+            fresh.load_state_dict(optimizer.state_dict())
+            optimizer = fresh
+    for p, value in zip(params, values, strict=True):
+        close(p, value, ts.float64)
+
+
+@pytest.mark.parametrize(
+    "cls", [cls for cls in dict.fromkeys(c for c, _, _ in CASES) if cls is not optim.Muon]
+)
+def test_parameters_that_get_their_shape_later(cls: Any) -> None:
+    """The second layer's first gradient comes after steps of the first one's; the first has kept its state."""
+    layers, twins = (
+        [nn.LazyLinear(3, bias=bias, dtype=ts.float64) for bias in (True, False)] for _ in range(2)
+    )
+    optimizers = [
+        cls([p for layer in layers for p in layer.parameters()], lr=0.1),
+        cls(twins[0].parameters(), lr=0.1),
+    ]
+    x = ts.asarray(np.random.default_rng(0).normal(size=(2, 4)))
+    with ts.no_grad():
+        for pair in (layers, twins):
+            pair[0](x)
+            pair[0].weight.copy_(np.linspace(-1, 1, 12).reshape(3, 4))
+            pair[0].bias.fill_(0.5)
+    for step in range(4):
+        for pair, optimizer in zip((layers, twins), optimizers, strict=True):
+            optimizer.zero_grad()
+            loss = (pair[0](x) ** 2).sum()
+            if pair is layers and step >= 2:
+                loss = loss + (pair[1](x) ** 2).sum()
+            loss.backward()
+            optimizer.step()
+    assert (layers[0].weight == twins[0].weight).all()
+    assert float(optimizers[0].state[layers[1].weight]["step"]) == 2 if cls is not optim.SGD else True
+
+
+def test_a_dtype_may_change_before_the_first_step() -> None:
+    for cls in (optim.Adadelta, optim.Lion, optim.Adam):
+        layer = nn.Linear(3, 2)
+        optimizer = cls(layer.parameters())
+        layer.to(ts.float64)
+        layer(ts.ones((1, 3), dtype=ts.float64)).sum().backward()
+        optimizer.step()
+        assert optimizer.state[layer.weight]["step"] == 1
+
+
+def test_nothing_moves_where_a_later_group_cannot() -> None:
+    memory = np.ones(3, np.float32)
+    memory.flags.writeable = False
+    moving, fixed = nn.Parameter(ts.ones((2,))), nn.Parameter(ts.asarray(memory, copy=False))
+    optimizer = optim.SGD([{"params": [moving]}, {"params": [fixed]}], lr=0.1)
+    moving.grad, fixed.grad = ts.ones_like(moving), ts.ones_like(fixed)
+    with pytest.raises(ValueError, match=r"SGD\.step: a parameter of shape \(3,\) is read-only"):
+        optimizer.step()
+    assert (moving == 1).all()
+    fixed.grad = None  # frozen: its memory does not matter
+    optimizer.step()
+    assert (moving == 1 - np.float32(0.1)).all()
+
+
+def test_zeros_are_written_where_the_gradient_is() -> None:
+    layer = nn.Linear(2, 2)
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+    for clear in (optimizer.zero_grad, layer.zero_grad):
+        layer.weight.grad = ts.ones((2, 2))
+        held = layer.weight.grad
+        clear(set_to_none=False)
+        assert layer.weight.grad is held
+        assert not held.any()
+
+
+def test_loading_forgets_state_that_is_no_longer_there() -> None:
+    p, q = nn.Parameter(ts.zeros((1,))), nn.Parameter(ts.zeros((1,)))
+    optimizer, plain = optim.SGD([p], lr=1.0, momentum=0.9), optim.SGD([q], lr=1.0)
+    p.grad = ts.ones((1,))
+    optimizer.step()
+    optimizer.load_state_dict(plain.state_dict())
+    optimizer.param_groups[0]["momentum"] = 0.9
+    optimizer.step()
+    assert float(p) == -2  # the buffer begins with this gradient
+
+
 def test_groups_have_their_own_values_and_dtypes() -> None:
     a, b, c = parameters()[:3]
     d = nn.Parameter(ts.ones((3,), dtype=ts.float32))
@@ -476,6 +575,8 @@ def test_whole_array_optimizers_replay(cls: Any) -> None:
         (optim.Adafactor, "d"),
         (optim.Muon, "momentum"),
         (optim.Adadelta, "rho"),
+        (optim.SGD, "dampening"),
+        (optim.SparseAdam, "eps"),
     ],
 )
 def test_a_value_that_is_no_number(cls: Any, key: str, value: Any) -> None:
@@ -703,6 +804,9 @@ def test_memory_may_run_out_anywhere(cls: Any) -> None:
         (optim.Rprop, {"step_sizes": (1, 0.5)}, "Rprop: step_sizes must be two ascending"),
         (optim.ASGD, {"t0": -1}, "ASGD: t0"),
         (optim.SparseAdam, {"eps": 0.0}, "SparseAdam: eps must be > 0"),
+        (optim.SGD, {"dampening": math.inf}, "SGD: dampening must be finite, got inf"),
+        (optim.Rprop, {"etas": 0.5}, r"Rprop: etas must be a number in \(0, 1\) and one above 1, got 0.5"),
+        (optim.Rprop, {"step_sizes": ("a", 1)}, "Rprop: step_sizes must be two ascending numbers"),
     ],
 )
 def test_bad_values(cls: Any, options: dict[str, Any], message: str) -> None:

@@ -217,6 +217,18 @@ def test_who_says_no() -> None:
         backward(weight, BATCHES[0], True)
 
 
+def test_a_dense_gradient_in_a_later_group_moves_nothing() -> None:
+    weight, dense = table(), nn.Parameter(ts.ones((2,)))
+    before = weight.detach().numpy().copy()
+    optimizer = optim.SparseAdam([{"params": [weight]}, {"params": [dense]}], lr=0.1)
+    backward(weight, BATCHES[0], True)
+    dense.grad = ts.ones((2,))
+    with pytest.raises(ValueError, match=r"params\[0\] has a dense gradient"):
+        optimizer.step()
+    np.testing.assert_array_equal(weight.detach().numpy(), before)
+    assert optimizer.state_dict()["state"] == {}
+
+
 def test_jit_refuses() -> None:
     weight = table()
 

@@ -190,7 +190,8 @@ void lion(Outs params, Ins grads, Outs zeroed, Out m, Out step, In hyper, Lion o
   });
 }
 
-// s *= eta+ where g keeps its sign, eta- where it turned (then g = 0), within bounds; p -= sign(g) s
+// s *= eta+ where g keeps its sign, eta- where it turned (then g = 0), within bounds (s = lr in the first
+// step); p -= sign(g) s
 void rprop(Outs params, Ins grads, Outs zeroed, Out before, Out size, Out step, In hyper, Rprop options) {
   if (!params.size) return;
   const double* const h = hyper.as<double>();
@@ -200,14 +201,16 @@ void rprop(Outs params, Ins grads, Outs zeroed, Out before, Out size, Out step, 
     const Gradient<T, false> gradient(h, options.maximize);
     const Vec<T> less(static_cast<T>(h[kFirst])), more(static_cast<T>(h[kFirst + 1])), one(T(1)), zero(T(0));
     const Vec<T> least(static_cast<T>(h[kFirst + 2])), most(static_cast<T>(h[kFirst + 3]));
+    const Vec<T> start(static_cast<T>(h[kLr]));
     for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
+      const bool first = step.as<double>()[at.param] == 1;
       S* const p = params.data[at.param].as<S>();
       const S* const g = at.gradient<S>(grads);
       T *const g0 = before.as<T>() + at.offset, *const s = size.as<T>() + at.offset;
       for_each_register<T>(at.begin, at.end, [&](auto io, std::int64_t i) {
         const Vec<T> x = io(p + i), d = gradient(io(g + i), x), turn = d * io(g0 + i);
         const Vec<T> factor = select(turn > zero, more, select(turn < zero, less, one));
-        const Vec<T> length = min(max(io(s + i) * factor, least), most);
+        const Vec<T> length = min(max((first ? start : io(s + i)) * factor, least), most);
         const Vec<T> kept = select(turn < zero, zero, d);
         io(length, s + i);
         io(kept, g0 + i);
@@ -218,7 +221,8 @@ void rprop(Outs params, Ins grads, Outs zeroed, Out before, Out size, Out step, 
 }
 
 // p = (1 - lambd eta) p - eta g; average += mu (p - average); then, for the next step,
-// eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0): float64, one each a parameter
+// eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0): float64, one each a parameter. In the first
+// step lr and 1.
 void asgd(Outs params, Ins grads, Outs zeroed, Out average, Out eta, Out mu, Out step, In hyper,
           Asgd options) {
   if (!params.size) return;
@@ -229,7 +233,9 @@ void asgd(Outs params, Ins grads, Outs zeroed, Out average, Out eta, Out mu, Out
     with_flag(h[kWeightDecay] != 0, [&](auto decay) {
       const Gradient<T, decay.value> gradient(h, options.maximize);
       for_each_range(params, grads, Ins{}, zeroed, [&](const Range& at) {
-        const double rate = eta.as<double>()[at.param], weight = mu.as<double>()[at.param];
+        const bool first = step.as<double>()[at.param] == 1;
+        const double rate = first ? h[kLr] : eta.as<double>()[at.param];
+        const double weight = first ? 1.0 : mu.as<double>()[at.param];
         const Vec<T> shrink(static_cast<T>(1 - h[kFirst] * rate)), move(static_cast<T>(-rate));
         const Vec<T> share(static_cast<T>(weight));
         S* const p = params.data[at.param].as<S>();

@@ -121,22 +121,25 @@ struct LionRule : Rule {
   }
 };
 
-// s *= eta+ where g keeps its sign, eta- where it turned (then g = 0), within bounds; p -= sign(g) s
+// s *= eta+ where g keeps its sign, eta- where it turned (then g = 0), within bounds (s = lr in the first
+// step); p -= sign(g) s
 template <class T>
 struct RpropRule : Rule {
   T *before, *size;
   struct Numbers {
-    T less, more, least, most;
+    T less, more, least, most, start;
+    bool first;
   };
   TS_INLINE bool coupled() const { return false; }
-  TS_INLINE Numbers prepare(const double* h, double, int) const {
-    return {static_cast<T>(h[kFirst]), static_cast<T>(h[kFirst + 1]), static_cast<T>(h[kFirst + 2]),
-            static_cast<T>(h[kFirst + 3])};
+  TS_INLINE Numbers prepare(const double* h, double t, int) const {
+    return {static_cast<T>(h[kFirst]),     static_cast<T>(h[kFirst + 1]), static_cast<T>(h[kFirst + 2]),
+            static_cast<T>(h[kFirst + 3]), static_cast<T>(h[kLr]),        t == 1};
   }
   TS_INLINE Vec<T> apply(const Numbers& n, std::int64_t i, Vec<T> x, Vec<T> d) const {
     const Vec<T> turn = d * Vec<T>(before[i]), zero(T(0)), one(T(1));
     const Vec<T> factor = select(turn > zero, Vec<T>(n.more), select(turn < zero, Vec<T>(n.less), one));
-    const Vec<T> length = min(ts::cuda::max(Vec<T>(size[i]) * factor, Vec<T>(n.least)), Vec<T>(n.most));
+    const Vec<T> old(n.first ? n.start : size[i]);
+    const Vec<T> length = min(ts::cuda::max(old * factor, Vec<T>(n.least)), Vec<T>(n.most));
     const Vec<T> kept = select(turn < zero, zero, d);
     size[i] = length.r;
     before[i] = kept.r;
@@ -145,7 +148,8 @@ struct RpropRule : Rule {
 };
 
 // p = (1 - lambd eta) p - eta g; average += mu (p - average); then, for the next step,
-// eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0): float64, one each a parameter
+// eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0): float64, one each a parameter. In the first
+// step lr and 1.
 template <class T>
 struct AsgdRule : Rule {
   static constexpr bool kEnds = true;
@@ -154,8 +158,10 @@ struct AsgdRule : Rule {
   struct Numbers {
     T shrink, move, share;
   };
-  TS_INLINE Numbers prepare(const double* h, double, int k) const {
-    return {static_cast<T>(1 - h[kFirst] * eta[k]), static_cast<T>(-eta[k]), static_cast<T>(mu[k])};
+  TS_INLINE Numbers prepare(const double* h, double t, int k) const {
+    const double rate = t == 1 ? h[kLr] : eta[k];
+    return {static_cast<T>(1 - h[kFirst] * rate), static_cast<T>(-rate),
+            t == 1 ? T(1) : static_cast<T>(mu[k])};
   }
   TS_INLINE Vec<T> apply(const Numbers& n, std::int64_t i, Vec<T> x, Vec<T> d) const {
     const Vec<T> y = fma(Vec<T>(n.move), d, x * Vec<T>(n.shrink)), mean(average[i]);

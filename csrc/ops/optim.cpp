@@ -32,7 +32,7 @@ class Step {
       if (p.dtype() != params[0].dtype())
         type_error(op, ": params[", i, "] is ", name(p.dtype()), " where params[0] is ",
                    name(params[0].dtype()));
-      check_writable(op, p);
+      if (grads[i]) check_writable(op, p);
       if (!rows.empty()) rows_.push_back(rows[i] ? checked_rows(i, rows[i]) : Array());
       if (!grads[i]) {
         grads_.emplace_back();

@@ -461,7 +461,7 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget every parameter's gradient, or fill it with zeros."""
+        """Forget every parameter's gradient, or fill it with zeros, in its memory."""
         for parameter in self.parameters():
             if parameter.grad is not None:
                 if set_to_none:
@@ -469,7 +469,8 @@ class Module:
                 elif isinstance(parameter.grad, RowSparse):
                     parameter.grad = parameter.grad.empty()
                 else:
-                    parameter.grad = ts.zeros_like(parameter.grad)
+                    with ts.no_grad():
+                        parameter.grad.fill_(0)
 
     def to(self: M, device: Any = None, dtype: Any = None) -> M:
         """Cast floating-point parameters and buffers to `dtype` and move everything to `device`, in place:

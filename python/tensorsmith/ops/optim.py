@@ -92,16 +92,17 @@ lion = define(
 )
 rprop = define(
     core.rprop,
-    """size *= eta+ where the gradient keeps its sign, eta- where it turns; p -= sign(g) size.
+    """size *= eta+ where the gradient keeps its sign, eta- where it turns; p -= sign(g) size. It starts as lr.
 
-    hyper: lr and weight_decay (not used), grad_scale, eta-, eta+, the smallest and the largest size.
+    hyper: lr, weight_decay (not used), grad_scale, eta-, eta+, the smallest and the largest size.
     """,
 )
 asgd = define(
     core.asgd,
     """p = (1 - lambd eta) p - eta g; average += mu (p - average); then eta and mu of the next step.
 
-    eta and mu are float64 state, which starts as lr and 1. hyper: lr, weight_decay, grad_scale, lambd, alpha, t0.
+    eta and mu are float64 state, lr and 1 in a parameter's first step. hyper: lr, weight_decay, grad_scale, lambd,
+    alpha, t0.
     """,
 )
 gradient_norm = define(

@@ -32,7 +32,6 @@ class Adadelta(Optimizer):
         refuse("Adadelta", differentiable=differentiable)
         defaults = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, defaults)
-        self._prepare()
 
     def _check(self, group: Group) -> None:
         check_values("Adadelta", group, ("lr", "eps", "weight_decay"))

@@ -58,7 +58,7 @@ class ASGD(Optimizer):
         )
 
     def _names(self, group: Group) -> dict[str, float]:
-        return {"step": 0.0, "eta": float(group["lr"]), "mu": 1.0, "ax": 0.0}
+        return {"step": 0.0, "eta": 0.0, "mu": 0.0, "ax": 0.0}
 
     def _update(self, bucket: Bucket, step: Step) -> None:
         state = bucket.state

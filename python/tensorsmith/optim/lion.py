@@ -28,7 +28,6 @@ class Lion(Optimizer):
         super().__init__(
             params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
         )
-        self._prepare()
 
     def _check(self, group: Group) -> None:
         check_values("Lion", group, ("lr", "weight_decay"))

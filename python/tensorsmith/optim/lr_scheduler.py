@@ -74,13 +74,23 @@ class LRScheduler:
                 UserWarning,
                 stacklevel=2,
             )
+        before = self.last_epoch, self._step_count
         self._step_count += 1
-        if epoch is None:
-            self.last_epoch += 1
-            rates = self.get_lr()
-        else:
-            self.last_epoch = epoch
-            rates = self._rates_at(epoch)
+        try:
+            if epoch is None:
+                self.last_epoch += 1
+                rates = self.get_lr()
+            else:
+                self.last_epoch = epoch
+                rates = self._rates_at(epoch)
+            if len(rates) != len(self._groups()):
+                raise ValueError(
+                    f"{self._name}.step: {len(rates)} rates for {len(self._groups())} param groups; make the schedule "
+                    "after the last add_param_group"
+                )
+        except BaseException:
+            self.last_epoch, self._step_count = before
+            raise
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self._last_lr = list(rates)
@@ -243,7 +253,9 @@ class CosineAnnealingLR(LRScheduler):
             return self._rates_at(t)
         if (t - 1 - span) % (2 * span) == 0:  # leaving the minimum, where the ratio below is 0 / 0
             rise = (1 - math.cos(math.pi / span)) / 2
-            return [lr + (base - low) * rise for base, lr in zip(self.base_lrs, self._present(), strict=True)]
+            return [
+                lr + (base - low) * rise for base, lr in zip(self.base_lrs, self._present(), strict=False)
+            ]
         ratio = (1 + math.cos(math.pi * t / span)) / (1 + math.cos(math.pi * (t - 1) / span))
         return [ratio * (lr - low) + low for lr in self._present()]
 
@@ -312,11 +324,6 @@ class OneCycleLR(LRScheduler):
             ]
         groups = optimizer.param_groups
         tops = self._each_group("max_lr", max_lr, len(groups))
-        if last_epoch == -1:
-            for group, top in zip(groups, tops, strict=True):
-                group["initial_lr"] = top / div_factor
-                group["max_lr"] = top
-                group["min_lr"] = group["initial_lr"] / final_div_factor
         if cycle_momentum:
             defaults = optimizer.defaults
             if "momentum" not in defaults and "betas" not in defaults:
@@ -324,11 +331,13 @@ class OneCycleLR(LRScheduler):
             self.use_beta1 = "betas" in defaults
             lows = self._each_group("base_momentum", base_momentum, len(groups))
             highs = self._each_group("max_momentum", max_momentum, len(groups))
-            if last_epoch == -1:
-                for group, low, high in zip(groups, lows, highs, strict=True):
-                    self._set_momentum(group, high)
-                    group["base_momentum"] = low
-                    group["max_momentum"] = high
+        if last_epoch == -1:
+            bounds = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
+            for number, group in enumerate(groups):
+                group["initial_lr"], group["max_lr"], group["min_lr"] = bounds[number]
+                if cycle_momentum:
+                    self._set_momentum(group, highs[number])
+                    group["base_momentum"], group["max_momentum"] = lows[number], highs[number]
         super().__init__(optimizer, last_epoch)
 
     @staticmethod
@@ -363,10 +372,12 @@ class OneCycleLR(LRScheduler):
                 break
             begin = end
         part = (step - begin) / (end - begin) if end != begin else 1.0
-        rates = []
-        for group in self._groups():
-            rates.append(self._between(group[phase[1]], group[phase[2]], part))
-            if self.cycle_momentum:
+        groups = [
+            group for group in self._groups() if "max_lr" in group
+        ]  # those that there were at the start
+        rates = [self._between(group[phase[1]], group[phase[2]], part) for group in groups]
+        if self.cycle_momentum and len(groups) == len(self._groups()):
+            for group in groups:
                 self._set_momentum(group, self._between(group[phase[3]], group[phase[4]], part))
         return rates
 
@@ -423,15 +434,16 @@ class SequentialLR(LRScheduler):
     @replayed
     def step(self, epoch: int | None = None) -> None:
         """Step the schedule whose turn it is."""
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        turn = bisect_right(self._milestones, self.last_epoch)
+        epoch_now = self.last_epoch + 1 if epoch is None else epoch
+        turn = bisect_right(self._milestones, epoch_now)
         scheduler = self._schedulers[turn]
-        if turn > 0 and self._milestones[turn - 1] == self.last_epoch:
+        if turn > 0 and self._milestones[turn - 1] == epoch_now:
             scheduler.step(0)
         elif epoch is not None:
             scheduler.step(epoch - (self._milestones[turn - 1] if turn else 0))
         else:
             scheduler.step()
+        self.last_epoch = epoch_now
         self._last_lr = scheduler.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
@@ -469,6 +481,8 @@ class ReduceLROnPlateau(LRScheduler):
     nor changes by less than `eps`.
     """
 
+    _unsaved = ("optimizer", "_least")
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -501,8 +515,10 @@ class ReduceLROnPlateau(LRScheduler):
                     f"{len(min_lr)}"
                 )
             self.min_lrs = list(min_lr)
+            self._least: float | None = None
         else:
             self.min_lrs = [min_lr] * groups
+            self._least = min_lr
         self.optimizer = optimizer
         self.factor = factor
         self.patience = patience
@@ -528,7 +544,7 @@ class ReduceLROnPlateau(LRScheduler):
     def is_better(self, a: float, best: float) -> bool:
         """Whether `a` improves on `best` by more than the threshold."""
         sign = 1.0 if self.mode == "min" else -1.0
-        margin = self.threshold * best * sign if self.threshold_mode == "rel" else self.threshold
+        margin = self.threshold * best if self.threshold_mode == "rel" else self.threshold
         return sign * a < sign * best - margin if math.isfinite(best) else sign * a < sign * best
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:
@@ -537,6 +553,13 @@ class ReduceLROnPlateau(LRScheduler):
 
     @replayed
     def _note(self, current: float, epoch: int | None) -> None:
+        if len(self.min_lrs) != len(self._groups()):  # a group was added
+            if self._least is None:
+                raise ValueError(
+                    f"ReduceLROnPlateau.step: {len(self.min_lrs)} values of min_lr for {len(self._groups())} param "
+                    "groups; set min_lrs"
+                )
+            self.min_lrs = [self._least] * len(self._groups())
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self.is_better(current, self.best):
             self.best = current

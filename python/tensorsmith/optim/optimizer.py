@@ -119,7 +119,7 @@ class Step:
         self.zero = zero
         self.rows: list[Tensor | None] | tuple[()] = ()
         grads = [parameter.grad for parameter in bucket.params]
-        if RowSparse in map(type, grads):
+        if optimizer._rows_only or RowSparse in map(type, grads):
             optimizer._check_rows(bucket.group)
             sums = [g.coalesce() if isinstance(g, RowSparse) else g for g in grads]
             self.rows = [g.rows if isinstance(g, RowSparse) else None for g in sums]
@@ -151,6 +151,7 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._buckets: list[Bucket] = []
         self._groups_ready = 0
+        self._shapeless: list[Tensor] = []  # parameters without elements: those of lazy layers may get some
         self._steps_taken = 0
         if isinstance(params, Tensor):
             raise TypeError(f"{self._name}: params must be an iterable of tensors or dicts, got one Tensor")
@@ -187,6 +188,8 @@ class Optimizer:
 
     def _update(self, bucket: Bucket, step: Step) -> None:
         raise NotImplementedError
+
+    _rows_only = False  # whether dense gradients are checked, too
 
     def _check_rows(self, group: Group) -> None:
         raise TypeError(
@@ -234,7 +237,13 @@ class Optimizer:
         self.param_groups.append(group)
 
     def _prepare(self) -> list[Bucket]:
-        """Buckets for the groups that have none yet."""
+        """Buckets for the groups that have none yet, and room for parameters that have elements by now."""
+        grown = {id(parameter) for parameter in self._shapeless if parameter.size}
+        if grown:
+            self._buckets = [
+                self._roomier(bucket) if grown & {id(p) for p in bucket.params} else bucket
+                for bucket in self._buckets
+            ]
         for group in self.param_groups[self._groups_ready :]:
             alike: dict[Any, list[Tensor]] = {}
             for parameter in group["params"]:
@@ -244,7 +253,18 @@ class Optimizer:
                 self._make_state(bucket, group)
             self._buckets += buckets  # only now: memory may have run out above
             self._groups_ready += 1
+        self._shapeless = [p for bucket in self._buckets for p in bucket.params if p.size == 0]
         return self._buckets
+
+    def _roomier(self, bucket: Bucket) -> Bucket:
+        fresh = Bucket(bucket.group, bucket.params, self._slots)
+        fills = self._names(bucket.group)
+        for name in bucket.state:
+            fresh.flat(name, fills.get(name, 0.0), [self._shape(name, p) for p in bucket.params])
+            for old, new in zip(bucket.views(name), fresh.views(name), strict=True):
+                if old is not None and new is not None and old.shape == new.shape:
+                    new.copy_(old)
+        return fresh
 
     def _make_state(self, bucket: Bucket, group: Group) -> None:
         for name, fill in self._names(group).items():
@@ -263,18 +283,23 @@ class Optimizer:
         loss) returns.
 
         max_norm: scale all gradients of the optimizer so that their common norm is at most this, as
-        `nn.utils.clip_grad_norm_` does and with the same bits, but within the update: the gradients stay as they are.
+        `nn.utils.clip_grad_norm_` does and with the same bits (of float16 and bfloat16: without rounding the scaled
+        gradients), but within the update: the gradients stay as they are.
         zero_grad: leave zeros in the gradients, written while they are in the cache.
         """
         loss = None
+        if max_norm is not None:
+            check_values(f"{self._name}.step", {"max_norm": max_norm}, ("max_norm",))
         if closure is not None:
             with ts.enable_grad():
                 loss = closure()
-        if self._groups_ready != len(self.param_groups):
+        if self._groups_ready != len(self.param_groups) or any(p.size for p in self._shapeless):
             with aside():  # a replay must not make the state again
                 self._prepare()
         self._refresh()
         steps = [Step(self, bucket, zero_grad) for bucket in self._buckets]
+        if len(steps) > 1:
+            self._check_memory(steps)
         if max_norm is not None:
             self._clip(steps, max_norm)
         for bucket, step in zip(self._buckets, steps):
@@ -287,8 +312,6 @@ class Optimizer:
 
     def _clip(self, steps: list[Step], max_norm: float) -> None:
         """Give the kernels a scale for the gradients, in memory and never read here."""
-        if not (max_norm >= 0 and math.isfinite(max_norm)):
-            raise ValueError(f"{self._name}.step: max_norm must be a finite number >= 0, got {max_norm!r}")
         number = {id(p): (step, i) for step in steps for i, p in enumerate(step.params)}
         grads = []
         for group in self.param_groups:  # in their own order, whatever the buckets
@@ -302,6 +325,16 @@ class Optimizer:
             for step in steps:
                 step.hyper = ops.where(_scale_slot(step.hyper.size, step.hyper.device), scale, step.hyper)
 
+    def _check_memory(self, steps: list[Step]) -> None:
+        """What a kernel would refuse after those before it have moved their parameters."""
+        for step in steps:
+            for parameter, grad in zip(step.params, step.grads, strict=True):
+                if grad is not None and (parameter._read_only or (step.zero and grad._read_only)):
+                    what = "parameter" if parameter._read_only else "gradient"
+                    raise ValueError(
+                        f"{self._name}.step: a {what} of shape {tuple(parameter.shape)} is read-only"
+                    )
+
     @replayed
     def _refresh(self) -> None:
         """Bring the numbers that the kernels read up to date: the host's part of a step."""
@@ -312,7 +345,7 @@ class Optimizer:
         self._steps_taken += 1
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget every gradient, or fill it with zeros."""
+        """Forget every gradient, or fill it with zeros, in its memory."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if set_to_none:
@@ -320,7 +353,8 @@ class Optimizer:
                 elif isinstance(parameter.grad, RowSparse):
                     parameter.grad = parameter.grad.empty()
                 elif parameter.grad is not None:
-                    parameter.grad = ts.zeros_like(parameter.grad)
+                    with ts.no_grad():
+                        parameter.grad.fill_(0)
 
     # --- state -------------------------------------------------------------------------------
 
@@ -464,7 +498,10 @@ class Optimizer:
         for bucket in self._buckets:  # whatever needs memory comes before the first change
             self._make_state(bucket, by_group[id(bucket.group)])
         for bucket in self._buckets:
-            for name, fill in self._names(by_group[id(bucket.group)]).items():
+            names = self._names(by_group[id(bucket.group)])
+            for name in bucket.state.keys() - names.keys():
+                del bucket.state[name], bucket.shapes[name]
+            for name, fill in names.items():
                 bucket.state[name].fill_(fill)
                 for parameter, view in zip(bucket.params, bucket.views(name), strict=True):
                     entry = taken.get(id(parameter))

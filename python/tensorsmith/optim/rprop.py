@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith.ops.optim import rprop as step_rprop
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, numbers, refuse
 
 
 class Rprop(Optimizer):
@@ -35,17 +35,19 @@ class Rprop(Optimizer):
 
     def _check(self, group: Group) -> None:
         check_values("Rprop", group, ("lr",))
-        etas, sizes = group["etas"], group["step_sizes"]
+        etas, sizes = numbers(group, "etas"), numbers(group, "step_sizes")
         if len(etas) != 2 or not 0 < etas[0] < 1 < etas[1]:
-            raise ValueError(f"Rprop: etas must be a number in (0, 1) and one above 1, got {etas!r}")
+            raise ValueError(f"Rprop: etas must be a number in (0, 1) and one above 1, got {group['etas']!r}")
         if len(sizes) != 2 or not 0 <= sizes[0] <= sizes[1]:
-            raise ValueError(f"Rprop: step_sizes must be two ascending numbers >= 0, got {sizes!r}")
+            raise ValueError(
+                f"Rprop: step_sizes must be two ascending numbers >= 0, got {group['step_sizes']!r}"
+            )
 
     def _hyper(self, group: Group) -> tuple[float, ...]:
         return (float(group["lr"]), 0.0, 1.0, *group["etas"], *group["step_sizes"])
 
     def _names(self, group: Group) -> dict[str, float]:
-        return {"step": 0.0, "prev": 0.0, "step_size": float(group["lr"])}
+        return {"step": 0.0, "prev": 0.0, "step_size": 0.0}
 
     def _update(self, bucket: Bucket, step: Step) -> None:
         state = bucket.state

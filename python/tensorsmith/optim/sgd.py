@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorsmith.ops.optim import sgd as step_sgd
-from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, refuse
+from tensorsmith.optim.optimizer import Bucket, Group, Optimizer, Step, check_values, number, refuse
 
 
 class SGD(Optimizer):
@@ -48,6 +49,8 @@ class SGD(Optimizer):
 
     def _check(self, group: Group) -> None:
         check_values("SGD", group, ("lr", "momentum", "weight_decay"))
+        if not math.isfinite(number("SGD", group, "dampening")):
+            raise ValueError(f"SGD: dampening must be finite, got {group['dampening']!r}")
         if group["nesterov"] and (not group["momentum"] > 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: nesterov=True needs momentum > 0 and dampening 0, got "

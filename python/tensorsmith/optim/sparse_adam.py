@@ -17,6 +17,7 @@ class SparseAdam(Optimizer):
     """
 
     _slots = 6
+    _rows_only = True
 
     def __init__(
         self,
@@ -29,8 +30,8 @@ class SparseAdam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize})
 
     def _check(self, group: Group) -> None:
-        check_values("SparseAdam", group, ("lr",))
-        if not float(group["eps"]) > 0:
+        check_values("SparseAdam", group, ("lr", "eps"))
+        if not group["eps"] > 0:
             raise ValueError(f"SparseAdam: eps must be > 0, got {group['eps']!r}")
         check_betas("SparseAdam", group)
 
@@ -46,8 +47,6 @@ class SparseAdam(Optimizer):
                 raise ValueError(f"SparseAdam: params[{number}] has a dense gradient; use Adam for it")
 
     def _update(self, bucket: Bucket, step: Step) -> None:
-        if not step.rows:
-            self._check_rows(bucket.group)
         group, state = bucket.group, bucket.state
         step_adam(
             bucket.params, step.grads, state["exp_avg"], state["exp_avg_sq"], None, state["step"], step.hyper,

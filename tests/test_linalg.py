@@ -201,3 +201,52 @@ def test_errors() -> None:
     assert linalg.inv(ts.zeros((0, 0))).shape == (0, 0)
     assert linalg.eigh(ts.zeros((4, 0, 0)))[0].shape == (4, 0)
     np.testing.assert_array_equal(linalg.inv(ts.asarray([[2, 0], [0, 4]])).numpy(), [[0.5, 0], [0, 0.25]])
+
+
+@pytest.mark.parametrize("beside", [np.nan, np.inf, 1e300])
+def test_eigh_reads_the_lower_triangle_alone(beside: float) -> None:
+    rng = np.random.default_rng(0)
+    for a in (rng.standard_normal((5, 5)), rng.standard_normal((5, 5)) + 1j * rng.standard_normal((5, 5))):
+        w, _ = np.linalg.eigh(a)
+        a[np.triu_indices(5, 1)] = beside
+        np.testing.assert_allclose(linalg.eigh(ts.asarray(a))[0].numpy(), w, atol=1e-13)
+        np.testing.assert_allclose(linalg.eigvalsh(ts.asarray(a)).numpy(), w, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e300])
+def test_factorisations_at_the_ends_of_the_range(scale: float, dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((4, 3)) * scale
+    if dtype == "complex128":
+        a = a + 1j * rng.standard_normal((4, 3)) * scale
+    q, r = (x.numpy() for x in linalg.qr(ts.asarray(a)))
+    close = {"rtol": 0, "atol": 1e-12 * np.abs(a).max()}
+    np.testing.assert_allclose(q @ r, a, **close)
+    np.testing.assert_allclose(np.conj(q.T) @ q, np.eye(3), atol=1e-13)
+    u, s, vh = (x.numpy() for x in linalg.svd(ts.asarray(a), full_matrices=False))
+    np.testing.assert_allclose((u * s) @ vh, a, **close)
+    h = np.tril(a[:3], -1)
+    h = h + np.conj(h.T)
+    w, v = (x.numpy() for x in linalg.eigh(ts.asarray(h)))
+    np.testing.assert_allclose((v * w) @ np.conj(v.T), h, **close)
+    sign, size = linalg.slogdet(ts.asarray(a[:3]))
+    expected = np.linalg.slogdet(a[:3] * 2.0**900 if scale < 1 else a[:3] * 2.0**-900)
+    np.testing.assert_allclose(sign.numpy(), expected[0], atol=1e-11)
+    np.testing.assert_allclose(
+        size.numpy(), expected[1] - 2700 * np.log(2) * (1 if scale < 1 else -1), atol=1e-8
+    )
+
+
+def test_expm_of_a_matrix_does_not_depend_on_its_batch() -> None:
+    rng = np.random.default_rng(2)
+    a = np.stack(
+        [np.eye(3), np.diag([-1e12, 0, 0]), np.full((3, 3), np.nan), rng.standard_normal((3, 3)) * 9]
+    )
+    full = linalg.expm(ts.asarray(a)).numpy()
+    for one, y in zip(a, full):
+        np.testing.assert_array_equal(linalg.expm(ts.asarray(one)).numpy(), y)
+    np.testing.assert_allclose(full[0], np.eye(3) * np.e, rtol=1e-15)
+    x = ts.asarray(a[[0, 1]]).requires_grad_()
+    ts.sum(linalg.expm(x)).backward()
+    np.testing.assert_allclose(x.grad.numpy()[0], np.full((3, 3), np.e), rtol=1e-14)

@@ -142,7 +142,11 @@ void eigh(Out a, Out w, Out vectors, Out info) {
       T *const d = w.as<T>() + i * n, *const z = vectors ? vectors.as<T>() + i * n * n : nullptr;
       std::int64_t& failed = info.as<std::int64_t>()[i];
       failed = 0;
-      const T most = largest_of(matrix, n * n);
+      T most(0);  // of the lower triangle: nobody reads the other
+      for (std::int64_t j = 0; j < n; ++j) {
+        const T row = largest_of(matrix + j * n, j + 1);
+        most = row > most || row != row ? row : most;
+      }
       if (!(most <= std::numeric_limits<T>::max())) {
         failed = 2;
         return;

@@ -5,6 +5,8 @@
 // M N = rows and columns. v lies below its pivot in the matrix that it has reduced, without v_0.
 #pragma once
 
+#include <limits>
+
 #include "cpu/linalg.h"
 
 namespace ts::cpu::TS_ISA {
@@ -23,6 +25,13 @@ T reflect(T* x, std::int64_t ld, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const T s = x[i * ld] / most;
     sum += s * s;
+  }
+  if (most < std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon()) {
+    // Near the smallest numbers: 1 / (x_0 - beta) would overflow, tau lose its digits.
+    const T first = x[0] / most, beta = first > T(0) ? -std::sqrt(sum) : std::sqrt(sum);
+    for (std::int64_t i = 1; i < n; ++i) x[i * ld] = x[i * ld] / most / (first - beta);
+    x[0] = beta * most;
+    return (beta - first) / beta;
   }
   const T norm = std::sqrt(sum) * most, beta = x[0] > T(0) ? -norm : norm;
   const T tau = (beta - x[0]) / beta, scale = T(1) / (x[0] - beta);

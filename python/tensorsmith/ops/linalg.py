@@ -356,7 +356,7 @@ def eigvalsh(a: Any, /) -> Any:
     if unitary.is_complex(a) and a.requires_grad:
         return eigh(a).eigenvalues
     if unitary.is_complex(a):
-        return unitary.halves(eigvalsh(unitary.embed(core.add(tril(a, -1), core.conj(_t(tril(a)))))))
+        return unitary.halves(eigvalsh(unitary.embed(unitary.hermitian(a))))
     return core.eigh(a, bool(a.requires_grad))[0]
 
 
@@ -495,11 +495,13 @@ _PADE_NORM = 5.371920351148152
 def expm(a: Any, /) -> Any:
     """The exponential of square matrices, sum of a^k / k!, by scaling and squaring (Higham 2005)."""
     a = _matrix("expm", a, True)
-    norm = float(core.max(core.sum(core.absolute(a.detach()), -2))) if a.size else 0.0
-    squarings = 0
-    while norm > _PADE_NORM * 2.0**squarings and squarings < 1100:
-        squarings += 1
-    a = a * 2.0**-squarings
+    if not a.size:
+        return a
+    # Each matrix is halved as often as its own norm asks for.
+    norm = core.max(core.sum(core.absolute(a.detach()), -2, None, True), -1, True)
+    halvings = core.ceil(core.log2(core.maximum(norm, _PADE_NORM) / _PADE_NORM))
+    halvings = core.where(core.isnan(halvings), 0.0, core.minimum(halvings, 1100.0))
+    a = a * core.exp2(-halvings)
     identity, a2 = _eye(a), core.matmul(a, a)
     a4 = core.matmul(a2, a2)
     a6 = core.matmul(a2, a4)
@@ -520,8 +522,9 @@ def expm(a: Any, /) -> Any:
     )
     odd = core.matmul(a, odd)
     x = solve(even - odd, even + odd)
-    for _ in range(squarings):
-        x = core.matmul(x, x)
+    for i in range(int(core.max(halvings))):
+        square = core.matmul(x, x)
+        x = core.where(halvings > i, square, x) if norm.size > 1 else square
     return x
 
 

@@ -25,6 +25,11 @@ def flushed(b: Any) -> Any:
     return core.where(core.less(core.absolute(b.detach()), small), 0, b)
 
 
+def _least(x: Any) -> float:
+    """The smallest number that others are divided by, for the real dtype of x: its reciprocal is a number as well."""
+    return 2.0**-100 if x.dtype.itemsize == 4 else 2.0**-1000
+
+
 def scaled(a: Any) -> tuple[Any, Any]:
     """(b, scale) with a = b scale, scale (..., 1) a power of two for each matrix, the largest part of b in [1, 2): so
     that sums of squares do not overflow."""
@@ -33,7 +38,7 @@ def scaled(a: Any) -> tuple[Any, Any]:
         return a, core.ones((*a.shape[:-2], 1), parts.dtype, device=parts.device)
     size = core.max(parts, (-2, -1), True)
     usual = core.logical_and(core.greater(size, 0), core.isfinite(size))
-    scale = core.exp2(core.floor(core.log2(core.where(usual, size, 1))))
+    scale = core.exp2(core.floor(core.log2(core.maximum(core.where(usual, size, 1), _least(parts)))))
     return flushed(core.divide(a, scale)), scale[..., 0]
 
 
@@ -59,11 +64,17 @@ def extract(e: Any) -> Any:
 def phase(z: Any) -> Any:
     """z / |z|, and 1 for 0."""
     size = core.absolute(z)
+    least = _least(size)
+    z = core.where(core.less(size, least), core.divide(z, least), z)
+    size = core.absolute(z)
     return core.where(core.equal(size, 0), 1, core.divide(z, core.where(core.equal(size, 0), 1, size)))
 
 
 def _reflector(x: Any) -> tuple[Any, Any]:
     """(v, s) with (1 - s v v^H) x a multiple of the first unit vector; s = 0 where x is 0."""
+    if x.shape[-1]:  # of any size: squares of small elements would vanish
+        most = core.max(core.absolute(x), -1, True)
+        x = core.divide(x, core.maximum(most, _least(most)))
     norm = core.sqrt(core.sum(core.square(core.absolute(x)), -1, None, True))
     v = core.concat([core.add(x[..., :1], core.multiply(phase(x[..., :1]), norm)), x[..., 1:]], -1)
     square = core.sum(core.square(core.absolute(v)), -1, None, True)
@@ -132,12 +143,18 @@ def det(a: Any) -> Any:
     )
 
 
+def hermitian(a: Any) -> Any:
+    """The matrix whose lower triangle is a's, without the imaginary parts of the diagonal."""
+    lower = core.tril(a, -1)
+    diagonal = core.where(core.eye(a.shape[-1], None, 0, "bool", device=a.device), core.real(a), 0)
+    return core.add(core.add(lower, _adjoint(lower)), diagonal)
+
+
 def eigh(a: Any, solve: Any) -> tuple[Any, Any]:
     """Of Hermitian matrices, by `solve`, which takes real symmetric ones. The lower triangle is read."""
     n = a.shape[-1]
-    lower = core.tril(a, -1)
-    diagonal = core.multiply(core.real(a), core.eye(n, None, 0, core.real(a).dtype, device=a.device))
-    t, q = core.add(core.add(lower, _adjoint(lower)), diagonal), _identity(n, a)
+    t, scale = scaled(hermitian(a))
+    q = _identity(n, a)
     for k in range(n - 2):
         v, s = _reflector(t[..., k + 1 :, k])
         t[..., k + 1 :, :] = _from_left(t[..., k + 1 :, :], v, s)
@@ -151,7 +168,7 @@ def eigh(a: Any, solve: Any) -> tuple[Any, Any]:
         core.multiply(core.multiply(core.conj(core.expand_dims(d, -1)), t), core.expand_dims(d, -2))
     )
     w, vectors = solve(core.contiguous(real))
-    return w, core.matmul(core.multiply(q, core.expand_dims(d, -2)), vectors)
+    return core.multiply(w, scale), core.matmul(core.multiply(q, core.expand_dims(d, -2)), vectors)
 
 
 def svd(a: Any, full_matrices: bool, solve: Any) -> tuple[Any, Any, Any]:

@@ -93,7 +93,7 @@ def test_errors() -> None:
         (
             lambda: F.conv_transpose1d(x, ts.zeros((3, 4, 3)), stride=2, output_padding=2),
             ValueError,
-            "conv_transpose1d: output_padding must be smaller than stride, got 2 and 2",
+            "conv_transpose1d: output_padding must be smaller than stride or dilation, got 2, 2 and 1",
         ),
         (
             lambda: F.conv_transpose3d(volume, ts.zeros((2, 1, 1, 1, 1)), padding=2),
@@ -410,3 +410,35 @@ def test_depthwise_past_the_caches() -> None:
             assert np.array_equal(one.numpy(), y.numpy()[n : n + 1])
             alone = core.conv2d_input_backward(one, w, (1, *x.shape[1:]), *options).numpy()
             assert np.array_equal(alone, dx[n : n + 1])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_output_padding_below_the_dilation(axes: int) -> None:
+    torch = pytest.importorskip("torch")
+    name, rng = f"conv_transpose{axes}d", np.random.default_rng(axes)
+    x, w, b = (
+        rng.standard_normal((2, 4, *(5, 4, 3)[:axes])),
+        rng.standard_normal((4, 3, *[3] * axes)),
+        np.ones(6),
+    )
+    for padding, dilation in ((0, 3), (2, 3), (1, 4)):
+        options = {
+            "stride": (1, 2, 1)[:axes],
+            "padding": padding,
+            "output_padding": (2, 0, 2)[:axes],
+            "dilation": dilation,
+            "groups": 2,
+        }
+        expected = getattr(torch.nn.functional, name)(*map(torch.tensor, (x, w, b)), **options)
+        y = getattr(F, name)(*map(ts.asarray, (x, w, b)), **options)
+        np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_volumes(dtype: str) -> None:
+    x = ts.zeros((0, 4, 3, 3, 3), dtype=dtype).requires_grad_()
+    w = ts.ones((4, 2, 2, 2, 2), dtype=dtype).requires_grad_()
+    for f in (F.conv3d, F.conv_transpose3d):
+        y = f(x, w, groups=2)
+        ts.sum(y).backward()
+        assert y.shape[0] == 0 and not w.grad.astype("float32").numpy().any()

@@ -386,7 +386,8 @@ def conv3d(
     # (N, P, H, W, groups, KD, C / groups)
     parts = [
         core.reshape(
-            slices[:, t * d[0] : t * d[0] + (depth - 1) * s[0] + 1 : s[0]], (n, depth, h, w, groups, 1, -1)
+            slices[:, t * d[0] : t * d[0] + (depth - 1) * s[0] + 1 : s[0]],
+            (n, depth, h, w, groups, 1, c // groups),
         )
         for t in range(weight.shape[2])
     ]
@@ -401,16 +402,30 @@ def _grown(name: str, x: Any, weight: Any, s: Any, p: Any, d: Any, extra: Any) -
     """The extents of a transposed convolution."""
     extents = []
     for axis, (n, k) in enumerate(zip(x.shape[2:], weight.shape[2:])):
-        if extra[axis] >= s[axis]:
+        if extra[axis] >= max(s[axis], d[axis]):
             raise ValueError(
-                f"{name}: output_padding must be smaller than stride, got {extra[axis]} and {s[axis]} "
-                f"(dimension {axis + 2})"
+                f"{name}: output_padding must be smaller than stride or dilation, got {extra[axis]}, {s[axis]} and "
+                f"{d[axis]} (dimension {axis + 2})"
             )
         extent = (n - 1) * s[axis] - 2 * p[axis] + d[axis] * (k - 1) + extra[axis] + 1
         if extent < 1 or n < 1:
             raise ValueError(f"{name}: the result would have extent {extent} (dimension {axis + 2})")
         extents.append(extent)
     return extents
+
+
+def _cut_out(
+    operation: Any, x: Any, weight: Any, bias: Any, s: Any, p: Any, d: Any, groups: int, extents: Any
+) -> Any:
+    """A transposed convolution whose output_padding is a stride and more: the part of `extents` behind the padding of
+    the one without padding, zeros where that has ended."""
+    y = operation(x, weight, None, s, 0, 0, groups, d)
+    inside: tuple[Any, ...] = (..., *(slice(first, first + extent) for first, extent in zip(p, extents)))
+    y = y[inside]
+    lead = y.ndim - len(p)
+    missing = [0] * lead + [extent - n for extent, n in zip(extents, y.shape[lead:])]
+    y = core.pad_constant(y, [0] * y.ndim, missing, 0.0) if any(missing) else y
+    return _with_bias(y, bias)
 
 
 def _with_bias(y: Any, bias: Any) -> Any:
@@ -432,14 +447,19 @@ def conv_transpose2d(
     returns: (N, O, P, Q) with P = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1, Q likewise
 
     It is the gradient of conv2d with these filters at its input: windows that step over the result, each adding x
-    times its filter. ValueError where shapes or options do not fit; output_padding must be smaller than stride.
+    times its filter. ValueError where shapes or options do not fit; output_padding must be smaller than stride or
+    dilation.
     """
     name = "conv_transpose2d"
     s, p, d, extra = _options(
         name, 2, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
     )
     x, full, weight, bias = _operands(name, x, weight, bias, groups, 2, True)
-    shape = (full.shape[0], weight.shape[1] * groups, *_grown(name, full, weight, s, p, d, extra))
+    extents = _grown(name, full, weight, s, p, d, extra)
+    if any(e >= step for e, step in zip(extra, s)):
+        y = _cut_out(conv_transpose2d, full, weight, bias, s, p, d, groups, extents)
+        return y if x.ndim == 4 else core.squeeze(y, 0)
+    shape = (full.shape[0], weight.shape[1] * groups, *extents)
     y = _with_bias(core.conv2d_input_backward(full, weight, shape, s, p, d, groups), bias)
     return y if x.ndim == 4 else core.squeeze(y, 0)
 
@@ -464,7 +484,11 @@ def conv_transpose1d(
         name, 1, stride=stride, padding=padding, dilation=dilation, output_padding=output_padding
     )
     x, full, weight, bias = _operands(name, x, weight, bias, groups, 1, True)
-    shape = (full.shape[0], weight.shape[1] * groups, 1, *_grown(name, full, weight, s, p, d, extra))
+    extents = _grown(name, full, weight, s, p, d, extra)
+    if any(e >= step for e, step in zip(extra, s)):
+        y = _cut_out(conv_transpose1d, full, weight, bias, s, p, d, groups, extents)
+        return y if x.ndim == 3 else core.squeeze(y, 0)
+    shape = (full.shape[0], weight.shape[1] * groups, 1, *extents)
     y = core.conv2d_input_backward(
         core.expand_dims(full, 2), core.expand_dims(weight, 2), shape, (1, *s), (0, *p), (1, *d), groups
     )
@@ -493,6 +517,9 @@ def conv_transpose3d(
     )
     x, full, weight, bias = _operands(name, x, weight, bias, groups, 3, True)
     extents = _grown(name, full, weight, s, p, d, extra)
+    if any(e >= step for e, step in zip(extra, s)):
+        y = _cut_out(conv_transpose3d, full, weight, bias, s, p, d, groups, extents)
+        return y if x.ndim == 5 else core.squeeze(y, 0)
     n, c, depth, h, w = full.shape
     taps, each = weight.shape[2], weight.shape[1]
     if _has_kernel(x, weight, bias, groups, each, c // groups):
@@ -505,7 +532,7 @@ def conv_transpose3d(
     # Slice `tap` of x's depth i belongs to depth i * stride + tap * dilation. Channels stay last.
     slices = core.reshape(slices, (n, depth, groups, taps, each, *extents[1:]))
     slices = core.reshape(
-        core.permute_dims(slices, (0, 1, 3, 5, 6, 2, 4)), (n, -1, *extents[1:], groups * each)
+        core.permute_dims(slices, (0, 1, 3, 5, 6, 2, 4)), (n, depth * taps, *extents[1:], groups * each)
     )
     deep = max((depth - 1) * s[0] + (taps - 1) * d[0] + 1, p[0] + extents[0])
     if taps == s[0] and (taps == 1 or d[0] == 1) and deep == depth * taps:  # each in its place

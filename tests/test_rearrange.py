@@ -536,3 +536,66 @@ def test_dtypes_and_sizes_are_named_at_the_door() -> None:
         F.affine_grid(theta, (1, 1, 10**7, 10**7))
     with pytest.raises(TypeError, match="affine_grid: theta must be floating-point, got int64"):
         F.affine_grid(ts.ones((1, 2, 3), dtype=ts.int64), (1, 1, 2, 2))
+
+
+def test_adaptive_windows_that_stay_in_place() -> None:
+    for layout in ((2, 5, 1, 1), (2, 5, 1, 4)):
+        x = ts.permute_dims(
+            ts.asarray(np.arange(np.prod(layout)).reshape(2, *layout[2:], 5) * 1.0), (0, 3, 1, 2)
+        )
+        y = F.adaptive_max_pool2d(x, (3, 4))
+        np.testing.assert_array_equal(y.numpy(), np.broadcast_to(x.numpy(), (2, 5, 3, 4)))
+
+
+@pytest.mark.parametrize("kind", ["max", "avg", "lp"])
+def test_windows_that_hang_over_the_end(kind: str) -> None:
+    x = ts.asarray(np.arange(1.0, 7.0).reshape(1, 1, 2, 3))
+    options = {"kernel_size": (3, 4), "stride": (2, 4), "ceil_mode": True}
+    if kind == "lp":
+        y, expected = F.lp_pool2d(x, 1.0, **options), 3.5 * 12
+    else:
+        y, expected = getattr(F, f"{kind}_pool2d")(x, **options), 6 if kind == "max" else 3.5
+    np.testing.assert_allclose(y.numpy(), [[[[expected]]]])
+    with pytest.raises(ValueError, match="larger than the padded input"):
+        F.max_pool2d(x, (3, 5), (2, 2), ceil_mode=True)
+
+
+def test_norms_of_windows() -> None:
+    x = ts.asarray([[[3.0, -5.0, -1.0, 2.0, 0.0, 0.0]]]).requires_grad_()
+    assert F.lp_pool1d(x, 1.0, 2).tolist() == [[[-2.0, 1.0, 0.0]]]
+    assert F.lp_pool1d(x, np.inf, 2).tolist() == [[[5.0, 2.0, 0.0]]]
+    assert F.lp_pool1d(x, -np.inf, 2).tolist() == [[[3.0, 1.0, 0.0]]]
+    assert np.isnan(
+        F.lp_pool1d(x.detach(), 3.0, 2).numpy()[0, 0, 0]
+    )  # the cube root of a negative sum, as PyTorch's
+    ts.sum(F.lp_pool1d(x, 2.0, 2)).backward()
+    assert x.grad.tolist()[0][0][4:] == [0.0, 0.0]
+
+
+def test_batches_of_nothing() -> None:
+    assert F.pixel_shuffle(ts.zeros((0, 4, 2, 2)), 2).shape == (0, 1, 4, 4)
+    assert F.pixel_unshuffle(ts.zeros((2, 0, 4, 2)), 2).shape == (2, 0, 2, 1)
+    assert F.unfold(ts.zeros((0, 2, 4, 4)), 3).shape == (0, 18, 4)
+    assert [y.shape for y in F.max_pool3d(ts.zeros((0, 2, 4, 4, 4)), 2, return_indices=True)] == [
+        (0, 2, 2, 2, 2)
+    ] * 2
+    assert F.avg_pool3d(ts.zeros((0, 2, 4, 4, 4)), 2).shape == (0, 2, 2, 2, 2)
+
+
+def test_padding_that_takes_away() -> None:
+    x = ts.arange(3.0)[None]
+    assert F.pad(x, (-1, 1), "circular").tolist() == [[1.0, 2.0, 1.0]]
+    assert F.pad(x, (2, -1), "circular").tolist() == [[0.0, 1.0, 0.0, 1.0]]
+    for mode in ("constant", "reflect"):
+        with pytest.raises(ValueError, match="leaves nothing of dimension 1"):
+            F.pad(x, (2, -4), mode)
+
+
+def test_nearest_neighbours_of_kept_and_doubled_extents() -> None:
+    x = ts.asarray([[[[0.0, 1.0], [2.0, 3.0]]]])
+    assert F.interpolate(x, scale_factor=1.3).tolist() == x.tolist()
+    assert F.interpolate(x, scale_factor=(1.3, 2.3)).tolist() == [
+        [[[0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 3.0, 3.0]]]
+    ]
+    with pytest.raises(ValueError, match="recompute_scale_factor goes with scale_factor"):
+        F.interpolate(x, size=4, recompute_scale_factor=True)

@@ -44,12 +44,12 @@ inline std::int64_t window_places(const char* operation, int axis, std::int64_t 
                                   bool ceil_mode) {
   // Every factor is below 2^31, so nothing here can wrap.
   const std::int64_t extent = dilation * (kernel - 1) + 1, padded = input + 2 * padding;
-  if (extent > padded)
+  if (extent > padded && !(ceil_mode && extent - padded < stride))
     value_error(operation, ": kernel_size ", kernel, dilation > 1 ? " (dilated to " : "",
                 dilation > 1 ? std::to_string(extent) + ")" : "", " is larger than the padded input ", padded,
                 " (dimension ", axis, ")");
   std::int64_t places = (padded - extent + (ceil_mode ? stride - 1 : 0)) / stride + 1;
-  // The last window must start inside the image or its left padding.
+  // The last window must start inside the image or its left padding; so the first one may hang over the end.
   if (ceil_mode && (places - 1) * stride >= input + padding) --places;
   return places;
 }

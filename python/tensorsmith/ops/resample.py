@@ -289,7 +289,9 @@ def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool 
     recorded = _core.is_grad_enabled() and x.requires_grad
     if rank == 2 and x.ndim == 4 and not (return_indices or recorded) and _channels_last(x):
         even = [_even_windows(x.shape[axis], size) for axis, size in sizes]
-        if None not in even:  # a pool like any other, whose registers are channels
+        if all(
+            windows and windows[1] for windows in even
+        ):  # a pool like any other, whose registers are channels
             lengths, steps = zip(*even)
             y: Tensor = core.max_pool2d(x, lengths, steps)
             return y
@@ -351,6 +353,8 @@ def interpolate(
         raise ValueError(f"{name}: input must be (N, C, ...), got shape {tuple(x.shape)}")
     if antialias:
         raise ValueError(f"{name}: antialias=True is not supported")
+    if recompute_scale_factor and size is not None:
+        raise ValueError(f"{name}: recompute_scale_factor goes with scale_factor, not with size")
     if (size is None) == (scale_factor is None):
         raise ValueError(f"{name}: give size or scale_factor, one of the two")
     extents = tuple(x.shape[2:])
@@ -378,6 +382,8 @@ def interpolate(
         if align_corners is not None:
             raise ValueError(f'{name}: align_corners does not go with mode "{mode}"')
         shift = 0.5 if mode == "nearest-exact" else 0.0
+        if rank == 2 and mode == "nearest":  # as PyTorch: an extent kept or doubled does so evenly
+            scales = [n / m if m in (n, 2 * n) else s for n, m, s in zip(extents, sizes, scales)]
         if rank == 2 and (str(x.dtype) in ("float32", "float64") or (is_half(x) and x.device == "cpu")):
             return _along_both(x, [(_nearest, n, m, s, shift) for n, m, s in zip(extents, sizes, scales)])
         for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
@@ -426,7 +432,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     pairs = [(x.ndim - 1 - i, widths[2 * i], widths[2 * i + 1]) for i in range(len(widths) // 2)]
     for axis, before, after in pairs:
         n = x.shape[axis]
-        if n + before + after < 0:
+        if n + min(before, 0) + min(after, 0) < 0:
             raise ValueError(
                 f"{name}: {(before, after)} leaves nothing of dimension {axis}, whose size is {n}"
             )
@@ -448,8 +454,9 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         if before == after == 0:
             continue
         at = np.arange(-before, n + after)
-        if mode == "circular":
-            at %= n
+        if mode == "circular":  # round what is left of it
+            start, left = max(-before, 0), n + min(before, 0) + min(after, 0)
+            at = (at - start) % left + start
         elif mode == "replicate":
             at = np.clip(at, 0, n - 1)
         else:

@@ -95,9 +95,10 @@ def avg_pool1d(
 def _by_planes(x: Tensor, planes: Any, depths: Any) -> Tensor:
     """`planes` over (H, W) and then `depths` over D of (..., D, H, W): windows are products of intervals."""
     lead, (d, h, w) = tuple(x.shape[:-3]), x.shape[-3:]
-    x = planes(ops.reshape(x, (-1, d, h, w)))
+    count = math.prod(lead)
+    x = planes(ops.reshape(x, (count, d, h, w)))
     h, w = x.shape[-2:]
-    x = depths(ops.reshape(x, (-1, 1, d, h * w)))
+    x = depths(ops.reshape(x, (count, 1, d, h * w)))
     return ops.reshape(x, (*lead, x.shape[-2], h, w))
 
 
@@ -123,13 +124,14 @@ def max_pool3d(
         return y
     x = input.detach()
     lead, (depth, height, width) = tuple(x.shape[:-3]), x.shape[-3:]
-    flat = ops.reshape(x, (-1, depth, height, width))
+    count = math.prod(lead)
+    flat = ops.reshape(x, (count, depth, height, width))
     within = ops.max_pool2d_indices(flat, *planes)  # in each plane
     p_, q_ = within.shape[-2:]
-    tops = ops.reshape(ops.max_pool2d(flat, *planes), (-1, 1, depth, p_ * q_))
+    tops = ops.reshape(ops.max_pool2d(flat, *planes), (count, 1, depth, p_ * q_))
     at = ops.max_pool2d_indices(tops, *depths)  # which plane, and where in it
     index = ops.take_along_axis(
-        ops.reshape(within, (-1, depth * p_ * q_)), ops.reshape(at, (at.shape[0], -1)), axis=1
+        ops.reshape(within, (count, depth * p_ * q_)), ops.reshape(at, (count, at.shape[2] * p_ * q_)), axis=1
     )
     index = ops.reshape(index, at.shape) + ops.floor_divide(at, p_ * q_) * (height * width)
     return y, ops.reshape(index, (*lead, at.shape[-2], p_, q_))
@@ -260,19 +262,28 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_adaptive("avg"
 adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (_adaptive("max", r) for r in (1, 2, 3))
 
 
-def _lp_pool(rank: int, average: Any) -> Any:
+def _lp_pool(rank: int, average: Any, largest: Any) -> Any:
     def lp_pool(
         input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
     ) -> Tensor:
+        if math.isinf(norm_type):  # the largest or the smallest size
+            sign = math.copysign(1.0, norm_type)
+            return largest(ops.absolute(input) * sign, kernel_size, stride, 0, 1, ceil_mode) * sign
         size = math.prod((kernel_size,) * rank if isinstance(kernel_size, int) else tuple(kernel_size))
         mean = average(ops.pow(input, float(norm_type)), kernel_size, stride, 0, ceil_mode)
-        return ops.pow(ops.relu(mean) * float(size), 1.0 / norm_type)
+        mean = ops.where(mean == 0, 0.0, mean)  # whose gradient is 0
+        return ops.pow(mean * float(size), 1.0 / norm_type)
 
     lp_pool.__name__ = f"lp_pool{rank}d"
-    lp_pool.__doc__ = "(sum x^p)^(1/p) over each window; 0 where the sum is negative."
+    lp_pool.__doc__ = "(sum x^p)^(1/p) over each window; for p = inf or -inf the largest or smallest |x|."
     return lp_pool
 
 
 lp_pool1d, lp_pool2d, lp_pool3d = (
-    _lp_pool(r, pool) for r, pool in ((1, avg_pool1d), (2, avg_pool2d), (3, avg_pool3d))
+    _lp_pool(r, *pools)
+    for r, pools in (
+        (1, (avg_pool1d, max_pool1d)),
+        (2, (avg_pool2d, max_pool2d)),
+        (3, (avg_pool3d, max_pool3d)),
+    )
 )

@@ -25,7 +25,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
             f"pixel_shuffle: input must be (*, C, H, W) with C a multiple of {r * r}, got shape {tuple(input.shape)}"
         )
     *lead, c, h, w = input.shape
-    x = ops.reshape(input, (-1, c // (r * r), r, r, h, w))
+    x = ops.reshape(input, (math.prod(lead), c // (r * r), r, r, h, w))
     return ops.reshape(ops.permute_dims(x, (0, 1, 4, 2, 5, 3)), (*lead, c // (r * r), h * r, w * r))
 
 
@@ -38,7 +38,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
             f"{tuple(input.shape)}"
         )
     *lead, c, h, w = input.shape
-    x = ops.reshape(input, (-1, c, h // r, r, w // r, r))
+    x = ops.reshape(input, (math.prod(lead), c, h // r, r, w // r, r))
     return ops.reshape(ops.permute_dims(x, (0, 1, 3, 5, 2, 4)), (*lead, c * r * r, h // r, w // r))
 
 
@@ -83,7 +83,8 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     at, full, p = _columns(name, tuple(batch.shape[-2:]), options)
     n, c = batch.shape[:2]
     flat = ops.reshape(pad(batch, (p[1], p[1], p[0], p[0])), (n, c, full[0] * full[1]))
-    y = ops.reshape(ops.index_select(flat, 2, at.to(device=flat.device)), (n, c * math.prod(options[0]), -1))
+    taps = math.prod(options[0])
+    y = ops.reshape(ops.index_select(flat, 2, at.to(device=flat.device)), (n, c * taps, at.size // taps))
     return y if input.ndim == 4 else y[0]
 
 

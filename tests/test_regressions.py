@@ -90,3 +90,38 @@ def test_batch_norm_of_strided_rows_and_of_one_strided_channel() -> None:
         )
         mine, dense = (ts.nn.functional.batch_norm(v, None, None, training=True) for v in (x, ts.array(x)))
         assert mine.tolist() == dense.tolist()
+
+
+def test_transforms_of_no_points() -> None:
+    for f in (ts.fft.fft, ts.fft.ifft, ts.fft.rfft, ts.fft.ihfft):
+        for norm in ("backward", "ortho", "forward"):
+            with pytest.raises(ValueError, match="transform of 0 points"):
+                f(ts.zeros((3, 0)), norm=norm)
+
+
+def test_irfftn_takes_an_extent_of_minus_one_as_it_is() -> None:
+    x = np.arange(12.0).reshape(3, 4) + 1j
+    for s, axes in (((-1,), (1,)), ((2, -1), (0, 1)), ((-1, -1), (1, 0))):
+        np.testing.assert_allclose(
+            ts.fft.irfftn(ts.asarray(x), s=s, axes=axes).numpy(), np.fft.irfftn(x, s=s, axes=axes), atol=1e-14
+        )
+
+
+def test_einsum_of_truth_values_and_gradients_of_odd_extents() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 4)) < 0.3, rng.random((4, 5)) < 0.3
+    for subscripts, operands in (
+        ("ij,jk->ik", (a, b)),
+        ("ij->i", (a,)),
+        ("ij,jk", (a, b)),
+        ("ij,ij->", (a, a)),
+    ):
+        y = ts.einsum(subscripts, *map(ts.asarray, operands))
+        assert y.dtype == "bool"
+        np.testing.assert_array_equal(y.numpy(), np.einsum(subscripts, *operands))
+    x, one = ts.ones(4).requires_grad_(), ts.asarray([2.0]).requires_grad_()
+    ts.einsum("a,a", x, one).backward()
+    assert x.grad.tolist() == [2.0] * 4 and one.grad.tolist() == [4.0]
+    empty, v = ts.ones((4, 0)).requires_grad_(), ts.ones(0).requires_grad_()
+    ts.sum(ts.matmul(empty, v)).backward()
+    assert empty.grad.shape == (4, 0) and v.grad.shape == (0,)

@@ -38,6 +38,8 @@ def _real(operation: str, x: Any) -> Any:
 def _scale(operation: str, n: int, norm: str | None, inverse: bool) -> float:
     if norm not in (None, "backward", "ortho", "forward"):
         raise ValueError(f'{operation}: norm must be "backward", "ortho" or "forward", got {norm!r}')
+    if n < 1:
+        raise ValueError(f"{operation}: a transform of {n} points; at least 1 is needed")
     if norm == "ortho":
         return 1.0 / math.sqrt(n)
     return 1.0 / n if inverse != (norm == "forward") else 1.0
@@ -172,12 +174,15 @@ def irfftn(
     norm: str | None = "backward",
 ) -> Any:
     """The inverse of `rfftn`."""
+    from tensorsmith.ops.manipulate import _axis
+
     x = _complex("irfftn", x)
     lengths, axes = _axes_of("irfftn", x, s, axes)
     if not axes:
         raise ValueError("irfftn: at least one axis is needed")
+    last = x.shape[_axis("irfftn", axes[-1], x.ndim)] if s is not None and s[-1] == -1 else lengths[-1]
     x = ifftn(x, [-1 if n is None else n for n in lengths[:-1]], axes[:-1], norm)
-    return irfft(x, lengths[-1], axes[-1], norm)
+    return irfft(x, last, axes[-1], norm)
 
 
 def fft2(x: Any, /, s: Any = None, axes: Sequence[int] = (-2, -1), norm: str | None = "backward") -> Any:

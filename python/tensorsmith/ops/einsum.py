@@ -136,6 +136,9 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum: subscripts must be a string, got {type(subscripts).__name__}")
     tensors = [x if isinstance(x, Tensor) else asarray(x) for x in operands]
+    if tensors and all(x.dtype.kind == "bool" for x in tensors):  # "or" of "and"s
+        counts = einsum(subscripts, *(core.astype(x, "int64") for x in tensors), optimize=optimize)
+        return core.not_equal(counts, 0)
     if len(tensors) == 2 and (plan := _one_product(subscripts)):
         y = plan(*tensors)
         if y is not None:

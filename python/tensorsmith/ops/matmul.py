@@ -19,7 +19,7 @@ def _vector_gradients(dy: Any, a: Any, b: Any, needs: Any) -> Any:
         if needs[0]:
             da = core.expand_dims(dy, -1) * b
         if needs[1]:
-            db = core.matmul(core.reshape(dy, (-1,)), core.reshape(a, (-1, a.shape[-1])))
+            db = core.matmul(core.reshape(dy, (-1,)), core.reshape(a, (dy.size, a.shape[-1])))
         return da, db
     if needs[0]:  # b (K, N), dy (N)
         da = core.matmul(b, dy)
@@ -89,6 +89,17 @@ matmul = define(
     vjp=_gradients,
 )
 
+
+def _spread(dy: Any, other: Any, shape: Any, axes: Any) -> Any:
+    """dy times the other factor of a sum over the last `axes` axes, for a factor of this shape."""
+    g = core.expand_dims(dy, tuple(range(-axes, 0))) * other
+    if axes and tuple(g.shape[-axes:]) != tuple(shape[-axes:]):  # where `other` has extents of 1
+        from tensorsmith.ops.manipulate import broadcast_shapes
+
+        g = core.broadcast_to(g, broadcast_shapes(g.shape, shape))
+    return g
+
+
 define(
     core.vecdot,
     """The sum of a b, which broadcast, over their last `axes` axes, in the order of `sum`.
@@ -97,8 +108,8 @@ define(
 
     ValueError where shapes do not fit or have fewer than `axes` axes.
     """,
-    a=lambda dy, b, axes: core.expand_dims(dy, tuple(range(-axes, 0))) * b,
-    b=lambda dy, a, axes: core.expand_dims(dy, tuple(range(-axes, 0))) * a,
+    a=lambda dy, a_shape, b, axes: _spread(dy, b, a_shape, axes),
+    b=lambda dy, a, b_shape, axes: _spread(dy, a, b_shape, axes),
 )
 
 

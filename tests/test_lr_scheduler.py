@@ -67,6 +67,27 @@ def test_schedule_resumes(make: Callable[[Any], Any], formula: Callable[[int], f
         second.load_state_dict({**saved, "extra": 1})
 
 
+@pytest.mark.parametrize("number", range(len(SCHEDULES)))
+@pytest.mark.parametrize("epochs", [1, 3, 9])
+def test_last_epoch_resumes_where_it_was(number: int, epochs: int) -> None:
+    """A new optimizer with the rates of the last step, and a schedule made with `last_epoch` one less than it was."""
+    make = [
+        lambda o, e: lr_scheduler.StepLR(o, 4, 0.5, e),
+        lambda o, e: lr_scheduler.MultiStepLR(o, [5, 2, 5], 0.5, e),
+        lambda o, e: lr_scheduler.ExponentialLR(o, 0.9, e),
+        lambda o, e: lr_scheduler.LambdaLR(o, lambda e: 1 / (1 + e), e),
+        lambda o, e: lr_scheduler.LinearLR(o, 0.25, 0.75, 4, e),
+        lambda o, e: lr_scheduler.CosineAnnealingLR(o, 7, 0.1, e),
+    ][number]
+    first = make(optimizer_with(), -1)
+    rates(first, epochs)
+    optimizer = optimizer_with()
+    optimizer.load_state_dict(first.optimizer.state_dict())
+    second = make(optimizer, first.last_epoch - 1)
+    assert second.last_epoch == first.last_epoch
+    np.testing.assert_allclose(rates(second, 5), rates(first, 5), rtol=1e-12)
+
+
 def test_chained_schedules_multiply() -> None:
     optimizer = optimizer_with()
     a = lr_scheduler.ExponentialLR(optimizer, 0.9)

@@ -20,7 +20,8 @@ class LRScheduler:
     """Base: a subclass defines `get_lr()`, the rates for `self.last_epoch`, from the groups' present rates.
 
     `last_epoch` counts the calls of `step`; -1 starts afresh, anything else resumes and needs `initial_lr`
-    in every group.
+    in every group. Making a schedule counts one call, so the last_epoch to resume with is one less than it was; rates
+    that follow from those before are then the groups' present ones, as in PyTorch.
     """
 
     _unsaved: tuple[str, ...] = ("optimizer",)
@@ -48,6 +49,11 @@ class LRScheduler:
     def _begin(self) -> None:
         self._step_count = 0
         self.step()
+
+    @property
+    def _initial(self) -> bool:
+        """Whether this is the step that making the schedule takes."""
+        return self._step_count == 1
 
     def _rewind(self) -> None:
         self.last_epoch -= 1
@@ -192,7 +198,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        return self._present() if self.last_epoch == 0 else [lr * self.gamma for lr in self._present()]
+        return self._present() if self._initial else [lr * self.gamma for lr in self._present()]
 
     def _rates_at(self, epoch: int) -> list[float]:
         return [base * self.gamma**epoch for base in self.base_lrs]
@@ -223,7 +229,7 @@ class LinearLR(LRScheduler):
     def get_lr(self) -> list[float]:
         if self.last_epoch == 0:
             return [lr * self.start_factor for lr in self._present()]
-        if self.last_epoch > self.total_iters:
+        if self._initial or self.last_epoch > self.total_iters:
             return self._present()
         rise = self.end_factor - self.start_factor
         factor = 1 + rise / (self.total_iters * self.start_factor + (self.last_epoch - 1) * rise)
@@ -247,10 +253,8 @@ class CosineAnnealingLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         t, span, low = self.last_epoch, self.T_max, self.eta_min
-        if t == 0:
+        if t == 0 or self._initial:
             return self._present()
-        if self._step_count == 1:  # resumed at t > 0
-            return self._rates_at(t)
         if (t - 1 - span) % (2 * span) == 0:  # leaving the minimum, where the ratio below is 0 / 0
             rise = (1 - math.cos(math.pi / span)) / 2
             return [

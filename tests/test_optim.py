@@ -600,6 +600,19 @@ def test_things_that_are_no_parameters_and_no_state() -> None:
         ({"state": {0: "abc"}, "param_groups": [group]}, "'state' must have a dict for each parameter"),
         ({"state": {}, "param_groups": "a"}, "'param_groups' must be dicts with a list 'params'"),
         ({"state": {}, "param_groups": [{"lr": 1}]}, "'param_groups' must be dicts with a list 'params'"),
+        ({"state": {}, "param_groups": 2}, "'param_groups' must be dicts with a list 'params'"),
+        (
+            {"state": {}, "param_groups": [{**group, "params": [[0]]}]},
+            r"'params' must hold numbers, got \[\[0\]\]",
+        ),
+        (
+            {"state": {}, "param_groups": [{**group, "amsgrad": ts.ones((2,))}]},
+            "amsgrad must be True or False",
+        ),
+        (
+            {"state": {0: {"exp_avg": np.ones(2, complex)}}, "param_groups": [group]},
+            "of real numbers, got complex128",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict(state)

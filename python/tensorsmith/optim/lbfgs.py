@@ -387,6 +387,9 @@ class LBFGS(Optimizer):
                 errors.append(
                     f"parameter {place}, {name!r}: shape {tuple(tensor.shape)} given, {(size,)} expected"
                 )
+            if ts.isdtype(tensor.dtype, "complex floating"):
+                errors.append(f"parameter {place}, {name!r}: must be of real numbers, got {tensor.dtype}")
+                return like
             return ts.asarray(tensor, dtype=computed_in(like), device=like.device, copy=True)
 
         def vectors(name: str) -> list[Tensor]:

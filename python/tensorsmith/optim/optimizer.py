@@ -31,6 +31,7 @@ from tensorsmith.tensor import Tensor
 Group = dict[str, Any]
 Shape = tuple[int, ...]
 
+FLAGS = ("maximize", "nesterov", "amsgrad", "centered", "decoupled_weight_decay")
 NUMBERS = frozenset(("step", "mu_product", "eta", "mu"))  # state that is one float64 a parameter
 
 
@@ -233,8 +234,14 @@ class Optimizer:
         group["params"] = entries
         for key, value in self.defaults.items():
             group.setdefault(key, value)
-        self._check(group)
+        self._check_group(group)
         self.param_groups.append(group)
+
+    def _check_group(self, group: Group) -> None:
+        for key in FLAGS:
+            if not isinstance(group.get(key), (bool, int, np.bool_, type(None))):
+                raise TypeError(f"{self._name}: {key} must be True or False, got {group[key]!r}")
+        self._check(group)
 
     def _prepare(self) -> list[Bucket]:
         """Buckets for the groups that have none yet, and room for parameters that have elements by now."""
@@ -406,10 +413,12 @@ class Optimizer:
             raise ValueError(
                 f"{self._name}.load_state_dict: state_dict needs the keys 'state' and 'param_groups'"
             )
-        state, groups = state_dict["state"], list(state_dict["param_groups"])
+        state, groups = state_dict["state"], state_dict["param_groups"]
         if not isinstance(state, Mapping) or not all(isinstance(e, Mapping) for e in state.values()):
             raise ValueError(f"{self._name}.load_state_dict: 'state' must have a dict for each parameter")
-        if not all(isinstance(g, Mapping) and isinstance(g.get("params"), (list, tuple)) for g in groups):
+        if not isinstance(groups, (list, tuple)) or not all(
+            isinstance(g, Mapping) and isinstance(g.get("params"), (list, tuple)) for g in groups
+        ):
             raise ValueError(
                 f"{self._name}.load_state_dict: 'param_groups' must be dicts with a list 'params' in each"
             )
@@ -423,6 +432,8 @@ class Optimizer:
         places: dict[int, Any] = {}  # id(parameter) -> its number in the given state_dict
         for position, (saved, group) in enumerate(zip(groups, self.param_groups, strict=True)):
             given = list(saved["params"])
+            if not all(isinstance(number, (int, str, np.integer)) for number in given):
+                errors.append(f"param group {position}: 'params' must hold numbers, got {given}")
             if len(given) != len(group["params"]):
                 errors.append(
                     f"param group {position}: {len(given)} parameters given, the optimizer has "
@@ -431,7 +442,7 @@ class Optimizer:
             places.update((id(p), number) for p, number in zip(group["params"], given, strict=False))
             new = {**group, **{key: _plain(value) for key, value in saved.items() if key != "params"}}
             try:
-                self._check(new)
+                self._check_group(new)
             except (TypeError, ValueError) as error:
                 errors.append(f"param group {position}: {error}")
             merged.append(new)
@@ -484,6 +495,9 @@ class Optimizer:
                 continue
             if tuple(tensor.shape) != shape:
                 errors.append(f"{label}: shape {tuple(tensor.shape)} given, {shape} expected")
+                continue
+            if not ts.isdtype(tensor.dtype, ("bool", "integral", "real floating")):
+                errors.append(f"{label}: must be of real numbers, got {tensor.dtype}")
                 continue
             tensor = tensor.astype(ts.float64 if name in NUMBERS else computed_in(parameter))
             if name == "step" and not (math.isfinite(float(tensor)) and float(tensor) >= 0):

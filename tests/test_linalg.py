@@ -250,3 +250,59 @@ def test_expm_of_a_matrix_does_not_depend_on_its_batch() -> None:
     x = ts.asarray(a[[0, 1]]).requires_grad_()
     ts.sum(linalg.expm(x)).backward()
     np.testing.assert_allclose(x.grad.numpy()[0], np.full((3, 3), np.e), rtol=1e-14)
+
+
+def test_determinants_leave_the_range_on_the_way() -> None:
+    for turn in (1.0, 1j):
+        d = np.array([1e70] * 5 + [2.0 * turn] + [1e-70] * 5)
+        assert abs(linalg.det(ts.asarray(np.diag(d))).item() - 2 * turn) < 1e-12
+    x = ts.asarray(np.diag([1e200, 1e200, 1e200, 1e-200, 1e-200, 1e-200])).requires_grad_()
+    linalg.det(x).backward()
+    np.testing.assert_allclose(np.diag(x.grad.numpy()), [1e-200] * 3 + [1e200] * 3, rtol=1e-12)
+
+
+def test_condition_numbers_of_singular_matrices() -> None:
+    a = np.array([[[1.0, 2], [2, 4]], [[0.0, 0], [0, 0]], [[2.0, 1], [0, 1]]])
+    for p in (None, 1, -1, np.inf, "fro", "nuc"):
+        y = linalg.cond(ts.asarray(a), p).numpy()
+        np.testing.assert_array_equal(np.minimum(y, 1e15)[:2], [1e15] * 2)
+        np.testing.assert_allclose(y[2], np.linalg.cond(a[2], p))
+    with pytest.raises(ValueError, match=r"cond: .* empty matrices"):
+        linalg.cond(ts.zeros((0, 0)))
+
+
+def test_powers_of_integers() -> None:
+    a = np.array([[1, 1], [1, 0]])
+    y = linalg.matrix_power(ts.asarray(a), 80)
+    assert y.dtype == "int64"
+    np.testing.assert_array_equal(y.numpy(), np.linalg.matrix_power(a, 80))
+    assert linalg.matrix_power(ts.asarray(a), 0).tolist() == [[1, 0], [0, 1]]
+    np.testing.assert_allclose(linalg.matrix_power(ts.asarray(a), -2).numpy(), np.linalg.matrix_power(a, -2))
+    with pytest.raises(TypeError):
+        linalg.matrix_power(ts.asarray(a), 2.0)  # type: ignore[arg-type]
+
+
+def test_norms_and_ranks_of_little() -> None:
+    for order in (1, 2, np.inf, "fro", "nuc"):
+        assert linalg.matrix_norm(ts.zeros((3, 2, 0)), ord=order).tolist() == [0, 0, 0]
+    assert linalg.vector_norm(ts.zeros((2, 0)), ord=np.inf, axis=-1).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="no norm of order -inf"):
+        linalg.vector_norm(ts.zeros((2, 0)), ord=-np.inf, axis=-1)
+    assert [linalg.matrix_rank(ts.asarray(x)).item() for x in (0.0, 2.0, [0.0, 0.0], [0.0, 1.0])] == [
+        0,
+        1,
+        0,
+        1,
+    ]
+
+
+def test_lstsq_takes_cutoffs_and_dtypes_as_numpy() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((5, 2)), rng.standard_normal((5, 1))
+    for rcond in (-1, 0, 1.5, 0.9):
+        for mine, expected in zip(
+            linalg.lstsq(ts.asarray(a), ts.asarray(b), rcond), np.linalg.lstsq(a, b, rcond)
+        ):
+            np.testing.assert_allclose(mine.numpy(), expected, atol=1e-13)
+    x = linalg.lstsq(ts.asarray(a.astype("float32")), ts.asarray(b)).x
+    np.testing.assert_allclose(x.numpy(), np.linalg.lstsq(a.astype("float32"), b, None)[0], atol=1e-13)

@@ -125,3 +125,9 @@ def test_einsum_of_truth_values_and_gradients_of_odd_extents() -> None:
     empty, v = ts.ones((4, 0)).requires_grad_(), ts.ones(0).requires_grad_()
     ts.sum(ts.matmul(empty, v)).backward()
     assert empty.grad.shape == (4, 0) and v.grad.shape == (0,)
+
+
+def test_tensordot_takes_numpys_integers() -> None:
+    a, b = np.ones((2, 3)), np.ones((3, 4))
+    assert ts.tensordot(ts.asarray(a), ts.asarray(b), np.int64(1)).tolist() == [[3.0] * 4] * 2
+    assert ts.tensordot(ts.asarray(a), ts.asarray(b), (np.int64(1), np.int64(0))).tolist() == [[3.0] * 4] * 2

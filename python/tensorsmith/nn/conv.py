@@ -110,6 +110,8 @@ class _Conv(Module):
             text += f", padding={self.padding}"
         if any(d != 1 for d in self.dilation):
             text += f", dilation={self.dilation}"
+        if self.output_padding != none:
+            text += f", output_padding={self.output_padding}"
         if self.groups != 1:
             text += f", groups={self.groups}"
         if self.bias is None:
@@ -248,10 +250,6 @@ class _Transposed(_Conv):
         self.output_padding = _checks.several(
             type(self).__name__, "output_padding", output_padding, self._axes, 0
         )
-
-    def extra_repr(self) -> str:
-        text = super().extra_repr()
-        return text + f", output_padding={self.output_padding}" if any(self.output_padding) else text
 
     def _extra(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
         """The output padding that gives `output_size` (the last axes, or all)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -228,12 +229,18 @@ def _cheapest(terms: list[Any], result: list[Any], sizes: dict[Any, int]) -> tup
     return min(((i, j) for j in range(len(terms)) for i in range(j)), key=cost)
 
 
+def _is_integer(x: Any) -> bool:
+    return hasattr(x, "__index__") and not getattr(x, "ndim", 0)
+
+
 def tensordot(a: Any, b: Any, /, axes: int | Sequence[Any] = 2) -> Any:
     """The sum of products over the last `axes` axes of a and the first of b, or over the given pairs of axes.
 
     axes: a number, or (axes of a, axes of b). ValueError where their extents differ."""
     a, b = asarray(a), asarray(b)
-    if isinstance(axes, int):
+    pairs: Any = axes
+    if _is_integer(axes):
+        axes = operator.index(pairs)
         if axes < 0 or axes > min(a.ndim, b.ndim):
             raise ValueError(f"tensordot: axes must be from 0 to {min(a.ndim, b.ndim)}, got {axes}")
         of_a: list[int] = list(range(a.ndim - axes, a.ndim))
@@ -241,7 +248,7 @@ def tensordot(a: Any, b: Any, /, axes: int | Sequence[Any] = 2) -> Any:
     else:
         from tensorsmith.ops.manipulate import _axis
 
-        first, second = ([x] if isinstance(x, int) else list(x) for x in axes)
+        first, second = ([x] if _is_integer(x) else list(x) for x in pairs)
         of_a = [_axis("tensordot", x, a.ndim) for x in first]
         of_b = [_axis("tensordot", x, b.ndim) for x in second]
     if [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:

@@ -5,6 +5,8 @@ The gradients are those of Giles (2008) and of Walter & Lehmann (2010).
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any, NamedTuple
 
 from tensorsmith._core import ops as core
@@ -277,11 +279,15 @@ def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: b
 
 def inv(a: Any, /) -> Any:
     """The inverse of square matrices. ValueError where one is exactly singular."""
-    a = _matrix("inv", a, True)
+    return _inverse(_matrix("inv", a, True), True)
+
+
+def _inverse(a: Any, check: bool) -> Any:
     if unitary.is_complex(a):
-        return unitary.extract(inv(unitary.embed(a)))
+        return unitary.extract(_inverse(unitary.embed(a), check))
     factors, pivots = core.lu(a)
-    _singular("inv", factors)
+    if check:
+        _singular("inv", factors)
     x = core.solve_triangular(factors, core.swap_rows(_eye(a), pivots), False, True)
     return core.solve_triangular(factors, x, True)
 
@@ -297,7 +303,7 @@ def det(a: Any, /) -> Any:
     if unitary.is_complex(a):
         return unitary_gradients.Determinant.apply(a)
     factors, pivots = core.lu(a)
-    return core.prod(_diagonal(factors), -1) * _sign_of_swaps(pivots, a.dtype)
+    return unitary.product(_diagonal(factors)) * _sign_of_swaps(pivots, a.dtype)
 
 
 def slogdet(a: Any, /) -> Slogdet:
@@ -413,7 +419,11 @@ def _cutoff(a: Any, s: Any, rtol: Any) -> Any:
 
 
 def matrix_rank(a: Any, /, *, rtol: Any = None) -> Any:
-    """How many singular values are above rtol (max(M, N) eps unless given) times the largest: (...), int64."""
+    """How many singular values are above rtol (max(M, N) eps unless given) times the largest: (...), int64. Of a vector
+    or a number 0 where all of it is 0, else 1."""
+    a = asarray(a)
+    if a.ndim < 2:
+        return core.astype(core.any(core.not_equal(a, 0)), "int64")
     a = _matrix("matrix_rank", a)
     s = svdvals(a.detach())
     return core.sum(core.astype(s > _cutoff(a, s, rtol), "int64"), -1)
@@ -434,8 +444,13 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
 
     a: (..., M, N)    b: (M,) or (..., M, K)    x: (N,) or (..., N, K)
     residuals: the squares of |a x - b|, (K,), or empty where the rank is below N or M <= N; s: the singular values,
-    of which those up to rcond (max(M, N) eps) times the largest count as 0."""
+    of which those up to rcond (max(M, N) eps; half of eps where it is not in (0, 1)) times the largest count as 0."""
     a, b = _matrix("lstsq", a), asarray(b)
+    if b.dtype.kind in ("floating", "complex"):
+        common = promote_types(a.dtype, b.dtype)
+        a, b = core.astype(a, common, False), core.astype(b, common, False)
+    if rcond is not None and not 0 < rcond < 1:  # as LAPACK
+        rcond = 2.0**-24 if core.real(a).dtype.itemsize == 4 else 2.0**-53
     rows = b.shape[0] if b.ndim == 1 else b.shape[-2] if b.ndim else 0
     if rows != a.shape[-2]:
         raise ValueError(f"lstsq: a has {a.shape[-2]} rows, but b of shape {tuple(b.shape)} has {rows}")
@@ -454,15 +469,26 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
 
 def cond(a: Any, /, p: Any = None) -> Any:
     """The condition number of matrices: of norm 2 the largest over the smallest singular value, of another norm
-    |a| |a^-1|; see `matrix_norm` for p."""
+    |a| |a^-1|; see `matrix_norm` for p. inf where a matrix is singular; ValueError for empty ones."""
     from tensorsmith.ops.matrix import matrix_norm
 
     a = _matrix("cond", a)
+    if 0 in a.shape[-2:]:
+        raise ValueError(
+            f"cond: a of shape {tuple(a.shape)} has empty matrices, which have no condition number"
+        )
     if p in (None, 2, -2):
         s = svdvals(a)
         large, small = core.max(s, -1), core.min(s, -1)
-        return large / small if p != -2 else small / large
-    return matrix_norm(a, ord=p) * matrix_norm(inv(a), ord=p)
+        y = large / small if p != -2 else small / large
+    else:
+        a = _matrix("cond", a, True)
+        inverse = _inverse(a, False)
+        there = core.all(core.isfinite(inverse.detach()), (-2, -1), True)
+        y = matrix_norm(a, ord=p) * matrix_norm(core.where(there, inverse, 0), ord=p)
+        y = core.where(core.logical_or(there[..., 0, 0], core.isnan(y.detach())), y, math.inf)
+    lost = core.logical_and(core.isnan(y), core.logical_not(core.any(core.isnan(a.detach()), (-2, -1))))
+    return core.where(lost, math.inf, y)
 
 
 def tensorinv(a: Any, /, ind: int = 2) -> Any:
@@ -529,8 +555,11 @@ def expm(a: Any, /) -> Any:
 
 
 def matrix_power(a: Any, n: int, /) -> Any:
-    """The product of |n| square matrices a, by squaring; of their inverses where n is negative."""
-    a = _matrix("matrix_power", a, True)
+    """The product of |n| square matrices a, by squaring; of their inverses where n is negative. Integers stay integers
+    where it is not."""
+    a, n = asarray(a), operator.index(n)
+    if n < 0 or a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        a = _matrix("matrix_power", a, True)
     if n < 0:
         a, n = inv(a), -n
     result = None

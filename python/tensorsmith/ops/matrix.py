@@ -85,6 +85,8 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     """A norm of the matrices in the last two axes: "fro", 1 and -1 (the largest and smallest column sum), inf and
     -inf (row sums), "nuc" (the sum of the singular values), 2 and -2 (the largest and smallest of them)."""
     x = _matrices("matrix_norm", _floating(x))
+    if ord in (1, 2, math.inf) and 0 in x.shape[-2:]:
+        ord = "fro"  # as that of nothing, 0
     if ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in (1, -1, math.inf, -math.inf):

@@ -339,9 +339,11 @@ def vector_norm(
     """(sum |x|^ord)^(1/ord) along axes, as linalg.vector_norm of the Array API; inf and -inf are max and min |x|, 0
     counts what is not 0.
 
-    Orders 1, 2, inf and -inf read x once. ValueError for a choice of nothing (inf of an empty axis)."""
+    Orders 1, 2, inf and -inf read x once. Of nothing 0; ValueError for the smallest of nothing."""
     if x.dtype.kind != "floating":
         x = core.astype(x, _core.default_dtype())
+    if ord == math.inf and not x.size:
+        ord = 1
     if ord in (1, 2, math.inf, -math.inf):
         return core.vector_norm(x, axis, float(ord), keepdims)
     if ord == 0:

@@ -132,7 +132,8 @@ def grid_sample(
     as torch.nn.functional.grid_sample. Volumes (N, C, D, H, W) take grids (N, O, P, Q, 3) of (x, y, z).
 
     mode: "bilinear" (of volumes trilinear), "nearest" or, for images, "bicubic"; padding_mode: "zeros", "border" or
-    "reflection" for points outside. Halves are computed in float32. Differentiable in input and grid.
+    "reflection" for points outside; what is NaN, or reflected from infinity, reads 0. Halves are computed in float32.
+    Differentiable in input and grid.
     """
     name = "grid_sample"
     x, grid = asarray(input), asarray(grid)

@@ -70,6 +70,23 @@ def phase(z: Any) -> Any:
     return core.where(core.equal(size, 0), 1, core.divide(z, core.where(core.equal(size, 0), 1, size)))
 
 
+def product(d: Any) -> Any:
+    """The product along the last axis; by logarithms where it leaves the range of numbers on the way."""
+    y = core.prod(d, -1)
+    if d.shape[-1] < 3:
+        return y
+    known, seen = d.detach(), y.detach()
+    usual = core.logical_and(core.isfinite(seen), core.not_equal(seen, 0))
+    lost = core.logical_and(
+        core.logical_not(usual),
+        core.all(core.logical_and(core.isfinite(known), core.not_equal(known, 0)), -1),
+    )
+    each = core.expand_dims(lost, -1)
+    size = core.exp(core.sum(core.log(core.absolute(core.where(each, d, 1))), -1))
+    turns = core.prod(phase(core.where(each, known, 1)), -1)
+    return core.where(lost, core.multiply(turns, size), core.prod(core.where(each, 1, d), -1))
+
+
 def _reflector(x: Any) -> tuple[Any, Any]:
     """(v, s) with (1 - s v v^H) x a multiple of the first unit vector; s = 0 where x is 0."""
     if x.shape[-1]:  # of any size: squares of small elements would vanish
@@ -139,7 +156,7 @@ def det(a: Any) -> Any:
     n = a.shape[-1]
     _, r, sign = qr(a, True)
     return core.multiply(
-        core.prod(core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype, device=r.device)), -1), -1), sign
+        product(core.sum(core.multiply(r, core.eye(n, None, 0, r.dtype, device=r.device)), -1)), sign
     )
 
 

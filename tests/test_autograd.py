@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from typing import Any
 
@@ -71,6 +72,62 @@ def test_no_grad_is_left_when_the_body_raises() -> None:
     assert ts.is_grad_enabled()
 
 
+def test_modes_as_decorators() -> None:
+    off = ts.set_grad_enabled(False)(ts.is_grad_enabled)
+    on = ts.set_grad_enabled(True)(ts.is_grad_enabled)
+    assert ts.is_grad_enabled() and not off() and on() and ts.is_grad_enabled()
+    with ts.no_grad():
+        assert on() and not ts.is_grad_enabled()
+    assert not ts.no_grad(ts.is_grad_enabled)() and not ts.no_grad()(ts.is_grad_enabled)()
+    with pytest.raises(TypeError, match="no_grad: expected a function, got int"):
+        ts.no_grad(3)
+    mode = ts.set_grad_enabled(False)
+    with mode:
+        with mode:
+            assert not ts.is_grad_enabled()
+        assert not ts.is_grad_enabled()
+    assert ts.is_grad_enabled()
+
+
+def test_a_mode_holds_while_a_generator_runs() -> None:
+    @ts.no_grad()
+    def steps() -> Any:
+        got = yield ts.is_grad_enabled()
+        try:
+            yield got, ts.is_grad_enabled()
+        except KeyError:
+            yield ts.is_grad_enabled()
+        return "end"
+
+    run = steps()
+    assert next(run) is False and ts.is_grad_enabled()
+    assert run.send(5) == (5, False) and ts.is_grad_enabled()
+    assert run.throw(KeyError) is False and ts.is_grad_enabled()
+    with pytest.raises(StopIteration, match="end"):
+        next(run)
+    assert ts.is_grad_enabled()
+
+
+def test_one_mode_entered_by_two_threads() -> None:
+    mode, inside, left, after = ts.no_grad(), threading.Event(), threading.Event(), []
+
+    def other() -> None:
+        ts.set_grad_enabled(False)
+        inside.wait(10)
+        with mode:
+            pass
+        after.append(ts.is_grad_enabled())
+        left.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with mode:
+        inside.set()
+        left.wait(10)
+    thread.join()
+    assert ts.is_grad_enabled() and after == [False]
+
+
 def test_leaf_hook_sees_the_total_and_can_replace_it() -> None:
     x = leaf(1, 1)
     handle = x.register_hook(lambda g: g * 10)
@@ -88,6 +145,21 @@ def test_retain_grad() -> None:
     y.retain_grad()
     (y * 3).sum().backward()
     assert y.grad.item() == 3
+
+
+def test_retain_grad_twice_and_behind_other_hooks() -> None:
+    x = leaf(1, 2)
+    y = x * 3
+    y.retain_grad()
+    y.retain_grad()
+    y.register_hook(lambda g: g * 2)
+    y.register_hook(lambda g: g + 1)
+    y.sum().backward()
+    assert y.grad.tolist() == [3, 3] and x.grad.tolist() == [9, 9]
+    with pytest.raises(RuntimeError, match="retain_grad: the tensor does not require a gradient"):
+        ts.ones(2).retain_grad()
+    with pytest.raises(TypeError, match="register_hook: hook must be callable, got int"):
+        x.register_hook(3)
 
 
 def test_hook_cycle_is_collected() -> None:
@@ -189,6 +261,65 @@ def test_custom_function() -> None:
         x.add_(1)
     with pytest.raises(RuntimeError, match="modified in place"):
         y.sum().backward()
+
+
+class Halves(ts.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any, places: Any, scale: float) -> Any:
+        ctx.scale = scale
+        order = x * 0
+        ctx.mark_non_differentiable(order)
+        return x * scale, places, order, x[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *dys: Any) -> Any:
+        assert dys[1] is None and dys[2].tolist() == [0, 0, 0]
+        dx = dys[0] * ctx.scale
+        dx[1:] += dys[3]
+        return dx, None, None, None
+
+
+def test_custom_function_with_other_results() -> None:
+    x = leaf(1, 2, 3)
+    y, places, order, rest = Halves.apply(x, [7], 2.0)
+    assert places == [7] and not order.requires_grad and y.requires_grad and rest.requires_grad
+    (y.sum() + rest.sum() * 10).backward()
+    assert x.grad.tolist() == [2, 12, 12]
+
+
+def test_custom_function_with_setup_context() -> None:
+    class Cube(ts.autograd.Function):
+        @staticmethod
+        def forward(x: Any) -> Any:  # type: ignore[override]
+            return x * x * x
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return dy * 3 * ctx.saved_tensors[0] ** 2
+
+    x = leaf(1, 2)
+    Cube.apply(x).sum().backward()
+    assert x.grad.tolist() == [3, 12]
+
+
+def test_custom_gradients_that_do_not_fit_are_named() -> None:
+    class Wrong(ts.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return ts.ones(7)
+
+    with pytest.raises(
+        ValueError, match=r"Wrong.backward: the gradient for argument 0 has shape \(7,\).*\(2,\)"
+    ):
+        Wrong.apply(leaf(1, 2)).sum().backward()
 
 
 def test_second_derivative_of_custom_function() -> None:

@@ -172,6 +172,8 @@ PyObject* is_contiguous(PyObject* self, PyObject*) { return PyBool_FromLong(arra
 // it.
 PyObject* register_hook(PyObject* self, PyObject* hook) {
   return guarded([&]() -> PyObject* {
+    if (!PyCallable_Check(hook))
+      type_error("register_hook: hook must be callable, got ", Py_TYPE(hook)->tp_name);
     if (!tracks_gradient(self)) runtime_error("register_hook: the tensor does not require a gradient");
     Autograd& a = autograd_of(self);
     Ref* hooks = &a.hooks;

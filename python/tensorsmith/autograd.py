@@ -6,15 +6,17 @@ gradient; its rule says what backward needs by the names of its parameters.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tensorsmith import _core
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # --- rules ----------------------------------------------------------------------------------------
 
@@ -91,40 +93,104 @@ def define(
 # --- modes ----------------------------------------------------------------------------------------
 
 
-class set_grad_enabled(ContextDecorator):
+_GENERATOR = 0x20  # inspect.CO_GENERATOR: to import inspect takes milliseconds
+
+
+class _Mode:
+    """What `with` and decorators of a gradient mode share. One object may be entered by several threads, and more
+    than once.
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+        self._local = threading.local()
+
+    def __enter__(self) -> None:
+        before = self._local.__dict__.setdefault("before", [])
+        before.append(_core.set_grad_enabled(self.mode))
+
+    def __exit__(self, *exc: object) -> None:
+        _core.set_grad_enabled(self._local.before.pop())
+
+    def __call__(self, function: F) -> F:
+        if not callable(function):
+            raise TypeError(f"{type(self).__name__}: expected a function, got {type(function).__name__}")
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & _GENERATOR:
+            return cast(F, self._each_step(function))
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return cast(F, call)
+
+    def _each_step(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Of a generator function: the mode holds while it runs, and not for whoever asks for the next item."""
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                generator = function(*args, **kwargs)
+                step: Callable[[], Any] = functools.partial(next, generator)
+            while True:
+                try:
+                    with self:
+                        item = step()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with self:
+                        generator.close()
+                    raise
+                except BaseException as error:
+                    step = functools.partial(generator.throw, error)
+                else:
+                    step = functools.partial(generator.send, sent)
+
+        return call
+
+
+class set_grad_enabled(_Mode):
     """Records operations of this thread or not, from here on or for a `with` block or decorated function."""
 
     def __init__(self, mode: bool) -> None:
-        self.mode = bool(mode)
-        self._before = [_core.set_grad_enabled(self.mode)]
+        super().__init__(bool(mode))
+        # The mode to go back to, until it is taken.
+        self._first: list[bool] = [_core.set_grad_enabled(self.mode)]
 
     def __enter__(self) -> None:
-        _core.set_grad_enabled(self.mode)
+        super().__enter__()
+        if self._first:
+            self._local.before[-1] = self._first.pop()
 
-    def __exit__(self, *exc: object) -> None:
-        _core.set_grad_enabled(self._before[-1])
+    def __call__(self, function: F) -> F:
+        if self._first:
+            _core.set_grad_enabled(self._first.pop())
+        return super().__call__(function)
 
 
-class _Mode(ContextDecorator):
+class _Plain(_Mode):
+    """no_grad and enable_grad: decorators with parentheses or without."""
+
     _mode: bool
 
+    def __new__(cls, function: Any = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
     def __init__(self) -> None:
-        self._before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._before.append(_core.set_grad_enabled(self._mode))
-
-    def __exit__(self, *exc: object) -> None:
-        _core.set_grad_enabled(self._before.pop())
+        super().__init__(self._mode)
 
 
-class no_grad(_Mode):
+class no_grad(_Plain):
     """Operations inside are not recorded: `with ts.no_grad(): ...` or `@ts.no_grad()`."""
 
     _mode = False
 
 
-class enable_grad(_Mode):
+class enable_grad(_Plain):
     """Operations inside are recorded, even within no_grad."""
 
     _mode = True
@@ -273,11 +339,17 @@ class Context:
 
     def __init__(self) -> None:
         self._saved: tuple[tuple[Tensor | None, int], ...] = ()
+        self._constant: tuple[Tensor, ...] = ()
+        self._zeros = True
         self.needs_input_grad: tuple[bool, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keeps tensors; backward checks that they were not modified in place since."""
         self._saved = tuple((t, 0 if t is None else t._version) for t in tensors)
+
+    def mark_non_differentiable(self, *outputs: Tensor) -> None:
+        """Of forward's results: these carry no gradient, and backward gets zeros for them."""
+        self._constant = outputs
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
@@ -293,8 +365,9 @@ class Context:
 class Function:
     """An operation with a gradient of its own (PyTorch's `torch.autograd.Function`).
 
-    Subclasses define static `forward(ctx, *args)` and `backward(ctx, *gradients)`; `apply` runs it. backward returns
-    one gradient (or None) for each argument of forward.
+    Subclasses define static `forward(ctx, *args)` and `backward(ctx, *gradients)`; `apply` runs it. Instead of a ctx
+    in forward there may be a static `setup_context(ctx, inputs, output)`. backward gets a gradient for each result of
+    forward (None for one that is no tensor), and returns one (or None) for each argument of forward.
     """
 
     def __init__(self) -> None:
@@ -305,6 +378,10 @@ class Function:
         raise NotImplementedError("a Function must define forward(ctx, *args)")
 
     @staticmethod
+    def setup_context(ctx: Context, inputs: tuple[Any, ...], output: Any) -> Any:
+        raise NotImplementedError("a Function whose forward takes no ctx must define setup_context")
+
+    @staticmethod
     def backward(ctx: Context, *gradients: Any) -> Any:
         raise NotImplementedError("a Function must define backward(ctx, *gradients)")
 
@@ -313,18 +390,53 @@ class Function:
         ctx = Context()
         ctx.needs_input_grad = tuple(bool(getattr(a, "requires_grad", False)) for a in args)
         with no_grad():
-            result = cls.forward(ctx, *args)
+            if cls.setup_context is Function.setup_context:
+                result = cls.forward(ctx, *args)
+            else:
+                result = cls.forward(*args)
+                cls.setup_context(ctx, args, result)
         if not (_core.is_grad_enabled() and any(ctx.needs_input_grad)):
             return result
-        outputs = tuple(y.detach() if any(y is a for a in args) else y for y in _tuple(result))
+        outputs = tuple(
+            y.detach() if isinstance(y, _core.TensorBase) and any(y is a for a in args) else y
+            for y in _tuple(result)
+        )
+        constant = {id(y) for y in ctx._constant}
+        # By output: whether it is recorded; None for what is no tensor.
+        kinds = [id(y) not in constant if isinstance(y, _core.TensorBase) else None for y in _tuple(result)]
+        shapes = [x.shape if needed else None for x, needed in zip(args, ctx.needs_input_grad)]
+        plain = {i: (y.shape, y.dtype, y.device) for i, y in enumerate(outputs) if kinds[i] is False}
 
         def run(*dys: Tensor) -> tuple[Any, ...]:
-            gs = _tuple(cls.backward(ctx, *dys))
-            if len(gs) != len(args):
-                raise ValueError(
-                    f"{cls.__name__}.backward returned {len(gs)} gradients for {len(args)} arguments"
-                )
-            return gs
+            left = iter(dys)
+            given = [
+                next(left) if recorded else None if recorded is None else _zeros(*plain[i])
+                for i, recorded in enumerate(kinds)
+            ]
+            return _fitting(cls.__name__, _tuple(cls.backward(ctx, *given)), shapes)
 
-        _core.record(cls.__name__, run, args, outputs)
+        _core.record(cls.__name__, run, args, tuple(y for y, recorded in zip(outputs, kinds) if recorded))
         return outputs if isinstance(result, (tuple, list)) else outputs[0]
+
+
+def _zeros(shape: Any, dtype: Any, device: Any) -> Tensor:
+    from tensorsmith.ops import zeros
+
+    return zeros(shape, dtype=dtype, device=device)
+
+
+def _fitting(name: str, gradients: tuple[Any, ...], shapes: list[Any]) -> tuple[Any, ...]:
+    """What a Function's backward returned, where it fits the arguments; shapes: of those that need a gradient."""
+    count = len(shapes)
+    if len(gradients) < count or any(g is not None for g in gradients[count:]):
+        raise ValueError(f"{name}.backward returned {len(gradients)} gradients for {count} arguments")
+    for i, (g, shape) in enumerate(zip(gradients, shapes)):
+        have = getattr(g, "shape", shape)
+        if shape is None or have == shape:
+            continue
+        if len(have) < len(shape) or any(n not in (1, m) for n, m in zip(shape[::-1], have[::-1])):
+            raise ValueError(
+                f"{name}.backward: the gradient for argument {i} has shape {tuple(have)}, which does not fit the "
+                f"argument's, {tuple(shape)}"
+            )
+    return gradients[:count]

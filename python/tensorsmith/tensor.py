@@ -6,6 +6,7 @@ of which are the operations of `tensorsmith.ops` with the tensor as their first 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,6 +36,18 @@ class Hook:
 
     def __exit__(self, *exc: object) -> None:
         self.remove()
+
+
+class _Keep:
+    """The hook of `retain_grad`: the last one of its tensor."""
+
+    def __init__(self, tensor: Any) -> None:
+        self._tensor = weakref.ref(tensor)
+
+    def __call__(self, g: Any) -> None:
+        tensor = self._tensor()
+        if tensor is not None:
+            tensor.grad = g if tensor.grad is None else tensor.grad + g
 
 
 class Tensor(_core.TensorBase):
@@ -150,6 +163,8 @@ class Tensor(_core.TensorBase):
             )
         if id(self) not in memo:
             memo[id(self)] = core.copy(self.detach()).requires_grad_(self.requires_grad)
+            if isinstance(self.grad, Tensor):
+                memo[id(self)].grad = core.copy(self.grad.detach())
         return memo[id(self)]
 
     def __reduce__(self) -> Any:
@@ -242,22 +257,20 @@ class Tensor(_core.TensorBase):
 
         RuntimeError if this tensor carries no gradient.
         """
-        return Hook(self._register_hook(hook), hook)
+        hooks = self._register_hook(hook)
+        if len(hooks) > 1 and isinstance(hooks[-2], _Keep):  # which sees what the others make of the gradient
+            hooks[-2:] = hooks[:-3:-1]
+        return Hook(hooks, hook)
 
     def retain_grad(self) -> None:
-        """Keeps the gradient of this computed tensor in `.grad`, as leaves do."""
+        """Keeps the gradient of this computed tensor in `.grad`, as leaves do. RuntimeError if it carries none."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: the tensor does not require a gradient")
         if self.is_leaf:
             return
-        import weakref
-
-        reference = weakref.ref(self)
-
-        def keep(g: Any) -> None:
-            tensor = reference()
-            if tensor is not None:
-                tensor.grad = g if tensor.grad is None else tensor.grad + g
-
-        self.register_hook(keep)
+        hooks = self._register_hook(_Keep(self))
+        if any(isinstance(hook, _Keep) for hook in hooks[:-1]):
+            hooks.pop()
 
     def detach_(self) -> Any:
         raise NotImplementedError("detach_: rebind the name instead: x = x.detach()")

@@ -14,6 +14,54 @@ import pytest
 
 import tensorsmith as ts
 
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", ">f2", ">i2", ">u8", ">c16"])
+def test_numbers_in_another_order_of_bytes(dtype: str) -> None:
+    array = np.arange(6).astype(dtype).reshape(2, 3)[:, ::-1]
+    x = ts.asarray(array)
+    assert x.dtype == array.dtype.newbyteorder("=") and np.array_equal(x.numpy(), array)
+    assert np.array_equal(ts.asarray(array[0, 0]).numpy(), array[0, 0])
+    with pytest.raises(ValueError, match=f"asarray: an array of dtype {dtype}.* only by a copy"):
+        ts.asarray(array, copy=False)
+
+
+def test_fields_of_records_and_unaligned_arrays() -> None:
+    records = np.zeros(4, [("a", "u1"), ("x", "f8"), ("y", "f4")])
+    records["x"], records["y"] = np.arange(4), np.arange(4) + 0.5
+    for name in ("a", "x", "y"):
+        x = ts.asarray(records[name])
+        assert x.dtype == records[name].dtype and np.array_equal(x.numpy(), records[name])
+    unaligned = np.frombuffer(b"\0" + np.arange(4.0).tobytes(), offset=1)
+    assert np.array_equal(ts.asarray(unaligned).numpy(), unaligned)
+
+
+def test_objects_with_an_array_interface_keep_their_dtype() -> None:
+    class Picture:
+        def __init__(self, array: Any) -> None:
+            self.array, self.__array_interface__ = array, array.__array_interface__
+
+    assert ts.asarray(Picture(np.ones(3))).dtype == ts.float64
+
+
+def test_what_an_object_says_of_itself_reaches_the_caller() -> None:
+    class Picture:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            raise ValueError("there is no picture")
+
+    with pytest.raises(ValueError, match="there is no picture"):
+        ts.asarray(Picture())
+    with pytest.raises(RuntimeError, match=r"carries a gradient.*detach"):
+        ts.asarray([ts.ones(2).requires_grad_()])
+
+
+def test_deepcopy_takes_the_gradient_along() -> None:
+    x = ts.ones(2).requires_grad_()
+    (x * 2).sum().backward()
+    y = copy.deepcopy(x)
+    x.grad.fill_(0)
+    assert y.grad.tolist() == [2, 2] and y.requires_grad
+
+
 DTYPES = [d for d in ts.dtypes.ALL if d.name != "bfloat16"]
 
 

@@ -4,6 +4,7 @@
 #include "core/recording.h"
 #include "ops/device.h"
 
+#include <cstring>
 #include <memory>
 #include <string_view>
 
@@ -243,7 +244,17 @@ std::optional<Array> adopt_buffer(PyObject* object) {
   return Array(StorageRef(storage), *dtype, shape, strides, -low);
 }
 
-// NumPy's reading of the object: nested lists, scalars, __array__, foreign byte orders.
+// Numbers as they lie here: in this machine's order of bytes, aligned, and whole elements apart.
+Ref plain_array(Ref array) {
+  const Ref dtype = checked(PyObject_GetAttrString(array.get(), "dtype"));
+  const Ref kind = checked(PyObject_GetAttrString(dtype.get(), "kind"));
+  const char* letter = PyUnicode_AsUTF8(kind.get());
+  if (!letter || !std::strchr("biufc", letter[0])) return array;
+  const Ref native = checked(PyObject_CallMethod(dtype.get(), "newbyteorder", "s", "="));
+  return checked(PyObject_CallMethod(array.get(), "astype", "Os", native.get(), "C"));
+}
+
+// NumPy's reading of the object: nested lists, scalars, __array__.
 Ref numpy_array(const char* operation, PyObject* object) {
   static PyObject* ascontiguous = [] {
     const Ref numpy = checked(PyImport_ImportModule("numpy"));
@@ -251,6 +262,10 @@ Ref numpy_array(const char* operation, PyObject* object) {
   }();
   Ref array(PyObject_CallOneArg(ascontiguous, object));
   if (!array) {
+    // What the object's own __array__ says, and lists as NumPy sees them.
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError))
+      throw PythonError{};
+    if (!PyList_Check(object) && !PyTuple_Check(object)) throw PythonError{};
     PyErr_Clear();
     value_error(operation, ": cannot make an array of a ", Py_TYPE(object)->tp_name,
                 ": nested lists must have rows of equal length and hold numbers");
@@ -259,7 +274,8 @@ Ref numpy_array(const char* operation, PyObject* object) {
 }
 
 bool has_array_interface(PyObject* object) {
-  return PyObject_CheckBuffer(object) || PyObject_HasAttrString(object, "__array__");
+  return PyObject_CheckBuffer(object) || PyObject_HasAttrString(object, "__array__") ||
+         PyObject_HasAttrString(object, "__array_interface__");
 }
 
 // Whether NumPy calls the array's dtype by this name.
@@ -307,6 +323,10 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
   const bool typed = typed_leaf(object);
   const Ref array = numpy_array(operation, object);
   adopted = adopt_buffer(array.get());
+  if (!adopted) {
+    const Ref plain = plain_array(array);
+    if (plain.get() != array.get()) adopted = adopt_buffer(plain.get());
+  }
   if (!adopted && has_dtype(array.get(), "bfloat16")) {  // of ml_dtypes, which has no buffers
     const Ref bits = checked(PyObject_CallMethod(array.get(), "view", "s", "uint16"));
     adopted = adopt_buffer(bits.get());

@@ -182,7 +182,8 @@ def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: st
 def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any = None) -> Any:
     """A tensor of anything array-like: numbers, nested lists, NumPy arrays, buffers, tensors.
 
-    NumPy arrays and tensors share memory where their dtype is kept, read-only ones staying read-only.
+    NumPy arrays and tensors share memory where their dtype is kept, read-only ones staying read-only; arrays of another
+    byte order, unaligned ones and fields of records are copied.
     copy: True always copies; False raises ValueError where a copy would be needed; None copies only then.
     Python floats become float32, integers int64; NumPy's dtypes are kept. On another device than the data's it is
     always a copy, and copy=False raises ValueError.
@@ -203,6 +204,10 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
     shared = core.asarray(data)
     if copy is False and isinstance(data, (bool, int, float, complex, list, tuple)):
         raise ValueError(f"asarray: a {type(data).__name__} becomes a tensor only by a copy")
+    if copy is False and isinstance(data, np.ndarray) and lies_apart(data):
+        raise ValueError(
+            f"asarray: an array of dtype {data.dtype} that lies so becomes a tensor only by a copy"
+        )
     if dtype is not None and shared.dtype != dtype:
         if copy is False:
             raise ValueError(f"asarray: dtype {shared.dtype} becomes {dtype} only by a copy")
@@ -210,6 +215,12 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
             return _from_python(data, shared, dtype)
         return core.astype(shared, dtype, True)
     return core.copy(shared) if copy else shared
+
+
+def lies_apart(array: np.ndarray[Any, Any]) -> bool:
+    """Whether its elements lie as no tensor's do: in another byte order, unaligned, or not whole elements apart."""
+    size = array.itemsize or 1
+    return not (array.dtype.isnative and array.flags.aligned) or any(s % size for s in array.strides)
 
 
 def _on_cpu(data: Any, dtype: Any, copy: bool | None) -> Any:

@@ -99,6 +99,18 @@ def test_packed(kind: str) -> None:
     compare(torch, ours, theirs, [y.data, padded, *flat(ends)], [ty.data, tpadded, *flat(tends)])
 
 
+def test_order_of_sequences_that_descend() -> None:
+    torch = pytest.importorskip("torch")
+    x = random(3, 2, 4)
+    for enforce in (True, False):
+        packed = sequences.pack_padded_sequence(ts.asarray(x), [3, 1], enforce_sorted=enforce)
+        other = torch.nn.utils.rnn.pack_padded_sequence(
+            torch.from_numpy(x), torch.tensor([3, 1]), enforce_sorted=enforce
+        )
+        for a, b in zip(packed, other, strict=True):
+            assert (a is None) == (b is None) and (a is None or a.tolist() == b.tolist())
+
+
 def test_padding() -> None:
     parts = [ts.asarray(random(n, 2, seed=n)) for n in (2, 4, 3)]
     padded = sequences.pad_sequence(parts, batch_first=True, padding_value=9.0)

@@ -21,7 +21,7 @@ class PackedSequence(NamedTuple):
 
     data: Tensor  # (sum of lengths, *)
     batch_sizes: Tensor  # (T,): how many sequences have a step t
-    sorted_indices: Tensor | None = None  # the order of the sequences in `data`, if it is not theirs
+    sorted_indices: Tensor | None = None  # the order of the sequences in `data`, unless enforced
     unsorted_indices: Tensor | None = None
 
 
@@ -54,12 +54,14 @@ def pack_padded_sequence(
             f"{x.shape[0]} steps"
         )
     order = None
-    if (np.diff(values) > 0).any():
-        if enforce_sorted:
-            raise ValueError(f"{name}: lengths must descend, or pass enforce_sorted=False")
+    ascends = bool((np.diff(values) > 0).any())
+    if ascends and enforce_sorted:
+        raise ValueError(f"{name}: lengths must descend, or pass enforce_sorted=False")
+    if not enforce_sorted:
         order = np.argsort(-values, kind="stable")
         values = values[order]
-        x = ops.take(x, ts.asarray(order, device=x.device), 1)
+        if ascends:
+            x = ops.take(x, ts.asarray(order, device=x.device), 1)
     sizes, places = _places(values)
     data = ops.take(
         ops.reshape(x[: values.max()], (-1, *x.shape[2:])), ts.asarray(places, device=x.device), 0

@@ -224,6 +224,27 @@ def test_random_numbers_go_on_and_start_again() -> None:
         assert np.array_equal(y, ts.random.normal(size=16).numpy())
 
 
+def test_seeds_within() -> None:
+    @ts.jit
+    def draw() -> Any:
+        own = ts.random.default_rng(5)
+        ts.manual_seed(3)
+        return own.standard_normal(4), ts.random.normal(size=4), own.standard_normal(4), ts.random.Generator()
+
+    def numbers() -> list[Any]:
+        return [x.tolist() for x in draw()[:3]]
+
+    own = ts.random.default_rng(5)
+    first = numbers()
+    assert first[0] == own.standard_normal(4).tolist() and first[2] == own.standard_normal(4).tolist()
+    ts.random.normal(size=7)
+    assert numbers() == first and numbers() == first and draw.cache_info().hits >= 1
+    fresh = ts.jit(lambda: ts.random.default_rng().standard_normal(4))
+    assert len({tuple(fresh().tolist()) for _ in range(4)}) == 4
+    with pytest.raises(RuntimeError, match="on the host"):
+        ts.jit(lambda: ts.random.normal(size=ts.random.get_state()["seed"] % 3))()
+
+
 def test_in_place_on_arguments_and_buffers() -> None:
     total = ts.zeros((3,))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import sys
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -147,6 +149,43 @@ def test_a_hook_is_a_change() -> None:
     handle.remove()
     assert f(x).tolist() == plain
     assert f.cache_info().misses == 3
+
+
+def test_hooks_of_a_gradient() -> None:
+    p, factor = nn.Parameter(ts.ones((3,))), [2.0]
+
+    @ts.jit
+    def step(x: Any, leaf: Any) -> Any:
+        p.grad = leaf.grad = None
+        (p * x * leaf).sum().backward()
+        return p.grad.sum() + leaf.grad.sum() * 100
+
+    x, leaf = ts.ones((3,)), ts.ones((3,)).requires_grad_()
+    expected = [303.0]
+    hook = None
+
+    def check() -> None:
+        assert [float(step(x, leaf)) for _ in range(2)] == expected * 2
+
+    check()
+    hook = p.register_hook(lambda g: g * factor[0])
+    expected = [306.0]
+    check()
+    factor[0] = 3.0
+    expected = [309.0]
+    check()
+    hook.remove()
+    expected = [303.0]
+    check()
+    other = leaf.register_hook(lambda g: g * factor[0])
+    expected = [903.0]
+    check()
+    factor[0] = 2.0
+    expected = [603.0]
+    check()
+    other.remove()
+    expected = [303.0]
+    check()
 
 
 def test_optimizer_options() -> None:
@@ -409,7 +448,95 @@ def deep_in_containers() -> Change:
     return lambda x: x * table["a"][0][0]["b"], lambda: table["a"][0][0].__setitem__("b", 3.0)
 
 
+def order_of_a_dict() -> Change:
+    scales = collections.OrderedDict(a=2.0, b=3.0)
+    return (
+        lambda x: functools.reduce(lambda y, s: y * s + s, scales.values(), x),
+        lambda: scales.move_to_end("a"),
+    )
+
+
+def dict_of_the_library() -> Change:
+    scales = collections.UserDict(a=2.0)
+    return lambda x: x * scales["a"], lambda: scales.__setitem__("a", 3.0)
+
+
+def behind_a_view_of_a_dict() -> Change:
+    scales = {"a": 2.0}
+    view = types.MappingProxyType(scales)
+    return lambda x: x * view["a"], lambda: scales.__setitem__("a", 3.0)
+
+
+def elements_of_a_bytearray() -> Change:
+    scales = bytearray([2])
+    return lambda x: x * scales[0], lambda: scales.__setitem__(0, 3)
+
+
+def in_a_frozenset_and_behind_a_weak_reference() -> Change:
+    class Box:
+        scale = 2.0
+
+    one, other = Box(), Box()
+    boxes, seen = frozenset([one]), weakref.ref(other)
+
+    def f(x: Any) -> Any:
+        return next(iter(boxes)).scale * x * seen().scale  # type: ignore[union-attr]
+
+    return f, lambda: (setattr(one, "scale", 3.0), setattr(other, "scale", 5.0))
+
+
+def attribute_of_a_metaclass() -> Change:
+    class Meta(type):
+        scale = 2.0
+
+    class Options(metaclass=Meta):
+        pass
+
+    return lambda x: x * Options.scale, lambda: setattr(Meta, "scale", 3.0)
+
+
+def module_imported_within() -> Change:
+    options = types.ModuleType("jit_guards_options")
+    options.scale = 2.0  # type: ignore[attr-defined]
+    sys.modules["jit_guards_options"] = options
+
+    def f(x: Any) -> Any:
+        from jit_guards_options import scale  # type: ignore[import-not-found]
+
+        return x * scale
+
+    return f, lambda: setattr(options, "scale", 3.0)
+
+
+def behind_a_transform() -> Change:
+    gradient = ts.grad(lambda x: (x * x * SCALE).sum())
+    return lambda x: gradient(x), lambda: globals().__setitem__("SCALE", 3.0)
+
+
+def behind_a_generic_function() -> Change:
+    @functools.singledispatch
+    def scaled(kind: Any, x: Any) -> Any:
+        return x
+
+    @scaled.register
+    def _(kind: int, x: Any) -> Any:
+        return x * SCALE
+
+    return lambda x: scaled(1, x), lambda: globals().__setitem__("SCALE", 3.0)
+
+
+def behind_a_mode() -> Change:
+    @ts.no_grad()
+    def scaled(x: Any) -> Any:
+        return x * SCALE
+
+    return lambda x: scaled(x), lambda: globals().__setitem__("SCALE", 3.0)
+
+
 CHANGES = [
+    order_of_a_dict, dict_of_the_library, behind_a_view_of_a_dict, elements_of_a_bytearray,
+    in_a_frozenset_and_behind_a_weak_reference, attribute_of_a_metaclass, module_imported_within, behind_a_transform,
+    behind_a_generic_function, behind_a_mode,
     attribute_of_a_class, attribute_that_hides_one_of_the_class, attribute_of_a_base, attribute_that_comes,
     attribute_by_getattr, slot, slots_of_a_dataclass, method_of_a_class, method_of_an_instance, class_of_an_instance,
     behind_a_static_method, behind_a_class_method_and_a_property, behind_a_cached_function, code_of_a_function,

@@ -187,6 +187,37 @@ def test_what_outlives_the_call_is_refused_after_two_tries() -> None:
         g(ts.ones((1,)))
 
 
+def test_results_that_are_used_up_are_refused() -> None:
+    @ts.jit
+    def steps(x: Any) -> Any:
+        yield x * 2
+
+    with pytest.raises(RuntimeError, match="jit: the result is or holds a generator, which is used up"):
+        steps(ts.ones(2))
+    with pytest.raises(RuntimeError, match="jit: the result is or holds a map"):
+        ts.jit(lambda x: (x, map(abs, [1])))(ts.ones(2))
+    relaxed = ts.jit(fallback=True)(lambda x: (y * 2 for y in [x]))
+    with pytest.warns(RuntimeWarning, match="is or holds a generator"):
+        assert [next(relaxed(ts.ones(1))).item() for _ in range(5)] == [2.0] * 5
+
+
+def test_a_replay_that_fails_has_counted_what_it_wrote() -> None:
+    @ts.jit
+    def f(x: Any, i: Any) -> Any:
+        x.add_(1)
+        return ts.take(x, i, 0)
+
+    x, fine = ts.ones((3,)), ts.asarray([0, 1])
+    f(x, fine)
+    a = ts.ones((3,)).requires_grad_()
+    y = (a * x).sum()
+    with pytest.raises(IndexError, match="take: index 9"):
+        f(x, ts.asarray([0, 9]))
+    assert x.tolist() == [3, 3, 3]
+    with pytest.raises(RuntimeError, match="modified in place"):
+        y.backward()
+
+
 def test_a_cache_may_be_filled_by_the_first_call() -> None:
     cache: dict[int, Any] = {}
 

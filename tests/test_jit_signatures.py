@@ -55,6 +55,43 @@ def test_each_signature_has_its_recording() -> None:
     assert f.cache_info().misses == len(calls) + 1
 
 
+def test_order_and_class_of_what_holds_the_arguments() -> None:
+    class Batch(dict):  # type: ignore[type-arg]
+        scale = 1.0
+
+    def f(*args: Any, **named: Any) -> Any:
+        items = [x for a in args for x in a.values()] + list(named.values())
+        scale = 2.0 if any(isinstance(a, collections.OrderedDict) for a in args) else 1.0
+        return ts.stack(items) * scale * getattr(args[0], "scale", 1.0) if args else ts.stack(items)
+
+    a, b, replayed = tensor(3), tensor(3, seed=1), ts.jit(f)
+    moved = collections.OrderedDict(a=a, b=b)
+    moved.move_to_end("a")
+    scaled = Batch(a=a, b=b)
+    scaled.scale = 3.0  # type: ignore[misc]
+    calls: list[Any] = [
+        ((), {"a": a, "b": b}), ((), {"b": b, "a": a}), (({"a": a, "b": b},), {}), ((moved,), {}),
+        ((collections.OrderedDict(a=a, b=b),), {}), ((Batch(a=a, b=b),), {}), ((scaled,), {}),
+    ]  # fmt: skip
+    for _ in range(2):
+        for args, named in calls:
+            assert np.array_equal(replayed(*args, **named).numpy(), f(*args, **named).numpy())
+    assert replayed.cache_info()[:2] == (len(calls), len(calls))
+
+
+def test_a_parameter_is_another_argument_than_a_tensor() -> None:
+    f = ts.jit(lambda x: x * (2.0 if isinstance(x, ts.nn.Parameter) else 3.0))
+    x = ts.ones((2,))
+    for _ in range(2):
+        assert f(ts.nn.Parameter(x, requires_grad=False)).tolist() == [2, 2] and f(x).tolist() == [3, 3]
+
+
+def test_arrays_whose_memory_no_tensor_shares() -> None:
+    f = ts.jit(lambda x: x.add_(1))
+    with pytest.raises(ValueError, match="jit: an argument is an array of dtype >f4"):
+        f(np.ones(3, ">f4"))
+
+
 def test_the_cache_is_bounded() -> None:
     f = ts.jit(lambda x: x + 1, cache_size=3)
     for n in range(1, 7):

@@ -452,6 +452,29 @@ def test_other_losses_refuse_shapes_that_do_not_fit() -> None:
             loss(x, x, weight=ts.ones(3))
 
 
+def test_losses_beside_nan_and_infinity() -> None:
+    x, nan = tensor(random(3)), math.nan
+    loss = F.kl_div(x, ts.asarray([0.0, nan, -1.0]), reduction="none").numpy()
+    assert np.isnan(loss).tolist() == [False, True, True]
+    loss = F.gaussian_nll_loss(x, x, ts.asarray([math.inf, 1e-9, nan]), reduction="none").numpy()
+    assert loss[0] == math.inf and loss[1] == np.float32(0.5 * math.log(1e-6)) and np.isnan(loss[2])
+
+
+def test_losses_that_check_their_values_within_jit() -> None:
+    rows, var = ts.nn.functional.log_softmax(tensor(random(4, 3)), 1), ts.full((4, 3), 2.0)
+    nll = ts.jit(lambda x, t: F.nll_loss(x, t, ts.asarray([1.0, 2.0, 3.0]), ignore_index=-1))
+    for target in ([0, 1, 2, 2], [-1, 2, 0, 1]):
+        t = ts.asarray(target)
+        close(nll(rows, t), F.nll_loss(rows, t, ts.asarray([1.0, 2.0, 3.0]), ignore_index=-1).numpy(), 0)
+    for wrong in (3, -2):
+        with pytest.raises(IndexError, match=f"index {wrong}"):
+            nll(rows, ts.asarray([0, 1, wrong, 2]))
+    gaussian = ts.jit(lambda x, v: F.gaussian_nll_loss(x, x, v))
+    for v in (var, var * 2):
+        close(gaussian(rows, v), F.gaussian_nll_loss(rows, rows, v).numpy(), 0)
+    assert math.isnan(float(gaussian(rows, -var)))
+
+
 def test_gaussian_nll_takes_a_variance_for_each_vector() -> None:
     x, t = random(3, 3), random(3, 3, seed=1)
     for var in (

@@ -47,6 +47,15 @@ Value describe_value(Session& s, PyObject* tensor, std::vector<Storage*>& result
   return v;
 }
 
+// An iterator, a generator or a coroutine would be used up by whoever gets the result of the first replay.
+void refuse_used_up(const Tree& tree) {
+  for (const Tree& item : tree.items) refuse_used_up(item);
+  PyObject* const o = tree.object.get();
+  if (tree.kind == Tree::value && (PyIter_Check(o) || PyCoro_CheckExact(o) || PyAsyncGen_CheckExact(o)))
+    runtime_error("jit: the result is or holds a ", Py_TYPE(o)->tp_name,
+                  ", which is used up by whoever reads it first; return a list or a tuple");
+}
+
 }  // namespace
 
 bool meets(const Entry& e, const Array& x) {
@@ -72,6 +81,7 @@ std::unique_ptr<Entry> make_entry(Session& s, PyObject* result, std::string& why
   entry->held = s.signature.held;
   std::vector<Ref> leaves;
   entry->result = take_apart(result, leaves);
+  refuse_used_up(entry->result);
   std::vector<Storage*> results;
   std::vector<const Storage*> handed_out;
   std::vector<PyObject*> seen;

@@ -127,11 +127,16 @@ void Guards::add_function(PyObject* function, int path) {
   for (PyObject* part : Exchangeable(function).parts) parts_.emplace_back(part);
 }
 
+PyObject* hooks_of(PyObject* tensor) {
+  const Autograd* a = as_tensor(tensor)->autograd;
+  return a && a->hooks && PyList_GET_SIZE(a->hooks.get()) ? a->hooks.get() : nullptr;
+}
+
 void Guards::add_tensor(PyObject* tensor, int path) {
   const Array& x = array_of(tensor);
   const Autograd* a = as_tensor(tensor)->autograd;
   tensors_.push_back({path, checked(PyWeakref_NewRef(tensor, nullptr)), x.data(), x.dtype(),
-                      a && a->requires_grad, x.shape(), x.strides()});
+                      a && a->requires_grad, hooks_of(tensor) != nullptr, x.shape(), x.strides()});
 }
 
 bool Guards::holds(const Guard& g) const {
@@ -186,7 +191,7 @@ bool Guards::holds(const TensorGuard& g) {
   const Array& x = array_of(tensor);
   const Autograd* a = as_tensor(tensor)->autograd;
   return x.data() == g.data && x.dtype() == g.dtype && x.shape() == g.shape && x.strides() == g.strides &&
-         (a && a->requires_grad) == g.requires_grad;
+         (a && a->requires_grad) == g.requires_grad && (hooks_of(tensor) != nullptr) == g.hooked;
 }
 
 bool Guards::hold() const {

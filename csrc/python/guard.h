@@ -49,9 +49,11 @@ struct TensorGuard {
   Ref tensor;  // a weak reference
   const void* data;
   DType dtype;
-  bool requires_grad;
+  bool requires_grad, hooked;
   Shape shape, strides;
 };
+// The hooks on the gradient of a leaf, a list, or null where there are none.
+PyObject* hooks_of(PyObject* tensor);
 
 class Guards {
  public:

@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t kMost = 1024;  // classes and pieces of code that are remembered
 
 struct Known {
-  Ref layer, optimizer, schedule, jitted, partial, cached, deque, ndarray, generic;
+  Ref layer, optimizer, schedule, jitted, partial, cached, deque, array, ndarray, generic;
 };
 
 const Known& known() {
@@ -27,6 +27,7 @@ const Known& known() {
                      from("functools", "partial"),
                      from("functools", "_lru_cache_wrapper"),
                      from("collections", "deque"),
+                     from("array", "array"),
                      from("numpy", "ndarray"),
                      from("numpy", "generic")};
   }();
@@ -80,7 +81,11 @@ Kind find_kind(PyTypeObject* type) {
   if (is_a(PyDict_Type)) return Kind::dict;
   if (is_a(PyModule_Type)) return Kind::module_of_python;
   if (is_a(PyType_Type)) return Kind::class_;
-  if (is_a(PySet_Type) || is(k.deque)) return Kind::elements;
+  if (is_a(PySet_Type) || is_a(PyFrozenSet_Type) || is_a(PyByteArray_Type) || is(k.deque) || is(k.array))
+    return Kind::elements;
+  if (type == &PyDictProxy_Type || is_a(PyDictKeys_Type) || is_a(PyDictValues_Type) || is_a(PyDictItems_Type))
+    return Kind::holder;
+  if (is_a(_PyWeakref_RefType)) return Kind::weak;
   if (is(k.jitted)) return Kind::jitted;
   if (is(k.layer)) return Kind::layer;
   if (is(k.optimizer)) return Kind::optimizer;
@@ -112,7 +117,7 @@ bool may_be_name(PyObject* constant) {
 // Byte code, as far as it tells globals from attributes: words of an instruction and its argument, the number
 // of a name.
 struct ByteCode {
-  int load_global, load_name, extended;
+  int load_global, load_name, import_name, extended;
   int flags;  // low bits of LOAD_GLOBAL's argument that are none of the number
   ByteCode() {
     const Ref opcode = checked(PyImport_ImportModule("opcode"));
@@ -123,12 +128,13 @@ struct ByteCode {
     };
     load_global = number("LOAD_GLOBAL");
     load_name = number("LOAD_NAME");
+    import_name = number("IMPORT_NAME");
     extended = number("EXTENDED_ARG");
     flags = PY_VERSION_HEX >= 0x030B0000 ? 1 : 0;
   }
 };
 
-void collect_globals(PyObject* code, PyObject* names, std::vector<PyObject*>& globals) {
+void collect_globals(PyObject* code, PyObject* names, Names& found) {
   static const ByteCode byte_code;
   const Ref words = checked(PyObject_GetAttrString(code, "co_code"));
   const auto* at = reinterpret_cast<const unsigned char*>(PyBytes_AS_STRING(words.get()));
@@ -139,7 +145,10 @@ void collect_globals(PyObject* code, PyObject* names, std::vector<PyObject*>& gl
     const Py_ssize_t number = at[i] == byte_code.load_global ? argument >> byte_code.flags
                               : at[i] == byte_code.load_name ? argument
                                                              : -1;
-    if (number >= 0 && number < PyTuple_GET_SIZE(names)) globals.push_back(PyTuple_GET_ITEM(names, number));
+    if (number >= 0 && number < PyTuple_GET_SIZE(names))
+      found.globals.push_back(PyTuple_GET_ITEM(names, number));
+    if (at[i] == byte_code.import_name && argument < PyTuple_GET_SIZE(names))
+      found.imports.push_back(PyTuple_GET_ITEM(names, argument));
     argument = 0;
   }
 }
@@ -153,7 +162,7 @@ void collect_names(PyObject* code, Names& found) {
     found.all.push_back(name);  // for good: there are not many
   };
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names.get()); ++i) take(PyTuple_GET_ITEM(names.get(), i));
-  collect_globals(code, names.get(), found.globals);
+  collect_globals(code, names.get(), found);
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants.get()); ++i) {
     PyObject* const constant = PyTuple_GET_ITEM(constants.get(), i);
     if (PyCode_Check(constant))
@@ -181,12 +190,14 @@ const Class& class_of(PyTypeObject* type) {
   static std::unordered_map<PyTypeObject*, Class> classes;
   const auto found = classes.find(type);
   if (found != classes.end()) return found->second;
-  Class c{find_kind(type), {}};
+  Class c{find_kind(type), {}, false};
   if (PyObject* mro = type->tp_mro)
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); ++i) {
       auto* base = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
-      if (PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE) && !is_known_code(attribute(base, "__module__").get()))
-        c.own.push_back(base);
+      if (!PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE)) continue;
+      const Ref module = attribute(base, "__module__");
+      if (!is_known_code(module.get())) c.own.push_back(base);
+      c.whole |= text_of(module.get()) == "collections";
     }
   keep_small(classes);
   Py_INCREF(type);
@@ -201,6 +212,7 @@ const Names& names_of(PyCodeObject* code) {
   collect_names(reinterpret_cast<PyObject*>(code), names);
   sort_once(names.all);
   sort_once(names.globals);
+  sort_once(names.imports);
   keep_small(all);
   Py_INCREF(code);
   return all.emplace(code, std::move(names)).first->second;

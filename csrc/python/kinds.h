@@ -19,7 +19,9 @@ enum class Kind : std::uint8_t {
   tuple,
   list,
   dict,
-  elements,  // set, deque
+  elements,  // set, deque, bytearray, array
+  holder,    // views of a dict: what is behind them counts
+  weak,      // a weak reference
   module_of_python,
   layer,
   optimizer,
@@ -31,6 +33,7 @@ enum class Kind : std::uint8_t {
 struct Class {
   Kind kind;
   std::vector<PyTypeObject*> own;  // it and its bases, without those whose code is known
+  bool whole = false;              // UserDict and its like, whose code names the attributes that hold items
 };
 
 // Valid until the next call.
@@ -41,6 +44,7 @@ bool is_known_code(PyObject* module_name);
 struct Names {
   std::vector<PyObject*> all;  // with strings that may be names (getattr, hasattr)
   std::vector<PyObject*> globals;
+  std::vector<PyObject*> imports;  // modules, of whatever level
 };
 // Valid until the next call.
 const Names& names_of(PyCodeObject* code);

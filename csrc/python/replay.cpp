@@ -131,6 +131,9 @@ PyObject* replay(Entry& e, const Signature& s) {
     }
     Recording& r;
   };
+  // Before they are written: a check that fails may come behind the first write.
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (e.inputs[i].written) inputs[i].storage()->bump();
   {
     const Lock lock(r);
     r.bind(bases.data(), storages.data());
@@ -146,8 +149,6 @@ PyObject* replay(Entry& e, const Signature& s) {
     if (begin < end) r.run(begin, end);
     r.deliver();
   }
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (e.inputs[i].written) inputs[i].storage()->bump();
   for (std::size_t i = 0; i < e.gradients.size(); ++i) {
     const Gradient& g = e.gradients[i];
     if (!g.replaced || reused[i]) continue;

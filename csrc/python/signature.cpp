@@ -36,6 +36,21 @@ class Signer {
     text(text_of.get());
   }
 
+  void identity(PyObject* object) {
+    s.key += 'o';
+    raw(object);
+    s.held.push_back(Ref::share(object));
+  }
+
+  // Of a container whose class is not Python's own: which class, and attributes beside its items.
+  void own(PyObject* container, int depth) {
+    raw(Py_TYPE(container));
+    const Ref attributes(PyObject_GenericGetDict(container, nullptr));
+    if (!attributes) PyErr_Clear();
+    if (attributes && PyDict_Check(attributes.get()) && PyDict_GET_SIZE(attributes.get()))
+      add(attributes.get(), depth + 1);
+  }
+
   void tensor(PyObject* object) {
     const Array& x = array_of(object);
     // Its memory: that of an earlier leaf, how far apart, and whether ranges that differ run into each other.
@@ -49,6 +64,7 @@ class Signer {
     }
     const Autograd* a = as_tensor(object)->autograd;
     s.key += 't';
+    if (Py_TYPE(object) != g_tensor_type) raw(Py_TYPE(object));
     raw(x.dtype());
     raw(static_cast<char>(x.ndim()));
     s.key.append(reinterpret_cast<const char*>(x.shape().data()),
@@ -57,6 +73,9 @@ class Signer {
                  sizeof(std::int64_t) * static_cast<std::size_t>(x.ndim()));
     s.key +=
         static_cast<char>((a && a->requires_grad ? 1 : 0) | (a && a->node ? 2 : 0) | (x.read_only() ? 4 : 0));
+    if (a && a->hooks)
+      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(a->hooks.get()); ++i)
+        identity(PyList_GET_ITEM(a->hooks.get(), i));
     raw(x.device());
     raw(alias);
     if (alias >= 0) raw(x.offset() - array_of(s.leaves[static_cast<std::size_t>(alias)].get()).offset());
@@ -69,7 +88,7 @@ class Signer {
       tensor(o);
     } else if (PyTuple_Check(o) || PyList_Check(o)) {
       s.key += PyTuple_Check(o) ? '(' : '[';
-      if (!PyTuple_CheckExact(o) && !PyList_CheckExact(o)) raw(Py_TYPE(o));
+      if (!PyTuple_CheckExact(o) && !PyList_CheckExact(o)) own(o, depth);
       const Ref items = checked(PySequence_Tuple(o));
       raw(PyTuple_GET_SIZE(items.get()));
       for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); ++i)
@@ -77,6 +96,12 @@ class Signer {
     } else if (PyDict_Check(o)) {
       s.key += '{';
       raw(PyDict_GET_SIZE(o));
+      if (!PyDict_CheckExact(o)) own(o, depth);
+      if (PyODict_Check(o)) {  // its order is not the dict's
+        const Ref keys = checked(PySequence_Tuple(o));
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys.get()); ++i)
+          add(PyTuple_GET_ITEM(keys.get(), i), depth + 1);
+      }
       PyObject *key, *value;
       for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &value);) {
         const Ref held_key = Ref::share(key), held_value = Ref::share(value);
@@ -104,9 +129,7 @@ class Signer {
       const Ref shared = make_tensor(array_from("jit", o, true));
       tensor(shared.get());
     } else {
-      s.key += 'o';
-      raw(o);
-      s.held.push_back(Ref::share(o));
+      identity(o);
     }
   }
 };
@@ -123,13 +146,12 @@ Signature sign(PyObject* args, PyObject* kwargs) {
   signer.raw(count);
   for (Py_ssize_t i = 0; i < count; ++i) signer.add(PyTuple_GET_ITEM(args, i), 0);
   if (kwargs && PyDict_GET_SIZE(kwargs)) {
-    // By name, so that their order does not count.
-    const Ref names = checked(PyDict_Keys(kwargs));
-    if (PyList_Sort(names.get()) < 0) throw PythonError{};
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(names.get()); ++i) {
+    // In their order, which **kwargs shows.
+    PyObject *name, *value;
+    for (Py_ssize_t at = 0; PyDict_Next(kwargs, &at, &name, &value);) {
       signer.s.key += '=';
-      signer.text(PyList_GET_ITEM(names.get(), i));
-      signer.add(PyDict_GetItem(kwargs, PyList_GET_ITEM(names.get(), i)), 0);
+      signer.text(name);
+      signer.add(value, 0);
     }
   }
   return std::move(signer.s);

@@ -17,7 +17,8 @@ struct Words {
            *func = interned("func"), *args = interned("args"), *keywords = interned("keywords"),
            *param_groups = interned("param_groups"), *params = interned("params"),
            *momentum = interned("momentum"), *buckets = interned("_buckets"), *hyper = interned("hyper"),
-           *state = interned("state"), *fget = interned("fget"), *in_method = interned("__func__");
+           *state = interned("state"), *fget = interned("fget"), *in_method = interned("__func__"),
+           *hooks = interned("hooks"), *package = interned("__package__"), *modules = interned("sys.modules");
 };
 const Words& words() {
   static const Words all;
@@ -116,9 +117,15 @@ class Walk {
       PyObject *name, *item;
       for (Py_ssize_t at = 0; PyDict_Next(value, &at, &name, &item);)
         argument(item, path, Guards::key, name, 0, depth + 1);
-    } else if (!is_tensor(value)) {
-      follow(value, path);
+    } else if (is_tensor(value)) {
+      if (PyObject* hooks = hooks_of(value)) follow(hooks, path, Guards::attribute, words().hooks);
+      return;
+    } else {
+      return follow(value, path);
     }
+    if (PyTuple_CheckExact(value) || PyList_CheckExact(value) || PyDict_CheckExact(value)) return;
+    if (const Ref attributes = attributes_of(value))
+      argument(attributes.get(), path, Guards::attribute, words().self, 0, depth + 1);
   }
 
   // Attributes come last: only then is it known which of them the code names.
@@ -169,9 +176,14 @@ class Walk {
       case Kind::nothing:
         return;
       case Kind::tensor:
-        return guards_.add_tensor(object, path);
+        guards_.add_tensor(object, path);
+        if (PyObject* hooks = hooks_of(object)) follow(hooks, path, Guards::attribute, words().hooks);
+        return;
       case Kind::function:
-        if (!is_known_function(object)) function(object, path);
+        if (is_known_function(object))
+          closure(object);  // it may have been made around a user's (ts.grad)
+        else
+          function(object, path);
         return;
       case Kind::method:
         // A method's name may be an attribute's of something else (random.choice).
@@ -201,11 +213,16 @@ class Walk {
         return own(object, path);
       case Kind::dict:
         table(object, path, Guards::key);
+        if (PyODict_Check(object)) guards_.add_elements(object, path);  // its order is not the dict's
         return own(object, path);
       case Kind::elements:
         guards_.add_elements(object, path);
         elements(object, path);
         return own(object, path);
+      case Kind::holder:
+        return behind(object, path);
+      case Kind::weak:
+        return follow(PyWeakref_GetObject(object), path);
       case Kind::module_of_python:
         if (const Ref name = get(object, words().name); !is_known_code(name.get()))
           named_.push_back({attributes_of(object), path, Guards::attribute});
@@ -215,6 +232,7 @@ class Walk {
       case Kind::optimizer:
         return optimizer(object, path);
       case Kind::class_:
+        classes(Py_TYPE(object), path);
         return classes(reinterpret_cast<PyTypeObject*>(object), path);
       case Kind::instance:
         return instance(object, path);
@@ -229,15 +247,7 @@ class Walk {
     auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(f));
     const Names& names = names_of(code);
     names_.insert(names.all.begin(), names.all.end());
-    if (PyObject* closure = PyFunction_GET_CLOSURE(f)) {
-      const Ref free = checked(PyObject_GetAttrString(reinterpret_cast<PyObject*>(code), "co_freevars"));
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(closure); ++i) {
-        PyObject* const cell = PyTuple_GET_ITEM(closure, i);
-        const int named = guards_.path(Guards::kNowhere, Guards::name, PyTuple_GET_ITEM(free.get(), i));
-        if (first(cell)) guards_.add_cell(cell, named);
-        if (PyObject* value = PyCell_GET(cell)) follow(value, named);
-      }
-    }
+    closure(f);
     PyObject* const globals = PyFunction_GET_GLOBALS(f);
     PyObject* const builtins = PyEval_GetBuiltins();
     for (PyObject* name : names.globals) {
@@ -249,12 +259,61 @@ class Walk {
       guards_.add_item(globals, name, path);
       if (value) follow(value, path);
     }
+    for (PyObject* name : names.imports) imported(name, globals);
     if (PyObject* defaults = PyFunction_GET_DEFAULTS(f)) follow(defaults, path);
     if (PyObject* defaults = PyFunction_GET_KW_DEFAULTS(f)) follow(defaults, path);
     if (PyObject* attributes = reinterpret_cast<PyFunctionObject*>(f)->func_dict) {
       named_.push_back({Ref::share(attributes), path, Guards::attribute});
       if (PyObject* inner = PyDict_GetItemWithError(attributes, words().wrapped)) follow(inner, path);
     }
+  }
+
+  void closure(PyObject* f) {
+    PyObject* const cells = PyFunction_GET_CLOSURE(f);
+    if (!cells) return;
+    const Ref free = checked(PyObject_GetAttrString(PyFunction_GET_CODE(f), "co_freevars"));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(cells); ++i) {
+      PyObject* const cell = PyTuple_GET_ITEM(cells, i);
+      const int named = guards_.path(Guards::kNowhere, Guards::name, PyTuple_GET_ITEM(free.get(), i));
+      if (first(cell)) guards_.add_cell(cell, named);
+      if (PyObject* value = PyCell_GET(cell)) follow(value, named);
+    }
+  }
+
+  // What a function imports while it runs. Of `from ..a import b` the code says a, whatever the number of
+  // dots: it is looked for in every package around.
+  void imported(PyObject* name, PyObject* globals) {
+    module(name, !is_known_code(name));
+    PyObject* const package = PyDict_GetItemWithError(globals, words().package);
+    if (!package || !PyUnicode_Check(package)) return;
+    const bool empty = PyUnicode_GET_LENGTH(name) == 0;
+    for (Py_ssize_t end = PyUnicode_GET_LENGTH(package); end > 0;
+         end = PyUnicode_FindChar(package, '.', 0, end, -1)) {
+      const Ref outer = checked(PyUnicode_Substring(package, 0, end));
+      const Ref whole = empty ? outer : checked(PyUnicode_FromFormat("%U.%U", outer.get(), name));
+      module(whole.get(), false);
+    }
+  }
+
+  void module(PyObject* name, bool guard_absent) {
+    PyObject* const modules = PyImport_GetModuleDict();
+    PyObject* const found = PyDict_GetItemWithError(modules, name);
+    if (!found && !guard_absent) return;
+    const int path =
+        guards_.path(guards_.path(Guards::kNowhere, Guards::name, words().modules), Guards::key, name);
+    if (items_.insert({modules, name}).second) guards_.add_item(modules, name, path);
+    if (found) follow(found, path);
+  }
+
+  // The dict that a view of it holds.
+  void behind(PyObject* view, int path) {
+    std::vector<PyObject*> all;
+    const auto visit = [](PyObject* object, void* list) {
+      static_cast<std::vector<PyObject*>*>(list)->push_back(object);
+      return 0;
+    };
+    Py_TYPE(view)->tp_traverse(view, visit, &all);
+    for (PyObject* one : all) follow(one, path);
   }
 
   // A dict of which everything counts.
@@ -329,6 +388,7 @@ class Walk {
     guards_.add_type(object, path);
     if (Ref dict = attributes_of(object)) {
       guards_.add_size(dict.get(), path);
+      if (class_of(Py_TYPE(object)).whole) table(dict.get(), path, Guards::attribute);
       named_.push_back({std::move(dict), path, Guards::attribute});
     }
     for (PyTypeObject* base : own_classes(Py_TYPE(object)))
@@ -434,7 +494,7 @@ std::string take_for_granted(PyObject* function, PyObject* args, PyObject* kwarg
   walk.root(function);
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i) {
     PyObject* const value = PyTuple_GET_ITEM(args, i);
-    if (is_tensor(value)) continue;
+    if (is_tensor(value) && !hooks_of(value)) continue;
     const Ref name = checked(PyUnicode_FromFormat("argument %zd", i));
     walk.argument(value, Guards::kNowhere, Guards::name, name.get(), 0, 0);
   }

@@ -97,9 +97,14 @@ def _as_tensors(value: Any) -> Any:
 
 
 def _shared(array: np.ndarray[Any, Any]) -> Tensor:
-    from tensorsmith.ops.creation import asarray
+    from tensorsmith.ops.creation import asarray, lies_apart
 
     tensor: Tensor = asarray(array)
+    if lies_apart(array):  # what the function writes to the copy would be lost
+        raise ValueError(
+            f"jit: an argument is an array of dtype {array.dtype} in another byte order, unaligned, or with gaps "
+            "between its elements, whose memory no tensor can share; pass ts.asarray(array)"
+        )
     return tensor
 
 

@@ -7,8 +7,9 @@ that it used.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,25 @@ class Generator:
     __slots__ = ("_device", "_drawing", "_host", "_state")
 
     def __init__(self, seed: int | None = None, stream: int = 0) -> None:
-        number = int.from_bytes(os.urandom(8), "little") if seed is None else _word("Generator", "seed", seed)
-        self._host = np.array([number, 0, _word("Generator", "stream", stream)], np.uint64)
+        number = None if seed is None else _word("Generator", "seed", seed)
+        words = (number, 0, _word("Generator", "stream", stream))
+        self._host = np.zeros(3, np.uint64)
         # The kernels' view of the same memory: a draw advances the counter there.
         self._state = asarray(self._host, device="cpu")
         # While the GPU draws, the state is there instead. Either memory stays where it is: recordings know it.
         self._device: Any = None
         self._drawing = False
+        self._restart(words)
+
+    def _restart(self, words: Sequence[int | None]) -> None:
+        """Write {seed, counter, stream}; None: a seed from the operating system. A replay does so again."""
+        if _core.capturing():
+            _core.at_replay(functools.partial(self._restart, words))
+        drawing = self._drawing
+        number = int.from_bytes(os.urandom(8), "little") if words[0] is None else words[0]
+        self._words[: len(words)] = number, *words[1:]
+        if drawing and not _core.capturing():  # a replay's kernels draw where they did
+            self._to_device()
 
     @property
     def _words(self) -> Any:
@@ -104,16 +117,20 @@ class Generator:
     @property
     def seed(self) -> int:
         """The seed that it started from."""
-        return int(self._words[0])
+        return int(self._read()[0])
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from this seed."""
-        self._words[:2] = _word("manual_seed", "seed", seed), 0
+        self._restart((_word("manual_seed", "seed", seed), 0))
         return self
+
+    def _read(self) -> Any:
+        # In a recording, an error: its replays would go on with the numbers of this step.
+        return self._state.numpy() if _core.capturing() else self._words
 
     def get_state(self) -> dict[str, Any]:
         """What set_state needs to draw the same numbers again: {"algorithm", "seed", "counter", "stream"}."""
-        seed, counter, stream = (int(word) for word in self._words)
+        seed, counter, stream = (int(word) for word in self._read())
         return {"algorithm": "philox4x32-10", "seed": seed, "counter": counter, "stream": stream}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -130,7 +147,7 @@ class Generator:
         if state["algorithm"] != "philox4x32-10":
             raise ValueError(f"set_state: algorithm must be 'philox4x32-10', got {state['algorithm']!r}")
         words = [_word("set_state", name, state[name]) for name in ("seed", "counter", "stream")]
-        self._words[:] = words
+        self._restart(words)
 
     def __repr__(self) -> str:
         seed, counter, stream = (int(word) for word in self._words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 
@@ -122,7 +123,8 @@ def nll_loss(
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ValueError(f"nll_loss: weight must have shape ({classes},), got {tuple(weight.shape)}")
     counts, target = _valid(target, ignore_index)
-    if target.size and bool(core.any((target < 0) | (target >= classes))):
+    # A recording cannot read the targets: gather checks them at every replay.
+    if target.size and not _core.capturing() and bool(core.any((target < 0) | (target >= classes))):
         wrong = int(core.max(target)) if int(core.max(target)) >= classes else int(core.min(target))
         raise IndexError(
             f"nll_loss: target {wrong} is out of range for {classes} classes: valid are 0 to {classes - 1}"
@@ -130,7 +132,7 @@ def nll_loss(
     own = core.astype(counts, x.dtype)
     if weight is not None:
         own = own * core.take(weight, target, 0)
-    picked = core.squeeze(core.take_along_axis(x, core.expand_dims(target, axis), axis), axis)
+    picked = core.squeeze(core.gather(x, axis, core.expand_dims(target, axis)), axis)
     loss = core.where(counts, -(own * picked), 0.0)
     if reduction == "none":
         return loss

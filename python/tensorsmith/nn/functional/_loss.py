@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import tensorsmith as ts
-from tensorsmith import ops
+from tensorsmith import _core, ops
 from tensorsmith.autograd import Context, Function
 from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
@@ -293,8 +293,8 @@ def kl_div(
     if log_target:
         loss = ops.exp(target) * (target - input)
     else:
-        positive = target > 0
-        loss = ops.where(positive, target * (ops.log(ops.where(positive, target, 1.0)) - input), 0.0)
+        zero = target == 0
+        loss = ops.where(zero, 0.0, target * (ops.log(ops.where(zero, 1.0, target)) - input))
     if reduction == "batchmean":
         return ops.sum(loss) / (input.shape[0] if input.ndim else 1)
     return _reduced(loss, reduction)
@@ -327,14 +327,17 @@ def gaussian_nll_loss(
     """(log max(var, eps) + (x - t)^2 / max(var, eps)) / 2, plus log(2 pi) / 2 if `full`; no gradient through the
     limit.
 
-    var: a number, or a tensor of the input's shape, of that without its last axis, or with extents of 1.
+    var: a number, or a tensor of the input's shape, of that without its last axis, or with extents of 1. A negative one
+    is a ValueError; within ts.jit, where nothing can be read, its loss is NaN.
     """
     name = "gaussian_nll_loss"
     _same_shape(name, input, target)
     reduction = _reduction(name, reduction, None, None)
     _checks.at_least(name, "eps", eps)
     var = ts.asarray(var, dtype=input.dtype) if not isinstance(var, Tensor) else var
-    if bool(ops.any(var < 0)):
+    if _core.capturing():  # nothing can be read here
+        var = ops.where(var < 0, math.nan, var)
+    elif bool(ops.any(var < 0)):
         raise ValueError(f"{name}: var must not be negative")
     shape = tuple(input.shape)
     if var.ndim and tuple(var.shape) == shape[:-1]:
@@ -343,7 +346,7 @@ def gaussian_nll_loss(
         raise ValueError(
             f"{name}: var must have shape {shape}, {shape[:-1]} or 1 for some extents, got {tuple(var.shape)}"
         )
-    var = var + (ops.maximum(var, eps) - var).detach()
+    var = ops.where(var < eps, var + (eps - var).detach(), var)
     loss = 0.5 * (ops.log(var) + ops.square(input - target) / var)
     if full:
         loss = loss + 0.5 * math.log(2 * math.pi)

@@ -65,6 +65,9 @@ def test_schedule_resumes(make: Callable[[Any], Any], formula: Callable[[int], f
     assert rates(second, 10) == rates(first, 10)
     with pytest.raises(ValueError, match="unknown entries"):
         second.load_state_dict({**saved, "extra": 1})
+    for key, value in (("last_epoch", "x"), ("_step_count", None), ("base_lrs", 1.0)):
+        with pytest.raises(ValueError, match=f"'{key}' cannot be {value!r}"):
+            second.load_state_dict({**saved, key: value})
 
 
 @pytest.mark.parametrize("number", range(len(SCHEDULES)))

@@ -766,3 +766,12 @@ def test_vector() -> None:
     close(nn.utils.parameters_to_vector(layer.parameters()), 2 * vector.detach().numpy(), 1e-6)
     with pytest.raises(ValueError, match=r"with 8 elements, got shape \(7,\)"):
         nn.utils.vector_to_parameters(ts.zeros((7,)), layer.parameters())
+    base = ts.arange(4, dtype=ts.float32)
+    first, second = nn.Parameter(base[:2]), nn.Parameter(base[2:])
+    nn.utils.vector_to_parameters(base[::-1], [first, second])
+    assert base.numpy().tolist() == [3, 2, 1, 0]
+    memory = np.ones(2, np.float32)
+    memory.flags.writeable = False
+    with pytest.raises(ValueError, match="a parameter is read-only"):
+        nn.utils.vector_to_parameters(ts.zeros((4,)), [first, nn.Parameter(ts.asarray(memory, copy=False))])
+    assert base.numpy().tolist() == [3, 2, 1, 0]

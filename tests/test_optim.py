@@ -349,6 +349,33 @@ def test_parameters_that_get_their_shape_later(cls: Any) -> None:
     assert float(optimizers[0].state[layers[1].weight]["step"]) == 2 if cls is not optim.SGD else True
 
 
+@pytest.mark.parametrize("cls", [optim.Adam, optim.SGD])
+def test_a_group_and_its_list_may_change(cls: Any) -> None:
+    """What is appended to a group's list is stepped, what is taken away is not, and the rest keeps its state."""
+    options = {"lr": 0.1, "momentum": 0.9} if cls is optim.SGD else {"lr": 0.1}
+    a, b, c, d, twin = (nn.Parameter(ts.ones((3,), dtype=ts.float64)) for _ in range(5))
+    optimizer, alone = cls([{"params": [a, b]}, {"params": [d]}], **options), cls([twin], **options)
+
+    def step(scale: float) -> None:
+        for p in (a, b, c, d, twin):
+            p.grad = ts.full((3,), scale, dtype=ts.float64)
+        optimizer.step(max_norm=1e9)
+        alone.step()
+
+    step(1.0)
+    optimizer.param_groups[0]["params"].append(c)
+    step(2.0)
+    assert (a == twin).all()
+    assert (c != 1).all()
+    assert sorted(optimizer.state_dict()["state"]) == [0, 1, 2, 3]
+    optimizer.param_groups[0]["params"].pop(1)
+    optimizer.param_groups.pop(1)
+    still = b.detach().numpy().copy(), d.detach().numpy().copy()
+    step(3.0)
+    assert (a == twin).all()
+    assert np.array_equal(still, (b.detach().numpy(), d.detach().numpy()))
+
+
 def test_a_dtype_may_change_before_the_first_step() -> None:
     for cls in (optim.Adadelta, optim.Lion, optim.Adam):
         layer = nn.Linear(3, 2)

@@ -448,6 +448,18 @@ def test_a_checkpoint_is_all_or_nothing(tmp_path):
     assert str(ts.random.get_state()) == str(random)
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    path = tmp_path / "c"
+    for epoch in ("x", 1.5, None):
+        with pytest.raises(TypeError, match=f"epoch must be an integer, got {epoch!r}"):
+            ts.save_checkpoint(path, epoch=epoch)
+    with pytest.raises(TypeError, match="config must hold what JSON can: Object of type object"):
+        ts.save_checkpoint(path, config={"a": object()})
+    assert not path.exists()
+    ts.save_checkpoint(path, epoch=np.int64(3))
+    assert ts.load_checkpoint(path).epoch == 3
+
+
 def test_plain_tensors_are_no_checkpoint(tmp_path):
     ts.save({"x": np.ones(1)}, tmp_path / "f")
     with pytest.raises(ts.FileFormatError, match="is no checkpoint"):

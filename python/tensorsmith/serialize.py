@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import operator
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -414,6 +415,14 @@ def save_checkpoint(
 
     arrays: dict[str, np.ndarray] = {}
     state = {name: part.state_dict() for name, part in parts.items()}
+    try:
+        epoch = operator.index(epoch)
+    except TypeError:
+        raise TypeError(f"save_checkpoint: epoch must be an integer, got {epoch!r}") from None
+    try:
+        json.dumps(dict(config or {}))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"save_checkpoint: config must hold what JSON can: {error}") from None
     tree = {
         "epoch": epoch,
         "config": dict(config or {}),

@@ -120,6 +120,10 @@ class LRScheduler:
                 f"{self._name}.load_state_dict: unknown entries {sorted(given - known)}, missing "
                 f"{sorted(known - given)}"
             )
+        for key, value in state_dict.items():
+            for kinds in ((int, float), (list, tuple)):
+                if isinstance(self.__dict__[key], kinds) and not isinstance(value, kinds):
+                    raise ValueError(f"{self._name}.load_state_dict: {key!r} cannot be {value!r}")
         self.__dict__.update(state_dict)
 
 

@@ -151,7 +151,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self._buckets: list[Bucket] = []
-        self._groups_ready = 0
+        self._sizes: list[int] = []  # of the groups when the buckets were made
         self._shapeless: list[Tensor] = []  # parameters without elements: those of lazy layers may get some
         self._steps_taken = 0
         if isinstance(params, Tensor):
@@ -244,34 +244,41 @@ class Optimizer:
         self._check(group)
 
     def _prepare(self) -> list[Bucket]:
-        """Buckets for the groups that have none yet, and room for parameters that have elements by now."""
+        """Buckets for the groups as they are now: a group may be new or gone, its list longer or shorter, and
+        parameters of lazy layers may have elements by now.
+        """
         grown = {id(parameter) for parameter in self._shapeless if parameter.size}
-        if grown:
-            self._buckets = [
-                self._roomier(bucket) if grown & {id(p) for p in bucket.params} else bucket
-                for bucket in self._buckets
-            ]
-        for group in self.param_groups[self._groups_ready :]:
-            alike: dict[Any, list[Tensor]] = {}
-            for parameter in group["params"]:
-                alike.setdefault((parameter.dtype, parameter.device), []).append(parameter)
-            buckets = [Bucket(group, params, self._slots) for params in alike.values()]
-            for bucket in buckets:
-                self._make_state(bucket, group)
-            self._buckets += buckets  # only now: memory may have run out above
-            self._groups_ready += 1
-        self._shapeless = [p for bucket in self._buckets for p in bucket.params if p.size == 0]
-        return self._buckets
+        buckets: list[Bucket] = []
+        for group in self.param_groups:
+            mine = [bucket for bucket in self._buckets if bucket.group is group]
+            placed = {id(parameter) for bucket in mine for parameter in bucket.params}
+            if placed != {id(parameter) for parameter in group["params"]} or placed & grown:
+                alike: dict[Any, list[Tensor]] = {}
+                for parameter in group["params"]:
+                    alike.setdefault((parameter.dtype, parameter.device), []).append(parameter)
+                made = [Bucket(group, params, self._slots) for params in alike.values()]
+                for bucket in made:
+                    self._make_state(bucket, group)
+                    self._take_over(bucket, mine)
+                mine = made
+            buckets += mine
+        self._buckets = buckets  # only now: memory may have run out above
+        self._sizes = [len(group["params"]) for group in self.param_groups]
+        self._shapeless = [p for bucket in buckets for p in bucket.params if p.size == 0]
+        return buckets
 
-    def _roomier(self, bucket: Bucket) -> Bucket:
-        fresh = Bucket(bucket.group, bucket.params, self._slots)
+    def _take_over(self, bucket: Bucket, earlier: list[Bucket]) -> None:
+        """Copy what earlier buckets know of its parameters."""
         fills = self._names(bucket.group)
-        for name in bucket.state:
-            fresh.flat(name, fills.get(name, 0.0), [self._shape(name, p) for p in bucket.params])
-            for old, new in zip(bucket.views(name), fresh.views(name), strict=True):
-                if old is not None and new is not None and old.shape == new.shape:
-                    new.copy_(old)
-        return fresh
+        for old in earlier:
+            for name in old.state:
+                shapes = [self._shape(name, parameter) for parameter in bucket.params]
+                bucket.flat(name, fills.get(name, 0.0), shapes)
+                known = {id(p): view for p, view in zip(old.params, old.views(name), strict=True)}
+                for parameter, new in zip(bucket.params, bucket.views(name), strict=True):
+                    view = known.get(id(parameter))
+                    if view is not None and new is not None and view.shape == new.shape:
+                        new.copy_(view)
 
     def _make_state(self, bucket: Bucket, group: Group) -> None:
         for name, fill in self._names(group).items():
@@ -300,7 +307,9 @@ class Optimizer:
         if closure is not None:
             with ts.enable_grad():
                 loss = closure()
-        if self._groups_ready != len(self.param_groups) or any(p.size for p in self._shapeless):
+        if [len(group["params"]) for group in self.param_groups] != self._sizes or any(
+            p.size for p in self._shapeless
+        ):
             with aside():  # a replay must not make the state again
                 self._prepare()
         self._refresh()

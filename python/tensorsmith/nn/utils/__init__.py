@@ -104,7 +104,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Copy consecutive pieces of `vec` into the parameters. ValueError if the sizes differ,
+    """Copy consecutive pieces of `vec` into the parameters. ValueError if the sizes differ or a parameter is read-only,
     before any change.
     """
     parameters = list(parameters)
@@ -114,7 +114,10 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
             f"vector_to_parameters: vec must be 1-dimensional with {total} elements, got shape "
             f"{tuple(vec.shape)}"
         )
+    if any(parameter._read_only for parameter in parameters):
+        raise ValueError("vector_to_parameters: a parameter is read-only")
     start = 0
+    vec = vec.detach().copy()  # it may lie in the parameters' memory
     with ts.no_grad():
         for parameter in parameters:
             parameter.copy_(vec[start : start + parameter.size].reshape(parameter.shape))

@@ -172,6 +172,11 @@ def test_bits_do_not_depend_on_the_batch() -> None:
             np.testing.assert_array_equal(x.numpy()[3], y.numpy())
 
 
+def test_complex_cholesky_reads_the_real_parts_of_the_diagonal() -> None:
+    a = np.array([[4 + 3j, 1 - 1j], [1 + 1j, 5 - 2j]])
+    np.testing.assert_allclose(linalg.cholesky(ts.asarray(a)).numpy(), np.linalg.cholesky(a), atol=1e-15)
+
+
 def test_errors() -> None:
     nan = ts.asarray(np.full((2, 2), np.nan))
     bad: list[tuple[Any, type[Exception], str]] = [

@@ -599,3 +599,48 @@ def test_nearest_neighbours_of_kept_and_doubled_extents() -> None:
     ]
     with pytest.raises(ValueError, match="recompute_scale_factor goes with scale_factor"):
         F.interpolate(x, size=4, recompute_scale_factor=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: F.pad(x, 3), TypeError, "pad: pad must be integers, a pair for each axis, got 3"),
+        (
+            lambda x: F.lp_pool2d(x, 0, 2),
+            ValueError,
+            "lp_pool2d: norm_type must be a number other than 0, got 0",
+        ),
+        (lambda x: F.lp_pool2d(x, None, 2), ValueError, "lp_pool2d: norm_type must be a number"),
+        (lambda x: F.lp_pool2d(x, 2, (2, None)), TypeError, "lp_pool2d: kernel_size must be an integer"),
+        (lambda x: F.unfold(x, 2, stride=2**70), ValueError, r"unfold: stride must be < 2\*\*31"),
+        (
+            lambda x: F.avg_pool3d(x[None], 2, divisor_override=0),
+            ValueError,
+            "avg_pool3d: divisor_override must not be 0",
+        ),
+        (
+            lambda x: F.avg_pool3d(x[None], 2, divisor_override="a"),
+            TypeError,
+            "avg_pool3d: divisor_override must be",
+        ),
+        (
+            lambda x: F.max_unpool2d(x, x, 2, output_size=3),
+            ValueError,
+            "max_unpool2d: output_size must be within",
+        ),
+        (lambda x: F.pixel_shuffle(None, 2), TypeError, "cannot make an array of None"),
+        (lambda x: F.max_pool3d(None, 2), TypeError, "cannot make an array of None"),
+    ],
+)
+def test_wrong_options_are_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(ts.ones((1, 4, 4, 4)))
+
+
+def test_numpys_integers_and_arrays() -> None:
+    x, two = np.arange(16.0).reshape(1, 1, 4, 4), np.int64(2)
+    y, at = F.max_pool2d(x, two, return_indices=True)
+    assert y.tolist() == at.tolist() == [[[[5, 7], [13, 15]]]]
+    assert F.lp_pool2d(x, 1, two).tolist() == [[[[10, 18], [42, 50]]]]
+    assert F.pixel_unshuffle(x, two).shape == (1, 4, 2, 2)
+    assert F.max_unpool2d(y.numpy(), at.numpy(), two).shape == (1, 1, 4, 4)

@@ -38,15 +38,19 @@ def pair(layer: str, argument: str, value: Any, least: int = 1) -> tuple[int, in
 
 
 def several(layer: str, argument: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
-    """An int for all axes, or one for each of `count`."""
+    """An int for all axes, or one for each of `count`, below 2^31."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) == 1:
             value = (value[0],) * count
         if len(value) != count:
             more = {1: "", 2: " or a pair of them"}.get(count, f" or {count} of them")
             raise ValueError(f"{layer}: {argument} must be an integer{more}, got {value!r}")
-        return tuple(integer(layer, argument, n, least) for n in value)
-    return (integer(layer, argument, value, least),) * count
+        numbers = tuple(integer(layer, argument, n, least) for n in value)
+    else:
+        numbers = (integer(layer, argument, value, least),) * count
+    if numbers and max(numbers) >= 1 << 31:
+        raise ValueError(f"{layer}: {argument} must be < 2**31, got {value!r}")
+    return numbers
 
 
 def ratios(layer: str, argument: str, value: Any) -> tuple[float, float]:

@@ -12,7 +12,7 @@ __all__ = ["avg_pool2d", "fractional_max_pool2d", "max_pool2d", "max_pool2d_indi
 
 
 def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else tuple(value) * (3 - len(value))
+    return tuple(value) * (3 - len(value)) if hasattr(value, "__len__") else (value, value)
 
 
 max_pool2d = define(
@@ -55,10 +55,10 @@ def max_pool2d_indices(
     x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Any:
     """Where the maxima of `max_pool2d` lie: int64 positions in the flattened last two axes, for `max_unpool`."""
+    places = core.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode).shape[-2:]
     kernel, pads, steps = _pair(kernel_size), _pair(padding), _pair(dilation)
     strides = kernel if stride is None else _pair(stride)
     extents = x.shape[-2:]
-    places = core.max_pool2d(x, kernel, strides, pads, steps, ceil_mode).shape[-2:]
     starts = [core.arange(places[i], device=x.device) * strides[i] - pads[i] for i in (0, 1)]
     # Behind the image as far as the last window reaches.
     behind = [

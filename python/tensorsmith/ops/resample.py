@@ -422,7 +422,10 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     """
     name = "pad"
     x = asarray(input)
-    widths = tuple(pad)
+    try:
+        widths = tuple(operator.index(width) for width in pad)
+    except TypeError:
+        raise TypeError(f"{name}: pad must be integers, a pair for each axis, got {pad!r}") from None
     if len(widths) % 2 or len(widths) > 2 * x.ndim:
         raise ValueError(f"{name}: pad must have a pair for each of at most {x.ndim} axes, got {widths}")
     if mode not in ("constant", "reflect", "replicate", "circular"):

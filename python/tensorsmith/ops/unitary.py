@@ -120,7 +120,8 @@ def cholesky(a: Any) -> Any:
             raise ValueError(
                 f"cholesky: a matrix is not positive definite: its leading minor of order {j + 1}"
             )
-        l[..., j:, j : j + 1] = core.divide(column, core.sqrt(pivot))
+        l[..., j : j + 1, j : j + 1] = core.sqrt(pivot)
+        l[..., j + 1 :, j : j + 1] = core.divide(column[..., 1:, :], core.sqrt(pivot))
     return l
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from numbers import Real
 from typing import Any
 
 import tensorsmith as ts
@@ -26,9 +28,10 @@ def max_pool2d(
     """The maximum of each window of (N, C, H, W) or (C, H, W); with return_indices also the int64 positions of the
     maxima in their flattened plane, which `max_unpool2d` takes.
     """
-    y = ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
     if not return_indices:
-        return y
+        return ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+    input = ops.asarray(input)
+    y = ops.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
     return y, ops.max_pool2d_indices(input.detach(), kernel_size, stride, padding, dilation, ceil_mode)
 
 
@@ -65,7 +68,7 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Any:
     """The maximum of each window of (N, C, L) or (C, L); with return_indices also where the maxima lie."""
-    name = "max_pool1d"
+    name, input = "max_pool1d", ops.asarray(input)
     _checks.spatial(name, input.shape, 1)
     (k,), (s,), (p,), (d,) = _options(name, 1, kernel_size, stride, padding, dilation)
     options = ((1, k), (1, s), (0, p), (1, d), ceil_mode)
@@ -85,7 +88,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Tensor:
     """The mean of each window of (N, C, L) or (C, L)."""
-    name = "avg_pool1d"
+    name, input = "avg_pool1d", ops.asarray(input)
     _checks.spatial(name, input.shape, 1)
     (k,), (s,), (p,), _ = _options(name, 1, kernel_size, stride, padding)
     y = ops.avg_pool2d(ops.expand_dims(input, -2), (1, k), (1, s), (0, p), ceil_mode, count_include_pad)
@@ -114,7 +117,7 @@ def max_pool3d(
     """The maximum of each window of (N, C, D, H, W) or (C, D, H, W); with return_indices also the int64 positions of
     the maxima in their flattened volume.
     """
-    name = "max_pool3d"
+    name, input = "max_pool3d", ops.asarray(input)
     _checks.spatial(name, input.shape, 3)
     k, s, p, d = _options(name, 3, kernel_size, stride, padding, dilation)
     planes = (k[1:], s[1:], p[1:], d[1:], ceil_mode)
@@ -154,7 +157,7 @@ def fractional_max_pool2d(
 
     ValueError where the sizes do not fit, or a sample on the host is outside [0, 1].
     """
-    name = "fractional_max_pool2d"
+    name, input = "fractional_max_pool2d", ops.asarray(input)
     _checks.spatial(name, input.shape, 2)
     kernel = _checks.pair(name, "kernel_size", kernel_size)
     if (output_size is None) == (output_ratio is None):
@@ -185,7 +188,7 @@ def _max_unpool(rank: int) -> Any:
         padding: Any = 0,
         output_size: Any = None,
     ) -> Tensor:
-        name = unpool.__name__
+        name, input, indices = unpool.__name__, ops.asarray(input), ops.asarray(indices)
         _checks.spatial(name, input.shape, rank)
         if tuple(indices.shape) != tuple(input.shape):
             raise ValueError(
@@ -197,10 +200,15 @@ def _max_unpool(rank: int) -> Any:
             for n, s, p, k in zip(input.shape[-rank:], steps, pads, kernel, strict=True)
         )
         if output_size is not None:
-            wanted = tuple(output_size)[-rank:]
-            if any(abs(w - n) >= s for w, n, s in zip(wanted, sizes, steps, strict=True)):
+            try:
+                wanted = tuple(operator.index(n) for n in output_size)[-rank:]
+            except TypeError:
+                wanted = ()
+            if len(wanted) != rank or any(
+                abs(w - n) >= s for w, n, s in zip(wanted, sizes, steps, strict=True)
+            ):
                 raise ValueError(
-                    f"{name}: output_size must be within a stride of {sizes}, got {tuple(output_size)}"
+                    f"{name}: output_size must be within a stride of {sizes}, got {output_size!r}"
                 )
             sizes = wanted
         return ops.max_unpool(input, indices, sizes)
@@ -226,9 +234,13 @@ def avg_pool3d(
     divisor_override: int | None = None,
 ) -> Tensor:
     """The mean of each window of (N, C, D, H, W) or (C, D, H, W)."""
-    name = "avg_pool3d"
+    name, input = "avg_pool3d", ops.asarray(input)
     _checks.spatial(name, input.shape, 3)
     k, s, p, _ = _options(name, 3, kernel_size, stride, padding)
+    if divisor_override is not None and not _checks.integer(
+        name, "divisor_override", divisor_override, -(1 << 31)
+    ):
+        raise ValueError(f"{name}: divisor_override must not be 0")
     one = None if divisor_override is None else 1  # sums, divided at the end
     y = _by_planes(
         input,
@@ -266,10 +278,14 @@ def _lp_pool(rank: int, average: Any, largest: Any) -> Any:
     def lp_pool(
         input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
     ) -> Tensor:
+        name = lp_pool.__name__
+        if not isinstance(norm_type, Real) or norm_type == 0:
+            raise ValueError(f"{name}: norm_type must be a number other than 0, got {norm_type!r}")
+        input = ops.asarray(input)
         if math.isinf(norm_type):  # the largest or the smallest size
             sign = math.copysign(1.0, norm_type)
             return largest(ops.absolute(input) * sign, kernel_size, stride, 0, 1, ceil_mode) * sign
-        size = math.prod((kernel_size,) * rank if isinstance(kernel_size, int) else tuple(kernel_size))
+        size = math.prod(_checks.several(name, "kernel_size", kernel_size, rank))
         mean = average(ops.pow(input, float(norm_type)), kernel_size, stride, 0, ceil_mode)
         mean = ops.where(mean == 0, 0.0, mean)  # whose gradient is 0
         return ops.pow(mean * float(size), 1.0 / norm_type)

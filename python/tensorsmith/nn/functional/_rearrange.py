@@ -19,7 +19,7 @@ affine_grid, grid_sample = sampling.affine_grid, sampling.grid_sample
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(*, C r^2, H, W) -> (*, C, H r, W r): channels become r x r blocks of pixels (Shi et al. 2016)."""
-    r = _checks.integer("pixel_shuffle", "upscale_factor", upscale_factor)
+    input, r = ops.asarray(input), _checks.integer("pixel_shuffle", "upscale_factor", upscale_factor)
     if input.ndim < 3 or input.shape[-3] % (r * r):
         raise ValueError(
             f"pixel_shuffle: input must be (*, C, H, W) with C a multiple of {r * r}, got shape {tuple(input.shape)}"
@@ -31,7 +31,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """(*, C, H r, W r) -> (*, C r^2, H, W): the inverse of pixel_shuffle."""
-    r = _checks.integer("pixel_unshuffle", "downscale_factor", downscale_factor)
+    input, r = ops.asarray(input), _checks.integer("pixel_unshuffle", "downscale_factor", downscale_factor)
     if input.ndim < 3 or input.shape[-2] % r or input.shape[-1] % r:
         raise ValueError(
             f"pixel_unshuffle: input must be (*, C, H, W) with multiples of {r} for H and W, got shape "
@@ -44,7 +44,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """Channels (N, C, ...) in the order first of each group, second of each group, ... (Zhang et al. 2018)."""
-    g = _checks.integer("channel_shuffle", "groups", groups)
+    input, g = ops.asarray(input), _checks.integer("channel_shuffle", "groups", groups)
     if input.ndim < 3 or input.shape[1] % g:
         raise ValueError(
             f"channel_shuffle: input must be (N, C, ...) with C a multiple of {g}, got shape {tuple(input.shape)}"
@@ -76,7 +76,7 @@ def _window_options(name: str, kernel_size: Any, dilation: Any, padding: Any, st
 
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """The windows of (N, C, H, W) as columns: (N, C KH KW, L), L windows in row-major order; zeros around."""
-    name = "unfold"
+    name, input = "unfold", ops.asarray(input)
     _checks.spatial(name, input.shape, 2)
     batch = input if input.ndim == 4 else ops.expand_dims(input, 0)
     options = _window_options(name, kernel_size, dilation, padding, stride)
@@ -92,7 +92,7 @@ def fold(
     input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Tensor:
     """(N, C KH KW, L) -> (N, C, H, W): each column's window added to where `unfold` takes it from."""
-    name = "fold"
+    name, input = "fold", ops.asarray(input)
     if input.ndim not in (2, 3):
         raise ValueError(
             f"{name}: input must be (N, C KH KW, L) or (C KH KW, L), got shape {tuple(input.shape)}"

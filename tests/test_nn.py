@@ -758,6 +758,13 @@ def test_clip_others() -> None:
         nn.utils.clip_grad_norm_(params, -1.0)
 
 
+def test_total_norm_of_one_tensor_and_of_rows() -> None:
+    rows = ts.RowSparse(ts.asarray([0, 0]), ts.ones((2, 2)), (3, 2))
+    close(nn.utils.get_total_norm(rows), np.sqrt(8), 1e-12)
+    close(nn.utils.get_total_norm([rows, ts.ones(())]), 3, 1e-12)
+    close(nn.utils.get_total_norm(ts.full((), -2.0)), 2, 1e-12)
+
+
 def test_vector() -> None:
     layer = nn.Linear(3, 2)
     vector = nn.utils.parameters_to_vector(layer.parameters())

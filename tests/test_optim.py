@@ -409,6 +409,13 @@ def test_zeros_are_written_where_the_gradient_is() -> None:
         clear(set_to_none=False)
         assert layer.weight.grad is held
         assert not held.any()
+        (layer.weight**3).sum().backward(create_graph=True)
+        assert layer.weight.grad.requires_grad
+        clear(set_to_none=False)
+        assert not layer.weight.grad.requires_grad
+        layer.weight.grad = ts.broadcast_to(ts.ones((1,)), (2, 2))
+        clear(set_to_none=False)
+        assert not layer.weight.grad.any()
 
 
 def test_loading_forgets_state_that_is_no_longer_there() -> None:

@@ -26,7 +26,7 @@ from tensorsmith.nn._backward_hooks import Watch
 from tensorsmith.nn._hooks import RemovableHandle
 from tensorsmith.nn._load import Source, checked_source, separate
 from tensorsmith.nn.parameter import Parameter
-from tensorsmith.ops.sparse import RowSparse
+from tensorsmith.ops.sparse import cleared
 from tensorsmith.tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -464,13 +464,7 @@ class Module:
         """Forget every parameter's gradient, or fill it with zeros, in its memory."""
         for parameter in self.parameters():
             if parameter.grad is not None:
-                if set_to_none:
-                    parameter.grad = None
-                elif isinstance(parameter.grad, RowSparse):
-                    parameter.grad = parameter.grad.empty()
-                else:
-                    with ts.no_grad():
-                        parameter.grad.fill_(0)
+                parameter.grad = None if set_to_none else cleared(parameter.grad)
 
     def to(self: M, device: Any = None, dtype: Any = None) -> M:
         """Cast floating-point parameters and buffers to `dtype` and move everything to `device`, in place:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
-from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.creation import asarray, zeros_like
 from tensorsmith.ops.reduce import vector_norm
 
 if TYPE_CHECKING:
@@ -232,6 +232,16 @@ class RowSparse:
 
 
 _core.set_row_sparse(RowSparse)
+
+
+def cleared(gradient: Any) -> Any:
+    """A gradient of zeros, in the memory of this one unless that has a history or is not its own to write."""
+    if isinstance(gradient, RowSparse):
+        return gradient.empty()
+    if gradient.requires_grad or gradient._read_only or 0 in gradient.strides:
+        return zeros_like(gradient.detach())
+    gradient.fill_(0)
+    return gradient
 
 
 def limit_rows(weight: Any, x: Any, max_norm: float, norm_type: float) -> None:

@@ -25,7 +25,7 @@ from tensorsmith.jit import aside, replayed
 from tensorsmith.nn._load import as_tensor
 from tensorsmith.ops.halves import is_half
 from tensorsmith.ops.optim import gradient_norm
-from tensorsmith.ops.sparse import RowSparse
+from tensorsmith.ops.sparse import RowSparse, cleared
 from tensorsmith.tensor import Tensor
 
 Group = dict[str, Any]
@@ -366,11 +366,8 @@ class Optimizer:
             for parameter in group["params"]:
                 if set_to_none:
                     parameter.grad = None
-                elif isinstance(parameter.grad, RowSparse):
-                    parameter.grad = parameter.grad.empty()
                 elif parameter.grad is not None:
-                    with ts.no_grad():
-                        parameter.grad.fill_(0)
+                    parameter.grad = cleared(parameter.grad)
 
     # --- state -------------------------------------------------------------------------------
 

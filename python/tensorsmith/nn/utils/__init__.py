@@ -28,7 +28,7 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 def get_total_norm(
-    tensors: Iterable[Tensor],
+    tensors: Tensor | Iterable[Tensor],
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
@@ -37,7 +37,8 @@ def get_total_norm(
 
     ValueError with `error_if_nonfinite` where it is NaN or infinite.
     """
-    tensors = list(tensors)
+    tensors = [tensors] if isinstance(tensors, (Tensor, RowSparse)) else list(tensors)
+    tensors = [x.coalesce().data if isinstance(x, RowSparse) else x for x in tensors]
     norm_type = float(norm_type)
     if not norm_type > 0:
         raise ValueError(f"get_total_norm: norm_type must be > 0, got {norm_type}")

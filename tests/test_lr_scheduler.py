@@ -181,6 +181,15 @@ def test_what_counts_as_better(mode: str, threshold_mode: str) -> None:
             assert ours.is_better(metric, best) == theirs._is_better(metric, best)
 
 
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [("StepLR", (1,)), ("LambdaLR", (abs,)), ("OneCycleLR", (1.0, 9)), ("ReduceLROnPlateau", ())],
+)
+def test_what_is_no_optimizer(cls: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match=f"{cls}: optimizer must be an Optimizer, got Linear"):
+        getattr(lr_scheduler, cls)(nn.Linear(1, 1), *arguments)
+
+
 def test_a_group_added_later() -> None:
     def grown(make: Callable[[Any], Any]) -> Any:
         scheduler = make(optimizer_with(momentum=0.9))

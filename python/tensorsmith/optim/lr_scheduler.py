@@ -16,6 +16,12 @@ from tensorsmith.jit import replayed
 from tensorsmith.optim.optimizer import Group, Optimizer
 
 
+def _groups_of(name: str, optimizer: Any) -> list[Group]:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}")
+    return optimizer.param_groups
+
+
 class LRScheduler:
     """Base: a subclass defines `get_lr()`, the rates for `self.last_epoch`, from the groups' present rates.
 
@@ -27,17 +33,16 @@ class LRScheduler:
     _unsaved: tuple[str, ...] = ("optimizer",)
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{self._name}: optimizer must be an Optimizer, got {type(optimizer).__name__}")
+        groups = _groups_of(self._name, optimizer)
         self.optimizer = optimizer
-        for number, group in enumerate(optimizer.param_groups):
+        for number, group in enumerate(groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
                 raise KeyError(
                     f"{self._name}: last_epoch={last_epoch} resumes, but group {number} has no 'initial_lr'"
                 )
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.base_lrs: list[float] = [group["initial_lr"] for group in groups]
         self.last_epoch = last_epoch
         self._last_lr: list[float] = []
         self._begin()
@@ -138,7 +143,7 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(optimizer.param_groups)
+        groups = len(_groups_of("LambdaLR", optimizer))
         if isinstance(lr_lambda, (list, tuple)):
             if len(lr_lambda) != groups:
                 raise ValueError(
@@ -330,7 +335,7 @@ class OneCycleLR(LRScheduler):
                 [rise, "initial_lr", "max_lr", "max_momentum", "base_momentum"],
                 [total_steps - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"],
             ]
-        groups = optimizer.param_groups
+        groups = _groups_of("OneCycleLR", optimizer)
         tops = self._each_group("max_lr", max_lr, len(groups))
         if cycle_momentum:
             defaults = optimizer.defaults
@@ -503,10 +508,7 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | list[float] = 0,
         eps: float = 1e-8,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"ReduceLROnPlateau: optimizer must be an Optimizer, got {type(optimizer).__name__}"
-            )
+        groups = len(_groups_of("ReduceLROnPlateau", optimizer))
         if not factor < 1:
             raise ValueError(f"ReduceLROnPlateau: factor must be < 1, got {factor}")
         if mode not in ("min", "max"):
@@ -515,7 +517,6 @@ class ReduceLROnPlateau(LRScheduler):
             raise ValueError(
                 f"ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}"
             )
-        groups = len(optimizer.param_groups)
         if isinstance(min_lr, (list, tuple)):
             if len(min_lr) != groups:
                 raise ValueError(

@@ -537,6 +537,18 @@ def test_gradients_that_share_memory_are_zeroed_after_the_step() -> None:
         assert not p.grad.numpy().any()
 
 
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adafactor, optim.Muon])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_gradient_that_two_read_is_zeroed_after_both(cls: Any, apart: bool) -> None:
+    params = [nn.Parameter(ts.ones((3, 2))) for _ in range(2)]
+    optimizer = cls([{"params": [p]} for p in params] if apart else params, lr=0.1)
+    params[0].grad = params[1].grad = ts.asarray([[1.0, 2], [-3, 1], [2, 2]], dtype=ts.float32)
+    optimizer.step(zero_grad=True)
+    assert (params[0] == params[1]).all()
+    assert (params[0] != 1).all()
+    assert not params[0].grad.any()
+
+
 def test_bad_max_norm() -> None:
     params = parameters()
     for p in params:

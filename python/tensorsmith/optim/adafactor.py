@@ -93,8 +93,7 @@ class Adafactor(Optimizer):
                 if grad is None:
                     continue
                 self._update_one(bucket.group, step, parameter, grad, t, row, column, variance)
-                if step.zero:
-                    grad.fill_(0)
+            step.clear()
 
     def _update_one(
         self,

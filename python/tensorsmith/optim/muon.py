@@ -85,8 +85,7 @@ class Muon(Optimizer):
                 buffer.add_((g - buffer) * (1 - momentum))
                 update = g + momentum * (buffer - g) if group["nesterov"] else buffer
                 p.copy_(p * (1 - lr * decay) - _orthogonal(update, group, eps) * (lr * _ratio(group, p)))
-                if step.zero:
-                    grad.fill_(0)
+            step.clear()
 
 
 def _orthogonal(x: Tensor, group: Group, eps: Tensor) -> Tensor:

@@ -127,6 +127,13 @@ class Step:
             grads = [g.data if isinstance(g, RowSparse) else g for g in sums]
         self.grads: list[Tensor | None] = grads
 
+    def clear(self) -> None:
+        """Zeros into the gradients, if wanted: after the last use, as two may lie in the same memory."""
+        if self.zero:
+            for grad in self.grads:
+                if grad is not None:
+                    grad.fill_(0)
+
 
 @lru_cache
 def _scale_slot(slots: int, device: str) -> Tensor:
@@ -318,12 +325,23 @@ class Optimizer:
             self._check_memory(steps)
         if max_norm is not None:
             self._clip(steps, max_norm)
+        late = False
+        if zero_grad and len(steps) > 1:
+            seen = [id(grad) for step in steps for grad in step.grads if grad is not None]
+            late = len(set(seen)) < len(seen)  # a gradient that several buckets may read
+            for step in steps:
+                step.zero = not late
         for bucket, step in zip(self._buckets, steps):
             self._update(bucket, step)
             if zero_grad and step.rows:
                 for parameter in bucket.params:
                     if isinstance(parameter.grad, RowSparse):
                         parameter.grad = parameter.grad.empty()
+        if late:
+            with ts.no_grad():
+                for step in steps:
+                    step.zero = True
+                    step.clear()
         return loss
 
     def _clip(self, steps: list[Step], max_norm: float) -> None:

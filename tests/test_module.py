@@ -460,6 +460,48 @@ def test_error_in_a_list_of_layers_and_of_the_users_own_forward() -> None:
 # --- containers ----------------------------------------------------------------------------------
 
 
+def test_backward_hooks_see_a_place_for_each_result() -> None:
+    class Several(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return 5, x * 2, {"x": x}
+
+    layer, seen = Several(), []
+    layer.register_full_backward_pre_hook(lambda m, dy: (None, dy[1] * 10, None))
+    layer.register_full_backward_hook(
+        lambda m, dx, dy: seen.append([None if g is None else g.tolist() for g in dy])
+    )
+    x = ts.ones(2).requires_grad_()
+    layer(x)[1].sum().backward()
+    assert seen == [[None, [10, 10], None]] and x.grad.tolist() == [20, 20]
+
+
+def test_a_layer_is_no_parameter() -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="cannot assign a ReLU as parameter 'weight' of Linear"):
+        layer.weight = nn.ReLU()  # type: ignore[assignment]
+    assert list(layer.state_dict()) == ["weight", "bias"]
+
+
+def test_containers_added_and_repeated() -> None:
+    one, other = nn.Sequential(nn.ReLU()), nn.Sequential(nn.Tanh())
+    same = one
+    one += other
+    assert same is one and [type(m) for m in one] == [nn.ReLU, nn.Tanh]
+    assert len(one * 2) == len(2 * one) == 4 and (one * 2)[2] is one[0]
+    one *= 3
+    assert same is one and list(one._modules) == list("012345")
+    with pytest.raises(ValueError, match="once or more, got 0"):
+        one * 0
+    many = nn.ParameterList([ts.ones(1)])
+    many += [ts.ones(2)]
+    assert [p.shape for p in many] == [(1,), (2,)]
+    named = nn.ParameterDict({"a": ts.ones(1), "b": ts.ones(1)})
+    assert list(reversed(named)) == ["b", "a"]
+    assert list(named | nn.ParameterDict({"c": ts.ones(1)})) == ["a", "b", "c"] and len(named) == 2
+    named |= nn.ParameterDict({"c": ts.ones(1)})
+    assert list(named.state_dict()) == ["a", "b", "c"]
+
+
 def test_sequential() -> None:
     a, b, c = nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 3)
     net = nn.Sequential(a, b)

@@ -24,8 +24,9 @@ class Watch:
         self.pre_hooks = pre_hooks
         self.hooks = hooks
         self.grad_output: Gradients = ()
-        self.arguments = 0
+        self.arguments = self.results = 0
         self.positions: list[int] = []
+        self.result_positions: list[int] = []
 
     def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, those that need gradients as outputs of the inputs' node."""
@@ -46,7 +47,10 @@ class Watch:
         if not ts.is_grad_enabled():
             return result
         items = list(result) if isinstance(result, (tuple, list)) else [result]
-        positions = [i for i, y in enumerate(items) if isinstance(y, Tensor) and y.requires_grad]
+        self.results = len(items)
+        self.result_positions = positions = [
+            i for i, y in enumerate(items) if isinstance(y, Tensor) and y.requires_grad
+        ]
         if not positions:
             return result
         watched = _identity("backward_hook_outputs", self._on_outputs, tuple(items[i] for i in positions))
@@ -57,14 +61,18 @@ class Watch:
         return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)
 
     def _on_outputs(self, *grads: Tensor | None) -> Gradients:
-        self.grad_output = grads
+        # One entry for each result, None where it is no tensor that has a gradient.
+        all_grads: list[Tensor | None] = [None] * self.results
+        for i, grad in zip(self.result_positions, grads, strict=True):
+            all_grads[i] = grad
+        self.grad_output = tuple(all_grads)
         for hook in self.pre_hooks:
             changed = hook.call(self.module, self.grad_output)
             if changed is not None:
-                self.grad_output = _checked("full backward pre-hook", changed, len(grads))
+                self.grad_output = _checked("full backward pre-hook", changed, self.results)
         if self.hooks and not self.positions:  # no input will ask for a gradient: this is the moment
             self._run_hooks((None,) * self.arguments)
-        return self.grad_output
+        return tuple(self.grad_output[i] for i in self.result_positions)
 
     def _on_inputs(self, *grads: Tensor | None) -> Gradients:
         all_grads: list[Tensor | None] = [None] * self.arguments

@@ -140,6 +140,25 @@ class Sequential(_Numbered):
             raise TypeError(f"Sequential: can only be added to a Sequential, got {type(other).__name__}")
         return Sequential(*self, *other)
 
+    def __iadd__(self, other: Sequential) -> Sequential:
+        if not isinstance(other, Sequential):
+            raise TypeError(f"Sequential: can only be added to a Sequential, got {type(other).__name__}")
+        return self.extend(other)
+
+    def _times(self, count: Any) -> list[Module]:
+        number = operator.index(count)
+        if number < 1:
+            raise ValueError(f"Sequential: can be repeated once or more, got {number}")
+        return list(self) * number
+
+    def __mul__(self, count: int) -> Sequential:
+        return Sequential(*self._times(count))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, count: int) -> Sequential:
+        return self.extend(self._times(count)[len(self) :])
+
     def append(self, module: Module) -> Sequential:
         """Add a module at the end; returns self."""
         self._append(module)
@@ -313,6 +332,9 @@ class ParameterList(Module):
         name = str(_position("ParameterList", index, len(self)))
         self.register_parameter(name, _as_parameter("ParameterList", value))
 
+    def __iadd__(self, values: Iterable[Any]) -> ParameterList:
+        return self.extend(values)
+
     def append(self, value: Any) -> ParameterList:
         """Add a parameter at the end; returns self."""
         self.register_parameter(str(len(self)), _as_parameter("ParameterList", value))
@@ -357,6 +379,16 @@ class ParameterDict(Module):
 
     def __contains__(self, key: object) -> bool:
         return key in self._parameters
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._parameters)
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        return ParameterDict([*self.items(), *other.items()])
+
+    def __ior__(self, other: ParameterDict) -> ParameterDict:
+        self.update(other.items())
+        return self
 
     def keys(self) -> Iterable[str]:
         """The names."""

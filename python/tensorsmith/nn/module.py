@@ -297,6 +297,11 @@ class Module:
                     attributes.pop(name, None)
                 self.register_parameter(name, value)
             else:
+                if name in parameters:
+                    raise TypeError(
+                        f"cannot assign a {type(value).__name__} as parameter {name!r} of {type(self).__name__}: "
+                        "an nn.Parameter or None is expected"
+                    )
                 if name not in attributes["_modules"]:
                     attributes.pop(name, None)
                 self.add_module(name, value)

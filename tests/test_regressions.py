@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,3 +133,21 @@ def test_tensordot_takes_numpys_integers() -> None:
     a, b = np.ones((2, 3)), np.ones((3, 4))
     assert ts.tensordot(ts.asarray(a), ts.asarray(b), np.int64(1)).tolist() == [[3.0] * 4] * 2
     assert ts.tensordot(ts.asarray(a), ts.asarray(b), (np.int64(1), np.int64(0))).tolist() == [[3.0] * 4] * 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: ts.fft.fft(x, "a"), "fft: n must be an integer, got 'a'"),
+        (lambda x: ts.fft.irfft(x, 2.5), "irfft: n must be an integer, got 2.5"),
+        (lambda x: ts.fft.fft(x, axis=(1,)), r"fft: an axis must be an integer, got \(1,\)"),
+        (lambda x: ts.fft.fftn(x, axes=-1), "fftn: axes must be integers, got -1"),
+        (lambda x: ts.fft.rfft2(x, 3), "rfftn: s must be integers, got 3"),
+        (lambda x: ts.fft.fftshift(x, 1.5), "fftshift: axes must be integers, got 1.5"),
+        (lambda x: ts.linalg.vecdot(x, x, axis="a"), "vecdot: an axis must be an integer"),
+    ],
+)
+def test_transforms_name_what_is_no_integer(call: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(ts.ones((3, 4)))
+    assert ts.fft.fftshift(ts.arange(4), np.int64(0)).tolist() == [2, 3, 0, 1]

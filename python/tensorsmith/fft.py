@@ -6,6 +6,7 @@ Any length: small primes by Stockham's passes, others through a convolution. flo
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,11 +46,24 @@ def _scale(operation: str, n: int, norm: str | None, inverse: bool) -> float:
     return 1.0 / n if inverse != (norm == "forward") else 1.0
 
 
-def _resize(operation: str, x: Any, n: int | None, axis: int) -> Any:
-    """n elements along the axis: cut, or zeros appended."""
+def _count(operation: str, n: Any) -> int:
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise TypeError(f"{operation}: n must be an integer, got {n!r}") from None
+
+
+def _axis(operation: str, axis: Any, ndim: int) -> int:
     from tensorsmith.ops.manipulate import _axis
 
+    return _axis(operation, axis, ndim)
+
+
+def _resize(operation: str, x: Any, n: int | None, axis: int) -> Any:
+    """n elements along the axis: cut, or zeros appended."""
     axis = _axis(operation, axis, x.ndim)
+    if n is not None:
+        n = _count(operation, n)
     if n is None or n == x.shape[axis]:
         return x
     if n < 1:
@@ -83,7 +97,7 @@ def rfft(x: Any, /, n: int | None = None, axis: int = -1, norm: str | None = "ba
 def irfft(x: Any, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Any:
     """The inverse of `rfft`: n real numbers, 2 (m - 1) of m elements unless n is given."""
     x = _complex("irfft", x)
-    n = 2 * (x.shape[axis] - 1) if n is None else n
+    n = 2 * (x.shape[_axis("irfft", axis, x.ndim)] - 1) if n is None else _count("irfft", n)
     if n < 1:
         raise ValueError(f"irfft: n must be >= 1, got {n}")
     x = _resize("irfft", x, n // 2 + 1, axis)
@@ -93,7 +107,7 @@ def irfft(x: Any, /, n: int | None = None, axis: int = -1, norm: str | None = "b
 def hfft(x: Any, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Any:
     """The real transform of a Hermitian sequence, of which x has the first n/2 + 1 elements."""
     x = _complex("hfft", x)
-    n = 2 * (x.shape[axis] - 1) if n is None else n
+    n = 2 * (x.shape[_axis("hfft", axis, x.ndim)] - 1) if n is None else _count("hfft", n)
     if n < 1:
         raise ValueError(f"hfft: n must be >= 1, got {n}")
     x = _resize("hfft", core.conj(x), n // 2 + 1, axis)
@@ -106,13 +120,25 @@ def ihfft(x: Any, /, n: int | None = None, axis: int = -1, norm: str | None = "b
     return core.conj(core.rfft(x, axis, _scale("ihfft", x.shape[axis], norm, True)))
 
 
+def _integers(operation: str, argument: str, value: Any, alone: bool = False) -> list[int]:
+    """A sequence of integers, or (alone) one of them."""
+    try:
+        if alone and hasattr(value, "__index__") and not getattr(value, "ndim", 0):
+            return [operator.index(value)]
+        return [operator.index(n) for n in value]
+    except TypeError:
+        raise TypeError(f"{operation}: {argument} must be integers, got {value!r}") from None
+
+
 def _axes_of(
     operation: str, x: Any, s: Sequence[int] | None, axes: Sequence[int] | None
 ) -> tuple[Any, list[int]]:
     """The lengths (None: as they are) and the axes of a transform along several."""
+    if s is not None:
+        s = _integers(operation, "s", s)
     if axes is None:
         axes = list(range(x.ndim)) if s is None else list(range(-len(s), 0))
-    axes = list(axes)
+    axes = _integers(operation, "axes", axes)
     if s is None:
         return [None] * len(axes), axes
     if len(s) != len(axes):
@@ -174,8 +200,6 @@ def irfftn(
     norm: str | None = "backward",
 ) -> Any:
     """The inverse of `rfftn`."""
-    from tensorsmith.ops.manipulate import _axis
-
     x = _complex("irfftn", x)
     lengths, axes = _axes_of("irfftn", x, s, axes)
     if not axes:
@@ -227,7 +251,8 @@ def _shifts(x: Any, axes: Any, sign: int) -> Any:
     from tensorsmith.ops.manipulate import roll
 
     x = asarray(x)
-    chosen = list(range(x.ndim)) if axes is None else [axes] if isinstance(axes, int) else list(axes)
+    name = "fftshift" if sign > 0 else "ifftshift"
+    chosen = list(range(x.ndim)) if axes is None else _integers(name, "axes", axes, True)
     return roll(x, [x.shape[a] // 2 if sign > 0 else -(x.shape[a] // 2) for a in chosen], chosen)
 
 

@@ -279,9 +279,9 @@ def vecdot(a: Any, b: Any, /, axis: int = -1) -> Any:
     a, b = asarray(a), asarray(b)
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"vecdot: a and b need an axis, got shapes {a.shape} and {b.shape}")
-    if not -min(a.ndim, b.ndim) <= axis < 0:
+    if axis != -1:
         _axis("vecdot", axis, min(a.ndim, b.ndim))
-        if a.ndim != b.ndim:
+        if axis >= 0 and a.ndim != b.ndim:
             raise ValueError("vecdot: a and b have different ranks; count the axis from the end")
     if axis != -1:
         a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)

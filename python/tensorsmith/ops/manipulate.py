@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,10 @@ def _inverse(axes: Sequence[int]) -> list[int]:
 
 def _axis(operation: str, axis: int, ndim: int) -> int:
     """The axis counted from the front; AxisError if there is none such."""
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{operation}: an axis must be an integer, got {axis!r}") from None
     if not -ndim <= axis < ndim:
         raise AxisError(f"{operation}: axis {axis} is out of range for an array of {ndim} dimensions")
     return axis % ndim

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.halves import widened
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -318,10 +319,19 @@ define(
         core.where(core.greater(b, 0), 0, dy * a),
     ),
 )
+
+
+def _elu_gradient(dy: Tensor, a: Tensor, b: Any) -> Any:
+    """From a, for what is left of y + b cancels."""
+    dy, a = widened(dy, a)
+    below = core.exp(core.where(core.greater(a, 0), 0.0, a))
+    return core.where(core.greater(a, 0), dy, dy * (below * b))
+
+
 elu = define(
     core.elu,
     "a where above 0, else b (e^a - 1) (Clevert et al. 2015).",
-    a=lambda dy, a, b, y: core.where(core.greater(a, 0), dy, dy * (y + b)),
+    a=_elu_gradient,
     b=lambda dy, a: dy * core.expm1(core.minimum(a, 0)),
 )
 sigmoid = define(
@@ -364,16 +374,23 @@ hardsigmoid = define(
     "clip(x + 3, 0, 6) / 6.",
     x=lambda dy, x: core.where(core.less(core.absolute(x), 3), dy * (1 / 6), 0.0),
 )
-hardswish = define(
-    core.hardswish,
-    "x clip(x + 3, 0, 6) / 6 (Howard et al. 2019).",
-    x=lambda dy, x: core.where(
-        core.less(core.absolute(x), 3), dy * (x * (1 / 3) + 0.5), core.where(core.less(x, 0), 0.0, dy)
-    ),
-)
-softsign = define(
-    core.softsign, "x / (1 + |x|).", x=lambda dy, x: dy * core.square(core.reciprocal(core.absolute(x) + 1))
-)
+
+
+def _hardswish_gradient(dy: Tensor, x: Tensor) -> Any:
+    dy, x = widened(dy, x)
+    slope = dy * (x * (1 / 3) + 0.5)
+    return core.where(core.less(core.absolute(x), 3), slope, core.where(core.less(x, 0), 0.0, dy))
+
+
+hardswish = define(core.hardswish, "x clip(x + 3, 0, 6) / 6 (Howard et al. 2019).", x=_hardswish_gradient)
+
+
+def _softsign_gradient(dy: Tensor, x: Tensor) -> Any:
+    dy, x = widened(dy, x)
+    return dy * core.square(core.reciprocal(core.absolute(x) + 1))
+
+
+softsign = define(core.softsign, "x / (1 + |x|).", x=_softsign_gradient)
 mish = define(
     core.mish,
     "x tanh(log(1 + e^x)) (Misra 2019); within 4 units in the last place.",

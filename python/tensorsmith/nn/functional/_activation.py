@@ -6,9 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorsmith as ts
-from tensorsmith import ops
+from tensorsmith import _core, ops
 from tensorsmith.nn import _checks
+from tensorsmith.ops.halves import is_half
+from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
+
+
+def _rounded_once(formula: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """A formula of several operations; of halves in float32, result and gradient rounded at the end."""
+    if not is_half(input):
+        return formula(input)
+    return ops.astype(formula(ops.astype(input, "float32")), input.dtype)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -57,7 +66,12 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     if beta == 1.0:
         return ops.softplus(input)
     _checks.more_than("softplus", "beta", beta)
-    return ops.softplus(input * beta) / beta
+
+    def scaled(x: Tensor) -> Tensor:
+        z = x * beta
+        return ops.where(z > 50.0, x, ops.softplus(z) / beta)  # z may be infinite where x is not
+
+    return _rounded_once(scaled, input)
 
 
 def _dim(name: str, dim: int | None, rank: int) -> int:
@@ -85,14 +99,20 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale elu(x, alpha) with the constants of Klambauer et al. 2017."""
-    return ops.elu(input, _SELU_ALPHA) * _SELU_SCALE
+    return _rounded_once(lambda x: ops.elu(x, _SELU_ALPHA) * _SELU_SCALE, input)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp(x / alpha) - 1) (Barron 2017)."""
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0")
-    return ops.elu(input * (1 / alpha), 1.0) * alpha
+
+    def formula(x: Tensor) -> Tensor:
+        z = x * (1 / alpha)  # above 0 where x is, unless alpha is below
+        curve = ops.elu(z, 1.0) if alpha > 0 else ops.expm1(z)
+        return ops.where(x > 0, x, curve * alpha)
+
+    return _rounded_once(formula, input)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -110,14 +130,23 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return ops.hardsigmoid(input)
 
 
+def _limited(input: Tensor, low: float, high: float) -> Tensor:
+    if not (_core.is_grad_enabled() and getattr(input, "requires_grad", False)):
+        return ops.clip(input, low, high)
+    # The gradient of clip is 1 at the limits.
+    return ops.where(input >= high, high, ops.where(input <= low, low, input))
+
+
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x limited to [min_val, max_val]."""
-    return ops.clip(input, min_val, max_val)
+    """x limited to [min_val, max_val]; at the limits the gradient is 0."""
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val must be <= max_val, got {min_val} and {max_val}")
+    return _limited(input, min_val, max_val)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """x limited to [0, 6]."""
-    return ops.clip(input, 0.0, 6.0)
+    """x limited to [0, 6]; at 0 and 6 the gradient is 0."""
+    return _limited(input, 0.0, 6.0)
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -127,7 +156,7 @@ def softsign(input: Tensor) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """x - tanh(x)."""
-    return input - ops.tanh(input)
+    return _rounded_once(lambda x: x - ops.tanh(x), input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -142,8 +171,8 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value."""
-    return ops.where(input > threshold, input, value)
+    """x where x > threshold, else value; NaN stays NaN."""
+    return ops.where(input <= threshold, value, input)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -160,10 +189,14 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a sigmoid(b) for the halves a and b of x along `dim` (Dauphin et al. 2017)."""
-    if input.shape[dim] % 2:
+    if input.shape[_axis("glu", dim, input.ndim)] % 2:
         raise ValueError(f"glu: dimension {dim} must be even, got shape {tuple(input.shape)}")
-    a, b = ops.split(input, 2, dim)
-    return a * ops.sigmoid(b)
+
+    def gated(x: Tensor) -> Tensor:
+        a, b = ops.split(x, 2, dim)
+        return a * ops.sigmoid(b)
+
+    return _rounded_once(gated, input)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:

@@ -13,6 +13,7 @@ import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.nn import functional as F
 from tensorsmith.nn.utils import rnn as sequences
+from tensorsmith.optim import lr_scheduler
 from tensorsmith.utils import data
 
 torch = pytest.importorskip("torch")
@@ -63,6 +64,10 @@ def both_functions(a: Any, b: Any) -> bool:
     return callable(b) and not inspect.isclass(a) and callable(a) and bool(arguments_or_none(a))
 
 
+def schedules(a: Any, b: Any) -> bool:
+    return all(inspect.isclass(c) and "lr_scheduler" in c.__module__ for c in (a, b))
+
+
 def arguments_or_none(function: Any) -> Arguments | None:
     try:
         return arguments(function)
@@ -76,6 +81,7 @@ PLACES = [
     ("init", nn.init, torch.nn.init, both_functions),
     ("rnn", sequences, torch.nn.utils.rnn, both_functions),
     ("data", data, torch.utils.data, lambda a, b: callable(a)),
+    ("lr_scheduler", lr_scheduler, torch.optim.lr_scheduler, schedules),
 ]
 NAMES = [
     (place, name, getattr(ours, name), getattr(theirs, name))

@@ -9,17 +9,67 @@ from __future__ import annotations
 import math
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tensorsmith.jit import replayed
-from tensorsmith.optim.optimizer import Group, Optimizer
+from tensorsmith.nn import _checks
+from tensorsmith.optim.optimizer import Group, Optimizer, number
 
 
 def _groups_of(name: str, optimizer: Any) -> list[Group]:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}")
     return optimizer.param_groups
+
+
+@contextmanager
+def _all_or_nothing(groups: list[Group], *schedulers: LRScheduler) -> Iterator[None]:
+    """The groups' values and the schedules' attributes are as before if the block fails."""
+    before = [dict(group) for group in groups], [dict(scheduler.__dict__) for scheduler in schedulers]
+    try:
+        yield
+    except BaseException:
+        objects = [*groups, *(scheduler.__dict__ for scheduler in schedulers)]
+        for values, earlier in zip(objects, [*before[0], *before[1]], strict=True):
+            values.clear()
+            values.update(earlier)
+        raise
+
+
+def _finite(name: str, key: str, value: Any) -> float:
+    """`value`, which must be a finite number."""
+    if not math.isfinite(number(name, {key: value}, key)):
+        raise ValueError(f"{name}: {key} must be finite, got {value!r}")
+    return float(value) if not isinstance(value, (int, float)) else value
+
+
+def _each_group(name: str, key: str, value: Any, groups: int) -> list[float]:
+    """A number for each group, from one for all or a list."""
+    if not isinstance(value, (list, tuple)):
+        return [_finite(name, key, value)] * groups
+    if len(value) != groups:
+        raise ValueError(f"{name}: {groups} param groups need {groups} values of {key}, got {len(value)}")
+    return [_finite(name, key, entry) for entry in value]
+
+
+def _functions(name: str, lr_lambda: Any, groups: int) -> list[Callable[[int], float]]:
+    """A function for each group, from one for all or a list."""
+    functions = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * groups
+    if len(functions) != groups:
+        raise ValueError(f"{name}: {groups} param groups need {groups} functions, got {len(functions)}")
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"{name}: lr_lambda must be a function, got {type(function).__name__}")
+    return functions
+
+
+def _set_momentum(group: Group, beta1: bool, value: float) -> None:
+    if beta1:
+        group["betas"] = (value, *group["betas"][1:])
+    else:
+        group["momentum"] = value
 
 
 class LRScheduler:
@@ -34,18 +84,20 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         groups = _groups_of(self._name, optimizer)
+        _checks.integer(self._name, "last_epoch", last_epoch, -1)
         self.optimizer = optimizer
-        for number, group in enumerate(groups):
-            if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
-            elif "initial_lr" not in group:
-                raise KeyError(
-                    f"{self._name}: last_epoch={last_epoch} resumes, but group {number} has no 'initial_lr'"
-                )
-        self.base_lrs: list[float] = [group["initial_lr"] for group in groups]
-        self.last_epoch = last_epoch
-        self._last_lr: list[float] = []
-        self._begin()
+        with _all_or_nothing(groups):
+            for place, group in enumerate(groups):
+                if last_epoch == -1:
+                    group.setdefault("initial_lr", group["lr"])
+                elif "initial_lr" not in group:
+                    raise KeyError(
+                        f"{self._name}: last_epoch={last_epoch} resumes, but group {place} has no 'initial_lr'"
+                    )
+            self.base_lrs: list[float] = [group["initial_lr"] for group in groups]
+            self.last_epoch = last_epoch
+            self._last_lr: list[float] = []
+            self._begin()
 
     @property
     def _name(self) -> str:
@@ -143,20 +195,40 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(_groups_of("LambdaLR", optimizer))
-        if isinstance(lr_lambda, (list, tuple)):
-            if len(lr_lambda) != groups:
-                raise ValueError(
-                    f"LambdaLR: {groups} param groups need {groups} functions, got {len(lr_lambda)}"
-                )
-            self.lr_lambdas = list(lr_lambda)
-        else:
-            self.lr_lambdas = [lr_lambda] * groups
+        self.lr_lambdas = _functions("LambdaLR", lr_lambda, len(_groups_of("LambdaLR", optimizer)))
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
         return [
             base * rate(self.last_epoch) for base, rate in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+
+
+class MultiplicativeLR(LRScheduler):
+    """Times lr_lambda(epoch) in each epoch from 1; a list gives each group a function of its own.
+
+    There is no closed form: a jump to an epoch multiplies the present rate by that epoch's factor, as in PyTorch.
+    """
+
+    _unsaved = ("optimizer", "lr_lambdas")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        self.lr_lambdas = _functions(
+            "MultiplicativeLR", lr_lambda, len(_groups_of("MultiplicativeLR", optimizer))
+        )
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self._initial:
+            return self._present()
+        # A group that was added has no function: `step` counts the rates.
+        return [
+            lr * rate(self.last_epoch) for lr, rate in zip(self._present(), self.lr_lambdas, strict=False)
         ]
 
 
@@ -213,6 +285,31 @@ class ExponentialLR(LRScheduler):
         return [base * self.gamma**epoch for base in self.base_lrs]
 
 
+class ConstantLR(LRScheduler):
+    """Times factor for the first total_iters epochs. After factor 0, what follows is the initial lr."""
+
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
+        if not 0 <= number("ConstantLR", {"factor": factor}, "factor") <= 1:
+            raise ValueError(f"ConstantLR: factor must be in [0, 1], got {factor}")
+        self.factor = factor
+        self.total_iters = _checks.integer("ConstantLR", "total_iters", total_iters)
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch == 0:
+            return [lr * self.factor for lr in self._present()]
+        if self._initial or self.last_epoch != self.total_iters:
+            return self._present()
+        if self.factor == 0:
+            return list(self.base_lrs)
+        return [lr * (1.0 / self.factor) for lr in self._present()]
+
+    def _rates_at(self, epoch: int) -> list[float]:
+        return [base * (self.factor if epoch < self.total_iters else 1.0) for base in self.base_lrs]
+
+
 class LinearLR(LRScheduler):
     """The factor goes linearly from start_factor to end_factor over total_iters epochs, then stays."""
 
@@ -250,6 +347,27 @@ class LinearLR(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
 
+class PolynomialLR(LRScheduler):
+    """initial lr (1 - epoch / total_iters)^power for total_iters epochs, then 0; power must be >= 0."""
+
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ) -> None:
+        self.total_iters = _checks.integer("PolynomialLR", "total_iters", total_iters)
+        self.power = _checks.at_least("PolynomialLR", "power", _finite("PolynomialLR", "power", power))
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        if self._initial or self.last_epoch > self.total_iters:
+            return self._present()
+        ratio = (1 - self.last_epoch / self.total_iters) / (1 - (self.last_epoch - 1) / self.total_iters)
+        return [lr * ratio**self.power for lr in self._present()]
+
+    def _rates_at(self, epoch: int) -> list[float]:
+        part: float = (1 - min(self.total_iters, epoch) / self.total_iters) ** self.power
+        return [base * part for base in self.base_lrs]
+
+
 class CosineAnnealingLR(LRScheduler):
     """eta_min + (initial lr - eta_min) (1 + cos(pi epoch / T_max)) / 2 (Loshchilov & Hutter 2016)."""
 
@@ -275,6 +393,142 @@ class CosineAnnealingLR(LRScheduler):
     def _rates_at(self, epoch: int) -> list[float]:
         part = (1 + math.cos(math.pi * epoch / self.T_max)) / 2
         return [self.eta_min + (base - self.eta_min) * part for base in self.base_lrs]
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """eta_min + (initial lr - eta_min) (1 + cos(pi T_cur / T_i)) / 2, again and again (Loshchilov & Hutter 2016).
+
+    T_cur counts the epochs since the last restart; T_i, the epochs until the next, is T_0 at first and T_mult times as
+    long after each. A jump may go to a part of an epoch, `step(epoch + i / batches)`: `last_epoch` is its whole part.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        self.T_0 = _checks.integer("CosineAnnealingWarmRestarts", "T_0", T_0)
+        self.T_i = self.T_0
+        self.T_mult = _checks.integer("CosineAnnealingWarmRestarts", "T_mult", T_mult)
+        self.eta_min = _finite("CosineAnnealingWarmRestarts", "eta_min", eta_min)
+        self.T_cur: float = last_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        part = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return [self.eta_min + (base - self.eta_min) * part for base in self.base_lrs]
+
+    def _place(self, epoch: float) -> tuple[float, int]:
+        """T_cur and T_i at `epoch`."""
+        if self.T_mult == 1:
+            return epoch % self.T_0, self.T_0
+        span = self.T_0
+        while epoch >= span:
+            epoch -= span
+            span *= self.T_mult
+        return epoch, span
+
+    @replayed
+    def step(self, epoch: float | None = None) -> None:
+        """Go to the next epoch, or jump to `epoch`, which need not be whole. ValueError for a negative one."""
+        if epoch is not None:
+            _checks.at_least("CosineAnnealingWarmRestarts.step", "epoch", _finite(self._name, "epoch", epoch))
+        with _all_or_nothing([], self):
+            if epoch is not None:
+                self.T_cur, self.T_i = self._place(epoch)
+            elif self._step_count == 0:
+                self.T_cur, self.T_i = self._place(self.last_epoch + 1)
+            else:
+                self.T_cur += 1
+                if self.T_cur >= self.T_i:
+                    self.T_cur %= self.T_i
+                    self.T_i *= self.T_mult
+            super().step(None if epoch is None else math.floor(epoch))
+
+
+class CyclicLR(LRScheduler):
+    """From base_lr up to max_lr and down again, one batch a step, for ever (Smith 2017).
+
+    step_size_up steps up, step_size_down (None: as many) down. mode: "triangular", "triangular2" (each cycle half as
+    high) or "exp_range" (the height times gamma^step); or give `scale_fn`, what the height is multiplied by, of the
+    cycle, from 1, (scale_mode "cycle") or of the step ("iterations"). momentum (or Adam's beta1) goes the other way.
+    It starts at base_lr also where another schedule was made first; PyTorch's then starts at that one's initial lr.
+    """
+
+    _unsaved = ("optimizer", "_scale_fn")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.8,
+        max_momentum: float | list[float] = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        groups = _groups_of("CyclicLR", optimizer)
+        base_lrs = _each_group("CyclicLR", "base_lr", base_lr, len(groups))
+        self.max_lrs = _each_group("CyclicLR", "max_lr", max_lr, len(groups))
+        up = _checks.more_than("CyclicLR", "step_size_up", _finite("CyclicLR", "step_size_up", step_size_up))
+        down = up if step_size_down is None else _finite("CyclicLR", "step_size_down", step_size_down)
+        _checks.at_least("CyclicLR", "step_size_down", down)
+        self.total_size = float(up + down)
+        self.step_ratio = up / self.total_size
+        if scale_fn is None:
+            _checks.choice("CyclicLR", "mode", mode, ("triangular", "triangular2", "exp_range"))
+            scale_mode = "iterations" if mode == "exp_range" else "cycle"
+        elif not callable(scale_fn):
+            raise TypeError(f"CyclicLR: scale_fn must be a function, got {type(scale_fn).__name__}")
+        self.mode = mode
+        self.gamma = _finite("CyclicLR", "gamma", gamma)
+        self.scale_mode = _checks.choice("CyclicLR", "scale_mode", scale_mode, ("cycle", "iterations"))
+        self._scale_fn = scale_fn
+        self.cycle_momentum = cycle_momentum
+        if cycle_momentum:
+            if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
+                raise ValueError("CyclicLR: cycle_momentum=True needs an optimizer with momentum or betas")
+            self.use_beta1 = "betas" in optimizer.defaults
+            self.base_momentums = _each_group("CyclicLR", "base_momentum", base_momentum, len(groups))
+            self.max_momentums = _each_group("CyclicLR", "max_momentum", max_momentum, len(groups))
+        with _all_or_nothing(groups):
+            if last_epoch == -1:
+                for place, group in enumerate(groups):
+                    group["lr"] = base_lrs[place]
+                    if cycle_momentum:
+                        group["base_momentum"] = self.base_momentums[place]
+                        group["max_momentum"] = self.max_momentums[place]
+            super().__init__(optimizer, last_epoch)
+            self.base_lrs = base_lrs  # also where an earlier schedule began elsewhere
+            self._last_lr = self.get_lr()
+            for group, rate in zip(groups, self._last_lr, strict=True):
+                group["lr"] = rate
+
+    def scale_fn(self, x: float) -> float:
+        """What the height of a cycle is multiplied by; x: the cycle, from 1, or the step, as `scale_mode` says."""
+        if self._scale_fn is not None:
+            return self._scale_fn(x)
+        if self.mode == "triangular":
+            return 1.0
+        return float(0.5 ** (x - 1) if self.mode == "triangular2" else self.gamma**x)
+
+    def get_lr(self) -> list[float]:
+        cycle = math.floor(1 + self.last_epoch / self.total_size)
+        part = 1 + self.last_epoch / self.total_size - cycle
+        height = part / self.step_ratio if part <= self.step_ratio else (part - 1) / (self.step_ratio - 1)
+        scale = self.scale_fn(cycle if self.scale_mode == "cycle" else self.last_epoch)
+        rates = [
+            low + (high - low) * height * scale for low, high in zip(self.base_lrs, self.max_lrs, strict=True)
+        ]
+        if self.cycle_momentum and len(rates) == len(self._groups()):
+            lows, highs = self.base_momentums, self.max_momentums
+            for group, low, high in zip(self._groups(), lows, highs, strict=True):
+                _set_momentum(group, self.use_beta1, high - (high - low) * height * scale)
+        return rates
 
 
 class OneCycleLR(LRScheduler):
@@ -336,38 +590,23 @@ class OneCycleLR(LRScheduler):
                 [total_steps - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"],
             ]
         groups = _groups_of("OneCycleLR", optimizer)
-        tops = self._each_group("max_lr", max_lr, len(groups))
+        tops = _each_group("OneCycleLR", "max_lr", max_lr, len(groups))
         if cycle_momentum:
             defaults = optimizer.defaults
             if "momentum" not in defaults and "betas" not in defaults:
                 raise ValueError("OneCycleLR: cycle_momentum=True needs an optimizer with momentum or betas")
             self.use_beta1 = "betas" in defaults
-            lows = self._each_group("base_momentum", base_momentum, len(groups))
-            highs = self._each_group("max_momentum", max_momentum, len(groups))
-        if last_epoch == -1:
-            bounds = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
-            for number, group in enumerate(groups):
-                group["initial_lr"], group["max_lr"], group["min_lr"] = bounds[number]
-                if cycle_momentum:
-                    self._set_momentum(group, highs[number])
-                    group["base_momentum"], group["max_momentum"] = lows[number], highs[number]
-        super().__init__(optimizer, last_epoch)
-
-    @staticmethod
-    def _each_group(name: str, value: float | list[float], groups: int) -> list[float]:
-        if isinstance(value, (list, tuple)):
-            if len(value) != groups:
-                raise ValueError(
-                    f"OneCycleLR: {groups} param groups need {groups} values of {name}, got {len(value)}"
-                )
-            return list(value)
-        return [value] * groups
-
-    def _set_momentum(self, group: Group, value: float) -> None:
-        if self.use_beta1:
-            group["betas"] = (value, *group["betas"][1:])
-        else:
-            group["momentum"] = value
+            lows = _each_group("OneCycleLR", "base_momentum", base_momentum, len(groups))
+            highs = _each_group("OneCycleLR", "max_momentum", max_momentum, len(groups))
+        with _all_or_nothing(groups):
+            if last_epoch == -1:
+                bounds = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
+                for place, group in enumerate(groups):
+                    group["initial_lr"], group["max_lr"], group["min_lr"] = bounds[place]
+                    if cycle_momentum:
+                        _set_momentum(group, self.use_beta1, highs[place])
+                        group["base_momentum"], group["max_momentum"] = lows[place], highs[place]
+            super().__init__(optimizer, last_epoch)
 
     def _between(self, start: float, end: float, part: float) -> float:
         if self.anneal_strategy == "linear":
@@ -391,11 +630,66 @@ class OneCycleLR(LRScheduler):
         rates = [self._between(group[phase[1]], group[phase[2]], part) for group in groups]
         if self.cycle_momentum and len(groups) == len(self._groups()):
             for group in groups:
-                self._set_momentum(group, self._between(group[phase[3]], group[phase[4]], part))
+                _set_momentum(group, self.use_beta1, self._between(group[phase[3]], group[phase[4]], part))
         return rates
 
 
-class SequentialLR(LRScheduler):
+class _Several(LRScheduler):
+    """A schedule made of others, which have stepped once already."""
+
+    _unsaved: tuple[str, ...] = ("optimizer", "_schedulers")
+    _schedulers: list[LRScheduler]
+
+    def _parts(self, schedulers: Any, optimizer: Any) -> list[LRScheduler]:
+        """The schedules that were given; optimizer: whose they must be, None for the first one's."""
+        if not isinstance(schedulers, (list, tuple)):
+            raise TypeError(f"{self._name}: schedulers must be a list, got {type(schedulers).__name__}")
+        if not schedulers:
+            raise ValueError(f"{self._name}: schedulers is empty")
+        for place, scheduler in enumerate(schedulers):
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(f"{self._name}: schedulers[{place}] is a {type(scheduler).__name__}")
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise ValueError(
+                    f"{self._name}: schedulers[{place}] is a ReduceLROnPlateau, which needs a metric to step"
+                )
+            if optimizer is None:
+                optimizer = scheduler.optimizer
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(f"{self._name}: schedulers[{place}] belongs to another optimizer")
+        return list(schedulers)
+
+    def _all(self) -> list[LRScheduler]:
+        """This schedule, its parts, and theirs."""
+        return [self, *(one for part in self._schedulers for one in _with_parts(part))]
+
+    def state_dict(self) -> dict[str, Any]:
+        """This schedule's numbers and, under "_schedulers", those of its parts."""
+        return {
+            **super().state_dict(),
+            "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a `state_dict`; ValueError before any change."""
+        own = dict(state_dict)
+        parts = own.pop("_schedulers", [])
+        if not isinstance(parts, (list, tuple)) or len(parts) != len(self._schedulers):
+            given = len(parts) if isinstance(parts, (list, tuple)) else repr(parts)
+            raise ValueError(
+                f"{self._name}.load_state_dict: {given} schedulers given, there are {len(self._schedulers)}"
+            )
+        with _all_or_nothing([], *self._all()):
+            for scheduler, part in zip(self._schedulers, parts, strict=True):
+                scheduler.load_state_dict(part)
+            super().load_state_dict(own)
+
+
+def _with_parts(scheduler: LRScheduler) -> list[LRScheduler]:
+    return scheduler._all() if isinstance(scheduler, _Several) else [scheduler]
+
+
+class SequentialLR(_Several):
     """Schedules one after the other: schedules[i + 1] starts, at its epoch 0,
     when milestones[i] is reached.
     """
@@ -405,17 +699,13 @@ class SequentialLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1
     ) -> None:
-        if not schedulers:
-            raise ValueError("SequentialLR: schedulers is empty")
-        for number, scheduler in enumerate(schedulers):
-            if not isinstance(scheduler, LRScheduler):
-                raise TypeError(f"SequentialLR: schedulers[{number}] is a {type(scheduler).__name__}")
-            if isinstance(scheduler, ReduceLROnPlateau):
+        schedulers = self._parts(schedulers, optimizer)
+        for place, scheduler in enumerate(schedulers[1:], 1):
+            if any(isinstance(one, ChainedScheduler) for one in _with_parts(scheduler)):
                 raise ValueError(
-                    f"SequentialLR: schedulers[{number}] is a ReduceLROnPlateau, which needs a metric to step"
+                    f"SequentialLR: schedulers[{place}] is a ChainedScheduler, which cannot start again at epoch 0; "
+                    "put it first, or chain the sequences"
                 )
-            if scheduler.optimizer is not optimizer:
-                raise ValueError(f"SequentialLR: schedulers[{number}] belongs to another optimizer")
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
                 f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones, "
@@ -426,13 +716,14 @@ class SequentialLR(LRScheduler):
         self.optimizer = optimizer
         self.last_epoch = last_epoch + 1
         # Each schedule has made its first step already: take those back, then begin with the one for epoch 0.
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
-        for scheduler in schedulers:
-            scheduler._rewind()
-        self._first = schedulers[bisect_right(self._milestones, 0)]
-        self._first._begin()
-        self._last_lr = self._first.get_last_lr()
+        with _all_or_nothing(optimizer.param_groups, *self._all()):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"]
+            for scheduler in schedulers:
+                scheduler._rewind()
+            self._first = schedulers[bisect_right(self._milestones, 0)]
+            self._first._begin()
+            self._last_lr = self._first.get_last_lr()
 
     def _rewind(self) -> None:
         self.last_epoch -= 1
@@ -459,31 +750,36 @@ class SequentialLR(LRScheduler):
         self.last_epoch = epoch_now
         self._last_lr = scheduler.get_last_lr()
 
-    def state_dict(self) -> dict[str, Any]:
-        """This schedule's numbers and, under "_schedulers", those of its parts."""
-        return {
-            **super().state_dict(),
-            "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
-        }
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a `state_dict`; ValueError before any change."""
-        own = dict(state_dict)
-        parts = own.pop("_schedulers", [])
-        if len(parts) != len(self._schedulers):
-            raise ValueError(
-                f"SequentialLR.load_state_dict: {len(parts)} schedulers given, there are "
-                f"{len(self._schedulers)}"
-            )
-        before = [dict(scheduler.__dict__) for scheduler in self._schedulers]
-        try:
-            for scheduler, part in zip(self._schedulers, parts, strict=True):
-                scheduler.load_state_dict(part)
-            super().load_state_dict(own)
-        except BaseException:
-            for scheduler, attributes in zip(self._schedulers, before, strict=True):
-                scheduler.__dict__.update(attributes)
-            raise
+class ChainedScheduler(_Several):
+    """Schedules that step together, in their order: those that multiply the present rate do so one after the other.
+
+    optimizer: theirs, checked if given. A step that fails in one of them leaves all, and the rates, as they were.
+    """
+
+    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
+        if optimizer is not None:
+            _groups_of("ChainedScheduler", optimizer)
+        self._schedulers = self._parts(schedulers, optimizer)
+        self.optimizer = self._schedulers[0].optimizer
+        self._last_lr = self._present()
+
+    def _rewind(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._rewind()
+
+    def _begin(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._begin()
+        self._last_lr = self._present()
+
+    @replayed
+    def step(self) -> None:
+        """Step each schedule once."""
+        with _all_or_nothing(self.optimizer.param_groups, *self._all()):
+            for scheduler in self._schedulers:
+                scheduler.step()
+            self._last_lr = self._present()
 
 
 class ReduceLROnPlateau(LRScheduler):

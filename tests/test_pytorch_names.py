@@ -13,7 +13,7 @@ import tensorsmith as ts
 from tensorsmith import nn
 from tensorsmith.nn import functional as F
 from tensorsmith.nn.utils import rnn as sequences
-from tensorsmith.optim import lr_scheduler
+from tensorsmith.optim import lr_scheduler, swa_utils
 from tensorsmith.utils import data
 
 torch = pytest.importorskip("torch")
@@ -68,6 +68,10 @@ def schedules(a: Any, b: Any) -> bool:
     return all(inspect.isclass(c) and "lr_scheduler" in c.__module__ for c in (a, b))
 
 
+def averages(a: Any, b: Any) -> bool:
+    return all(getattr(c, "__module__", "").endswith("swa_utils") for c in (a, b))
+
+
 def arguments_or_none(function: Any) -> Arguments | None:
     try:
         return arguments(function)
@@ -82,6 +86,7 @@ PLACES = [
     ("rnn", sequences, torch.nn.utils.rnn, both_functions),
     ("data", data, torch.utils.data, lambda a, b: callable(a)),
     ("lr_scheduler", lr_scheduler, torch.optim.lr_scheduler, schedules),
+    ("swa_utils", swa_utils, torch.optim.swa_utils, averages),
 ]
 NAMES = [
     (place, name, getattr(ours, name), getattr(theirs, name))
@@ -108,6 +113,11 @@ def test_arguments(place: str, name: str, ours: Any, theirs: Any) -> None:
         assert same(mine[argument], other[argument]), argument
     in_both = [a for a in other if a in mine]
     assert [a for a in mine if a in other] == in_both
+
+
+def test_whole_modules_are_there() -> None:
+    for theirs, ours in ((torch.optim.swa_utils, swa_utils), (torch.optim.lr_scheduler, lr_scheduler)):
+        assert [name for name in theirs.__all__ if not hasattr(ours, name)] == []
 
 
 FORWARDS = [n for n in NAMES if n[0] == "nn" and not n[1].startswith(("Module", "Parameter", "RNNBase"))]

@@ -2,7 +2,7 @@
 each step is one fused kernel call a group (LBFGS, Adafactor and Muon: operations on whole arrays).
 """
 
-from tensorsmith.optim import lr_scheduler
+from tensorsmith.optim import lr_scheduler, swa_utils
 from tensorsmith.optim.adadelta import Adadelta
 from tensorsmith.optim.adafactor import Adafactor
 from tensorsmith.optim.adagrad import Adagrad
@@ -41,4 +41,5 @@ __all__ = [
     "Rprop",
     "SparseAdam",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -100,11 +100,22 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     return result
 
 
-def can_cast(from_: Any, to: Any, /) -> bool:
-    """Whether every value of a dtype (or a tensor's dtype) is one of `to`: promotion does not leave it."""
+_RANKS = ("bool", "unsigned", "signed", "floating", "complex")
+
+
+def can_cast(from_: Any, to: Any, /, casting: str = "safe") -> bool:
+    """Whether a dtype (or a tensor's dtype) becomes `to` under NumPy's rule `casting`.
+
+    "safe": promotion does not leave `to`; "same_kind": or neither is of a lower kind; "no", "equiv": the two are the
+    same; "unsafe": always"""
     source = as_dtype(getattr(from_, "dtype", from_) if not isinstance(from_, DType) else from_)
     target = as_dtype(to)
-    return _core.promote_types(source, target) is target
+    if casting not in ("no", "equiv", "safe", "same_kind", "unsafe"):
+        raise ValueError(f"can_cast: casting must be no, equiv, safe, same_kind or unsafe, got {casting!r}")
+    if casting in ("no", "equiv"):
+        return source is target
+    kept = casting == "unsafe" or _core.promote_types(source, target) is target
+    return kept or (casting == "same_kind" and _RANKS.index(source.kind) <= _RANKS.index(target.kind))
 
 
 class _Info:

@@ -7,6 +7,7 @@ import sys
 import tensorsmith.ops.fft  # public as tensorsmith.fft
 import tensorsmith.ops.getitem  # the rules of x[key]
 import tensorsmith.ops.halves  # what float16 and bfloat16 are computed in
+import tensorsmith.ops.keywords  # dtype=, casting= and shape= of operations of the core
 import tensorsmith.ops.reduce_where  # where= and initial= of the reductions
 import tensorsmith.ops.linalg  # public as tensorsmith.linalg
 import tensorsmith.ops.resample  # public in tensorsmith.nn.functional

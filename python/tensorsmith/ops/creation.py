@@ -245,9 +245,14 @@ def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
     return y
 
 
-def array(data: Any, dtype: Any = None, copy: bool = True, device: Any = None) -> Any:
-    """A tensor of anything array-like, a copy unless copy is False (NumPy's `array`)."""
-    return asarray(data, dtype, True if copy else None, device)
+def array(
+    data: Any, dtype: Any = None, copy: bool | None = True, device: Any = None, *, ndmin: int = 0
+) -> Any:
+    """A tensor of anything array-like, a copy unless copy is False or None (NumPy's `array`).
+
+    ndmin: as many dimensions at least; those that are missing come first, with extent 1"""
+    y = asarray(data, dtype, True if copy else None, device)
+    return core.reshape(y, (1,) * (ndmin - y.ndim) + tuple(y.shape)) if y.ndim < ndmin else y
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Any:

@@ -51,9 +51,9 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
     return core.sum(diagonal(x, offset, axis1, axis2), -1, dtype, out=out)
 
 
-def tri(n: int, m: int | None = None, k: int = 0, dtype: Any = None) -> Any:
-    """Ones on and below the k-th diagonal of an (n, m) matrix of zeros."""
-    return core.tril(core.ones((n, n if m is None else m), dtype), k)
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Any:
+    """Ones on and below the k-th diagonal of an (N, M) matrix of zeros."""
+    return core.tril(core.ones((N, N if M is None else M), dtype), k)
 
 
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, ...]:
@@ -73,10 +73,10 @@ def _coordinates(mask: Any) -> tuple[Any, ...]:
     return nonzero(mask)
 
 
-def vander(x: Any, n: int | None = None, increasing: bool = False) -> Any:
-    """The powers of the vector x as columns, from x^(n-1) down to 1, or upwards."""
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    """The powers of the vector x as columns, from x^(N-1) down to 1, or upwards."""
     x = asarray(x)
-    count = x.shape[0] if n is None else n
+    count = x.shape[0] if N is None else N
     powers = (
         core.arange(count, device=x.device) if increasing else core.flip(core.arange(count, device=x.device))
     )

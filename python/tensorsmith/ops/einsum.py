@@ -290,8 +290,10 @@ def vecdot(a: Any, b: Any, /, axis: int = -1) -> Any:
     return core.vecdot(core.conj(a) if a.dtype.kind == "complex" else a, b)
 
 
-def dot(a: Any, b: Any, /) -> Any:
+def dot(a: Any, b: Any, /, out: Any = None) -> Any:
     """NumPy's dot: the product of scalars, the last axis of a with the last but one (or only) one of b."""
+    if out is not None:
+        return core.copy(dot(a, b), out=out)
     a, b = asarray(a), asarray(b)
     if a.ndim == 0 or b.ndim == 0:
         return core.multiply(a, b)
@@ -320,9 +322,9 @@ def inner(a: Any, b: Any, /) -> Any:
     return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
 
 
-def outer(a: Any, b: Any, /) -> Any:
+def outer(a: Any, b: Any, /, out: Any = None) -> Any:
     """All products of an element of a and one of b, (a.size, b.size)."""
-    return core.multiply(core.reshape(asarray(a), (-1, 1)), core.reshape(asarray(b), (1, -1)))
+    return core.multiply(core.reshape(asarray(a), (-1, 1)), core.reshape(asarray(b), (1, -1)), out=out)
 
 
 def kron(a: Any, b: Any, /) -> Any:

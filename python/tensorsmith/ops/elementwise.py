@@ -80,6 +80,8 @@ def round(x: Any, /, decimals: int = 0, out: Any = None) -> Any:
     x = asarray(x)
     if decimals == 0:
         y = _round(x)
+    elif x.dtype.kind == "complex":
+        y = core.from_parts(round(core.real(x), decimals), round(core.imag(x), decimals))
     elif x.dtype.kind in ("signed", "unsigned", "bool"):
         if decimals > 0:
             y = core.copy(x)
@@ -200,10 +202,8 @@ def clip(x: Any, /, min: Any = None, max: Any = None, out: Any = None) -> Any:
 
     The result has x's dtype where the bounds are Python numbers. out: a tensor that takes the result."""
     x = asarray(x)
-    if isinstance(min, int) and x.dtype.kind in ("signed", "unsigned"):
-        min = _within(min, x.dtype)
-    if isinstance(max, int) and x.dtype.kind in ("signed", "unsigned"):
-        max = _within(max, x.dtype)
+    if x.dtype.kind in ("signed", "unsigned") and all(b is None or isinstance(b, int) for b in (min, max)):
+        min, max = (b if b is None else _within(b, x.dtype) for b in (min, max))
     if min is None:
         y = core.copy(x) if max is None else minimum(x, max)
     else:

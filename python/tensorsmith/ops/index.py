@@ -296,6 +296,9 @@ def nonzero(x: Any) -> tuple[Any, ...]:
 
 def argwhere(x: Any) -> Any:
     """The coordinates of what is not zero as int64 (K, ndim), in row-major order."""
+    x = asarray(x)
+    if x.ndim == 0:
+        return core.zeros((int(bool(x)), 0), "int64", device=x.device)
     return core.stack(nonzero(x), 1)
 
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tensorsmith._core import AxisError, default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis, split
+from tensorsmith.ops.manipulate import _axis, concat, split
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -56,6 +57,8 @@ def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
     """A view with the axis moved before the axis `start`."""
     x = asarray(x)
     axis = _axis("rollaxis", axis, x.ndim)
+    if not -x.ndim <= start <= x.ndim:
+        raise AxisError(f"rollaxis: start must be from {-x.ndim} to {x.ndim}, got {start}")
     start = start + x.ndim if start < 0 else start
     return core.moveaxis(x, axis, start - 1 if axis < start else start)
 
@@ -63,18 +66,22 @@ def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
 # --- joining --------------------------------------------------------------------------------------------
 
 
-def vstack(arrays: Sequence[Any]) -> Any:
-    """The arrays on top of each other; vectors are rows."""
-    return core.concat([atleast_2d(a) for a in arrays], 0)
+def _joined(parts: list[Any], axis: int, dtype: Any, casting: str) -> Any:
+    return core.concat(parts, axis) if dtype is None else concat(parts, axis, dtype=dtype, casting=casting)
+
+
+def vstack(arrays: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
+    """The arrays on top of each other; vectors are rows. dtype, casting: as of `concat`."""
+    return _joined([atleast_2d(a) for a in arrays], 0, dtype, casting)
 
 
 row_stack = vstack
 
 
-def hstack(arrays: Sequence[Any]) -> Any:
-    """The arrays side by side: along the second axis, of vectors along the only one."""
+def hstack(arrays: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
+    """The arrays side by side: along the second axis, of vectors along the only one. dtype, casting: as of `concat`."""
     parts = [atleast_1d(a) for a in arrays]
-    return core.concat(parts, 0 if parts and parts[0].ndim == 1 else 1)
+    return _joined(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype, casting)
 
 
 def dstack(arrays: Sequence[Any]) -> Any:
@@ -194,20 +201,31 @@ def identity(n: int, dtype: Any = None) -> Any:
 
 
 def logspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: float = 10.0, dtype: Any = None
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: float = 10.0,
+    dtype: Any = None,
+    axis: int = 0,
 ) -> Any:
-    """`num` numbers from base^start to base^stop, evenly spaced on a logarithmic scale."""
+    """`num` numbers from base^start to base^stop, evenly spaced on a logarithmic scale; of arrays along a new axis."""
     from tensorsmith import get_default_dtype
     from tensorsmith.ops.creation import linspace
 
     y = core.power(
-        core.astype(asarray(base), "float64"), linspace(start, stop, num, endpoint, False, "float64")
+        core.astype(asarray(base), "float64"), linspace(start, stop, num, endpoint, False, "float64", axis)
     )
     return core.astype(y, dtype or get_default_dtype(), False)
 
 
-def geomspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = None) -> Any:
-    """`num` numbers from start to stop, each the same multiple of the one before. ValueError for 0 or mixed signs."""
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Any:
+    """`num` numbers from start to stop, each the same multiple of the one before; of arrays along a new `axis`.
+    ValueError for 0 or mixed signs."""
+    if any(isinstance(b, (list, tuple)) or getattr(b, "ndim", 0) > 0 for b in (start, stop)):
+        return _geomspaces(start, stop, num, endpoint, dtype, axis)
     if start == 0 or stop == 0 or (start < 0) != (stop < 0):
         raise ValueError(f"geomspace: start and stop must not be 0 and of one sign, got {start} and {stop}")
     from tensorsmith import get_default_dtype
@@ -223,6 +241,26 @@ def geomspace(start: float, stop: float, num: int = 50, endpoint: bool = True, d
         if endpoint and num > 1:
             y[-1] = float(stop)
     return core.astype(y, dtype or get_default_dtype(), False)
+
+
+def _geomspaces(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axis: int) -> Any:
+    from tensorsmith.ops.manipulate import broadcast_arrays
+
+    first, last = broadcast_arrays(asarray(start), asarray(stop))
+    if bool(core.any(core.less_equal(core.multiply(core.sign(first), core.sign(last)), 0))):
+        raise ValueError("geomspace: start and stop must not be 0 and of one sign")
+    low, high = (core.log10(core.absolute(core.astype(b, "float64"))) for b in (first, last))
+    y = core.multiply(logspace(low, high, num, endpoint, 10.0, "float64"), core.sign(first))
+    if num > 0:  # the ends are what was given
+        parts = [core.expand_dims(core.astype(first, "float64"), 0), y[1:]]
+        if endpoint and num > 1:
+            parts = [parts[0], y[1:-1], core.expand_dims(core.astype(last, "float64"), 0)]
+        y = core.concat(parts, 0)
+    from tensorsmith.inspection import result_type
+
+    kind = result_type(first, last)
+    kind = kind if kind.kind == "floating" else default_dtype()
+    return core.moveaxis(core.astype(y, dtype or kind, False), 0, axis)
 
 
 def indices(dimensions: Sequence[int], dtype: Any = "int64", sparse: bool = False) -> Any:
@@ -378,44 +416,50 @@ def delete(x: Any, index: Any, axis: int | None = None) -> Any:
         x, axis = core.reshape(x, (-1,)), 0
     axis = _axis("delete", axis, x.ndim)
     keep = core.ones((x.shape[axis],), "bool", device=x.device)
-    keep[index if isinstance(index, slice) else asarray(index)] = False
+    if not isinstance(index, slice):
+        index = asarray(index)
+        index = index if index.size or index.dtype == "bool" else core.astype(index, "int64", False)
+    keep[index] = False
     return compress(keep, x, axis)
 
 
 def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
     """x with the values put in before the given positions along an axis, or flattened.
 
-    index: one position, at which all values go, or one for each value, counted in x; IndexError beyond it."""
+    index: one position, at which all values go, or one for each value, counted in x, or a mask of them; IndexError
+           beyond it
+    values: an array or numbers, which x's dtype must hold, laid out as x; at a single position (no list of one) the
+           first axis of the values is the one along which they go in."""
     x = asarray(x)
-    values = asarray(values)
+    values = asarray(values) if isinstance(values, Tensor) else asarray(values, x.dtype)
     if axis is None:
         x, axis = core.reshape(x, (-1,)), 0
     axis = _axis("insert", axis, x.ndim)
     n = x.shape[axis]
     if isinstance(index, slice):
         index = list(range(*index.indices(n)))
-    one = isinstance(index, int)
-    places = [index] if one else [int(i) for i in asarray(index).tolist()]
+    index = asarray(index)
+    if index.dtype == "bool":
+        from tensorsmith.ops.index import flatnonzero
+
+        index = flatnonzero(index)
+    if (index.size and index.dtype.kind not in ("signed", "unsigned")) or index.ndim > 1:
+        raise IndexError(
+            f"insert: positions must be integers in one dimension, got {index.dtype} {index.shape}"
+        )
+    places = core.reshape(index, (-1,)).tolist()
     for p in places:
         if not -n <= p <= n:
             raise IndexError(f"insert: position {p} is out of range: valid are {-n} to {n}")
     places = [p + n if p < 0 else p for p in places]
-    y = core.astype(core.moveaxis(x, axis, 0), x.dtype, False)
-    rest = y.shape[1:]
+    y = core.moveaxis(x, axis, 0)
     values = core.astype(values, x.dtype, False)
-    if one:
-        if values.ndim == x.ndim and x.ndim > 0:
-            values = core.moveaxis(values, axis, 0)
-            added = core.broadcast_to(values, (values.shape[0], *rest))
-        elif values.ndim <= 1 and x.ndim == 1:
-            added = core.reshape(values, (-1,))
-        else:
-            added = core.broadcast_to(core.expand_dims(values, 0), (1, *rest))
-        places = places * added.shape[0]
-    else:
-        shape = (len(places), *rest)
-        moved = core.moveaxis(values, axis, 0) if values.ndim == x.ndim and x.ndim > 1 else values
-        added = core.broadcast_to(moved, shape)
+    if len(places) == 1:
+        values = core.reshape(values, (1,) * (x.ndim - values.ndim) + tuple(values.shape))
+        values = core.moveaxis(values, 0, axis) if index.ndim == 0 else values
+        places = places * values.shape[axis]
+    shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
+    added = core.moveaxis(core.broadcast_to(values, shape), axis, 0)
     order = sorted(range(len(places)), key=lambda i: places[i])
     target = [places[i] + k for k, i in enumerate(order)]
     source: list[int] = []
@@ -444,17 +488,24 @@ def resize(x: Any, new_shape: int | Sequence[int]) -> Any:
     return core.reshape(core.getitem(repeated, slice(0, size)), shape)
 
 
-def trim_zeros(x: Any, trim: str = "fb") -> Any:
-    """A vector without the zeros at its front and back ("f", "b" or "fb")."""
-    from tensorsmith.ops.index import flatnonzero
+def trim_zeros(x: Any, trim: str = "fb", axis: int | Sequence[int] | None = None) -> Any:
+    """x without the zeros at the front and back ("f", "b" or "fb") of the axes: slices that hold nothing else."""
+    from tensorsmith.ops.index import argwhere
 
+    if trim.lower() not in ("f", "b", "fb", "bf"):
+        raise ValueError(f'trim_zeros: trim must be "f", "b" or "fb", got {trim!r}')
     x = asarray(x)
-    places = flatnonzero(core.not_equal(x, 0))
-    if places.size == 0:
-        return core.getitem(x, slice(0, 0))
-    first = int(places[0]) if "f" in trim.lower() else 0
-    last = int(places[-1]) + 1 if "b" in trim.lower() else x.shape[0]
-    return core.getitem(x, slice(first, last))
+    axes = range(x.ndim) if axis is None else [axis] if hasattr(axis, "__index__") else list(axis)
+    places = argwhere(x.detach())
+    keys = [slice(None)] * x.ndim
+    for a in axes:
+        a = _axis("trim_zeros", a, x.ndim)  # type: ignore[arg-type]
+        if places.shape[0] == 0:
+            keys[a] = slice(0, 0)
+            continue
+        first = int(core.min(places[:, a])) if "f" in trim.lower() else 0
+        keys[a] = slice(first, int(core.max(places[:, a])) + 1 if "b" in trim.lower() else None)
+    return core.getitem(x, tuple(keys))
 
 
 def _compress(x: Any, condition: Any, axis: int | None = None, out: Any = None) -> Any:

@@ -185,8 +185,11 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tu
             )
         sizes = [extent // count] * count
     else:
-        cuts = [0, *(min(i, extent) for i in indices_or_sections), extent]
-        sizes = [max(b - a, 0) for a, b in pairwise(cuts)]
+        cuts = [0, *map(operator.index, indices_or_sections), extent]
+        if any(a > b for a, b in pairwise(cuts)):
+            before = (slice(None),) * _axis("split", axis, x.ndim)
+            return tuple(core.getitem(x, (*before, slice(a, b))) for a, b in pairwise(cuts))
+        sizes = [b - a for a, b in pairwise(cuts)]
     return core.split(x, sizes, axis)
 
 
@@ -195,9 +198,10 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(core.squeeze(p, axis) for p in core.split(x, [1] * x.shape[axis], axis))
 
 
-def tile(x: Any, repetitions: int | Sequence[int], /) -> Any:
+def tile(x: Any, /, reps: int | Sequence[int]) -> Any:
     """x repeated as a whole along each axis (NumPy's `tile`)."""
-    counts = [repetitions] if isinstance(repetitions, int) else list(repetitions)
+    x = _asarray(x)
+    counts = [reps] if isinstance(reps, int) else list(reps)
     shape = [1] * (len(counts) - x.ndim) + list(x.shape)
     counts = [1] * (len(shape) - len(counts)) + counts
     interleaved = [n for pair in zip([1] * len(shape), shape) for n in pair]
@@ -216,7 +220,7 @@ def _asarray(x: Any) -> Any:
     return asarray(x)
 
 
-def repeat(x: Any, repeats: Any, /, axis: int | None = None) -> Any:
+def repeat(x: Any, /, repeats: Any, axis: int | None = None) -> Any:
     """Every element (or slice along `axis`) `repeats` times in a row; repeats may differ from one to the next.
 
     ValueError for a negative count, or as many counts as there are not elements."""

@@ -55,13 +55,18 @@ def nanmean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
 
 
 def nanvar(
-    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False
-) -> Any:
-    """The variance of what is not NaN; NaN where no more than ddof numbers are left."""
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, *,
+    mean: Any = None, correction: float | None = None,
+) -> Any:  # fmt: skip
+    """The variance of what is not NaN; NaN where no more than ddof numbers are left.
+
+    mean: where it is known already, of the shape that keepdims=True gives it    correction: another word for ddof"""
+    ddof = ddof if correction is None else correction
     x = _floating(x) if dtype is None else core.astype(asarray(x), dtype)
     filled, present = _filled(x, 0)
     count = core.astype(core.sum(present, axis, None, True), core.real(x).dtype)
-    centred = core.where(present, filled - core.sum(filled, axis, None, True) / count, 0)
+    middle = core.sum(filled, axis, None, True) / count if mean is None else asarray(mean, device=x.device)
+    centred = core.where(present, filled - middle, 0)
     size = core.square(core.absolute(centred))
     divisor = core.sum(core.astype(present, size.dtype), axis, None, keepdims) - ddof
     y = core.sum(size, axis, None, keepdims) / divisor
@@ -69,10 +74,12 @@ def nanvar(
 
 
 def nanstd(
-    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False
-) -> Any:
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, *,
+    mean: Any = None, correction: float | None = None,
+) -> Any:  # fmt: skip
     """The standard deviation of what is not NaN; see `nanvar`."""
-    return _into(core.sqrt(nanvar(x, axis, dtype, None, ddof, keepdims)), out)
+    y = nanvar(x, axis, dtype, None, ddof, keepdims, mean=mean, correction=correction)
+    return _into(core.sqrt(y), out)
 
 
 def _nan_extreme(
@@ -104,14 +111,14 @@ def _nan_position(
     return reduce(filled, axis, keepdims)
 
 
-def nanargmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+def nanargmax(x: Any, axis: int | None = None, out: Any = None, *, keepdims: bool = False) -> Any:
     """The position of the largest of what is not NaN. ValueError where nothing is left."""
-    return _nan_position(core.argmax, "nanargmax", -math.inf, x, axis, keepdims)
+    return _into(_nan_position(core.argmax, "nanargmax", -math.inf, x, axis, keepdims), out)
 
 
-def nanargmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+def nanargmin(x: Any, axis: int | None = None, out: Any = None, *, keepdims: bool = False) -> Any:
     """The position of the smallest of what is not NaN. ValueError where nothing is left."""
-    return _nan_position(core.argmin, "nanargmin", math.inf, x, axis, keepdims)
+    return _into(_nan_position(core.argmin, "nanargmin", math.inf, x, axis, keepdims), out)
 
 
 def _nanquantile(

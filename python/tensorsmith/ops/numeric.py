@@ -8,9 +8,10 @@ from typing import Any
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
-from tensorsmith.inspection import finfo
+from tensorsmith.inspection import finfo, result_type
 from tensorsmith.ops import elementwise, matrix
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.halves import is_half
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
 
@@ -34,6 +35,21 @@ def _real(operation: str, x: Any) -> Any:
     return x
 
 
+def _pair(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both as tensors of their common dtype; beside a tensor a number of Python takes the tensor's."""
+    a, b = (v if isinstance(v, (bool, int, float, complex)) else asarray(v) for v in (a, b))
+    dtype, device = result_type(a, b), next((v.device for v in (a, b) if isinstance(v, Tensor)), None)
+    return tuple(
+        core.astype(v, dtype, False) if isinstance(v, Tensor) else core.full((), v, dtype, device=device)
+        for v in (a, b)
+    )
+
+
+def _real_pair(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
+    a, b = _pair(a, b)
+    return _real(operation, a), _real(operation, b)
+
+
 # --- pointwise --------------------------------------------------------------------------------------------
 
 
@@ -48,11 +64,16 @@ def divmod(a: Any, b: Any, /) -> tuple[Any, Any]:
 
 def fmod(a: Any, b: Any, /) -> Any:
     """The remainder of a / b with the sign of a, as C's; exact. ZeroDivisionError for an integer 0 in b."""
-    a, b = asarray(a), asarray(b)
-    rest = core.remainder(core.absolute(a), core.absolute(b))
-    return (
-        core.copysign(rest, a) if rest.dtype.kind == "floating" else core.where(core.less(a, 0), -rest, rest)
-    )
+    a, b = _pair(a, b)
+    if a.dtype.kind == "complex":
+        raise TypeError(f"fmod: real numbers are needed, got {a.dtype}")
+    if a.dtype.kind == "floating":
+        return core.copysign(core.remainder(core.absolute(a), core.absolute(b)), a)
+    rest = core.remainder(a, b)  # with the sign of b, which is taken off where a has the other one
+    if a.dtype.kind != "signed":
+        return rest
+    other = core.logical_and(core.not_equal(rest, 0), core.not_equal(core.less(rest, 0), core.less(a, 0)))
+    return core.where(other, core.subtract(rest, b), rest)
 
 
 def modf(x: Any, /) -> tuple[Any, Any]:
@@ -83,14 +104,22 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
 
 
 def ldexp(x: Any, exponent: Any, /) -> Any:
-    """x 2^exponent."""
-    x, exponent = _floating(x), asarray(exponent)
-    half = core.floor_divide(exponent, 2)  # in two steps: 2^exponent alone may overflow
-    power = (
-        core.exp2(core.astype(half, x.dtype)),
-        core.exp2(core.astype(core.subtract(exponent, half), x.dtype)),
-    )
-    return core.multiply(core.multiply(x, power[0]), power[1])
+    """x 2^exponent, rounded once; the exponents are integers."""
+    x, exponent = _real("ldexp", x), asarray(exponent)
+    if exponent.dtype.kind not in ("bool", "signed", "unsigned"):
+        raise TypeError(f"ldexp: exponents must be integers, got {exponent.dtype}")
+    if exponent.dtype == "uint64":
+        exponent = core.minimum(exponent, 1 << 15)
+    exponent = core.astype(exponent, "int64", False)
+    # In three steps: 2^exponent alone may overflow. What can round comes last.
+    most = {"float64": 1022, "float16": 14}.get(x.dtype.name, 126)
+    exponent = core.clip(exponent, -3 * most, 3 * most)
+    last = core.clip(exponent, -most, most)
+    rest = core.subtract(exponent, last)
+    middle = core.clip(rest, -most, most)
+    for step in (core.subtract(rest, middle), middle, last):
+        x = core.multiply(x, core.exp2(core.astype(step, x.dtype)))
+    return x
 
 
 def fabs(x: Any, /) -> Any:
@@ -102,7 +131,8 @@ def spacing(x: Any, /) -> Any:
     """The distance from x to the next number away from 0, with the sign of x; NaN of what is not finite."""
     x = _floating(x).detach()
     size = core.absolute(x)
-    return core.copysign(core.where(core.isfinite(x), core.nextafter(size, math.inf) - size, math.nan), x)
+    y = core.where(core.isfinite(x), core.nextafter(size, math.inf) - size, math.nan)
+    return core.where(core.equal(x, 0), y, core.copysign(y, x))
 
 
 def bitwise_count(x: Any, /) -> Any:
@@ -182,19 +212,19 @@ def real_if_close(x: Any, tol: float = 100) -> Any:
 
 def fmax(a: Any, b: Any, /) -> Any:
     """The larger of a and b, where one is NaN the other."""
-    a, b = asarray(a), asarray(b)
+    a, b = _pair(a, b)
     return core.where(core.isnan(a), b, core.where(core.isnan(b), a, core.maximum(a, b)))
 
 
 def fmin(a: Any, b: Any, /) -> Any:
     """The smaller of a and b, where one is NaN the other."""
-    a, b = asarray(a), asarray(b)
+    a, b = _pair(a, b)
     return core.where(core.isnan(a), b, core.where(core.isnan(b), a, core.minimum(a, b)))
 
 
 def heaviside(x: Any, middle: Any, /) -> Any:
     """0 below 0, 1 above, `middle` at 0; NaN of NaN."""
-    x = _floating(x)
+    x, middle = _real_pair("heaviside", x, middle)
     return core.where(
         core.equal(x, 0), middle, core.where(core.isnan(x), x, core.astype(core.greater(x, 0), x.dtype))
     )
@@ -202,7 +232,7 @@ def heaviside(x: Any, middle: Any, /) -> Any:
 
 def cbrt(x: Any, /) -> Any:
     """The cube root."""
-    x = _floating(x)
+    x = _real("cbrt", x)
     size = core.absolute(x)
     y = core.power(size, 1.0 / 3.0)
     usual = core.logical_and(core.greater(size, 0), core.isfinite(size))
@@ -222,20 +252,19 @@ def float_power(a: Any, b: Any, /) -> Any:
 
 def logaddexp2(a: Any, b: Any, /) -> Any:
     """log2(2^a + 2^b), without overflow."""
+    a, b = _real_pair("logaddexp2", a, b)
     ln2 = math.log(2.0)
-    return core.divide(
-        core.logaddexp(core.multiply(_floating(a), ln2), core.multiply(_floating(b), ln2)), ln2
-    )
+    return core.divide(core.logaddexp(core.multiply(a, ln2), core.multiply(b, ln2)), ln2)
 
 
 def deg2rad(x: Any, /) -> Any:
     """Degrees in radians."""
-    return core.multiply(_floating(x), math.pi / 180.0)
+    return core.multiply(_real("deg2rad", x), math.pi / 180.0)
 
 
 def rad2deg(x: Any, /) -> Any:
     """Radians in degrees."""
-    return core.multiply(_floating(x), 180.0 / math.pi)
+    return core.multiply(_real("rad2deg", x), 180.0 / math.pi)
 
 
 radians, degrees = deg2rad, rad2deg
@@ -244,18 +273,20 @@ radians, degrees = deg2rad, rad2deg
 def sinc(x: Any, /) -> Any:
     """sin(pi x) / (pi x), 1 at 0."""
     x = _floating(x)
+    if is_half(x):
+        return core.astype(sinc(core.astype(x, "float32")), x.dtype)
     y = core.multiply(core.where(core.equal(x, 0), 1e-20, x), math.pi)
     return core.divide(core.sin(y), y)
 
 
-def isposinf(x: Any, /) -> Any:
+def isposinf(x: Any, /, out: Any = None) -> Any:
     """Where x is inf."""
-    return core.equal(_floating(x), math.inf)
+    return core.equal(_real("isposinf", x), math.inf, out=out)
 
 
-def isneginf(x: Any, /) -> Any:
+def isneginf(x: Any, /, out: Any = None) -> Any:
     """Where x is -inf."""
-    return core.equal(_floating(x), -math.inf)
+    return core.equal(_real("isneginf", x), -math.inf, out=out)
 
 
 def isreal(x: Any, /) -> Any:
@@ -268,23 +299,29 @@ def iscomplex(x: Any, /) -> Any:
     return core.not_equal(core.imag(asarray(x)), 0)
 
 
+def _integers(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
+    a, b = _pair(a, b)
+    if a.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"{operation}: integers are needed, got {a.dtype}")
+    return a, b
+
+
 def gcd(a: Any, b: Any, /) -> Any:
     """The greatest common divisor of integers, by Euclid."""
-    a, b = core.absolute(asarray(a)), core.absolute(asarray(b))
-    if "floating" in (a.dtype.kind, b.dtype.kind):
-        raise TypeError(f"gcd: integers are needed, got {a.dtype} and {b.dtype}")
+    a, b = _integers("gcd", a, b)
     a, b = core.add(a, core.multiply(b, 0)), core.add(b, core.multiply(a, 0))
     while bool(core.any(b)):
         rest = core.remainder(a, core.where(core.equal(b, 0), 1, b))
         a, b = core.where(core.equal(b, 0), a, b), core.where(core.equal(b, 0), 0, rest)
-    return a
+    return core.absolute(a)
 
 
 def lcm(a: Any, b: Any, /) -> Any:
     """The least common multiple of integers."""
+    a, b = _integers("lcm", a, b)
     divisor = gcd(a, b)
-    one = core.floor_divide(core.absolute(asarray(a)), core.where(core.equal(divisor, 0), 1, divisor))
-    return core.multiply(one, core.absolute(asarray(b)))
+    one = core.floor_divide(core.absolute(a), core.where(core.equal(divisor, 0), 1, divisor))
+    return core.multiply(one, core.absolute(b))
 
 
 # --- along an axis ------------------------------------------------------------------------------------------
@@ -292,7 +329,7 @@ def lcm(a: Any, b: Any, /) -> Any:
 
 def unwrap(x: Any, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Any:
     """Angles without jumps: multiples of the period are added where neighbours differ by more than its half."""
-    x = _floating(x)
+    x = _real("unwrap", x)
     axis = _axis("unwrap", axis, x.ndim)
     if x.shape[axis] < 2:
         return core.copy(x)
@@ -368,8 +405,9 @@ def bartlett(m: int) -> Any:
 def i0(x: Any) -> Any:
     """The modified Bessel function of the first kind and order 0, by its power series and, from |x| = 30 on, by the
     asymptotic one (Abramowitz and Stegun 9.6.12, 9.7.1)."""
-    size = core.absolute(_floating(x))
-    near, far = core.minimum(size, 30.0), core.maximum(size, 30.0)
+    size = core.absolute(_real("i0", x))
+    # Beyond 2000 it is infinite in every dtype.
+    near, far = core.minimum(size, 30.0), core.minimum(core.maximum(size, 30.0), 2000.0)
     square = core.multiply(core.square(near), 0.25)
     term = series = core.ones_like(near)
     for k in range(1, 70):  # no term is negative

@@ -10,6 +10,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.quantile import median
 
 __all__ = ["pad"]
 
@@ -42,7 +43,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
 
     pad_width: one number, (before, after), or such a pair for each axis. mode: "constant" (constant_values, 0 by
     default), "edge", "reflect", "symmetric" (both also with reflect_type="odd"), "wrap", "linear_ramp" (end_values),
-    "maximum", "minimum", "mean" (stat_length), "empty". ValueError for a negative width or an empty axis to repeat."""
+    "maximum", "minimum", "mean", "median" (stat_length), "empty". ValueError for a negative width or an empty axis to
+    repeat."""
     x = asarray(x)
     try:
         widths = _widths(pad_width, x.ndim)
@@ -53,7 +55,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
     known = {
         "constant": {"constant_values"}, "edge": set(), "empty": set(), "wrap": set(), "linear_ramp": {"end_values"},
         "reflect": {"reflect_type"}, "symmetric": {"reflect_type"}, "maximum": {"stat_length"},
-        "minimum": {"stat_length"}, "mean": {"stat_length"},
+        "minimum": {"stat_length"}, "mean": {"stat_length"}, "median": {"stat_length"},
     }  # fmt: skip
     if mode not in known:
         raise ValueError(f"pad: mode must be one of {sorted(known)}, got {mode!r}")
@@ -122,12 +124,17 @@ def _pad_axis(x: Any, axis: int, before: int, after: int, mode: str, options: di
             shape = [1] * x.ndim
             shape[axis] = count
             steps = core.reshape(core.arange(count, device=x.device), shape)
+            if x.dtype.kind in ("signed", "unsigned"):  # from the end value on, in steps
+                edge = core.astype(edge, "float64")
+                steps = steps if place == 0 else core.subtract(count - 1, steps)
+                step = core.divide(core.subtract(edge, value), float(builtins.max(count, 1)))
+                ramp = core.floor(core.add(core.multiply(core.astype(steps, "float64"), step), value))
+                parts.insert(place, core.astype(ramp, x.dtype, False))
+                continue
             weight = core.divide(steps if place == 0 else core.add(steps, 1), builtins.max(count, 1))
             ramp = (
                 edge * weight + value * (1 - weight) if place == 0 else edge * (1 - weight) + value * weight
             )
-            if x.dtype.kind in ("signed", "unsigned"):
-                ramp = core.floor(ramp)
             parts.insert(place, core.astype(ramp, x.dtype, False))
         return core.concat(parts, axis)
     length = options.get("stat_length")
@@ -139,8 +146,14 @@ def _pad_axis(x: Any, axis: int, before: int, after: int, mode: str, options: di
         keys[axis] = slice(0, m) if place == 0 else slice(n - m, n)
         reduce = {"maximum": core.max, "minimum": core.min}.get(mode)
         piece = core.getitem(x, tuple(keys))
-        value = reduce(piece, axis, True) if reduce else core.mean(piece, axis, None, True)
-        if not reduce and x.dtype.kind in ("signed", "unsigned"):
+        whole = x.dtype.kind in ("signed", "unsigned")
+        if reduce:
+            value = reduce(piece, axis, True)
+        elif mode == "mean":
+            value = core.mean(core.astype(piece, "float64", False) if whole else piece, axis, None, True)
+        else:
+            value = median(core.astype(piece, "float64", False) if whole else piece, axis, keepdims=True)
+        if not reduce and whole:
             value = core.round(value)
         shape = list(x.shape)
         shape[axis] = count

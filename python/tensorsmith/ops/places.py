@@ -9,6 +9,7 @@ import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.inspection import can_cast
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis, broadcast_to
 from tensorsmith.tensor import Tensor
@@ -182,8 +183,10 @@ def _coordinates(flat: Any, extents: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(reversed(coordinates))
 
 
-def copyto(dst: Any, src: Any, where: Any = True) -> None:
-    """Writes `src`, which broadcasts, into dst where the mask is True."""
+def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
+    """Writes `src`, which broadcasts, into dst where the mask is True. TypeError where `casting` does not allow it."""
+    if hasattr(src, "dtype") and not can_cast(asarray(src).dtype, dst.dtype, casting):
+        raise TypeError(f"copyto: {src.dtype} does not become {dst.dtype} with casting {casting!r}")
     if where is True:
         core.copy_(dst, src)
     else:
@@ -287,7 +290,7 @@ def triu_indices_from(x: Any, k: int = 0) -> tuple[Any, ...]:
 # --- orders ---------------------------------------------------------------------------------------------------
 
 
-def partition(x: Any, kth: Any, axis: int | None = -1) -> Any:
+def partition(x: Any, kth: Any, axis: int | None = -1, kind: str = "introselect") -> Any:
     """x with its kth element where sorting puts it, smaller ones before and larger behind: all in order, in fact."""
     x = asarray(x)
     x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
@@ -295,7 +298,7 @@ def partition(x: Any, kth: Any, axis: int | None = -1) -> Any:
     return core.sort(x, axis)
 
 
-def argpartition(x: Any, kth: Any, axis: int | None = -1) -> Any:
+def argpartition(x: Any, kth: Any, axis: int | None = -1, kind: str = "introselect") -> Any:
     """The positions that `partition` takes the elements from."""
     x = asarray(x)
     x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)

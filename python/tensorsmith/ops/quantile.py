@@ -29,7 +29,14 @@ _CONTINUOUS = {
     "median_unbiased": (1 / 3, 1 / 3),
     "normal_unbiased": (3 / 8, 3 / 8),
 }
-_BETWEEN = ("lower", "higher", "nearest", "midpoint")
+_ELEMENTS = (
+    "inverted_cdf",
+    "closest_observation",
+    "lower",
+    "higher",
+    "nearest",
+)  # what they give are elements
+_BETWEEN = ("averaged_inverted_cdf", "midpoint", *_ELEMENTS)
 
 
 def _axes_last(operation: str, x: Any, axis: Any) -> tuple[Any, list[int]]:
@@ -47,6 +54,8 @@ def _axes_last(operation: str, x: Any, axis: Any) -> tuple[Any, list[int]]:
 
 def _positions(q: float, n: int, method: str) -> tuple[int, int, float]:
     """Between which of n sorted elements the quantile q lies, and how far."""
+    if method in ("inverted_cdf", "averaged_inverted_cdf", "closest_observation"):
+        return _steps(q, n, method)
     if method in _CONTINUOUS:
         a, b = _CONTINUOUS[method]
         at = n * q + (a + q * (1 - a - b)) - 1 if method != "linear" else (n - 1) * q
@@ -68,6 +77,17 @@ def _positions(q: float, n: int, method: str) -> tuple[int, int, float]:
     return low, high, part
 
 
+def _steps(q: float, n: int, method: str) -> tuple[int, int, float]:
+    """`_positions` of the methods that invert the empirical distribution, a staircase."""
+    at = n * q - (1.5 if method == "closest_observation" else 1.0)
+    low = math.floor(at)
+    whole = at == low and (method != "closest_observation" or low % 2 == 1)
+    if method == "averaged_inverted_cdf" and whole and 0 <= low < n - 1:
+        return low, low + 1, 0.5
+    k = min(max(low if whole else low + 1, 0), n - 1)
+    return k, k, 0.0
+
+
 @functools.lru_cache(maxsize=256)
 def _kept(places: tuple[int, ...]) -> Any:
     return asarray(places, "int64", device="cpu")
@@ -87,7 +107,8 @@ def _at_places(x: Any, places: list[int]) -> dict[int, Any]:
     else:
         ordered = core.sort(x, -1, False)
         found = core.take(ordered, _tensor_of(places, x.device), -1)
-        found = core.where(core.isnan(ordered[..., -1:]), math.nan, found)
+        if x.dtype.kind == "floating":
+            found = core.where(core.isnan(ordered[..., -1:]), math.nan, found)
     if len(places) == 1:
         return {places[0]: core.squeeze(found, -1)}
     return {place: found[..., i] for i, place in enumerate(places)}
@@ -118,7 +139,7 @@ def _quantile(
         raise ValueError(f"{operation}: q must be from 0 to {most}, got {q}")
     if percent:
         values = [v / 100 for v in values]
-    y, axes = _axes_last(operation, _floating(x), axis)
+    y, axes = _axes_last(operation, x if method in _ELEMENTS else _floating(x), axis)
     n = y.shape[-1]
     if n == 0:
         raise ValueError(f"{operation}: an empty input has no quantiles: x has shape {x.shape}")
@@ -146,7 +167,8 @@ def quantile(
 ) -> Any:  # fmt: skip
     """The q-quantiles along axes, 0 <= q <= 1; NaN where an element is. Several q make the first axis of the result.
 
-    method: "linear" and NumPy's other continuous ones, "lower", "higher", "nearest", "midpoint".
+    method: "linear" or another of NumPy's. "lower", "higher", "nearest", "inverted_cdf" and "closest_observation" give
+    elements, in x's dtype.
     ValueError for q outside [0, 1], another method, or nothing to choose from."""
     return _quantile("quantile", x, q, axis, out, method, keepdims)
 

@@ -127,13 +127,14 @@ def _variance(
     keepdims: bool,
     correction: float | None,
     where: Any,
+    mean: Any = None,
 ) -> Tensor:
     if dtype is not None:
         x = core.astype(x, dtype)
     correction = float(ddof if correction is None else correction)
-    if where is True:
+    if where is True and mean is None:
         return core.var(x, axis, correction, keepdims)
-    return variance_where(operation, x, where, axis, correction, keepdims)
+    return variance_where(operation, x, where, axis, correction, keepdims, mean)
 
 
 def var(
@@ -146,13 +147,15 @@ def var(
     *,
     correction: float | None = None,
     where: Any = True,
+    mean: Any = None,
 ) -> Tensor:
     """The variance along axes: sum (x - mean x)^2 / (K - ddof), in two passes; NumPy's arguments.
 
     correction: the Array API's word for ddof. Integers give the default float; K <= ddof gives inf or NaN.
     where: the elements that count, bool, broadcast to x's shape.
+    mean:  the mean where it is known already, of the shape that keepdims=True gives it.
     """
-    y = _variance("var", x, axis, dtype, ddof, keepdims, correction, where)
+    y = _variance("var", x, axis, dtype, ddof, keepdims, correction, where, mean)
     return y if out is None else core.copy(y, out=out)
 
 
@@ -166,9 +169,10 @@ def std(
     *,
     correction: float | None = None,
     where: Any = True,
+    mean: Any = None,
 ) -> Tensor:
     """The standard deviation along axes: the square root of `var`, with the same arguments."""
-    y = core.sqrt(_variance("std", x, axis, dtype, ddof, keepdims, correction, where))
+    y = core.sqrt(_variance("std", x, axis, dtype, ddof, keepdims, correction, where, mean))
     return y if out is None else core.copy(y, out=out)
 
 
@@ -292,11 +296,11 @@ def cumulative_sum(
     include_initial: start with a 0, so that the axis is one longer.
     """
     if axis is None:
-        if x.ndim != 1:
+        if x.ndim > 1:
             raise ValueError(
                 f"cumulative_sum: axis is needed for {x.ndim} dimensions (shape {tuple(x.shape)})"
             )
-        axis = 0
+        x, axis = core.reshape(x, (-1,)), 0
     y = core.cumsum(x, axis, dtype)
     return _with_initial(y, axis, 0.0) if include_initial else y
 
@@ -309,11 +313,11 @@ def cumulative_prod(
     include_initial: start with a 1, so that the axis is one longer.
     """
     if axis is None:
-        if x.ndim != 1:
+        if x.ndim > 1:
             raise ValueError(
                 f"cumulative_prod: axis is needed for {x.ndim} dimensions (shape {tuple(x.shape)})"
             )
-        axis = 0
+        x, axis = core.reshape(x, (-1,)), 0
     y = core.cumprod(x, axis, dtype)
     return _with_initial(y, axis, 1.0) if include_initial else y
 

@@ -89,16 +89,23 @@ def _mean(x: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False, *
     return core.astype(core.divide(total, count), result, False)
 
 
-def variance_where(operation: str, x: Any, where: Any, axis: Any, correction: float, keepdims: bool) -> Any:
+def variance_where(
+    operation: str, x: Any, where: Any, axis: Any, correction: float, keepdims: bool, mean: Any = None
+) -> Any:
     """sum (x - mean x)^2 / (K - correction) of what `where` chooses; NaN or inf where K <= correction."""
     x = asarray(x)
     mask = mask_of(operation, x, where)
     if mask is None:
-        return core.var(x, axis, correction, keepdims)
+        if mean is None:
+            return core.var(x, axis, correction, keepdims)
+        mask = core.ones(x.shape, "bool", device=x.device)
     result = _mean_dtype(x, None)
     if is_half(x) or x.dtype.kind not in ("floating", "complex"):
         x = core.astype(x, "float32" if result.itemsize == 2 else result)
-    centred = core.where(mask, core.subtract(x, _mean(x, axis, None, True, where=mask)), 0)
+    middle = _mean(x, axis, None, True, where=mask) if mean is None else asarray(mean, device=x.device)
+    centred = core.where(mask, core.subtract(x, middle), 0)
+    if centred.shape != x.shape:
+        raise ValueError(f"{operation}: mean of shape {middle.shape} does not broadcast to x's {x.shape}")
     size = core.square(core.absolute(centred))
     count = core.astype(core.sum(mask, axis, None, keepdims), size.dtype)
     y = core.divide(core.sum(size, axis, None, keepdims), core.maximum(core.subtract(count, correction), 0))

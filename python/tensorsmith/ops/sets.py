@@ -12,8 +12,14 @@ from tensorsmith.ops.sort import unique
 __all__ = ["intersect1d", "isin", "setdiff1d", "setxor1d", "union1d"]
 
 
-def isin(x1: Any, x2: Any, /, assume_unique: bool = False, invert: bool = False) -> Any:
-    """Which elements of x1 are in x2, as bool of x1's shape; with invert, which are not. NaN is in nothing."""
+def isin(
+    x1: Any, x2: Any, /, assume_unique: bool = False, invert: bool = False, *, kind: str | None = None
+) -> Any:
+    """Which elements of x1 are in x2, as bool of x1's shape; with invert, which are not. NaN is in nothing.
+
+    kind: None, "sort" or "table", accepted as NumPy's; the result is the same."""
+    if kind not in (None, "sort", "table"):
+        raise ValueError(f'isin: kind must be None, "sort" or "table", got {kind!r}')
     dtype = result_type(x1 if isinstance(x1, (bool, int, float, complex)) else asarray(x1),
                         x2 if isinstance(x2, (bool, int, float, complex)) else asarray(x2))  # fmt: skip
     a, b = (
@@ -61,12 +67,13 @@ def intersect1d(a: Any, b: Any, assume_unique: bool = False, return_indices: boo
 
 
 def setdiff1d(a: Any, b: Any, assume_unique: bool = False) -> Any:
-    """The distinct elements of a that are not in b, in order."""
-    first, second = _flat(a, b)
+    """The distinct elements of a that are not in b, in order and in a's dtype."""
+    first = core.reshape(asarray(a).detach(), (-1,))
     values = first if assume_unique else unique(first)
-    return core.take(values, core.nonzero_flat(isin(values, second, invert=True)), 0)
+    return core.take(values, core.nonzero_flat(isin(values, asarray(b), invert=True)), 0)
 
 
 def setxor1d(a: Any, b: Any, assume_unique: bool = False) -> Any:
     """The distinct elements that are in one of a and b, in order."""
-    return union1d(setdiff1d(a, b), setdiff1d(b, a))
+    first, second = _flat(a, b)
+    return union1d(setdiff1d(first, second), setdiff1d(second, first))

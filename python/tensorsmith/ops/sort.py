@@ -52,7 +52,15 @@ def _argsort(x: Any, axis: int, descending: bool) -> Tensor:
         return core.argsort(x, axis, descending)
     first = core.argsort(core.imag(x), axis, descending)
     second = core.argsort(core.take_along_axis(core.real(x), first, axis), axis, descending)
-    return core.take_along_axis(first, second, axis)
+    order = core.take_along_axis(first, second, axis)
+    missing = core.isnan(x)
+    if not bool(core.any(missing)):
+        return order
+    # Behind the numbers what lacks the imaginary part, then what lacks the real one.
+    lacks = core.where(core.isnan(core.real(x)), 2, core.astype(missing, "int64"))
+    return core.take_along_axis(
+        order, core.argsort(core.take_along_axis(lacks, order, axis), axis, False), axis
+    )
 
 
 _KINDS = (None, "quicksort", "mergesort", "heapsort", "stable")
@@ -105,8 +113,8 @@ def argsort(
 def sort_complex(x: Any) -> Tensor:
     """x as complex numbers in order along the last axis: by the real part, then by the imaginary one."""
     x = asarray(x)
-    wide = x.dtype.kind == "complex" or x.dtype == "float64" or x.dtype.kind != "floating"
-    dtype = x.dtype if x.dtype.kind == "complex" else "complex128" if wide else "complex64"
+    small = x.dtype.kind in ("signed", "unsigned") and x.dtype.itemsize <= 2
+    dtype = x.dtype if x.dtype.kind == "complex" else "complex64" if small else "complex128"
     return sort(core.astype(x, dtype, False))
 
 
@@ -155,7 +163,7 @@ define(core.searchsorted, "How many of `sorted` are before each x.")
 
 
 def searchsorted(
-    x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None, right: bool = False
+    x1: Any, x2: Any, /, side: str = "left", sorter: Any = None, *, right: bool = False
 ) -> Tensor:
     """int64: where each of x2 belongs in the ascending x1, as numpy.searchsorted.
 
@@ -228,12 +236,21 @@ def _inverse(order: Tensor, starts: Tensor, shape: Sequence[int]) -> Tensor:
     return core.reshape(inverse, shape)
 
 
+def _starts(s: Tensor, one_nan: bool) -> Tensor:
+    """Which elements of the sorted s are the first of their value; complex numbers with NaN are one, at the end."""
+    flags = core.run_starts(s, one_nan)
+    if not one_nan or s.dtype.kind != "complex" or not s.size:
+        return flags
+    missing = core.isnan(s)
+    return core.where(missing, core.equal(core.cumsum(missing), 1), flags)
+
+
 def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
     x = asarray(x).detach()
     flat = core.reshape(x, (-1,))
     order = _argsort(flat, 0, False) if positions or flat.dtype.kind == "complex" else None
     s = core.sort(flat) if order is None else core.take(flat, order, 0)
-    flags = core.run_starts(s, one_nan)
+    flags = _starts(s, one_nan)
     starts = core.nonzero_flat(flags)
     values, counts = core.take(s, starts, 0), _counts(starts, s.size)
     if order is None or not positions:
@@ -248,7 +265,7 @@ def _distinct(x: Any, one_nan: bool) -> Tensor:
         if found.size:
             return found
     s = sort(flat) if flat.dtype.kind == "complex" else core.sort(flat)
-    return core.getitem(s, core.run_starts(s, one_nan))
+    return core.getitem(s, _starts(s, one_nan))
 
 
 def unique_all(x: Any, /) -> UniqueAll:
@@ -284,8 +301,10 @@ def unique(
     axis: int | None = None,
     *,
     equal_nan: bool = True,
+    sorted: bool = True,
 ) -> Any:
-    """The distinct elements of the flattened x in order, as numpy.unique; NaN is one value if equal_nan.
+    """The distinct elements of the flattened x in order (whether or not `sorted`), as numpy.unique; NaN is one value
+    if equal_nan.
 
     axis: the distinct slices along it, in the order of their first elements that differ; slices with NaN are distinct.
     With flags a tuple: the values, then where each is first, which value each element is, how often it occurs.

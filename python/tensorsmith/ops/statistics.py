@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.inspection import can_cast, result_type
 from tensorsmith.ops import elementwise
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis
@@ -45,16 +46,19 @@ def diff(x: Any, /, n: int = 1, axis: int = -1, prepend: Any = None, append: Any
     x = asarray(x)
     if n < 0:
         raise ValueError(f"diff: n must be >= 0, got {n}")
+    if n == 0:
+        return x
     axis = _axis("diff", axis, x.ndim)
     parts = []
     for piece in (prepend, x, append):
         if piece is None:
             continue
-        y = asarray(piece)
+        number = isinstance(piece, (bool, int, float, complex))
+        y = asarray(piece, result_type(x, piece) if number else None)
         if y.ndim == 0:
             shape = list(x.shape)
             shape[axis] = 1
-            y = core.broadcast_to(core.astype(y, x.dtype, False), shape)
+            y = core.broadcast_to(y, shape)
         parts.append(y)
     if len(parts) > 1:
         x = core.concat(parts, axis)
@@ -67,6 +71,9 @@ def diff(x: Any, /, n: int = 1, axis: int = -1, prepend: Any = None, append: Any
 def ediff1d(x: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     """The differences of neighbours in the flattened x, between `to_begin` and `to_end` if given."""
     y = diff(core.reshape(asarray(x), (-1,)))
+    for name, p in (("to_begin", to_begin), ("to_end", to_end)):
+        if p is not None and not can_cast(asarray(p).dtype, y.dtype, "same_kind"):
+            raise TypeError(f"ediff1d: {name} of {asarray(p).dtype} does not become {y.dtype}")
     parts = [
         core.reshape(core.astype(asarray(p), y.dtype, False), (-1,))
         for p in (to_begin, to_end)
@@ -286,6 +293,8 @@ def cov(
     ddof: float | None = None,
     fweights: Any = None,
     aweights: Any = None,
+    *,
+    dtype: Any = None,
 ) -> Any:
     """The covariances of variables: the rows of m (and of y), or with rowvar=False the columns.
 
@@ -294,6 +303,8 @@ def cov(
     rows = _variables(m, rowvar)
     if y is not None:
         rows = core.concat([rows, _variables(y, rowvar)], 0)
+    if dtype is not None:
+        rows = core.astype(rows, dtype, False)
     n = rows.shape[1]
     ddof = float(not bias) if ddof is None else ddof
     weights = _observation_weights(n, fweights, aweights)
@@ -310,7 +321,8 @@ def cov(
         divisor = total - square * ddof
     product = core.matmul(weighted, core.conj(core.matrix_transpose(centred)))
     # Without a degree of freedom: infinities and NaN, as NumPy's.
-    return core.squeeze(product / core.maximum(divisor, 0))
+    y = core.squeeze(product / core.maximum(divisor, 0))
+    return y if dtype is None else core.astype(y, dtype, False)
 
 
 def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:
@@ -340,9 +352,9 @@ def _variables(m: Any, rowvar: bool) -> Any:
     return m if rowvar else core.matrix_transpose(m)
 
 
-def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
     """The correlation coefficients of variables; see `cov`."""
-    c = cov(x, y, rowvar)
+    c = cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return c / c
     deviation = core.sqrt(core.getitem(core.reshape(core.real(c), (-1,)), slice(None, None, c.shape[0] + 1)))

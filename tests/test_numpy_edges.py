@@ -1,0 +1,138 @@
+"""Calls at the edges of NumPy's functions, written once and evaluated with numpy and with tensorsmith as `np`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorsmith as ts
+
+NAN, INF = float("nan"), float("inf")
+X = "a([[3, 1, 2], [4, 6, 5]])"
+F = "a([[3., 1., 2.], [4., 6., 5.]])"
+Z = "a([complex(NAN, 0), 1, complex(2, NAN), complex(NAN, 1), 3, 1])"
+
+
+@pytest.fixture(autouse=True)
+def as_numpy() -> Iterator[None]:
+    before = ts.get_default_dtype()
+    ts.set_default_dtype("float64")
+    yield
+    ts.set_default_dtype(before)
+
+
+def evaluate(text: str, module: Any) -> Any:
+    def a(data: Any, dtype: str | None = None) -> Any:
+        x = np.array(data, dtype)
+        return x if module is np else ts.asarray(x)
+
+    with np.errstate(all="ignore"):
+        return eval(text, {"np": module, "a": a, "NAN": NAN, "INF": INF})
+
+
+def outputs(y: Any) -> list[Any]:
+    return [part for x in y for part in outputs(x)] if isinstance(y, (tuple, list)) else [y]
+
+
+SMALLEST = "a([1, -1, 5, -128, 127, 0], 'int8')"
+CALLS = [
+    # integers at their limits
+    f"np.fmod({SMALLEST}, a(-128, 'int8'))", f"np.fmod({SMALLEST}, 3)", f"np.fmod({SMALLEST}, -3)",
+    "np.fmod(a([1, 2**63 - 1, -2**63]), a(-2**63))", f"np.gcd({SMALLEST}, a(-128, 'int8'))",
+    "np.gcd(a([1, 0, -2**63]), a(-2**63))", f"np.gcd({SMALLEST}, 12)", f"np.gcd({SMALLEST}, a([True] * 6))",
+    f"np.lcm({SMALLEST}, 6)", f"np.lcm({SMALLEST}, a([True] * 6))",
+    # numbers of Python beside small dtypes
+    "np.fmax(a([1, 7], 'int8'), 3)", "np.fmin(a([1.0, 7.0], 'float16'), 3.5)",
+    "np.heaviside(a([-1.0, 0.0], 'float16'), 0.5)", "np.heaviside(a([0, 1], 'int8'), a([2.0, 2.0], 'float32'))",
+    "np.logaddexp2(a([1.0, 2.0], 'float16'), 1.0).dtype.name",
+    # numbers at the ends of the range
+    "np.ldexp(a([0.0, 5e-324, 1e308, 3 * 2.0**-1000]), a([40000, 2090, -2097, -75]))",
+    "np.ldexp(a([1.0, 3.0, 0.0], 'float16'), a([-24, -25, 99]))", "np.ldexp(a([1.0]), 1.5)",
+    "np.sinc(a([0.0, 1e-7, -0.0], 'float16'))", "np.i0(a([700.0, 1e308, -1e300]))", "np.spacing(a([0.0, -0.0]))",
+    *[f"np.{f}(a([1j]))" for f in ("cbrt", "deg2rad", "rad2deg", "isposinf", "isneginf", "i0", "unwrap")],
+    "np.heaviside(a([1j]), 0.5)", "np.fmod(a([1j]), 2)",
+    "np.round(a([complex(INF, 1.26), complex(-1.26, INF)]), 1)", "np.round(a([complex(INF, 126)]), -1)",
+    "np.clip(a([1, 9], 'uint32'), 2.5, -300)", "np.clip(a([1, 9], 'uint8'), 2.5, 4)",
+    # orders and sets
+    f"np.sort({Z})", f"np.unique({Z})", f"np.unique({Z}, return_index=True, return_inverse=True, return_counts=True)",
+    "np.unique(a([3, 1, 3]), sorted=False).size", "np.sort_complex(a([2, 1], 'int16')).dtype.name",
+    "np.sort_complex(a([2, 1], 'float32')).dtype.name", "np.searchsorted(a([1, 2, 2]), a([2, 3]), 'right')",
+    "np.searchsorted(a([2, 1, 2]), 2, 'left', a([1, 0, 2]))", "np.setdiff1d(a([3, 1], 'int8'), a([1.5]))",
+    "np.setdiff1d(a([True]), a([2, 3]))", "np.isin(a([1, 2]), [2], kind='sort')",
+    *[f"np.quantile(a([5, 1, 9, 9, 2], 'int16'), {q}, method='{m}')" for m in (
+        "lower", "higher", "nearest", "inverted_cdf", "averaged_inverted_cdf", "closest_observation")
+      for q in ("[0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.9, 1.0]", "0.4")],
+    "np.quantile(a([2**53 + 1, 2**53 + 3]), 1.0, method='nearest')",
+    "np.quantile(a([1.0, NAN, 3.0]), 0.5, method='inverted_cdf')",
+    # putting together and taking apart
+    f"np.delete({X}, [], axis=1)", f"np.insert({X}, 1, [[7], [8]], axis=1)", f"np.insert({X}, [1], [[7], [8]], axis=1)",
+    f"np.insert({X}, [1, 1], [7, 8], axis=-1)", "np.insert(a([1, 2, 3]), [1], [7, 8])",
+    "np.insert(a([1, 2], 'uint8'), 0, -1)", "np.insert(a([1, 2], 'int8'), 1, 300)",
+    "np.insert(a([1, 2, 3]), a([True, False, True]), 9)", "np.insert(a([1, 2, 3]), slice(0, 2), [7, 8])",
+    "np.insert(a([1, 2]), 1, 2.7)", f"np.split({X}, [2, 1], axis=1)", f"np.split({X}, [-1], axis=1)",
+    f"np.array_split({X}, [0, 9, 1], axis=1)", "np.rollaxis(a([[1, 2]]), 0, -3)", f"np.rollaxis({X}, 1, -1)",
+    "np.argwhere(a(3))", "np.argwhere(a(0))", "np.cumulative_sum(a(3))", "np.cumulative_prod(a(3))",
+    "np.trim_zeros(a([[0, 0, 0], [0, 2, 0], [0, 0, 0]]))", "np.trim_zeros(a([[0, 0], [0, 2]]), 'f', axis=0)",
+    "np.trim_zeros(a([0, 1, 0]), 'b')", "np.trim_zeros(a([0, 0]))", "np.trim_zeros(a([[0, 0, 0]]))",
+    "np.diff(a([1, 2]), prepend=0.5)", "np.diff(a([1, 2]), n=0, prepend=1)", "np.ediff1d(a([1, 4]), to_end=1.5)",
+    "np.ediff1d(a([1, 4]), to_begin=9)", f"np.pad({X}, 1, 'median')", f"np.pad({F}, (0, 2), 'median', stat_length=2)",
+    "np.pad(a([2**53 + 2, 2**53 + 2]), 1, 'mean')", "np.pad(a([100000001]), 3, 'linear_ramp')",
+    # keywords
+    "np.array([1, 2], ndmin=3)", "np.array(5, ndmin=1)", f"np.concat([{X}, {F}], axis=1, dtype='float32')",
+    f"np.stack([{X}, {X}], dtype='int8')", f"np.concat([{F}], dtype='int8')",
+    f"np.concat([{F}], dtype='int8', casting='unsafe')", f"np.concatenate([{X}, {F}], axis=None, dtype='float64')",
+    f"np.hstack([{X}, {X}], dtype='float32')", f"np.vstack([{X}, {X}], dtype='float32', casting='safe')",
+    f"np.zeros_like({X}, shape=(2, 1))", f"np.ones_like({X}, shape=3, dtype='int8')", f"np.full_like({X}, 7, shape=())",
+    "np.eye(3, M=2, k=1)", "np.tri(N=2, M=3)", "np.vander(a([1, 2]), N=3)", "np.tile(a([1, 2]), reps=2)",
+    "np.repeat(a([1, 2]), repeats=2)", "np.geomspace(a([1.0, 2.0]), 16.0, 3, axis=1)",
+    "np.geomspace([1, -2], [4, -8], 3)",
+    "np.logspace(a([0.0, 1.0]), 2.0, 3, axis=-1)", f"np.var({F}, 0, mean=np.mean({F}, 0, keepdims=True))",
+    f"np.std({F}, 1, mean=a([[2.0], [5.0]]), correction=1, keepdims=True)",
+    f"np.nanstd({F}, 0, correction=1)", f"np.nanvar({F}, 0, mean=a([[3.0, 3.0, 3.0]]))",
+    f"np.cov({F}, dtype='float32')", f"np.corrcoef({F}, dtype='float32')", "np.can_cast('int64', 'int8', 'same_kind')",
+    "np.can_cast('int8', 'uint8', casting='same_kind')", "np.can_cast('float64', 'int8', casting='unsafe')",
+    "np.can_cast('int8', 'int16', casting='no')", "np.partition(a([2, 1]), 0, -1, 'introselect')",
+    "np.copyto(a([1, 2]), a([1.5, 2.5]))", "np.copyto(a([1, 2], 'int8'), a([1, 2]), casting='safe')",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CALLS)
+def test_the_same_as_numpy(text: str) -> None:
+    try:
+        expected = evaluate(text, np)
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        with pytest.raises((TypeError, ValueError, IndexError, OverflowError)) as caught:
+            evaluate(text, ts)
+        assert isinstance(error, OverflowError) == isinstance(caught.value, OverflowError)
+        return
+    for g, e in zip(outputs(evaluate(text, ts)), outputs(expected), strict=True):
+        g, e = np.asarray(g), np.asarray(e)
+        assert (g.dtype, g.shape) == (e.dtype, e.shape)
+        if e.dtype.kind in "fc":
+            np.testing.assert_allclose(g, e, rtol=1e-3 if e.dtype == "float16" else 1e-6)
+        else:
+            np.testing.assert_array_equal(g, e)
+
+
+def test_out_of_functions_that_lacked_it() -> None:
+    x = ts.asarray(np.arange(4.0).reshape(2, 2))
+    for call, shape, dtype in (
+        (lambda out: ts.dot(x, x, out=out), (2, 2), "float64"),
+        (lambda out: ts.outer(x, x, out=out), (4, 4), "float64"),
+        (lambda out: ts.isposinf(x, out=out), (2, 2), "bool"),
+        (lambda out: ts.nanargmax(x, 0, out), (2,), "int64"),
+    ):
+        out = ts.zeros(shape, dtype=dtype)
+        assert call(out) is out
+        np.testing.assert_array_equal(np.asarray(out), np.asarray(call(None)))
+
+
+def test_ldexp_rounds_once() -> None:
+    random = np.random.default_rng(0)
+    x = random.integers(1, 2**53, 4000).astype("float64") * 2.0 ** random.integers(-1126, 970, 4000)
+    e = random.integers(-2200, 2200, 4000)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(np.asarray(ts.ldexp(ts.asarray(x), ts.asarray(e))), np.ldexp(x, e))

@@ -6,8 +6,10 @@ attention take halves by themselves; factorisations, as NumPy's, do not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from tensorsmith import _core
 from tensorsmith._core import ops as core
 
 __all__: list[str] = []
@@ -21,6 +23,20 @@ def is_half(x: Any) -> bool:
 def widened(*tensors: Any) -> list[Any]:
     """The halves among them as float32, for rules made of several operations."""
     return [core.astype(t, "float32") if t is not None and is_half(t) else t for t in tensors]
+
+
+def rounded_once(formula: Callable[..., Any], *tensors: Any, raised: bool = False) -> Any:
+    """A formula of several operations; of halves in float32, result and gradients rounded at the end.
+
+    raised: under autocast the result stays float32, as a norm's.
+    """
+    if not any(is_half(t) for t in tensors):
+        return formula(*tensors)
+    y = formula(*widened(*tensors))
+    dtypes = {str(t.dtype) for t in tensors}
+    if len(dtypes) > 1 or (raised and _core.is_autocast_enabled()):
+        return y
+    return core.astype(y, dtypes.pop())
 
 
 # Tensors that may be halves; the first tells of which dtype results are.

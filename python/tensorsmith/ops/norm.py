@@ -186,13 +186,18 @@ def group_norm(
     if weight is not None:
         y: Tensor = core.group_norm(x, num_groups, weight, bias, eps)
         return y
-    rows = core.reshape(x, (n, num_groups, -1)) if x.size else core.reshape(x, (n, num_groups, 0))
-    y = core.reshape(core.layer_norm(rows, rows.shape[-1:], None, None, eps), x.shape)
-    if weight is None and bias is None:
-        return y
-    if weight is None:
-        return y + core.reshape(bias, (-1,) + (1,) * (x.ndim - 2))
-    return core.channel_affine(y, weight, bias)
+
+    def normalised(x: Tensor) -> Tensor:
+        rows = core.reshape(x, (n, num_groups, -1)) if x.size else core.reshape(x, (n, num_groups, 0))
+        return core.reshape(core.layer_norm(rows, rows.shape[-1:], None, None, eps), x.shape)
+
+    if bias is None:
+        return normalised(x)
+    if tuple(bias.shape) != (c,):
+        raise ValueError(f"group_norm: bias must have shape ({c},), got {tuple(bias.shape)}")
+    wide, lifted = widened(x, core.reshape(bias, (-1,) + (1,) * (x.ndim - 2)))
+    y = normalised(wide) + lifted
+    return y if _core.is_autocast_enabled() else core.astype(y, x.dtype, False)
 
 
 def instance_norm(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
-from tensorsmith.ops.halves import widened
+from tensorsmith.ops.halves import rounded_once, widened
 from tensorsmith.ops.reduce_where import variance_where
 
 if TYPE_CHECKING:
@@ -352,7 +352,20 @@ def vector_norm(
         return core.vector_norm(x, axis, float(ord), keepdims)
     if ord == 0:
         return core.astype(core.sum(core.not_equal(x, 0), axis, None, keepdims), x.dtype)
-    return core.power(core.sum(core.power(core.absolute(x), ord), axis, None, keepdims), 1.0 / ord)
+    return rounded_once(lambda x: _other_norm(x, axis, keepdims, float(ord)), x, raised=True)
+
+
+def _other_norm(x: Tensor, axis: Any, keepdims: bool, ord: float) -> Tensor:
+    """What has no derivative, an element that is 0 or a norm that is, passes no gradient."""
+    a = core.absolute(x)
+    if ord < 2:
+        zero = core.equal(a, 0)
+        powers = core.where(zero, 0.0 if ord > 0 else math.inf, core.power(core.where(zero, 1.0, a), ord))
+    else:
+        powers = core.power(a, ord)
+    total = core.sum(powers, axis, None, keepdims)
+    none = core.equal(total, 0.0 if ord > 0 else math.inf)
+    return core.where(none, 0.0, core.power(core.where(none, 1.0, total), 1.0 / ord))
 
 
 def count_nonzero(x: Tensor, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:

@@ -77,6 +77,11 @@ def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) 
         )
     lengths = core.subtract(offsets[1:], offsets[:-1])
     if reduce in ("max", "min", "prod"):
+        if not _core.capturing() and (int(offsets[0]) != 0 or int(offsets[-1]) != x.shape[axis]):
+            raise ValueError(
+                f"segment_reduce: offsets must go from 0 to {x.shape[axis]}, the extent of axis {axis}, got "
+                f"{int(offsets[0])} to {int(offsets[-1])}"
+            )
         if reduce != "prod" and bool(core.any(core.less_equal(lengths, 0))):
             raise ValueError(f"segment_reduce: an empty segment has no {reduce}")
         front = core.moveaxis(x, axis, 0)

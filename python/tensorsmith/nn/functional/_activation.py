@@ -8,16 +8,9 @@ from typing import Any
 import tensorsmith as ts
 from tensorsmith import _core, ops
 from tensorsmith.nn import _checks
-from tensorsmith.ops.halves import is_half
+from tensorsmith.ops.halves import rounded_once
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
-
-
-def _rounded_once(formula: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """A formula of several operations; of halves in float32, result and gradient rounded at the end."""
-    if not is_half(input):
-        return formula(input)
-    return ops.astype(formula(ops.astype(input, "float32")), input.dtype)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -71,7 +64,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
         z = x * beta
         return ops.where(z > 50.0, x, ops.softplus(z) / beta)  # z may be infinite where x is not
 
-    return _rounded_once(scaled, input)
+    return rounded_once(scaled, input)
 
 
 def _dim(name: str, dim: int | None, rank: int) -> int:
@@ -99,7 +92,7 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """scale elu(x, alpha) with the constants of Klambauer et al. 2017."""
-    return _rounded_once(lambda x: ops.elu(x, _SELU_ALPHA) * _SELU_SCALE, input)
+    return rounded_once(lambda x: ops.elu(x, _SELU_ALPHA) * _SELU_SCALE, input)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -112,7 +105,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         curve = ops.elu(z, 1.0) if alpha > 0 else ops.expm1(z)
         return ops.where(x > 0, x, curve * alpha)
 
-    return _rounded_once(formula, input)
+    return rounded_once(formula, input)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -156,7 +149,7 @@ def softsign(input: Tensor) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """x - tanh(x)."""
-    return _rounded_once(lambda x: x - ops.tanh(x), input)
+    return rounded_once(lambda x: x - ops.tanh(x), input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -196,7 +189,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         a, b = ops.split(x, 2, dim)
         return a * ops.sigmoid(b)
 
-    return _rounded_once(gated, input)
+    return rounded_once(gated, input)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:

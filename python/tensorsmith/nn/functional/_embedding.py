@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import tensorsmith as ts
-from tensorsmith import ops
+from tensorsmith import _core, ops
 from tensorsmith.nn import _checks
+from tensorsmith.ops.halves import rounded_once
 from tensorsmith.ops.sparse import limit_rows, sparse_embedding
 from tensorsmith.tensor import Tensor
+
+
+def _padding(name: str, padding_idx: int, weight: Tensor) -> int:
+    rows = weight.shape[0]
+    if not -rows <= padding_idx < rows:
+        raise ValueError(f"{name}: padding_idx must be in [{-rows}, {rows}), got {padding_idx}")
+    return padding_idx % rows
+
+
+def _check_offsets(name: str, starts: Tensor) -> None:
+    """offsets, with the number of elements behind them."""
+    if int(starts[0]) != 0:
+        raise ValueError(
+            f"{name}: offsets must begin with 0, got {int(starts[0]) if starts.size > 1 else 'none'}"
+        )
+    falls = starts[1:] < starts[:-1]
+    if bool(ops.any(falls)):
+        at = int(ops.flatnonzero(falls)[0])
+        raise ValueError(
+            f"{name}: offsets must not descend, nor exceed the {int(starts[-1])} elements of input, got "
+            f"{int(starts[at])}" + (f" before {int(starts[at + 1])}" if at + 2 < starts.size else "")
+        )
 
 
 def embedding(
@@ -25,10 +48,7 @@ def embedding(
     `weight` is an `ts.RowSparse`, of the rows that were looked up alone; SGD, Adagrad and SparseAdam take it.
     """
     if padding_idx is not None:
-        rows = weight.shape[0]
-        if not -rows <= padding_idx < rows:
-            raise ValueError(f"embedding: padding_idx must be in [{-rows}, {rows}), got {padding_idx}")
-        padding_idx %= rows
+        padding_idx = _padding("embedding", padding_idx, weight)
     if max_norm is not None:
         limit_rows(weight, input, float(max_norm), float(norm_type))
     if sparse or scale_grad_by_freq:
@@ -61,6 +81,7 @@ def embedding_bag(
     """Sums, means or maxima of bags of rows of `weight` (V, D): input (B, L) holds a bag in each row, or input (K,)
     bags that begin at `offsets` (B,). Empty bags give 0. The rows are never gathered for sums and means.
 
+    include_last_offset: offsets (B + 1,) end with the end of the last bag; what lies behind it counts for nothing.
     per_sample_weights: of input's shape, for mode "sum". padding_idx: a row that counts for nothing.
     """
     name = "embedding_bag"
@@ -76,9 +97,13 @@ def embedding_bag(
         starts = ops.arange(bags + 1, device=input.device) * length
     elif input.ndim == 1 and offsets is not None:
         starts = ops.astype(offsets, "int64")
-        if not include_last_offset:
-            starts = ops.concat((starts, ops.full((1,), input.size, ts.int64, device=input.device)))
-        bags = starts.size - 1
+        bags = starts.size - (1 if include_last_offset else 0)
+        if starts.ndim != 1 or bags < 0:
+            raise ValueError(f"{name}: offsets must be (B,), got shape {tuple(offsets.shape)}")
+        # What lies behind the last bag is one more, to be left out.
+        starts = ops.concat((starts, ops.full((1,), input.size, ts.int64, device=input.device)))
+        if not _core.capturing():
+            _check_offsets(name, starts)
     else:
         raise ValueError(
             f"{name}: input must be (B, L), or (K,) with offsets, got shape {tuple(input.shape)}"
@@ -92,8 +117,10 @@ def embedding_bag(
             )
         per_sample_weights = ops.reshape(per_sample_weights, (-1,))
     rows = ops.reshape(input, (-1,))
+    if max_norm is not None:
+        limit_rows(weight, rows, float(max_norm), float(norm_type))
     if padding_idx is not None:
-        kept = rows != padding_idx % weight.shape[0]
+        kept = rows != _padding(name, padding_idx, weight)
         before = ops.concat(
             (ops.zeros((1,), ts.int64, device=rows.device), ops.cumsum(ops.astype(kept, "int64")))
         )
@@ -101,16 +128,18 @@ def embedding_bag(
         rows = ops.take(rows, where, axis=0)
         if per_sample_weights is not None:
             per_sample_weights = ops.take(per_sample_weights, where, axis=0)
-    if max_norm is not None:
-        limit_rows(weight, rows, float(max_norm), float(norm_type))
-    if mode != "max":
-        y = ops.csr_matmul(weight, starts, rows, per_sample_weights, 0)
-        lengths = ops.maximum(starts[1:] - starts[:-1], 1)
-        return y if mode == "sum" else y / ops.expand_dims(lengths, 1).astype(y.dtype)
+    if mode == "sum":
+        return ops.csr_matmul(weight, starts, rows, per_sample_weights, 0)[:bags]
+    if mode == "mean":
+        lengths = ops.expand_dims(ops.maximum(starts[1:] - starts[:-1], 1), 1)
+
+        def mean(table: Tensor) -> Tensor:
+            return (ops.csr_matmul(table, starts, rows, None, 0) / lengths.astype(table.dtype))[:bags]
+
+        return rounded_once(mean, weight)
     used = starts[1:] > starts[:-1]
     full = ops.flatnonzero(used)
     kept_starts = ops.concat((ops.take(starts, full, axis=0), starts[-1:]))
     tops = ops.segment_reduce(ops.embedding(rows, weight), kept_starts, "max")
-    return ops.index_copy(
-        ops.zeros((bags, weight.shape[1]), weight.dtype, device=weight.device), 0, full, tops
-    )
+    empty = ops.zeros((starts.size - 1, weight.shape[1]), weight.dtype, device=weight.device)
+    return ops.index_copy(empty, 0, full, tops)[:bags]

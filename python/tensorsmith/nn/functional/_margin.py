@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tensorsmith import ops
 from tensorsmith.nn import _checks
 from tensorsmith.nn.functional._loss import _reduced, _reduction, _same_shape
+from tensorsmith.ops.halves import rounded_once
 from tensorsmith.tensor import Tensor
 
 
@@ -14,15 +15,23 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim` of the shape that both broadcast to."""
     if tuple(x1.shape) != tuple(x2.shape):
         x1, x2 = ops.broadcast_arrays(x1, x2)
-    one, two = (ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True), eps) for x in (x1, x2))
-    return ops.sum((x1 / one) * (x2 / two), axis=dim)
+
+    def formula(x1: Tensor, x2: Tensor) -> Tensor:
+        one, two = (ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True), eps) for x in (x1, x2))
+        return ops.sum((x1 / one) * (x2 / two), axis=dim)
+
+    return rounded_once(formula, x1, x2, raised=True)
 
 
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """The norm of order p of x1 - x2 + eps along the last axis."""
-    return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
+
+    def formula(x1: Tensor, x2: Tensor) -> Tensor:
+        return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
+
+    return rounded_once(formula, x1, x2, raised=True)
 
 
 def _by_label(target: Tensor, alike: Tensor, apart: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
 from tensorsmith.ops import resample
+from tensorsmith.ops.halves import rounded_once
 from tensorsmith.tensor import Tensor
 
 
@@ -74,7 +75,11 @@ def instance_norm(
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(norm of order p along `dim`, eps)."""
-    return input / ops.maximum(ops.vector_norm(input, axis=dim, keepdims=True, ord=p), eps)
+
+    def formula(x: Tensor) -> Tensor:
+        return x / ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True, ord=p), eps)
+
+    return rounded_once(formula, input, raised=True)
 
 
 def local_response_norm(
@@ -89,7 +94,11 @@ def local_response_norm(
     size = _checks.integer(name, "size", size)
     if input.size == 0:
         return input
-    planes = ops.reshape(ops.square(input), (input.shape[0], 1, input.shape[1], -1))
-    wide = resample.pad(planes, (0, 0, size // 2, (size - 1) // 2))
-    mean = ops.reshape(ops.avg_pool2d(wide, (size, 1), 1), input.shape)
-    return input / ops.pow(mean * alpha + k, beta)
+
+    def formula(x: Tensor) -> Tensor:
+        planes = ops.reshape(ops.square(x), (x.shape[0], 1, x.shape[1], -1))
+        wide = resample.pad(planes, (0, 0, size // 2, (size - 1) // 2))
+        mean = ops.reshape(ops.avg_pool2d(wide, (size, 1), 1), x.shape)
+        return x / ops.pow(mean * alpha + k, beta)
+
+    return rounded_once(formula, input, raised=True)

@@ -55,6 +55,7 @@ def test_celu_of_any_alpha() -> None:
         slope = np.where(x > 0, 1, np.exp(x / alpha))
         np.testing.assert_allclose(F.celu(ts.asarray(x), alpha).numpy(), expected, rtol=1e-14)
         np.testing.assert_allclose(slopes(lambda v, a=alpha: F.celu(v, a), ts.asarray(x)), slope, rtol=1e-14)
+    assert F.celu(ts.arange(3)).dtype == F.softplus(ts.arange(3), 2.0).dtype == ts.float32
     large = ts.asarray([3e38, 7.0], dtype=ts.float32)
     assert F.celu(large, 0.3).tolist() == large.tolist() == F.softplus(large, 2.5).tolist()
     assert F.celu(ts.asarray([6e4]).astype(ts.float16), 0.3).item() == 6e4
@@ -89,3 +90,10 @@ def test_glu_names_what_it_cannot_halve() -> None:
         F.glu(ts.ones((2, 4)), 5)
     with pytest.raises(IndexError, match="glu: axis -1 is out of range"):
         F.glu(ts.asarray(1.0))
+
+
+def test_options_that_are_no_numbers() -> None:
+    with pytest.raises(TypeError, match="dropout: p must be a number, got str 'a'"):
+        F.dropout(ts.ones(3), "a")
+    with pytest.raises(TypeError, match="softshrink: lambd must be a number, got NoneType None"):
+        F.softshrink(ts.ones(3), None)

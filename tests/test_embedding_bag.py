@@ -35,6 +35,21 @@ def test_offsets_and_padding_are_checked(offsets: Any, options: Any, message: st
             F.embedding_bag(rows[None], table, mode=mode, **options)
 
 
+def test_what_is_no_row_or_weight_is_named() -> None:
+    table, rows = ts.asarray(TABLE), ts.asarray([[0, 3]])
+    for mode in ("sum", "mean"):
+        with pytest.raises(
+            IndexError, match="embedding_bag: index 3 in input is out of range: weight has 3 rows"
+        ):
+            F.embedding_bag(rows, table, mode=mode)
+    with pytest.raises(TypeError, match="embedding_bag: offsets must hold integers, got float32"):
+        F.embedding_bag(rows[0], table, ts.asarray([0.0, 1.5]))
+    with pytest.raises(TypeError, match="per_sample_weights must have weight's dtype, float64, got float32"):
+        F.embedding_bag(rows, table, mode="sum", per_sample_weights=ts.ones((1, 2)))
+    with pytest.raises(ValueError, match=r"embedding_bag: weight must be \(V, D\), got shape \(3,\)"):
+        F.embedding_bag(rows, ts.ones(3))
+
+
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 @pytest.mark.parametrize("padding", [None, 1])
 def test_what_lies_behind_the_last_offset_is_left_out(mode: str, padding: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Norms made of several operations: halves are rounded once, and vectors of zeros have gradients."""
+"""Norms: halves are rounded once, vectors of zeros have gradients, parameters that do not fit change nothing."""
 
 from __future__ import annotations
 
@@ -64,3 +64,20 @@ def test_norms_of_zeros_pass_no_gradient(p: float) -> None:
     v = np.asarray([3.0, 4.0])
     np.testing.assert_allclose(dx.numpy()[2], v ** (p - 1) * np.sum(v**p) ** (1 / p - 1), rtol=1e-13)
     assert np.isfinite(ts.grad(lambda v: ts.sum(F.normalize(v, p)[0]))(x).numpy()[0]).all()
+
+
+def test_parameters_of_norms_fit_the_channels() -> None:
+    x, one, four = ts.asarray(np.random.default_rng(0).normal(size=(2, 4, 3))), ts.ones(1), ts.zeros(4)
+    for options, name in (
+        ({"running_mean": one, "running_var": four}, "running_mean"),
+        ({"running_mean": four, "running_var": one}, "running_var"),
+        ({"running_mean": four, "running_var": four, "weight": one}, "weight"),
+        ({"running_mean": four, "running_var": four, "bias": one}, "bias"),
+    ):
+        for operation, f in (("batch_norm", F.batch_norm), ("instance_norm", F.instance_norm)):
+            with pytest.raises(ValueError, match=rf"{operation}: {name} must have shape \(4,\), got \(1,\)"):
+                f(x, **options)
+            assert not four.numpy().any()
+    with pytest.raises(ValueError, match="instance_norm: use_input_stats=False needs"):
+        F.instance_norm(x, use_input_stats=False)
+    np.testing.assert_array_equal(F.layer_norm(x, 3).numpy(), F.layer_norm(x, (3,)).numpy())

@@ -200,6 +200,16 @@ def group_norm(
     return y if _core.is_autocast_enabled() else core.astype(y, x.dtype, False)
 
 
+def _fit_channels(operation: str, x: Tensor, **parameters: Tensor | None) -> None:
+    if x.ndim < 2:
+        raise ValueError(
+            f"{operation}: x must have at least 2 dimensions (N, C, ...), got shape {tuple(x.shape)}"
+        )
+    for name, p in parameters.items():
+        if p is not None and tuple(p.shape) != (x.shape[1],):
+            raise ValueError(f"{operation}: {name} must have shape ({x.shape[1]},), got {tuple(p.shape)}")
+
+
 def instance_norm(
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -215,7 +225,11 @@ def instance_norm(
 
     x: (N, C, ...), floating-point    the others: (C,), or None
     """
+    name = "instance_norm"
+    _fit_channels(name, x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError(f"{name}: use_input_stats=False needs running_mean and running_var")
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     size = 1
     for extent in x.shape[2:]:
@@ -332,6 +346,9 @@ def batch_norm(
         return core.batch_norm(x, weight, bias, running_mean, running_var, momentum, eps)
     if running_mean is None or running_var is None:
         raise ValueError("batch_norm: training=False needs running_mean and running_var")
+    _fit_channels(
+        "batch_norm", x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     running_mean, running_var = widened(running_mean, running_var)
     scale = core.rsqrt(running_var + eps)
     if weight is not None:

@@ -62,7 +62,8 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
     def scaled(x: Tensor) -> Tensor:
         z = x * beta
-        return ops.where(z > 50.0, x, ops.softplus(z) / beta)  # z may be infinite where x is not
+        y = ops.softplus(z) / beta
+        return ops.where(z > 50.0, ops.astype(x, y.dtype, copy=False), y)  # z may be infinite where x is not
 
     return rounded_once(scaled, input)
 
@@ -103,7 +104,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     def formula(x: Tensor) -> Tensor:
         z = x * (1 / alpha)  # above 0 where x is, unless alpha is below
         curve = ops.elu(z, 1.0) if alpha > 0 else ops.expm1(z)
-        return ops.where(x > 0, x, curve * alpha)
+        return ops.where(x > 0, ops.astype(x, curve.dtype, copy=False), curve * alpha)
 
     return rounded_once(formula, input)
 

@@ -65,6 +65,17 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return ops.one_hot(tensor, num_classes)
 
 
+def _sums(weight: Tensor, starts: Tensor, rows: Tensor, values: Tensor | None) -> Tensor:
+    try:
+        y: Tensor = ops.csr_matmul(weight, starts, rows, values, 0)
+        return y
+    except IndexError as error:
+        row = str(error).removeprefix("csr_matmul: column ").partition(" ")[0]
+        raise IndexError(
+            f"embedding_bag: index {row} in input is out of range: weight has {weight.shape[0]} rows"
+        ) from None
+
+
 def embedding_bag(
     input: Tensor,
     weight: Tensor,
@@ -88,6 +99,11 @@ def embedding_bag(
     _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
     _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
     _checks.only(name, "sparse", sparse, False)
+    if weight.ndim != 2:
+        raise ValueError(f"{name}: weight must be (V, D), got shape {tuple(weight.shape)}")
+    for argument, x in (("input", input), ("offsets", offsets)):
+        if x is not None and x.dtype.kind not in ("signed", "unsigned"):
+            raise TypeError(f"{name}: {argument} must hold integers, got {x.dtype}")
     if input.ndim == 2:
         if offsets is not None:
             raise ValueError(
@@ -115,6 +131,10 @@ def embedding_bag(
             raise ValueError(
                 f"{name}: per_sample_weights have shape {tuple(per_sample_weights.shape)}, input {tuple(input.shape)}"
             )
+        if per_sample_weights.dtype != weight.dtype:
+            raise TypeError(
+                f"{name}: per_sample_weights must have weight's dtype, {weight.dtype}, got {per_sample_weights.dtype}"
+            )
         per_sample_weights = ops.reshape(per_sample_weights, (-1,))
     rows = ops.reshape(input, (-1,))
     if max_norm is not None:
@@ -129,12 +149,12 @@ def embedding_bag(
         if per_sample_weights is not None:
             per_sample_weights = ops.take(per_sample_weights, where, axis=0)
     if mode == "sum":
-        return ops.csr_matmul(weight, starts, rows, per_sample_weights, 0)[:bags]
+        return _sums(weight, starts, rows, per_sample_weights)[:bags]
     if mode == "mean":
         lengths = ops.expand_dims(ops.maximum(starts[1:] - starts[:-1], 1), 1)
 
         def mean(table: Tensor) -> Tensor:
-            return (ops.csr_matmul(table, starts, rows, None, 0) / lengths.astype(table.dtype))[:bags]
+            return (_sums(table, starts, rows, None) / lengths.astype(table.dtype))[:bags]
 
         return rounded_once(mean, weight)
     used = starts[1:] > starts[:-1]

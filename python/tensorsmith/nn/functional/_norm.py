@@ -28,24 +28,31 @@ def batch_norm(
     return ops.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
+def _extents(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
 def layer_norm(
     input: Tensor,
-    normalized_shape: Sequence[int],
+    normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise over the last axes, whose extents are `normalized_shape`."""
-    return ops.layer_norm(input, tuple(normalized_shape), weight, bias, eps)
+    return ops.layer_norm(input, _extents(normalized_shape), weight, bias, eps)
 
 
 def rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
 ) -> Tensor:
     """x / sqrt(mean x^2 + eps) weight over the last axes; eps None is the dtype's epsilon."""
     if eps is None:
         eps = 2.0**-52 if input.dtype == ts.float64 else 2.0**-23
-    return ops.rms_norm(input, tuple(normalized_shape), weight, eps)
+    return ops.rms_norm(input, _extents(normalized_shape), weight, eps)
 
 
 def group_norm(

@@ -1,7 +1,7 @@
 """tensorsmith: deep learning from first principles.
 
 `tensorsmith` itself is an array namespace with NumPy's semantics (`ts.sum(x, axis=, keepdims=)`); `tensorsmith.nn`,
-`optim` and `utils.data` have PyTorch's names; `ts.grad` and `ts.vjp` are JAX's words.
+`optim` and `utils.data` have PyTorch's names; `ts.grad`, `ts.vjp` and `ts.jvp` are JAX's words.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ from tensorsmith.autograd import (
     value_and_grad,
     vjp,
 )
+from tensorsmith.autograd import functional as _functional  # ts.autograd.functional
+from tensorsmith.autograd.transforms import hessian, jacobian, jvp
 from tensorsmith.ops import *
 from tensorsmith import autograd, ops, random
 from tensorsmith.autocast import autocast, is_autocast_enabled

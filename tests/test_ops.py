@@ -154,6 +154,40 @@ def test_second_derivative(case: Case) -> None:
         )
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.gradient], ids=str)
+def test_product_with_the_jacobian(case: Case) -> None:
+    """ts.jvp, against the difference along the tangents: rules are right in what they are multiplied with, too."""
+    arrays = make_inputs(case.inputs)
+    places = floats(arrays)
+    rng = np.random.default_rng(1)
+    tangents = [rng.standard_normal(arrays[i].shape) for i in places]
+
+    def function(*xs: Any) -> Any:
+        full = [ts.array(a) for a in arrays]
+        for i, x in zip(places, xs, strict=True):
+            full[i] = x
+        return [y for y in outputs(case.op(*full)) if y.dtype.kind == "floating"]
+
+    primals = [ts.array(arrays[i]) for i in places]
+    if not case.second:
+        try:
+            ts.jvp(function, primals, tangents)
+        except NotImplementedError as error:
+            assert "has no gradient rule" in str(error)
+            return
+    _, products = ts.jvp(function, primals, tangents)
+    with ts.no_grad():
+        ends = [
+            function(*(ts.array(arrays[i] + h * v) for i, v in zip(places, tangents, strict=True)))
+            for h in (1e-6, -1e-6)
+        ]
+    for got, up, down in zip(products, *ends, strict=True):
+        expected = (up.numpy() - down.numpy()) / 2e-6
+        np.testing.assert_allclose(
+            got.numpy(), expected, rtol=1e-4, atol=1e-6 * max(1, np.abs(expected).max(initial=0))
+        )
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_repeatable_and_unchanged(case: Case) -> None:
     """A second run gives the same bits, for every number of threads, and no input is touched."""

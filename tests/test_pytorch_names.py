@@ -72,6 +72,10 @@ def averages(a: Any, b: Any) -> bool:
     return all(getattr(c, "__module__", "").endswith("swa_utils") for c in (a, b))
 
 
+def derivatives(a: Any, b: Any) -> bool:
+    return all(getattr(c, "__module__", "").endswith("autograd.functional") for c in (a, b))
+
+
 def arguments_or_none(function: Any) -> Arguments | None:
     try:
         return arguments(function)
@@ -87,6 +91,7 @@ PLACES = [
     ("data", data, torch.utils.data, lambda a, b: callable(a)),
     ("lr_scheduler", lr_scheduler, torch.optim.lr_scheduler, schedules),
     ("swa_utils", swa_utils, torch.optim.swa_utils, averages),
+    ("functional", ts.autograd.functional, torch.autograd.functional, derivatives),
 ]
 NAMES = [
     (place, name, getattr(ours, name), getattr(theirs, name))

@@ -160,13 +160,8 @@ struct Attending {
         const Vec<T> scale(none ? T(0) : factor / total[i]);
         const T* const from = y + (i0 + i) * shape.E_row;
         T* const to = out + (i0 + i) * out_row;
-        for (std::int64_t e = 0; e < shape.E; e += W) {
-          const Vec<T> x = Vec<T>::load(from + e) * scale;
-          if (shape.E - e >= W)
-            x.store(to + e);
-          else
-            store_lanes(to + e, x, Lanes<T>(shape.E - e));
-        }
+        for (std::int64_t e = 0; e < shape.E; e += W)
+          store_tail(to + e, Vec<T>::load(from + e) * scale, shape.E - e);
       }
     }
   }

@@ -62,10 +62,8 @@ void put_scaled(T* dst, std::int64_t dst_row, const T* src, std::int64_t src_row
                 std::int64_t columns, T factor) {
   constexpr std::int64_t W = Vec<T>::width;
   for (std::int64_t i = 0; i < rows; ++i, dst += dst_row, src += src_row)
-    for (std::int64_t j = 0; j < columns; j += W) {
-      const Lanes<T> lanes(columns - j < W ? columns - j : W);
-      store_lanes(dst + j, load_lanes(src + j, lanes) * Vec<T>(factor), lanes);
-    }
+    for (std::int64_t j = 0; j < columns; j += W)
+      store_tail(dst + j, load_tail(src + j, columns - j) * Vec<T>(factor), columns - j);
 }
 
 // One head of keys' chunk against the queries of its heads.
@@ -208,7 +206,7 @@ struct Backward {
         for (std::int64_t i = 0; i < height; ++i)
           for (std::int64_t c = end / W * W; c < padded; c += W) {
             T* const p = ds + i * kScores + c;
-            (c < end ? load_lanes(p, Lanes<T>(end - c)) : zero).store(p);
+            (c < end ? load_tail(p, end - c) : zero).store(p);
           }
       }
       gradients(s, ds, b, h, t, height, j, padded);
@@ -286,11 +284,10 @@ void attend_backward(const In& dy, const In& q, const In& k, const In& v, const 
           T* const out = dq.as<T>() + b * dq.strides[0] + h * dq.strides[1] + t * dq.strides[2];
           const T* const from = partial.as<T>() + i * shape.D;
           for (std::int64_t d = 0; d < shape.D; d += W) {
-            const Lanes<T> lanes(shape.D - d < W ? shape.D - d : W);
-            Vec<T> sum = load_lanes(from + d, lanes);
+            Vec<T> sum = load_tail(from + d, shape.D - d);
             for (std::int64_t part = 1; part < parts.count; ++part)
-              sum = sum + load_lanes(from + part * share + d, lanes);
-            store_lanes(out + d, sum * Vec<T>(static_cast<T>(options.scale)), lanes);
+              sum = sum + load_tail(from + part * share + d, shape.D - d);
+            store_tail(out + d, sum * Vec<T>(static_cast<T>(options.scale)), shape.D - d);
           }
         }
       });

@@ -24,7 +24,7 @@ TS_INLINE void columns_of_rows(std::int64_t steps, const T* a, std::int64_t a_ro
     });
   });
   t.template multiply<Masked>(steps, a, a_row, a_depth, b, b_depth, lanes);
-  t.store(sums, sums_row, lanes);
+  t.template store<!Masked>(sums, sums_row, lanes);
 }
 
 // MR rows of A; B's rows contiguous. sums (MR x n, sums_row apart) stays in L1 while kRows rows of B stream
@@ -109,7 +109,7 @@ template <class T, int MR>
     for (; k < depth; k += W) part(k, depth - k < W ? depth - k : W);
     unroll<squares>([&]<int q>() TS_LAMBDA {
       for (int i = 0; i < MR; ++i)
-        store_lanes(sums + i * sums_row + j + q * W, acc[q][i], Lanes<T>(q + 1 == squares ? lanes : W));
+        store_tail(sums + i * sums_row + j + q * W, acc[q][i], q + 1 == squares ? lanes : W);
     });
   };
   // Products that follow one another with one B go through its columns forwards and backwards in turn: what

@@ -27,17 +27,6 @@ void for_matrices(std::int64_t count, double flops, const Body& body) {
   });
 }
 
-template <class T>
-TS_INLINE Vec<T> load_tail(const T* p, std::int64_t n) {
-  return n >= Vec<T>::width ? Vec<T>::load(p) : load_lanes(p, Lanes<T>(n));
-}
-template <class T>
-TS_INLINE void store_tail(T* p, Vec<T> v, std::int64_t n) {
-  if (n >= Vec<T>::width)
-    v.store(p);
-  else
-    store_lanes(p, v, Lanes<T>(n));
-}
 // y += f x over n elements.
 template <class T>
 TS_INLINE void axpy(T* y, T f, const T* x, std::int64_t n) {

@@ -62,7 +62,7 @@ TS_INLINE Vec<T> load_lanes(const T* p, const Lanes<T>& lanes) {
 }
 template <class T>
 TS_INLINE void store_lanes(T* p, Vec<T> v, const Lanes<T>& lanes) {
-  // A dozen cycles on AMD: for the edges of C only.
+  // A dozen cycles on AMD: for the edges only.
   if constexpr (sizeof(T) == 4)
     _mm256_maskstore_ps(p, __m256i(lanes.mask), v.r);
   else
@@ -89,6 +89,19 @@ TS_INLINE void store_lanes(T* p, Vec<T> v, Lanes<T> lanes) {
     if (i < lanes.n) p[i] = v.r[i];
 }
 #endif
+
+// The first n elements at p, at most a register of them.
+template <class T>
+TS_INLINE Vec<T> load_tail(const T* p, std::int64_t n) {
+  return n >= Vec<T>::width ? Vec<T>::load(p) : load_lanes(p, Lanes<T>(n));
+}
+template <class T>
+TS_INLINE void store_tail(T* p, Vec<T> v, std::int64_t n) {
+  if (n >= Vec<T>::width)
+    v.store(p);
+  else
+    store_lanes(p, v, Lanes<T>(n));
+}
 
 // The tallest tile, and the widest one that a given height leaves registers for (NV vectors of B, one
 // broadcast; without FMA also a product).
@@ -229,11 +242,13 @@ struct Tile {
     });
   }
 
+  // With Whole all of `lanes` exist.
+  template <bool Whole = false>
   TS_INLINE void store(T* c, std::int64_t c_row, const Lanes<T>& lanes) const {
     unroll<MR>([&]<int i>() TS_LAMBDA {
       unroll<NV>([&]<int j>() TS_LAMBDA {
         T* p = c + i * c_row + j * W;
-        if constexpr (j == NV - 1)
+        if constexpr (j == NV - 1 && !Whole)
           store_lanes(p, acc[i][j], lanes);
         else
           acc[i][j].store(p);

@@ -6,6 +6,7 @@
 // Cost: 2 M N K flops; reads A once per kPackedB of B, B once, C once per block of K.
 #pragma once
 
+#include "core/caches.h"
 #include "core/epilogue.h"
 #include "core/kept_scratch.h"
 #include "cpu/gemv.h"
@@ -63,15 +64,18 @@ TS_INLINE void begin_tile(Tile<T, MR, NV>& t, const T* c, std::int64_t c_row, Su
     t.zero();
 }
 template <class T, int MR, int NV>
-TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, Sums sums, const Finish<T>* finish,
-                           const Lanes<T>& lanes) {
+TS_INLINE void finish_tile(Tile<T, MR, NV>& t, T* c, std::int64_t c_row, std::int64_t columns, Sums sums,
+                           const Finish<T>* finish, const Lanes<T>& lanes) {
   if (sums == Sums::added) t.add(c, c_row, lanes);
   if (finish) {
     if (finish->bias.p) t.add_bias(finish->bias.p, finish->bias.row, finish->bias.col == 0, lanes);
     if (finish->activation == Activation::relu) t.relu();
     if (finish->addend.p) t.add(finish->addend.p, finish->addend.row, lanes);
   }
-  t.store(c, c_row, lanes);
+  if (!kMasksAreFree && columns == NV * Vec<T>::width)
+    t.template store<true>(c, c_row, lanes);
+  else
+    t.store(c, c_row, lanes);
 }
 
 // Into L2: what the end of a tile reads, and writes.
@@ -88,6 +92,8 @@ TS_INLINE void fetch_end(const T* c, std::int64_t c_row, const Finish<T>* finish
 // Tiles big enough to leave load slots for fetching ahead.
 template <int MR, int NV>
 constexpr bool kHasSlots = MR * NV >= kRegisters / 2;
+// With 28 FMAs in a step one more load costs nothing; with 12 it costs a tenth.
+constexpr bool kTouchesAreFree = kRegisters == 32;
 
 // Tile::multiply, with lines touched as `ahead` says.
 template <bool Masked, bool Near, bool Copy, class T, int MR, int NV>
@@ -97,8 +103,12 @@ TS_INLINE void multiply_ahead(Tile<T, MR, NV>& t, std::int64_t steps, const T* a
   const char* touched = ahead->p;
   for (std::int64_t left = steps, group = 0; left > 0;) {
     const std::int64_t now = left < ahead->lines ? left : ahead->lines;
-    t.template multiply<Masked, kHasSlots<MR, NV>, Near, Copy>(now, a, a_row, a_depth, b, b_depth, lanes,
-                                                               touched, ahead->stride, copy);
+    if (!kTouchesAreFree && ahead->stride == 0)
+      t.template multiply<Masked, false, Near, Copy>(now, a, a_row, a_depth, b, b_depth, lanes, touched, 0,
+                                                     copy);
+    else
+      t.template multiply<Masked, kHasSlots<MR, NV>, Near, Copy>(now, a, a_row, a_depth, b, b_depth, lanes,
+                                                                 touched, ahead->stride, copy);
     a += now * a_depth, b += now * b_depth, left -= now, touched += ahead->next;
     if constexpr (Copy) copy += now * NV * Vec<T>::width;
     if (++group == ahead->groups) touched = (++ahead)->p, group = 0;
@@ -120,7 +130,7 @@ void tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t a_dep
                                                      no_copy);
   else
     multiply_ahead<Masked, false, false>(t, depth, a, a_row, a_depth, b, b_depth, lanes, ahead, no_copy);
-  finish_tile(t, c, c_row, sums, finish, lanes);
+  finish_tile(t, c, c_row, columns, sums, finish, lanes);
 }
 
 // Steps of the first tile over a panel of B, which it copies to `packed` on its way: the loads are there
@@ -132,7 +142,7 @@ void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::in
                   std::int64_t c_row, std::int64_t columns, Sums sums, const Finish<T>* finish,
                   const Ahead* ahead) {
   constexpr int W = Vec<T>::width;
-  const Lanes<T> lanes(columns - (NV - 1) * W), all(W);
+  const Lanes<T> lanes(columns - (NV - 1) * W);
   Tile<T, MR, NV> t;
   if (first)
     begin_tile(t, c, c_row, sums, lanes);
@@ -141,9 +151,9 @@ void packing_tile(std::int64_t steps, bool first, bool last, const T* a, std::in
   if (last) fetch_end<T, MR, NV>(c, c_row, finish);
   multiply_ahead<Masked, true, true>(t, steps, a, a_row, a_depth, b, b_depth, lanes, ahead, packed);
   if (last)
-    finish_tile(t, c, c_row, sums, finish, lanes);
+    finish_tile(t, c, c_row, columns, sums, finish, lanes);
   else
-    t.store(waiting, NV * W, all);
+    t.template store<true>(waiting, NV * W, lanes);
 }
 
 template <class T>
@@ -239,6 +249,7 @@ struct Product {
 constexpr std::int64_t kRowsOnce = 70;                      // MC: a block of A fills a quarter of L2
 constexpr std::int64_t kManyRows = 768;                     // of a piece that may fill L2 with its B
 constexpr std::int64_t kManyRowsOnce = 45;                  // the same for those
+constexpr std::int64_t kRowsOnceSmallL2 = 36;               // the same where L2 has less than 1 MiB
 constexpr std::int64_t kPackedLow = std::int64_t{1} << 20;  // bytes of A, packed for tiles of kRowsInPlace
 constexpr std::int64_t kLargeB = std::int64_t{3} << 20;     // bytes of B, packed a whole block of K at once
 constexpr std::int64_t kPackedB = std::int64_t{4} << 20;    // bytes of B packed at a time
@@ -257,8 +268,13 @@ constexpr std::int64_t kLittleC = std::int64_t{768}
 constexpr std::int64_t kFetched = std::int64_t{256} << 10;
 constexpr std::int64_t kBeyondL2 = std::int64_t{3} << 19;  // those of more bytes are, whoever used them last
 // A line of the next rows of A is touched so often in a row, where there are steps enough. One line a step
-// is more than a core can wait for; to touch a line that is on its way costs nothing.
-constexpr std::int64_t kTouches = 4;
+// is more than a core can wait for; to touch a line that is on its way costs nothing where touches are free.
+constexpr std::int64_t kTouches = kTouchesAreFree ? 4 : 1;
+
+inline bool small_l2() {
+  const std::int64_t bytes = l2_bytes();
+  return bytes > 0 && bytes < 1 << 20;
+}
 
 // The part of A that one piece packs: kStrip steps of one block of K for kGroup panels. Block k0 begins at
 // k0 * m.
@@ -358,7 +374,9 @@ void multiply(const Product<T>& p) {
   constexpr std::int64_t size = sizeof(T);
   const int in_place = rows_in_place(p);
   const Panels rows(p.m, p.a_packed ? p.a_height : in_place, 1);
-  const std::int64_t block_height = p.m >= kManyRows ? kManyRowsOnce : kRowsOnce;
+  const std::int64_t block_height = small_l2()         ? kRowsOnceSmallL2
+                                    : p.m >= kManyRows ? kManyRowsOnce
+                                                       : kRowsOnce;
   const std::int64_t row_blocks = (rows.count * rows.width + block_height - 1) / block_height;
   const std::int64_t rows_once = (rows.count + row_blocks - 1) / row_blocks;  // panels
   const Panels columns(p.n, tile_vectors(static_cast<int>(rows.width)) * W, W);
@@ -565,7 +583,7 @@ void multiply_few(const Product<T>& p) {
             if (f.activation == Activation::relu) t.relu();
             if (f.addend.p) t.add(f.addend.p, 0, lanes);
           }
-          t.store(c, 0, lanes);
+          store_tail(c, t.acc[0][0], n - j);
         }
     }
     p.finished(0, p.m, j0, n);

@@ -11,18 +11,6 @@
 
 namespace ts::cpu::TS_ISA {
 
-template <class T>
-TS_INLINE Vec<T> load_some(const T* p, std::int64_t n) {
-  return n >= Vec<T>::width ? Vec<T>::load(p) : load_lanes(p, Lanes<T>(n));
-}
-template <class T>
-TS_INLINE void store_some(T* p, Vec<T> v, std::int64_t n) {
-  if (n >= Vec<T>::width)
-    v.store(p);
-  else
-    store_lanes(p, v, Lanes<T>(n));
-}
-
 // The steps of a layer, and its rows cut among pieces: by N and the weights' size alone.
 struct Sequence {
   std::int64_t T, N, H, GH;
@@ -78,21 +66,21 @@ struct Row {
   std::int64_t begin() const { return 0; }
   std::int64_t end() const { return H; }
   TS_INLINE Vec<T> input(int g, std::int64_t j, std::int64_t n) const {
-    return load_some(gates + g * H + j, n);
+    return load_tail(gates + g * H + j, n);
   }
   TS_INLINE Vec<T> hidden(int g, std::int64_t j, std::int64_t n) const {
-    return load_some(recurrent + g * H + j, n);
+    return load_tail(recurrent + g * H + j, n);
   }
   TS_INLINE Vec<T> sum(int g, std::int64_t j,
                        std::int64_t n) const {  // the product has been added to the gates
     const Vec<T> a = input(g, j, n);
-    return bias ? a + load_some(bias + g * H + j, n) : a;
+    return bias ? a + load_tail(bias + g * H + j, n) : a;
   }
   TS_INLINE void put_gate(int g, std::int64_t j, Vec<T> v, std::int64_t n) const {
-    store_some(gates + g * H + j, v, n);
+    store_tail(gates + g * H + j, v, n);
   }
   TS_INLINE void put_state(std::int64_t j, Vec<T> v, std::int64_t n) const {
-    store_some(h + j, v, n), store_some(y + j, v, n);
+    store_tail(h + j, v, n), store_tail(y + j, v, n);
   }
 };
 template <class T>
@@ -104,11 +92,11 @@ struct BackwardRow {
   std::int64_t begin() const { return 0; }
   std::int64_t end() const { return H; }
   TS_INLINE void put(int g, std::int64_t j, Vec<T> v, std::int64_t n) const {
-    store_some(dgates + g * H + j, v, n);
+    store_tail(dgates + g * H + j, v, n);
   }
   // Where the recurrent part has gradients of its own.
   TS_INLINE void put(int g, std::int64_t j, Vec<T> v, Vec<T> hidden, std::int64_t n) const {
-    store_some(dgates + g * H + j, v, n), store_some(dhidden + g * H + j, hidden, n);
+    store_tail(dgates + g * H + j, v, n), store_tail(dhidden + g * H + j, hidden, n);
   }
 };
 
@@ -132,11 +120,11 @@ struct Plain {
     using T = typename R::Element;
     for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
       const std::int64_t n = r.end() - j;
-      const Vec<T> y = load_some(r.y + j, n), zero(T(0));
-      Vec<T> dh = load_some(r.dh + j, n);
-      if (r.dy) dh = dh + load_some(r.dy + j, n);
+      const Vec<T> y = load_tail(r.y + j, n), zero(T(0));
+      Vec<T> dh = load_tail(r.dh + j, n);
+      if (r.dy) dh = dh + load_tail(r.dy + j, n);
       r.put(0, j, Tanh ? dh * fma(-y, y, Vec<T>(T(1))) : select(y > zero, dh, zero), n);
-      store_some(r.dh + j, zero, n);
+      store_tail(r.dh + j, zero, n);
     }
   }
 };
@@ -157,8 +145,8 @@ struct Lstm {
         a[g] = g == 2 ? vmath::tanh(a[g]) : vmath::sigmoid(a[g]);
         r.put_gate(g, j, a[g], n);
       }
-      const Vec<T> c = fma(a[1], load_some(r.c + j, n), a[0] * a[2]), h = a[3] * vmath::tanh(c);
-      store_some(r.c + j, c, n), store_some(r.extra + j, c, n);
+      const Vec<T> c = fma(a[1], load_tail(r.c + j, n), a[0] * a[2]), h = a[3] * vmath::tanh(c);
+      store_tail(r.c + j, c, n), store_tail(r.extra + j, c, n);
       r.put_state(j, h, n);
     }
   }
@@ -167,18 +155,18 @@ struct Lstm {
     using T = typename R::Element;
     for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
       const std::int64_t n = r.end() - j;
-      const auto gate = [&](int g) { return load_some(r.gates + g * r.H + j, n); };
+      const auto gate = [&](int g) { return load_tail(r.gates + g * r.H + j, n); };
       const Vec<T> i = gate(0), f = gate(1), g = gate(2), o = gate(3), one(T(1));
-      const Vec<T> tc = vmath::tanh(load_some(r.extra + j, n));
-      Vec<T> dh = load_some(r.dh + j, n);
-      if (r.dy) dh = dh + load_some(r.dy + j, n);
-      const Vec<T> dc = fma(dh * o, fma(-tc, tc, one), load_some(r.dc + j, n));
+      const Vec<T> tc = vmath::tanh(load_tail(r.extra + j, n));
+      Vec<T> dh = load_tail(r.dh + j, n);
+      if (r.dy) dh = dh + load_tail(r.dy + j, n);
+      const Vec<T> dc = fma(dh * o, fma(-tc, tc, one), load_tail(r.dc + j, n));
       r.put(0, j, dc * g * (i * (one - i)), n);
-      r.put(1, j, dc * load_some(r.c_before + j, n) * (f * (one - f)), n);
+      r.put(1, j, dc * load_tail(r.c_before + j, n) * (f * (one - f)), n);
       r.put(2, j, dc * i * fma(-g, g, one), n);
       r.put(3, j, dh * tc * (o * (one - o)), n);
-      store_some(r.dc + j, dc * f, n);
-      store_some(r.dh + j, Vec<T>(T(0)), n);
+      store_tail(r.dc + j, dc * f, n);
+      store_tail(r.dh + j, Vec<T>(T(0)), n);
     }
   }
 };
@@ -196,9 +184,9 @@ struct Gru {
       const Vec<T> reset = vmath::sigmoid(r.input(0, j, n) + r.hidden(0, j, n));
       const Vec<T> z = vmath::sigmoid(r.input(1, j, n) + r.hidden(1, j, n)), q = r.hidden(2, j, n);
       const Vec<T> candidate = vmath::tanh(fma(reset, q, r.input(2, j, n)));
-      const Vec<T> h = fma(z, load_some(r.h + j, n) - candidate, candidate);
+      const Vec<T> h = fma(z, load_tail(r.h + j, n) - candidate, candidate);
       r.put_gate(0, j, reset, n), r.put_gate(1, j, z, n), r.put_gate(2, j, candidate, n);
-      store_some(r.extra + j, q, n);
+      store_tail(r.extra + j, q, n);
       r.put_state(j, h, n);
     }
   }
@@ -207,15 +195,15 @@ struct Gru {
     using T = typename R::Element;
     for (std::int64_t j = r.begin(); j < r.end(); j += Vec<T>::width) {
       const std::int64_t n = r.end() - j;
-      const auto gate = [&](int g) { return load_some(r.gates + g * r.H + j, n); };
+      const auto gate = [&](int g) { return load_tail(r.gates + g * r.H + j, n); };
       const Vec<T> reset = gate(0), z = gate(1), candidate = gate(2), one(T(1));
-      Vec<T> dh = load_some(r.dh + j, n);
-      if (r.dy) dh = dh + load_some(r.dy + j, n);
+      Vec<T> dh = load_tail(r.dh + j, n);
+      if (r.dy) dh = dh + load_tail(r.dy + j, n);
       const Vec<T> dn = dh * (one - z) * fma(-candidate, candidate, one);
-      const Vec<T> dr = dn * load_some(r.extra + j, n) * (reset * (one - reset));
-      const Vec<T> dz = dh * (load_some(r.h_before + j, n) - candidate) * (z * (one - z));
+      const Vec<T> dr = dn * load_tail(r.extra + j, n) * (reset * (one - reset));
+      const Vec<T> dz = dh * (load_tail(r.h_before + j, n) - candidate) * (z * (one - z));
       r.put(0, j, dr, dr, n), r.put(1, j, dz, dz, n), r.put(2, j, dn, dn * reset, n);
-      store_some(r.dh + j, dh * z, n);
+      store_tail(r.dh + j, dh * z, n);
     }
   }
 };

@@ -67,7 +67,7 @@ class InFloat32 {
   float* row(std::int64_t i) const { return next + i * depth(); }
   TS_INLINE void put(float* row, int input, std::int64_t j, Vec<float> v, std::int64_t n) const {
     const Vec<std::uint32_t> bits = rounded_to_bfloat16(v) & Vec<std::uint32_t>(0xffff0000u);
-    store_some(row + input * e.H + j, bit_cast<float>(bits), n);
+    store_tail(row + input * e.H + j, bit_cast<float>(bits), n);
   }
   void clear(std::int64_t i) const {
     std::memset(row(i), 0, static_cast<std::size_t>(depth()) * sizeof(float));
@@ -218,20 +218,20 @@ struct RoundedRow {
   std::int64_t begin() const { return first; }
   std::int64_t end() const { return last; }
   TS_INLINE Vec<float> input(int g, std::int64_t j, std::int64_t n) const {
-    return load_some(gates + g * H + j, n);
+    return load_tail(gates + g * H + j, n);
   }
   TS_INLINE Vec<float> hidden(int g, std::int64_t j, std::int64_t n) const {
-    const Vec<float> a = load_some(sums + g * sum_gate + (j - first), n);
-    return bias ? a + load_some(bias + g * H + j, n) : a;
+    const Vec<float> a = load_tail(sums + g * sum_gate + (j - first), n);
+    return bias ? a + load_tail(bias + g * H + j, n) : a;
   }
   TS_INLINE Vec<float> sum(int g, std::int64_t j, std::int64_t n) const {
     return input(g, j, n) + hidden(g, j, n);
   }
   TS_INLINE void put_gate(int g, std::int64_t j, Vec<float> v, std::int64_t n) const {
-    store_some(gates + g * H + j, v, n);
+    store_tail(gates + g * H + j, v, n);
   }
   TS_INLINE void put_state(std::int64_t j, Vec<float> v, std::int64_t n) const {
-    store_some(h + j, v, n), store_some(y + j, v, n), m.put(rounded, 0, j, v, n);
+    store_tail(h + j, v, n), store_tail(y + j, v, n), m.put(rounded, 0, j, v, n);
   }
 };
 
@@ -275,7 +275,7 @@ void forward(const Sequence& q, In bias, Out gates, Out y, Out extra, Out hn, Ou
   const auto round_rows = [&]() {
     for (std::int64_t i = 0; i < rows; ++i)
       for (std::int64_t j = 0; j < H; j += Vec<float>::width)
-        m.put(m.row(i), 0, j, load_some(hn.as<float>() + (n0 + i) * H + j, H - j), H - j);
+        m.put(m.row(i), 0, j, load_tail(hn.as<float>() + (n0 + i) * H + j, H - j), H - j);
     m.turn();
   };
   // What a row some rows later reads and writes: two lines of many places, which no prefetcher follows.
@@ -356,7 +356,7 @@ void backward(const Sequence& q, In dy, In gates, In extra, In y, In h0, In c0, 
       const std::int64_t last = (q.before(t) * q.N + n) * H;
       const float* const h_before = first ? h0.as<float>() + n * H : y.as<float>() + last;
       for (std::int64_t j = 0; j < H; j += Vec<float>::width)
-        put_some(started + j, load_some(h_before + j, H - j), H - j);
+        put_some(started + j, load_tail(h_before + j, H - j), H - j);
       RoundedBackwardRow<M> row{H,
                                 dy ? dy.as<float>() + here * H : nullptr,
                                 gates.as<float>() + here * GH,
@@ -388,7 +388,7 @@ void backward(const Sequence& q, In dy, In gates, In extra, In y, In h0, In c0, 
           const float* const sum = m.sum(i - i0);
           for (std::int64_t j = 0; j < width; j += Vec<float>::width) {
             const std::int64_t n = width - j;
-            store_some(dh + j, load_some(dh + j, n) + load_some(sum + j, n), n);
+            store_tail(dh + j, load_tail(dh + j, n) + load_tail(sum + j, n), n);
           }
         }
       }

@@ -23,7 +23,7 @@ void block_tile(std::int64_t depth, const T* a, std::int64_t a_row, std::int64_t
       });
     });
   }
-  t.template multiply<false, false, true>(depth, a, a_row, a_depth, b, b_depth, lanes);
+  t.template multiply<false, false, kTouchesAreFree>(depth, a, a_row, a_depth, b, b_depth, lanes);
   if (start == Start::subtract) {  // -(-c + ab), which rounds as c - ab does
     const Vec<T> sign(T(-0.0));
     unroll<MR>([&]<int i>()

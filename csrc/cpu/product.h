@@ -92,8 +92,6 @@ TS_INLINE void fetch_end(const T* c, std::int64_t c_row, const Finish<T>* finish
 // Tiles big enough to leave load slots for fetching ahead.
 template <int MR, int NV>
 constexpr bool kHasSlots = MR * NV >= kRegisters / 2;
-// With 28 FMAs in a step one more load costs nothing; with 12 it costs a tenth.
-constexpr bool kTouchesAreFree = kRegisters == 32;
 
 // Tile::multiply, with lines touched as `ahead` says.
 template <bool Masked, bool Near, bool Copy, class T, int MR, int NV>
@@ -404,7 +402,8 @@ void multiply(const Product<T>& p) {
   alignas(64) T waiting[kRegisters * W];  // sums of the first tile over the panel that is packed
 
   // Panels of B that L1 does not hold.
-  const bool near = p.beyond_l2 || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
+  const bool near =
+      (p.beyond_l2 && kTouchesAreFree) || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
 
   // Rows of A that lie side by side, read in place: each step of k is a line far from the one before it.
   const bool beside = !p.a_packed && p.a.row == 1 && p.a.col != 1;

@@ -96,6 +96,9 @@ void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std
     for (std::int64_t run = 0; run < runs.count; ++run) {
       const char* low = reinterpret_cast<const char*>(x + offsets[run]);
       const char* end = low + runs.length * static_cast<std::int64_t>(sizeof(T));
+#if !defined(__AVX512F__)
+#pragma GCC unroll 4
+#endif
       for (; low != end; low += sizeof(T), w += Vectors * V::width) {
         const char* high = low + high_offset;
         stride.hide();

@@ -402,8 +402,7 @@ void multiply(const Product<T>& p) {
   alignas(64) T waiting[kRegisters * W];  // sums of the first tile over the panel that is packed
 
   // Panels of B that L1 does not hold.
-  const bool near =
-      (p.beyond_l2 && kTouchesAreFree) || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
+  const bool near = (p.beyond_l2 && kTouchesAreFree) || (!p.pack_b && p.k * p.n * size > kLittleB / 16);
 
   // Rows of A that lie side by side, read in place: each step of k is a line far from the one before it.
   const bool beside = !p.a_packed && p.a.row == 1 && p.a.col != 1;

@@ -277,3 +277,21 @@ def test_streams_stay_as_they_are(name: str) -> None:
         pytest.skip("without FMA the last bit may differ")
     digest = hashlib.sha256(draw(ts.random.Generator(2024)).numpy().tobytes()).hexdigest()
     assert digest[:16] == expected
+
+
+def test_truncated_normal_numbers_of_wide_tails() -> None:
+    from tensorsmith.nn import init
+
+    for low, high in ((1.5, math.inf), (2.0, 1e9), (-math.inf, -5.0), (300.0, 1e5)):
+        x = init.trunc_normal_(ts.empty(2000, dtype="float64"), 0.0, 1.0, low, high).numpy()
+        assert (x >= low).all() and (x <= high).all()
+        edge = min(abs(low), abs(high))
+        mills = {1.5: 1.9386, 2.0: 2.3732, 5.0: 5.1865, 300.0: 300.00333}[edge]
+        assert abs(np.mean(np.abs(x)) - mills) < 4 / edge / math.sqrt(2000)
+
+
+def test_bernoulli_of_halves() -> None:
+    p = ts.asarray([0.0, 1.0, 0.5])
+    for dtype in ("float16", "bfloat16"):
+        x = ts.random.bernoulli(p.astype(dtype), (1000, 3)).numpy()
+        assert not x[:, 0].any() and x[:, 1].all() and 400 < x[:, 2].sum() < 600

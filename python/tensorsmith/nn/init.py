@@ -85,6 +85,9 @@ def trunc_normal_(
     low, high = (a - mean) / std, (b - mean) / std
     mass = 0.5 * (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)))
     peak = max(low, min(high, 0.0))  # where the density is highest inside
+    # Where it is below 2^-60 of that, nothing would be accepted: [a, b] may be wide or have no end.
+    reach = math.sqrt(peak * peak + 120 * math.log(2))
+    start, end = max(low, -reach), min(high, reach)
     draw = ts.empty_like(tensor, dtype=ts.float64).detach()
     chance = ts.empty_like(draw)
     with ts.no_grad():
@@ -95,7 +98,7 @@ def trunc_normal_(
                 draw.normal_(0.0, 1.0, generator=generator)
                 accepted = ops.logical_and(draw >= low, draw <= high)
             else:
-                draw.uniform_(low, high, generator=generator)
+                draw.uniform_(start, end, generator=generator)
                 chance.uniform_(0.0, 1.0, generator=generator)
                 accepted = chance <= ops.exp((peak * peak - draw * draw) * 0.5)
             value = ops.where(missing, draw, value)

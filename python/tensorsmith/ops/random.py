@@ -357,6 +357,8 @@ def bernoulli(p: Any = 0.5, size: Any = None, generator: Generator | None = None
     _require("bernoulli", "p", p, "in [0, 1]", lambda v: (v >= 0) & (v <= 1))
     shape = _spread("bernoulli", size, p=p)
     kind = p.dtype if p.dtype.kind == "floating" else _core.default_dtype()
+    if kind.itemsize == 2:
+        kind = "float32"
     return core.less(core.random_uniform(state, shape, 0.0, 1.0, kind), p)
 
 

@@ -220,3 +220,35 @@ def test_float16_is_left_alone() -> None:
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == theirs.dtype == ts.float16
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+def test_what_is_made_of_several_operations_has_the_dtypes_of_the_table() -> None:
+    x, y, image = (ts.asarray(np.linspace(-2, 2, n).reshape(shape)) for n, shape in (
+        (24, (4, 6)), (24, (4, 6)), (128, (1, 2, 8, 8))))  # fmt: skip
+    for dtype, expected in ((ts.bfloat16, ts.float32), (ts.float16, ts.float16)):
+        a, b, planes = x.astype(dtype), y.astype(dtype), image.astype(dtype)
+        with ts.autocast():
+            for loss in (F.mse_loss, F.huber_loss, F.smooth_l1_loss, F.soft_margin_loss, F.l1_loss):
+                assert loss(a, b, reduction="none").dtype == expected
+            for size in (1, 2, 3):
+                assert F.adaptive_avg_pool2d(planes, size).dtype == expected
+                assert F.adaptive_max_pool2d(planes, size).dtype == expected
+            assert F.normalize(a).dtype == F.cosine_similarity(a, b).dtype == expected
+            assert F.group_norm(a, 2, None, ts.ones(6)).dtype == expected
+    with ts.autocast():
+        a, b = x.astype(ts.bfloat16), (x + 0.3).astype(ts.bfloat16)
+        wide = F.mse_loss(a.astype(ts.float32), b.astype(ts.float32), reduction="none")
+        np.testing.assert_array_equal(F.mse_loss(a, b, reduction="none").numpy(), wide.numpy())
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_transposed_convolutions_with_a_bias_are_bfloat16(rank: int) -> None:
+    layer = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1](4, 3, 3, stride=2)
+    x = ts.random.normal(size=(2, 4, *[4] * rank)).requires_grad_()
+    exact = layer(x.detach()).detach()
+    with ts.autocast():
+        y = layer(x)
+    assert y.dtype == ts.bfloat16
+    np.testing.assert_allclose(y.detach().astype(ts.float32).numpy(), exact.numpy(), atol=0.03)
+    y.sum().backward()
+    assert x.grad.dtype == layer.weight.grad.dtype == layer.bias.grad.dtype == ts.float32

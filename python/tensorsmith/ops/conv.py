@@ -429,7 +429,10 @@ def _cut_out(
 
 
 def _with_bias(y: Any, bias: Any) -> Any:
-    return y if bias is None else y + core.reshape(bias, (-1,) + (1,) * (y.ndim - 2))
+    if bias is None:
+        return y
+    # Under autocast the product is of bfloat16, and the bias of float32.
+    return core.astype(y + core.reshape(bias, (-1,) + (1,) * (y.ndim - 2)), y.dtype, False)
 
 
 def conv_transpose2d(
@@ -542,7 +545,7 @@ def conv_transpose3d(
             core.arange(depth, device=x.device)[:, None] * s[0] + core.arange(taps, device=x.device) * d[0]
         )
         y = core.index_add(
-            core.zeros((n, deep, *extents[1:], groups * each), dtype=x.dtype, device=x.device),
+            core.zeros((n, deep, *extents[1:], groups * each), dtype=slices.dtype, device=x.device),
             1,
             core.reshape(place, (-1,)),
             slices,

@@ -25,6 +25,13 @@ def widened(*tensors: Any) -> list[Any]:
     return [core.astype(t, "float32") if t is not None and is_half(t) else t for t in tensors]
 
 
+def raised(x: Any) -> Any:
+    """Under autocast a bfloat16 tensor as float32, for operations made of several that are raised."""
+    if _core.is_autocast_enabled() and str(getattr(x, "dtype", "")) == "bfloat16":
+        return core.astype(x, "float32")
+    return x
+
+
 def rounded_once(formula: Callable[..., Any], *tensors: Any, raised: bool = False) -> Any:
     """A formula of several operations; of halves in float32, result and gradients rounded at the end.
 
@@ -34,7 +41,7 @@ def rounded_once(formula: Callable[..., Any], *tensors: Any, raised: bool = Fals
         return formula(*tensors)
     y = formula(*widened(*tensors))
     dtypes = {str(t.dtype) for t in tensors}
-    if len(dtypes) > 1 or (raised and _core.is_autocast_enabled()):
+    if len(dtypes) > 1 or (raised and dtypes == {"bfloat16"} and _core.is_autocast_enabled()):
         return y
     return core.astype(y, dtypes.pop())
 

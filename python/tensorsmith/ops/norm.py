@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define, vjp
-from tensorsmith.ops.halves import widened
+from tensorsmith.ops.halves import raised, widened
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -197,7 +197,7 @@ def group_norm(
         raise ValueError(f"group_norm: bias must have shape ({c},), got {tuple(bias.shape)}")
     wide, lifted = widened(x, core.reshape(bias, (-1,) + (1,) * (x.ndim - 2)))
     y = normalised(wide) + lifted
-    return y if _core.is_autocast_enabled() else core.astype(y, x.dtype, False)
+    return core.astype(y, raised(x).dtype, False)
 
 
 def _fit_channels(operation: str, x: Tensor, **parameters: Tensor | None) -> None:

@@ -18,7 +18,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import Function, define
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.halves import is_half
+from tensorsmith.ops.halves import is_half, raised
 from tensorsmith.ops.sparse import csr_transpose
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def adaptive_avg_pool(x: Any, output_size: Any, rank: int) -> Tensor:
     """The means of `output_size` windows along each of the last `rank` axes: window i is [floor(i n / m),
     ceil((i + 1) n / m)). None keeps an extent. Floating-point; halves are computed in float32.
     """
-    x = asarray(x)
+    x = raised(asarray(x))
     if type(output_size) is int and output_size == 1:  # the end of many a network: no lists for it
         shape = x.shape
         if len(shape) in (rank + 1, rank + 2) and 0 not in shape[-rank:] and x.dtype.kind == "floating":
@@ -284,7 +284,7 @@ def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool 
 
     return_indices: also the int64 positions of the maxima (the first of equals) in their flattened last `rank` axes.
     """
-    x = asarray(x)
+    x = raised(asarray(x))
     sizes = _adaptive_sizes("adaptive_max_pool", x, output_size, rank)
     recorded = _core.is_grad_enabled() and x.requires_grad
     if rank == 2 and x.ndim == 4 and not (return_indices or recorded) and _channels_last(x):

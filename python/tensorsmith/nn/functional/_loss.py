@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import tensorsmith as ts
 from tensorsmith import _core, ops
 from tensorsmith.autograd import Context, Function
 from tensorsmith.nn import _checks
+from tensorsmith.ops.halves import raised
 from tensorsmith.tensor import Tensor
 
 _REDUCTIONS = ("mean", "sum", "none")
+_Loss = TypeVar("_Loss", bound=Callable[..., Tensor])
+
+
+def _raised(loss: _Loss) -> _Loss:
+    """Under autocast a loss of bfloat16 tensors is one of float32 tensors."""
+
+    @functools.wraps(loss)
+    def in_float32(*args: Any, **options: Any) -> Tensor:
+        if _core.is_autocast_enabled():
+            args = tuple(map(raised, args))
+            options = {name: raised(value) for name, value in options.items()}
+        return loss(*args, **options)
+
+    return cast(_Loss, in_float32)
 
 
 def _reduction(name: str, reduction: str, size_average: bool | None, reduce: bool | None) -> str:
@@ -90,6 +106,7 @@ def _of_difference(
     return _weighted(name, measure(input - target), weight, reduction, True)
 
 
+@_raised
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -102,6 +119,7 @@ def mse_loss(
     return _of_difference("mse_loss", ops.square, input, target, weight, reduction, size_average, reduce)
 
 
+@_raised
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -114,6 +132,7 @@ def l1_loss(
     return _of_difference("l1_loss", ops.abs, input, target, weight, reduction, size_average, reduce)
 
 
+@_raised
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -132,6 +151,7 @@ def smooth_l1_loss(
     return _of_difference(name, measure, input, target, None, reduction, size_average, reduce)
 
 
+@_raised
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -150,6 +170,7 @@ def _huber_scaled(distance: Tensor, near: Tensor, delta: float) -> Tensor:
     return 0.5 * near * near + delta * (distance - near)
 
 
+@_raised
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -264,6 +285,7 @@ def _soft_cross_entropy(
     return _reduced(loss, reduction)
 
 
+@_raised
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -278,6 +300,7 @@ def nll_loss(
     return ops.nll_loss(input, target, weight, ignore_index, reduction)
 
 
+@_raised
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -300,6 +323,7 @@ def kl_div(
     return _reduced(loss, reduction)
 
 
+@_raised
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -321,6 +345,7 @@ def poisson_nll_loss(
     return _reduced(loss, reduction)
 
 
+@_raised
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tensorsmith import ops
 from tensorsmith.nn import _checks
-from tensorsmith.nn.functional._loss import _reduced, _reduction, _same_shape
+from tensorsmith.nn.functional._loss import _raised, _reduced, _reduction, _same_shape
 from tensorsmith.ops.halves import rounded_once
 from tensorsmith.tensor import Tensor
 
@@ -39,6 +39,7 @@ def _by_label(target: Tensor, alike: Tensor, apart: Tensor) -> Tensor:
     return ops.where(target == 1, alike, ops.where(target == -1, ops.relu(apart), 0.0))
 
 
+@_raised
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -53,6 +54,7 @@ def hinge_embedding_loss(
     return _reduced(_by_label(target, input, margin - input), reduction)
 
 
+@_raised
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -69,6 +71,7 @@ def margin_ranking_loss(
     return _reduced(ops.relu(margin - target * (input1 - input2)), reduction)
 
 
+@_raised
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -90,6 +93,7 @@ def cosine_embedding_loss(
     return _reduced(_by_label(target, 1 - cosine, cosine - margin), reduction)
 
 
+@_raised
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -103,6 +107,7 @@ def soft_margin_loss(
     return _reduced(ops.softplus(-target * input), reduction)
 
 
+@_raised
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -125,6 +130,7 @@ def _class_numbers(name: str, target: Tensor) -> None:
         raise TypeError(f"{name}: target must hold integers, class numbers, got {target.dtype}")
 
 
+@_raised
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -163,6 +169,7 @@ def multi_margin_loss(
     return _reduced(loss if input.ndim == 2 else loss[0], reduction)
 
 
+@_raised
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -189,6 +196,7 @@ def multilabel_margin_loss(
     return _reduced(loss if input.ndim == 2 else loss[0], reduction)
 
 
+@_raised
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -210,6 +218,7 @@ def triplet_margin_loss(
     return _triplet("triplet_margin_loss", anchor, positive, negative, distance, margin, swap, reduction)
 
 
+@_raised
 def triplet_margin_with_distance_loss(
     anchor: Tensor,
     positive: Tensor,

@@ -434,6 +434,9 @@ def test_functions_that_fail_leave_the_optimizer() -> None:
     state, groups = dict(scheduler.state_dict()), repr(optimizer)
     with pytest.raises(KeyError):
         scheduler.step()
+    for epoch in ("x", math.nan):
+        with pytest.raises((TypeError, ValueError), match=r"MultiplicativeLR\.step: epoch must be"):
+            scheduler.step(epoch)
     assert (scheduler.state_dict(), repr(optimizer)) == (state, groups)
 
 

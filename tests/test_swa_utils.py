@@ -196,6 +196,7 @@ def test_junk_is_refused_by_name() -> None:
             r"get_ema_avg_fn: decay must be in \[0, 1\], got 1.5",
         ),
         (lambda: get_ema_multi_avg_fn("x"), TypeError, "get_ema_multi_avg_fn: decay must be a number, got 'x'"),
+        (lambda: update_bn(3, model()), TypeError, "update_bn: loader must be an iterable of batches, got int"),
         (lambda: update_bn([], 3), TypeError, "update_bn: model must be a Module, got int"),
     ):  # fmt: skip
         with pytest.raises(error, match=message):

@@ -51,8 +51,6 @@ from tensorsmith.autograd import (
     value_and_grad,
     vjp,
 )
-from tensorsmith.autograd import functional as _functional  # ts.autograd.functional
-from tensorsmith.autograd.transforms import hessian, jacobian, jvp
 from tensorsmith.ops import *
 from tensorsmith import autograd, ops, random
 from tensorsmith.autocast import autocast, is_autocast_enabled
@@ -60,6 +58,7 @@ from tensorsmith.jit import jit
 from tensorsmith.random import manual_seed
 
 if TYPE_CHECKING:
+    from tensorsmith.autograd.transforms import hessian, jacobian, jvp
     from tensorsmith import cuda, data, linalg, nn, optim, utils
     from tensorsmith.environment import config
     from tensorsmith.npy import savez, savez_compressed
@@ -123,6 +122,9 @@ _MODULES = (
 )  # fmt: skip
 _MEMBERS = {
     "config": "environment",
+    "hessian": "autograd.transforms",
+    "jacobian": "autograd.transforms",
+    "jvp": "autograd.transforms",
     "load": "serialize",
     "load_checkpoint": "serialize",
     "save": "serialize",

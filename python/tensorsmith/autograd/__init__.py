@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tensorsmith import _core
 
 if TYPE_CHECKING:
+    from tensorsmith.autograd import functional
     from tensorsmith.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -250,6 +251,16 @@ def gradients(
 # --- transforms -----------------------------------------------------------------------------------
 
 
+def _places(name: str, argnums: int | Sequence[int], count: int) -> list[int]:
+    """Which of `count` arguments `argnums` are."""
+    numbers = _tuple(argnums)
+    if not all(hasattr(n, "__index__") for n in numbers):
+        raise TypeError(f"{name}: argnums must be an integer or several, got {argnums!r}")
+    if any(not -count <= n < count for n in numbers):
+        raise ValueError(f"{name}: argnums {argnums} for a call with {count} arguments")
+    return [n % count for n in numbers]
+
+
 def _leaf(x: Any) -> Tensor:
     from tensorsmith.ops import asarray
 
@@ -287,12 +298,9 @@ def value_and_grad(
 
     argnums: which arguments to differentiate; the gradient is a tensor for an int, a tuple for a sequence.
     """
-    numbers = _tuple(argnums)
 
     def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if any(not -len(args) <= n < len(args) for n in numbers):
-            raise ValueError(f"grad: argnums {argnums} for a call with {len(args)} arguments")
-        places = [n % len(args) for n in numbers]
+        places = _places("grad", argnums, len(args))
         # Inside another transform the gradient is itself differentiated, also by what the function closes over.
         nested = getattr(_transforms, "depth", 0) > 0
         _transforms.depth = getattr(_transforms, "depth", 0) + 1
@@ -440,3 +448,12 @@ def _fitting(name: str, gradients: tuple[Any, ...], shapes: list[Any]) -> tuple[
                 f"argument's, {tuple(shape)}"
             )
     return gradients[:count]
+
+
+def __getattr__(name: str) -> Any:
+    """`ts.autograd.functional` is imported at its first use."""
+    if name == "functional":
+        import importlib
+
+        return importlib.import_module("tensorsmith.autograd.functional")
+    raise AttributeError(f"module 'tensorsmith.autograd' has no attribute {name!r}")

@@ -44,34 +44,40 @@ def _locals(name: str, inputs: Sequence[Tensor], create_graph: bool) -> tuple[Te
     """Tensors with the inputs' values where gradients stop; behind them, with create_graph, the inputs' own history."""
     local = []
     for place, x in enumerate(inputs):
-        if x.dtype.kind not in ("floating", "complex"):
-            raise TypeError(
-                f"{name}: inputs must be floating-point or complex, got {x.dtype} at index {place}"
-            )
+        _differentiable(name, f"input {place}", x)
         keep = create_graph and x.requires_grad
         local.append(x.reshape(x.shape) if keep else x.detach().requires_grad_())
     return tuple(local)
 
 
-def _vectors(name: str, v: Any, fitting: Sequence[Tensor], what: str, create_graph: bool) -> tuple[Any, ...]:
-    """v, checked against what it is multiplied with; without one, None for a single element."""
+def _differentiable(name: str, what: str, x: Tensor) -> None:
+    if x.dtype.kind not in ("floating", "complex"):
+        raise TypeError(f"{name}: {what} must be floating-point or complex, got {x.dtype}")
+
+
+def _vectors(
+    name: str, v: Any, fitting: Sequence[Tensor], what: str, create_graph: bool, called: str = "v"
+) -> tuple[Any, ...]:
+    """v, checked against what it is multiplied with; without one, 1 for a single element."""
     if v is None:
         if len(fitting) != 1 or fitting[0].size != 1:
             raise ValueError(f"{name}: v may be None only where there is one {what} with one element")
         from tensorsmith.ops import ones_like
 
         return (ones_like(fitting[0].detach()),)
-    _, vs = _several(name, "v", v)
+    _, vs = _several(name, called, v)
     if len(vs) != len(fitting):
-        raise ValueError(f"{name}: v must have a tensor for each {what}, {len(fitting)}, got {len(vs)}")
+        raise ValueError(
+            f"{name}: {called} must have a tensor for each {what}, {len(fitting)}, got {len(vs)}"
+        )
     checked = []
     for place, (x, other) in enumerate(zip(vs, fitting)):
         if x.shape != other.shape:
             raise ValueError(
-                f"{name}: v must have the shape of {what} {place}, {tuple(other.shape)}, got {tuple(x.shape)}"
+                f"{name}: {called} must have the shape of {what} {place}, {tuple(other.shape)}, got {tuple(x.shape)}"
             )
         if x.dtype.kind == "complex" and other.dtype.kind != "complex":
-            raise TypeError(f"{name}: v is {x.dtype} where {what} {place} is {other.dtype}")
+            raise TypeError(f"{name}: {called} is {x.dtype} where {what} {place} is {other.dtype}")
         x = x if create_graph else x.detach()
         checked.append(x if x.dtype == other.dtype else x.astype(other.dtype))
     return tuple(checked)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from tensorsmith import _core
-from tensorsmith.autograd import _leaf, _transforms, _tuple, enable_grad, is_grad_enabled
-from tensorsmith.autograd.functional import _filled, _linear, _push, _rows, _vectors
+from tensorsmith.autograd import _places, _transforms, enable_grad, is_grad_enabled
+from tensorsmith.autograd.functional import _differentiable, _filled, _linear, _push, _rows, _vectors
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -34,9 +34,13 @@ class _Deeper:
         _transforms.depth -= 1
 
 
-def _local(x: Any) -> Tensor:
+def _local(name: str, what: str, x: Any) -> Tensor:
     """A tensor with the value of x, where the gradient stops."""
-    return x.reshape(x.shape) if getattr(x, "requires_grad", False) else _leaf(x)
+    from tensorsmith.ops import asarray
+
+    tensor = asarray(x)
+    _differentiable(name, what, tensor)
+    return tensor.reshape(tensor.shape) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def _leaves(name: str, value: Any) -> Iterator[Tensor]:
@@ -75,10 +79,10 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
             )
     create = _carried((*primals, *tangents))
     with enable_grad(), _Deeper():
-        local = tuple(_local(x) for x in primals)
+        local = tuple(_local("jvp", f"primal {i}", x) for i, x in enumerate(primals))
         from tensorsmith.ops import asarray
 
-        vs = _vectors("jvp", tuple(asarray(t) for t in tangents), local, "primal", create)
+        vs = _vectors("jvp", tuple(asarray(t) for t in tangents), local, "primal", create, "tangents")
         value = function(*local)
         outputs = list(_leaves("jvp", value))
         u, pulled = _linear(outputs, local)
@@ -96,18 +100,17 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     each element of the outputs, which must be real. The result carries a gradient if one of these arguments does, or
     inside another transform: `jacobian(jacobian(f))` has the second derivatives.
     """
-    numbers = _tuple(argnums)
+    if not callable(function):
+        raise TypeError(f"jacobian: expected a function, got {type(function).__name__}")
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if any(not -len(args) <= n < len(args) for n in numbers):
-            raise ValueError(f"jacobian: argnums {argnums} for a call with {len(args)} arguments")
-        places = [n % len(args) for n in numbers]
+        places = _places("jacobian", argnums, len(args))
         create = _carried(args[n] for n in places)
         with enable_grad(), _Deeper():
             full = list(args)
             for n in places:
-                full[n] = _local(args[n])
+                full[n] = _local("jacobian", f"argument {n}", args[n])
             value = function(*full, **kwargs)
             outputs = list(_leaves("jacobian", value))
             for place, y in enumerate(outputs):

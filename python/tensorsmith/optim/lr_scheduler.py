@@ -137,6 +137,8 @@ class LRScheduler:
                 UserWarning,
                 stacklevel=2,
             )
+        if epoch is not None:
+            _finite(f"{self._name}.step", "epoch", epoch)
         before = self.last_epoch, self._step_count
         self._step_count += 1
         try:
@@ -430,7 +432,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def step(self, epoch: float | None = None) -> None:
         """Go to the next epoch, or jump to `epoch`, which need not be whole. ValueError for a negative one."""
         if epoch is not None:
-            _checks.at_least("CosineAnnealingWarmRestarts.step", "epoch", _finite(self._name, "epoch", epoch))
+            _checks.at_least(
+                "CosineAnnealingWarmRestarts.step", "epoch", _finite(f"{self._name}.step", "epoch", epoch)
+            )
         with _all_or_nothing([], self):
             if epoch is not None:
                 self.T_cur, self.T_i = self._place(epoch)

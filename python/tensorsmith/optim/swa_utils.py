@@ -235,6 +235,8 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
     """
     if not isinstance(model, Module):
         raise TypeError(f"update_bn: model must be a Module, got {type(model).__name__}")
+    if not isinstance(loader, Iterable):
+        raise TypeError(f"update_bn: loader must be an iterable of batches, got {type(loader).__name__}")
     modules = list(model.modules())
     norms = [m for m in modules if isinstance(m, _BatchNorm) and not isinstance(m, _InstanceNorm)]
     if not norms:

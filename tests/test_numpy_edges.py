@@ -95,6 +95,24 @@ CALLS = [
     f"np.cov({F}, dtype='float32')", f"np.corrcoef({F}, dtype='float32')", "np.can_cast('int64', 'int8', 'same_kind')",
     "np.can_cast('int8', 'uint8', casting='same_kind')", "np.can_cast('float64', 'int8', casting='unsafe')",
     "np.can_cast('int8', 'int16', casting='no')", "np.partition(a([2, 1]), 0, -1, 'introselect')",
+    # integers beyond 64 bits: floats have room for them
+    "a([1.0, 2.0], 'float32') * 2**64", "-2**70 - a([1.0])", "a([1.0, INF]) < 2**64", "a([1, 2]) / 2**70",
+    "2**70 / a([4])",
+    "a([1j]) * 2**65", "a([1.0]) * 10**400", "a([1, -1], 'int8') < 2**64", "a([1, -1]) > -2**63 - 1",
+    "a([2**63], 'uint64') == 2**64", "a([1]) != -2**80", "2**64 >= a([1])", "a([1]) + 2**64",
+    "a([1], 'uint8') * -2**63",
+    "a([1]) - (2**63 + 2**64)", "a([True]) + -2**64", "np.full(2, 2**64, dtype='float64')",
+    "np.full(2, -2**64, dtype='int8')",
+    "np.arange(2**63 - 1, 2**63 + 1, dtype='uint64')", "np.arange(2**64, 2**64 + 2, dtype='int64')",
+    "np.maximum(a([1.0]), 2**64)", "np.asarray(2**70, dtype='float64')", "np.float_power(a([2.0]), 2**64)",
+    # methods
+    f"{F}.item(1)", f"{F}.item(-1)", f"{F}.item(1, 2)", f"{F}.item((0, -1))", f"{F}.T.item(1)", f"{F}.item(6)",
+    f"{F}.item(2, 0)", f"{F}.item(1.0)", f"{F}.item('a')", f"{F}.item(0, 0, 0)", "a(3).item(0)", f"{F}.item()",
+    f"[v.tolist() for v in reversed({F})]", "reversed(a(3))", f"{F}.clip(2, 4, np.zeros_like({F}))",
+    f"{F}.round(1, np.zeros_like({F}))", f"{F}.astype('int8', casting='unsafe')", f"{F}.astype('int8', casting='safe')",
+    f"{X}.astype('float64', casting='safe')", "np.bincount(a([True, False, True]))",
+    "np.choose(a([True, False]), [a([1, 2]), a([3, 4])])", "np.setxor1d(a([NAN, 1.0]), a([NAN, 2.0]))",
+    "np.fft.fft(a([1, 2, 3])).dtype.name", "np.fft.fft(a([1, 2, 3], 'float32')).dtype.name",
     "np.copyto(a([1, 2]), a([1.5, 2.5]))", "np.copyto(a([1, 2], 'int8'), a([1, 2]), casting='safe')",
 ]  # fmt: skip
 
@@ -128,6 +146,19 @@ def test_out_of_functions_that_lacked_it() -> None:
         out = ts.zeros(shape, dtype=dtype)
         assert call(out) is out
         np.testing.assert_array_equal(np.asarray(out), np.asarray(call(None)))
+
+
+def test_one_out_of_two() -> None:
+    x, whole = ts.asarray(np.array([1.5, -2.25])), ts.zeros(2)
+    fraction, stored = np.modf(x, out=(None, whole))
+    assert stored is whole
+    np.testing.assert_array_equal(np.asarray(fraction), [0.5, -0.25])
+    np.testing.assert_array_equal(np.asarray(whole), [1.0, -2.0])
+
+
+def test_an_element_of_a_tensor_with_a_gradient() -> None:
+    x = ts.tensor([1.0, 2.0]).requires_grad_()
+    assert (x * x).item(1) == 4.0
 
 
 def test_ldexp_rounds_once() -> None:

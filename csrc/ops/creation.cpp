@@ -6,6 +6,7 @@
 
 #include "core/launch.h"
 #include "ops/elementwise.h"
+#include "ops/scalar.h"
 
 namespace ts::ops {
 
@@ -104,7 +105,13 @@ Array arange(Scalar start, std::optional<Scalar> stop, Scalar step, std::optiona
   std::int64_t length = count > 0 && count < 9.2e18 ? static_cast<std::int64_t>(count) : 0;
   if (first.kind != Kind::floating && last.kind != Kind::floating && step.kind != Kind::floating) {
     // Exactly: integers above 2^53 are not doubles.
-    const __int128 span = static_cast<__int128>(last.integer) - first.integer, stride = step.integer;
+    const auto value = [](const Scalar& s) -> __int128 {
+      if (is_beyond_64_bits(s))
+        overflow_error("arange: a bound or the step does not fit 64 bits: about ", s.real);
+      return s.kind == Kind::unsigned_integer ? __int128{static_cast<std::uint64_t>(s.integer)}
+                                              : __int128{s.integer};
+    };
+    const __int128 span = value(last) - value(first), stride = value(step);
     const __int128 exact = span / stride + (span % stride != 0 && (span < 0) == (stride < 0));
     count = static_cast<double>(exact);
     length = exact > 0 && count < 9.2e18 ? static_cast<std::int64_t>(exact) : 0;

@@ -170,8 +170,7 @@ std::optional<bool> constant_comparison(const Pointwise& op, const Operand* oper
   if (!op.boolean_result || op.arity != 2 || !is_integer(dtype)) return {};
   for (int i = 0; i < 2; ++i) {
     if (operands[i].is_array() || scalar_fits(operands[i].scalar(), dtype)) continue;
-    const bool below =
-        operands[i].scalar().kind != Kind::unsigned_integer && operands[i].scalar().integer < 0;
+    const bool below = operands[i].scalar().real < 0;
     const bool a_is_less = below == (i == 0);
     if (op.binary == &Kernels::equal) return false;
     if (op.binary == &Kernels::not_equal) return true;

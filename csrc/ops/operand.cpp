@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/half.h"
+#include "ops/scalar.h"
 
 namespace ts {
 
@@ -40,6 +41,9 @@ void write_integer(const char* operation, const Scalar& s, DType dtype, void* el
     return;
   }
   if (!scalar_fits(s, dtype)) {
+    if (is_beyond_64_bits(s))
+      overflow_error(operation, ": a Python integer of about ", s.real, " does not fit ", name(dtype),
+                     ", which holds ", +low, " to ", +high);
     if (s.kind == Kind::unsigned_integer)
       overflow_error(operation, ": the integer ", static_cast<std::uint64_t>(s.integer), " does not fit ",
                      name(dtype), ", which holds ", +low, " to ", +high);
@@ -52,6 +56,7 @@ void write_integer(const char* operation, const Scalar& s, DType dtype, void* el
 template <class T>
 bool fits(const Scalar& s) {
   constexpr auto low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
+  if (is_beyond_64_bits(s)) return false;
   if (s.kind == Kind::unsigned_integer) return std::is_same_v<T, std::uint64_t>;
   if constexpr (std::is_signed_v<T>)
     return s.integer >= low && s.integer <= high;

@@ -10,6 +10,23 @@ namespace ts::python {
 
 namespace {
 
+// item(), item(5) and item(1, 2).
+PyObject* item_at(PyObject* self, PyObject* index) {
+  const Py_ssize_t count = PyTuple_GET_SIZE(index);
+  if (count == 0) return item(self, nullptr);
+  PyObject* key = count == 1 ? PyTuple_GET_ITEM(index, 0) : index;
+  return guarded([&]() -> PyObject* {
+    Ref from = Ref::share(self);
+    if (!PyTuple_Check(key)) {
+      if (!PyIndex_Check(key))
+        type_error("item: an index must be an integer or a tuple of integers, got ", Py_TYPE(key)->tp_name);
+      from = checked(PyObject_CallMethod(self, "reshape", "i", -1));
+    }
+    const Ref element = checked(PyObject_GetItem(from.get(), key));
+    return is_tensor(element.get()) ? item(element.get(), nullptr) : nullptr;
+  });
+}
+
 // reshape(2, 3) and reshape((2, 3)).
 PyObject* tensor_reshape(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
@@ -217,7 +234,9 @@ PyMethodDef tensor_methods[] = {
     {"reshape", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(tensor_reshape)), METH_FASTCALL,
      "reshape(self, *shape)\n--\n\nThe elements in another shape, a view where possible; one extent may be "
      "-1."},
-    {"item", item, METH_NOARGS, "The one element as a Python number; ValueError unless size is 1."},
+    {"item", item_at, METH_VARARGS,
+     "item(self, *index)\n--\n\nThe one element, or that at a flat position or at coordinates, as a Python "
+     "number; ValueError unless it is one."},
     {"detach", detach, METH_NOARGS, "The same memory without a gradient history."},
     {"is_contiguous", is_contiguous, METH_NOARGS, "Whether the elements lie row-major without gaps."},
     {"_share", share, METH_O, "Become a view of another tensor's memory."},

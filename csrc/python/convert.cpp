@@ -3,6 +3,7 @@
 
 #include "core/recording.h"
 #include "ops/device.h"
+#include "ops/scalar.h"
 
 #include <cstring>
 #include <memory>
@@ -105,7 +106,12 @@ std::optional<Scalar> scalar_from(PyObject* o) {
     const unsigned long long large = overflow > 0 ? PyLong_AsUnsignedLongLong(o) : 0;
     if (overflow > 0 && !PyErr_Occurred()) return Scalar::of(static_cast<std::uint64_t>(large));
     PyErr_Clear();
-    overflow_error("a Python integer among the operands does not fit 64 bits");
+    const double rounded = PyLong_AsDouble(o);
+    if (PyErr_Occurred()) {
+      PyErr_Clear();
+      overflow_error("a Python integer among the operands does not fit 64 bits, nor float64");
+    }
+    return beyond_64_bits(rounded);
   }
   if (PyComplex_CheckExact(o)) return Scalar::of(PyComplex_RealAsDouble(o), PyComplex_ImagAsDouble(o));
   return std::nullopt;

@@ -23,7 +23,8 @@ __all__ = [
 def _complex(operation: str, x: Any) -> Any:
     x = asarray(x)
     if x.dtype.kind != "complex":
-        x = core.astype(x, "complex128" if x.dtype == "float64" else "complex64")
+        real = x.dtype if x.dtype.kind == "floating" else _core.default_dtype()
+        x = core.astype(x, "complex128" if real == "float64" else "complex64")
     return x
 
 

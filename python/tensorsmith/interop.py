@@ -68,7 +68,9 @@ def _tensors(x: Any) -> Any:
 
 
 def _store(name: str, result: Any, out: Any) -> Any:
-    """The result in `out`, a tensor or a NumPy array."""
+    """The result in `out`, a tensor or a NumPy array; the result itself where that is None."""
+    if out is None:
+        return result
     if _is_tensor(out):
         return core.copy(result, out=out)
     np.copyto(out, _plain(name, result), casting="same_kind")

@@ -309,6 +309,9 @@ class Tensor(_core.TensorBase):
     def __len__(self) -> int:
         return _core.TensorBase.__len__(self)
 
+    def __reversed__(self) -> Any:
+        return (self[i] for i in range(len(self) - 1, -1, -1))
+
     def ravel(self) -> Any:
         """The elements in one dimension, a view where possible."""
         return core.reshape(self, (-1,))
@@ -327,19 +330,19 @@ class Tensor(_core.TensorBase):
 
         return std(self, *args, **kwargs)
 
-    def clip(self, min: Any = None, max: Any = None) -> Any:
+    def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:
         """Limited to [min, max]; None leaves that side open."""
         from tensorsmith.ops.elementwise import clip
 
-        return clip(self, min, max)
+        return clip(self, min, max, out)
 
     clamp = clip
 
-    def round(self, decimals: int = 0) -> Any:
+    def round(self, decimals: int = 0, out: Any = None) -> Any:
         """The nearest multiple of 10^-decimals, as `ts.round`."""
         from tensorsmith.ops.elementwise import round
 
-        return round(self, decimals)
+        return round(self, decimals, out)
 
     def repeat(self, repeats: Any, axis: int | None = None) -> Any:
         """Every element `repeats` times in a row, as `ts.repeat`."""

@@ -201,6 +201,8 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
         if dtype is not None and data.dtype != dtype and copy is False:
             raise ValueError(f"asarray: dtype {data.dtype} becomes {dtype} only by a copy")
         return core.astype(data, dtype or data.dtype, bool(copy))
+    if isinstance(data, int) and not -(2**63) <= data < 2**64 and dtype is not None:
+        data = float(data) if as_dtype(dtype).kind in ("floating", "complex") else data
     shared = core.asarray(data)
     if copy is False and isinstance(data, (bool, int, float, complex, list, tuple)):
         raise ValueError(f"asarray: a {type(data).__name__} becomes a tensor only by a copy")

@@ -373,6 +373,7 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
 
     mode: "raise" (IndexError), "wrap" or "clip" for numbers out of range."""
     a = asarray(a)
+    a = core.astype(a, "int64") if a.dtype == "bool" else a
     n = len(choices)
     if mode == "wrap":
         a = core.remainder(a, n)

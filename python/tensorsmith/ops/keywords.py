@@ -1,6 +1,6 @@
 """NumPy's keywords of operations of the core that are put together from others.
 
-dtype, casting: what `concat` and `stack` convert to, and which conversions may be
+dtype, casting: what `concat` and `stack` convert to, and which conversions may be; those of `astype` too
 shape:          of the `_like` functions, instead of x's
 M:              the columns of `eye`
 """
@@ -70,6 +70,14 @@ def _eye(
     return core.eye(rows, M, k, dtype, device)
 
 
+def _astype(x: Any, dtype: Any, copy: bool = True, *, casting: str = "unsafe") -> Any:
+    x = asarray(x)
+    if not can_cast(x.dtype, dtype, casting):
+        raise TypeError(f"astype: {x.dtype} does not become {dtype} with casting {casting!r}")
+    return core.astype(x, dtype, copy)
+
+
+core.astype._extend(("casting",), _astype)
 core.eye._extend(("M",), _eye)
 core.concat._extend(("dtype", "casting"), _joined("concat", core.concat))
 core.stack._extend(("dtype", "casting"), _joined("stack", core.stack))

@@ -245,9 +245,9 @@ def cbrt(x: Any, /) -> Any:
 
 def float_power(a: Any, b: Any, /) -> Any:
     """a^b in float64 at least."""
-    a, b = asarray(a), asarray(b)
-    wide = "complex128" if "complex" in (a.dtype.kind, b.dtype.kind) else "float64"
-    return core.power(core.astype(a, wide, False), core.astype(b, wide, False))
+    a, b = (v if isinstance(v, (bool, int, float, complex)) else asarray(v) for v in (a, b))
+    wide = "complex128" if result_type(a, b).kind == "complex" else "float64"
+    return core.power(asarray(a, wide), asarray(b, wide))
 
 
 def logaddexp2(a: Any, b: Any, /) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.inspection import result_type
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.sort import unique
+from tensorsmith.ops.sort import sort, unique
 
 __all__ = ["intersect1d", "isin", "setdiff1d", "setxor1d", "union1d"]
 
@@ -76,4 +76,5 @@ def setdiff1d(a: Any, b: Any, assume_unique: bool = False) -> Any:
 def setxor1d(a: Any, b: Any, assume_unique: bool = False) -> Any:
     """The distinct elements that are in one of a and b, in order."""
     first, second = _flat(a, b)
-    return union1d(setdiff1d(first, second), setdiff1d(second, first))
+    alone = core.concat([setdiff1d(first, second), setdiff1d(second, first)], 0)
+    return sort(alone)

@@ -348,6 +348,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     ValueError for a negative integer.
     """
     x = asarray(x)
+    x = core.astype(x, "int64") if x.dtype == "bool" else x
     counts = core.bincount(x, minlength)
     if weights is None:
         return counts

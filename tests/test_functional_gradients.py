@@ -243,6 +243,29 @@ def test_transforms_nest() -> None:
     assert third.shape == (2, 2, 2) and np.isclose(third[1, 1, 1].item(), 24 * 1.5)
 
 
+def test_transforms_see_what_inner_functions_close_over() -> None:
+    x, w, v = array(1, 2), array(3, 4), array(1, 1)
+
+    def inner(w: Any) -> Callable[..., Any]:
+        return lambda x: w * x * x
+
+    grad = lambda w: ts.grad(lambda x: inner(w)(x).sum())(x)  # noqa: E731
+    pulled = lambda w: ts.vjp(inner(w), x)[1](v)[0]  # noqa: E731
+    pushed = lambda w: ts.jvp(inner(w), (x,), (v,))[1]  # noqa: E731
+
+    def check(product: Any) -> None:
+        close(ts.jacobian(product)(w), np.diag([2, 4]))
+        close(AF.jacobian(product, w), np.diag([2, 4]))
+        close(AF.jvp(product, w, v)[1], array(2, 4))
+        close(ts.vjp(product, w)[1](v)[0], array(2, 4))
+        close(ts.grad(lambda w: (w + product(w)).sum())(w), array(3, 5))
+        close(AF.hessian(lambda w: (w * product(w)).sum(), w), np.diag([4, 8]))
+        assert not product(w).requires_grad
+
+    for product in (grad, pulled, pushed):
+        check(product)
+
+
 def test_what_results_carry() -> None:
     x = ts.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
     weight = ts.tensor([3.0, 4.0], dtype="float64", requires_grad=True)

@@ -261,6 +261,26 @@ def _places(name: str, argnums: int | Sequence[int], count: int) -> list[int]:
     return [n % count for n in numbers]
 
 
+_transforms = threading.local()
+
+
+def _nested() -> bool:
+    """Whether a transform calls its function at present: what another one returns inside is differentiated too, also by
+    what its function closes over.
+    """
+    return getattr(_transforms, "depth", 0) > 0
+
+
+class _inside:
+    """While a transform calls its function."""
+
+    def __enter__(self) -> None:
+        _transforms.depth = getattr(_transforms, "depth", 0) + 1
+
+    def __exit__(self, *exc: object) -> None:
+        _transforms.depth -= 1
+
+
 def _leaf(x: Any) -> Tensor:
     from tensorsmith.ops import asarray
 
@@ -271,18 +291,21 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     """(value, pullback) of `function` at `primals` (JAX's `vjp`).
 
     pullback(cotangent): the product of the cotangent with the Jacobian, one tensor per primal. It can be called again,
-    and its results carry gradients if the cotangent or the primals do.
+    and its results carry gradients if the cotangent or the primals do, or inside another transform.
     """
     with enable_grad():
         inputs = tuple(x if getattr(x, "requires_grad", False) else _leaf(x) for x in primals)
         # A view of each, so that the gradient stops here even where a primal is itself computed.
         local = tuple(x.reshape(x.shape) for x in inputs)
-        value = function(*local)
+        with _inside():
+            value = function(*local)
     outputs = _tuple(value)
 
     def pullback(cotangents: Any) -> tuple[Tensor, ...]:
         cotangents = _tuple(cotangents)
-        create = any(getattr(c, "requires_grad", False) for c in (*cotangents, *primals))
+        create = (_nested() and is_grad_enabled()) or any(
+            getattr(c, "requires_grad", False) for c in (*cotangents, *primals)
+        )
         gs = gradients(outputs, local, cotangents, retain_graph=True, create_graph=create, allow_unused=True)
         from tensorsmith.ops import zeros_like
 
@@ -301,28 +324,20 @@ def value_and_grad(
 
     def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = _places("grad", argnums, len(args))
-        # Inside another transform the gradient is itself differentiated, also by what the function closes over.
-        nested = getattr(_transforms, "depth", 0) > 0
-        _transforms.depth = getattr(_transforms, "depth", 0) + 1
-        try:
-            with enable_grad():
-                full = list(args)
-                for n in places:
-                    full[n] = (
-                        args[n].reshape(args[n].shape)
-                        if getattr(args[n], "requires_grad", False)
-                        else _leaf(args[n])
-                    )
-                value = function(*full, **kwargs)
-                gs = gradients(value, [full[n] for n in places], create_graph=nested)
-        finally:
-            _transforms.depth -= 1
+        nested = _nested()
+        with enable_grad(), _inside():
+            full = list(args)
+            for n in places:
+                full[n] = (
+                    args[n].reshape(args[n].shape)
+                    if getattr(args[n], "requires_grad", False)
+                    else _leaf(args[n])
+                )
+            value = function(*full, **kwargs)
+            gs = gradients(value, [full[n] for n in places], create_graph=nested)
         return value if nested else value.detach(), gs if isinstance(argnums, (tuple, list)) else gs[0]
 
     return wrapped
-
-
-_transforms = threading.local()
 
 
 def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:

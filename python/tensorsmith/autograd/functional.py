@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tensorsmith import _core
-from tensorsmith.autograd import enable_grad
+from tensorsmith.autograd import _inside, enable_grad
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -88,7 +88,9 @@ def _call(
 ) -> tuple[bool, tuple[Tensor, ...]]:
     if not callable(function):
         raise TypeError(f"{name}: func must be a function, got {type(function).__name__}")
-    many, outputs = _several(name, "what the function returns", function(*local))
+    with _inside():
+        value = function(*local)
+    many, outputs = _several(name, "what the function returns", value)
     if strict:
         for place, y in enumerate(outputs):
             if not y.requires_grad:

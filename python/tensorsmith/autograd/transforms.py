@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from tensorsmith import _core
-from tensorsmith.autograd import _places, _transforms, enable_grad, is_grad_enabled
+from tensorsmith.autograd import _inside, _nested, _places, enable_grad, is_grad_enabled
 from tensorsmith.autograd.functional import _differentiable, _filled, _linear, _push, _rows, _vectors
 
 if TYPE_CHECKING:
@@ -20,18 +20,7 @@ def _carried(given: Iterable[Any]) -> bool:
     """Whether results carry gradients: where one of `given` does, or another transform is at work, which will
     differentiate what this one returns.
     """
-    nested = getattr(_transforms, "depth", 0) > 0
-    return is_grad_enabled() and (nested or any(getattr(x, "requires_grad", False) for x in given))
-
-
-class _Deeper:
-    """Transforms called inside are nested."""
-
-    def __enter__(self) -> None:
-        _transforms.depth = getattr(_transforms, "depth", 0) + 1
-
-    def __exit__(self, *exc: object) -> None:
-        _transforms.depth -= 1
+    return is_grad_enabled() and (_nested() or any(getattr(x, "requires_grad", False) for x in given))
 
 
 def _local(name: str, what: str, x: Any) -> Tensor:
@@ -78,7 +67,7 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
                 f"jvp: {what} must be a tuple of the function's arguments, got {type(given).__name__}"
             )
     create = _carried((*primals, *tangents))
-    with enable_grad(), _Deeper():
+    with enable_grad(), _inside():
         local = tuple(_local("jvp", f"primal {i}", x) for i, x in enumerate(primals))
         from tensorsmith.ops import asarray
 
@@ -107,7 +96,7 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         places = _places("jacobian", argnums, len(args))
         create = _carried(args[n] for n in places)
-        with enable_grad(), _Deeper():
+        with enable_grad(), _inside():
             full = list(args)
             for n in places:
                 full[n] = _local("jacobian", f"argument {n}", args[n])

@@ -252,3 +252,15 @@ def test_transposed_convolutions_with_a_bias_are_bfloat16(rank: int) -> None:
     np.testing.assert_allclose(y.detach().astype(ts.float32).numpy(), exact.numpy(), atol=0.03)
     y.sum().backward()
     assert x.grad.dtype == layer.weight.grad.dtype == layer.bias.grad.dtype == ts.float32
+
+
+def test_generators_run_within_the_block_and_their_callers_do_not() -> None:
+    @ts.autocast()
+    def products() -> Any:
+        yield (ts.ones((2, 2)) @ ts.ones((2, 2))).dtype
+        yield ts.is_autocast_enabled()
+
+    assert [(value, ts.is_autocast_enabled()) for value in products()] == [
+        (ts.bfloat16, False),
+        (True, False),
+    ]

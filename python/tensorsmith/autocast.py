@@ -8,11 +8,11 @@ are float32 or bfloat16; one that is `raised` gets its bfloat16 tensors as float
 from __future__ import annotations
 
 import threading
-from contextlib import ContextDecorator
 from typing import Any
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.autograd import _Mode
 from tensorsmith.dtypes import DType, as_dtype, bfloat16
 
 __all__ = ["autocast", "is_autocast_enabled"]
@@ -40,7 +40,7 @@ for _name in _RAISED.split():
     getattr(core, _name)._autocast(True)
 
 
-class autocast(ContextDecorator):
+class autocast(_Mode):
     """Products of float32 tensors in bfloat16, on this thread, within a `with` block or a decorated function.
 
         with ts.autocast():
@@ -71,7 +71,7 @@ class autocast(ContextDecorator):
         self.enabled = bool(enabled)
         self._local = threading.local()  # one object may be entered by several threads, and more than once
 
-    def __enter__(self) -> autocast:
+    def __enter__(self) -> autocast:  # type: ignore[override]
         before = self._local.__dict__.setdefault("before", [])
         before.append(_core.set_autocast(self.enabled))
         return self

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from tensorsmith import nn
 from tensorsmith.nn import functional as F
 
 TABLE = np.asarray([[1.0, 2.0], [3.0, -4.0], [5.0, 6.0]])
@@ -65,7 +66,7 @@ def test_what_lies_behind_the_last_offset_is_left_out(mode: str, padding: int | 
 
 
 def test_all_rows_that_are_looked_up_are_limited() -> None:
-    table = ts.asarray(TABLE)
+    table = ts.asarray(TABLE.copy())
     F.embedding_bag(ts.asarray([[0, 1]]), table, mode="sum", max_norm=1.0, padding_idx=1)
     np.testing.assert_allclose(np.linalg.norm(table.numpy(), axis=1), [1, 1, np.hypot(5, 6)], rtol=1e-6)
 
@@ -85,3 +86,13 @@ def test_segments_end_where_the_data_do() -> None:
         for offsets in ([1, 3], [0, 2]):
             with pytest.raises(ValueError, match="segment_reduce: offsets must go from 0 to 3"):
                 ts.segment_reduce(x, ts.asarray(offsets), how)
+
+
+def test_bags_over_a_given_table() -> None:
+    table = ts.asarray(TABLE)
+    for freeze in (True, False):
+        bag = nn.EmbeddingBag.from_pretrained(table, freeze, mode="sum", padding_idx=-1)
+        assert bag.weight.requires_grad is not freeze and bag.padding_idx == 2
+        assert bag(ts.asarray([[0, 1, 2]])).tolist() == [[4, -2]]
+    with pytest.raises(ValueError, match="embeddings must be 2-dimensional"):
+        nn.EmbeddingBag.from_pretrained(ts.ones(3))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from tensorsmith import nn
 from tensorsmith.nn import functional as F
 
 
@@ -80,4 +81,6 @@ def test_parameters_of_norms_fit_the_channels() -> None:
             assert not four.numpy().any()
     with pytest.raises(ValueError, match="instance_norm: use_input_stats=False needs"):
         F.instance_norm(x, use_input_stats=False)
-    np.testing.assert_array_equal(F.layer_norm(x, 3).numpy(), F.layer_norm(x, (3,)).numpy())
+    for extent in (3, np.int64(3), [3]):
+        np.testing.assert_array_equal(F.layer_norm(x, extent).numpy(), F.layer_norm(x, (3,)).numpy())
+        assert nn.LayerNorm(extent).normalized_shape == nn.RMSNorm(extent).normalized_shape == (3,)

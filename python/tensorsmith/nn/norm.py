@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks, functional, init
+from tensorsmith.nn.functional._norm import _extents
 from tensorsmith.nn.module import Module
 from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
@@ -151,7 +152,7 @@ class LayerNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        extents = _extents(normalized_shape)
         if not extents:
             raise ValueError("LayerNorm: normalized_shape must name at least one axis, got ()")
         self.normalized_shape = tuple(_checks.integer("LayerNorm", "normalized_shape", n) for n in extents)
@@ -195,7 +196,7 @@ class RMSNorm(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        extents = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        extents = _extents(normalized_shape)
         if not extents:
             raise ValueError("RMSNorm: normalized_shape must name at least one axis, got ()")
         self.normalized_shape = tuple(_checks.integer("RMSNorm", "normalized_shape", n) for n in extents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import tensorsmith as ts
@@ -29,7 +30,9 @@ def batch_norm(
 
 
 def _extents(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if hasattr(normalized_shape, "__index__"):
+        return (operator.index(normalized_shape),)
+    return tuple(normalized_shape)
 
 
 def layer_norm(

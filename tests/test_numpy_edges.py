@@ -105,6 +105,11 @@ CALLS = [
     "np.full(2, -2**64, dtype='int8')",
     "np.arange(2**63 - 1, 2**63 + 1, dtype='uint64')", "np.arange(2**64, 2**64 + 2, dtype='int64')",
     "np.maximum(a([1.0]), 2**64)", "np.asarray(2**70, dtype='float64')", "np.float_power(a([2.0]), 2**64)",
+    "np.ones(2, int)", "np.zeros((2, 1), bool)", "np.ones(2, np.int64)", "np.zeros(2, float)",
+    "np.interp(a([1.0, 0.5, 2.0, NAN]), a([0.0, 1.0, 2.0]), a([5.0, 7.0, NAN]))",
+    "np.unwrap(a([1, 8, 2, -9]), period=7)",
+    "np.unwrap(a([1, 8, 2, -9], 'int8'), period=6)", "np.unwrap(a([1, 8, 2]), period=7.5)",
+    "np.put(a([1, 2]), [0, 1], [])",
     # methods
     f"{F}.item(1)", f"{F}.item(-1)", f"{F}.item(1, 2)", f"{F}.item((0, -1))", f"{F}.T.item(1)", f"{F}.item(6)",
     f"{F}.item(2, 0)", f"{F}.item(1.0)", f"{F}.item('a')", f"{F}.item(0, 0, 0)", "a(3).item(0)", f"{F}.item()",

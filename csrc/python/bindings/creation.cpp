@@ -53,7 +53,8 @@ PyObject* create(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* k
     }
     if (!shape) type_error(name, "(shape, *more, dtype=None, device=None): shape is missing");
     Ref extents;
-    if (count == 2 && !PyObject_HasAttrString(args[1], "__index__")) {
+    // int and numpy.int64 have the attribute as well, which their numbers use.
+    if (count == 2 && (PyType_Check(args[1]) || !PyObject_HasAttrString(args[1], "__index__"))) {
       if (dtype == Py_None) dtype = args[1];
     } else if (count > 1) {
       extents = checked(PyTuple_New(count));

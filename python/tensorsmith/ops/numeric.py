@@ -328,20 +328,25 @@ def lcm(a: Any, b: Any, /) -> Any:
 
 
 def unwrap(x: Any, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi) -> Any:
-    """Angles without jumps: multiples of the period are added where neighbours differ by more than its half."""
-    x = _real("unwrap", x)
+    """Angles without jumps: multiples of the period are added where neighbours differ by more than its half. Integers
+    stay integers where the period is one."""
+    x = asarray(x)
+    dtype, whole = x.dtype, x.dtype.kind in ("signed", "unsigned") and isinstance(period, int)
+    x = core.astype(x, "int64", False) if whole else _real("unwrap", x)
     axis = _axis("unwrap", axis, x.ndim)
     if x.shape[axis] < 2:
         return core.copy(x)
     before, after = (slice(None),) * axis + (slice(0, -1),), (slice(None),) * axis + (slice(1, None),)
     jumps = core.subtract(core.getitem(x, after), core.getitem(x, before))
-    half = period / 2
+    half = period // 2 if whole else period / 2
     rest = core.subtract(core.remainder(core.add(jumps, half), period), half)
-    rest = core.where(core.logical_and(core.equal(rest, -half), core.greater(jumps, 0)), half, rest)
-    small = core.less(core.absolute(jumps), half if discont is None else max(discont, half))
-    correction = core.cumsum(core.where(small, 0.0, core.subtract(rest, jumps)), axis)
+    if 2 * half == period:
+        rest = core.where(core.logical_and(core.equal(rest, -half), core.greater(jumps, 0)), half, rest)
+    small = core.less(core.absolute(jumps), period / 2 if discont is None else max(discont, period / 2))
+    correction = core.cumsum(core.where(small, 0, core.subtract(rest, jumps)), axis)
     widths = [1 if i == axis else 0 for i in range(x.ndim)]
-    return core.add(x, core.pad_constant(correction, widths, [0] * x.ndim, 0.0))
+    y = core.add(x, core.pad_constant(correction, widths, [0] * x.ndim, 0.0))
+    return core.astype(y, dtype, False) if whole else y
 
 
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:

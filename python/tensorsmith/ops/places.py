@@ -204,6 +204,8 @@ def put(x: Any, indices: Any, values: Any, mode: str = "raise") -> None:
         flat = core.checked_positions(flat, 0, x.size)
     else:
         raise ValueError(f'put: mode must be "raise", "wrap" or "clip", got {mode!r}')
+    if not asarray(values).size:
+        return
     x[_coordinates(flat, x.shape)] = _cycled(values, flat.size, x.dtype)
 
 

@@ -184,7 +184,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         x0, f0 = core.take(xp, i, 0), core.take(fp, i, 0)
         x1, f1 = core.take(xp, core.add(i, 1), 0), core.take(fp, core.add(i, 1), 0)
         y = f0 + (f1 - f0) / (x1 - x0) * (x - x0)
-        y = core.where(core.equal(x, x1), f1, y)
+        y = core.where(core.equal(x, x1), f1, core.where(core.equal(x, x0), f0, y))
     y = core.where(core.less(x, xp[0]), fp[0] if left is None else left, y)
     return core.where(core.greater(x, xp[-1]), fp[-1] if right is None else right, y)
 

@@ -102,3 +102,14 @@ def test_sort_of_two_bytes(dtype: str) -> None:
             np.testing.assert_array_equal(ts.sort(t).numpy(), np.sort(x))
             np.testing.assert_array_equal(ts.sort(t, descending=True).numpy(), np.sort(x)[::-1])
             np.testing.assert_array_equal(ts.argsort(t).numpy(), np.argsort(x, kind="stable"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_order_statistics_of_every_length(dtype: str) -> None:
+    """Around what is sorted in registers, and what is parted in place."""
+    rng = np.random.default_rng(0)
+    for n in [*range(1, 300), 511, 512, 513, 1025]:
+        x = rng.standard_normal(n).astype(dtype)
+        places = sorted({0, n // 10, n // 2, n - 1 - n // 3, n - 1})
+        quantiles = ts.quantile(ts.asarray(x), [p / max(n - 1, 1) for p in places], method="nearest")
+        assert np.array_equal(quantiles.numpy(), np.sort(x)[places]), n

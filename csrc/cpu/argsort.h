@@ -6,7 +6,7 @@
 
 namespace ts::cpu::TS_ISA {
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 template <class K>
 TS_INLINE void store_some(Vec<K> v, K* y, std::int64_t count) {
   if (count == Vec<K>::width)
@@ -29,12 +29,11 @@ void argsort_short_keys(const T* x, std::int64_t* y, std::int64_t n, const Order
   quicksort(
       a, std::uint32_t(0), a, b,
       n, [&](Vec<std::uint32_t> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
-        using Wide = Vec<std::int64_t>;
-        const __m512i low = __m512i((v & places).r);
-        const Wide first(typename Wide::Reg(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(low))));
-        const Wide second(typename Wide::Reg(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(low, 1))));
-        store_some(first, y + at, count < Wide::width ? count : std::int64_t{Wide::width});
-        if (count > Wide::width) store_some(second, y + at + Wide::width, count - Wide::width);
+        constexpr std::int64_t W = Vec<std::uint64_t>::width;
+        const auto [low, high] = widened(v & places);
+        std::uint64_t* const to = reinterpret_cast<std::uint64_t*>(y) + at;
+        store_some(low, to, count < W ? count : W);
+        if (count > W) store_some(high, to + W, count - W);
       });
 #else
   const std::uint32_t* sorted = a;

@@ -185,6 +185,20 @@ void nonzero(In x, Out index, Out count) {
         });
 #else
     I i = begin;
+#if defined(__AVX2__)
+    const I last = starts[begin / kGrain + 1];
+    for (; i + 8 <= end && at + 8 <= last; i += 8) {  // what is written too much, the next ones overwrite
+      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(in + i));
+      const unsigned zeros =
+          static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128())));
+      const unsigned lanes = ~zeros & 0xffu;
+      const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneOrders.of[lanes]));
+      const Vec<I> from(i), low(Vec<I>::Reg(_mm256_cvtepu8_epi64(order))),
+          high(Vec<I>::Reg(_mm256_cvtepu8_epi64(_mm_srli_si128(order, 4))));
+      (from + low).store(out + at), (from + high).store(out + at + 4);
+      at += __builtin_popcount(lanes);
+    }
+#endif
     for (; i + 8 <= end; i += 8) {
       for (std::uint64_t ones = ones_of(in + i); ones; ones &= ones - 1)
         out[at++] = i + (__builtin_ctzll(ones) >> 3);

@@ -19,7 +19,7 @@ using I = std::int64_t;
 constexpr I kLongRow = 1 << 17;                // from here on memory is the caller's, as for sort
 constexpr std::size_t kOwnScratch = 16 << 20;  // in scratch memory beyond what sort uses of it
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 
 template <class T>
 struct Selection {
@@ -109,7 +109,7 @@ void row_statistics(const T* x, I n, In places, T* y, char* memory) {
   const I* const place = places.as<I>();
   const I K = places.shape[0];
   T* const own = reinterpret_cast<T*>(memory);
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   if (!holds_special(x, n, false)) return Selection<T>{place, y, own + n}.start(x, own, n, K);
 #endif
   const I shape[2] = {1, n}, strides[2] = {n, 1}, bytes = 24 * n, one = 1;

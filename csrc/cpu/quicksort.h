@@ -4,9 +4,9 @@
 // pivot goes to the front, the rest to the back. A segment that the first-level cache holds is parted into
 // what is below its pivot, which stays in front of its own memory, and the rest, which goes to the front of
 // its twin: nothing is copied back, the twins of a part are what is left of both. What fits in 16 registers
-// is sorted there and handed out with its place. Keys are unsigned integers, or floats without NaN, whose
-// minima and maxima have twice the throughput. Needs AVX-512's compression; the result is that of any other
-// sort of the same keys.
+// (8 with AVX2) is sorted there and handed out with its place. Keys are unsigned integers, or floats without
+// NaN, whose minima and maxima have twice the throughput. Needs registers that can be compressed (AVX2,
+// AVX-512); the result is that of any other sort of the same keys.
 #pragma once
 
 #include <limits>
@@ -15,12 +15,13 @@
 #include "cpu/compress.h"
 #include "cpu/sort.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 namespace ts::cpu::TS_ISA {
 
 // One bit for each lane below the pivot, or not above it.
 template <bool kEqualToo, class K>
 TS_INLINE unsigned below(Vec<K> v, Vec<K> pivot) {
+#if defined(__AVX512F__)
   if constexpr (std::is_same_v<K, float>)
     return _mm512_cmp_ps_mask(v.r, pivot.r, kEqualToo ? _CMP_LE_OQ : _CMP_LT_OQ);
   else if constexpr (std::is_same_v<K, double>)
@@ -29,6 +30,42 @@ TS_INLINE unsigned below(Vec<K> v, Vec<K> pivot) {
     return _mm512_cmp_epu32_mask(__m512i(v.r), __m512i(pivot.r), kEqualToo ? _MM_CMPINT_LE : _MM_CMPINT_LT);
   else
     return _mm512_cmp_epu64_mask(__m512i(v.r), __m512i(pivot.r), kEqualToo ? _MM_CMPINT_LE : _MM_CMPINT_LT);
+#else
+  const Mask<K> m = kEqualToo ? v <= pivot : v < pivot;
+  return static_cast<unsigned>(sizeof(K) == 4 ? _mm256_movemask_ps(__m256(m.r))
+                                              : _mm256_movemask_pd(__m256d(m.r)));
+#endif
+}
+
+// The lanes of `less` from `low` on, the others up to `high`. Both sides have room for a register.
+template <class K>
+TS_INLINE void store_parted(Vec<K> v, unsigned less, K* low, K* high) {
+  constexpr int W = Vec<K>::width;
+#if defined(__AVX512F__)
+  const int more = W - __builtin_popcount(less);
+  compress(v, less).store(low);
+  compress(v, less ^ ((1u << W) - 1)).store_partial(high - more, more);
+#else
+  const Vec<K> parted = compress(v, less);
+  parted.store(low), parted.store(high - W);
+#endif
+}
+
+// The lower and the upper half of the lanes, twice as wide.
+struct Widened {
+  Vec<std::uint64_t> low, high;
+};
+TS_INLINE Widened widened(Vec<std::uint32_t> v) {
+  using Reg = Vec<std::uint64_t>::Reg;
+#if defined(__AVX512F__)
+  const __m512i r = __m512i(v.r);
+  return {Reg(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(r))),
+          Reg(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(r, 1)))};
+#else
+  const __m256i r = __m256i(v.r);
+  return {Reg(_mm256_cvtepu32_epi64(_mm256_castsi256_si128(r))),
+          Reg(_mm256_cvtepu32_epi64(_mm256_extracti128_si256(r, 1)))};
+#endif
 }
 
 template <class K>
@@ -40,8 +77,13 @@ TS_INLINE Vec<K> operator^(Vec<K> v, Vec<KeyOf<K>> flip)
 
 template <class K>
 constexpr K kLast = std::is_floating_point_v<K> ? std::numeric_limits<K>::infinity() : static_cast<K>(~0ull);
+#if defined(__AVX512F__)
+constexpr int kSortRows = 16;  // registers that are sorted at once
+#else
+constexpr int kSortRows = 8;
+#endif
 template <class K>
-constexpr std::int64_t kRegisterSort = 16 * Vec<K>::width;  // keys that are sorted in registers
+constexpr std::int64_t kRegisterSort = kSortRows * Vec<K>::width;  // keys that are sorted in registers
 
 constexpr std::int64_t kShared = 8192;      // sorts from here on are for all threads,
 constexpr std::int64_t kLeastShare = 4096;  // in segments of about this length or more
@@ -71,7 +113,7 @@ TS_INLINE void sort_in_registers(const K* keys, KeyOf<K> flip, std::int64_t n, c
 template <class K, class Put>
 TS_OUTLINE void sort_short(const K* keys, KeyOf<K> flip, std::int64_t n, const Put& put) {
   constexpr std::int64_t W = Vec<K>::width;
-  if (n > 8 * W) return sort_in_registers<16>(keys, flip, n, put);
+  if (n > 8 * W) return sort_in_registers<kSortRows>(keys, flip, n, put);
   if (n > 4 * W) return sort_in_registers<8>(keys, flip, n, put);
   if (n > W) return sort_in_registers<4>(keys, flip, n, put);
   if (n > 0) return sort_in_registers<1>(keys, flip, n, put);
@@ -125,7 +167,7 @@ struct Quicksort {
   // have room for what the next one brings, wherever it is read. n is two blocks or more.
   template <bool kEqualToo>
   TS_INLINE static std::int64_t part_in_place(K* keys, KeyOf<K> flip, std::int64_t n, K pivot) {
-    constexpr int R = 8;
+    constexpr int R = kSortRows / 2;  // two blocks are no more than what is sorted in registers
     constexpr std::int64_t kBlock = R * W;
     constexpr std::int64_t kAhead = 1024 / static_cast<std::int64_t>(sizeof(K));
     const Vec<K> p(pivot);
@@ -154,9 +196,8 @@ struct Quicksort {
       for (int r = 0; r < R; ++r) {
         const unsigned less = below<kEqualToo>(v[r], p);
         const int down = __builtin_popcount(less);
-        compress(v[r], less).store(keys + low);
+        store_parted(v[r], less, keys + low, keys + high);
         low += down, high -= W - down;
-        compress(v[r], less ^ ((1u << W) - 1)).store_partial(keys + high, W - down);
       }
     }
     for (; left < right; left += W) hold(left, right - left < W ? right - left : W);
@@ -178,20 +219,22 @@ struct Quicksort {
     const Vec<KeyOf<K>> flips(flip);
     std::int64_t low = 0, high = n;
     std::int64_t i = 0;
-    for (; i + W <= n; i += W) {  // n - i elements are missing between low and high: room for a register
+    for (; i + 2 * W <= n; i += W) {  // n - i elements are missing between low and high
       const Vec<K> v = Vec<K>::load(from + i) ^ flips;
       const unsigned less = below<false>(v, p);
       const int down = __builtin_popcount(less);
-      compress(v, less).store(keys + low);
+      store_parted(v, less, keys + low, keys + high);
       low += down, high -= W - down;
-      compress(v, less ^ ((1u << W) - 1)).store_partial(keys + high, W - down);
     }
-    const Vec<K> v = Vec<K>::load_partial(from + i, n - i) ^ flips;
-    const unsigned lanes = (1u << (n - i)) - 1, less = below<false>(v, p) & lanes;
-    const int down = __builtin_popcount(less);
-    compress(v, less).store_partial(keys + low, down);
-    low += down;
-    compress(v, less ^ lanes).store_partial(keys + low, high - low);
+    for (; i < n; i += W) {
+      const std::int64_t count = n - i < W ? n - i : W;
+      const Vec<K> v = Vec<K>::load_partial(from + i, count) ^ flips;
+      const unsigned lanes = (1u << count) - 1, less = below<false>(v, p) & lanes, more = less ^ lanes;
+      const int down = __builtin_popcount(less);
+      compress(v, less).store_partial(keys + low, down);
+      low += down, high -= count - down;
+      compress(v, more).store_partial(keys + high, count - down);
+    }
     return low;
   }
 
@@ -319,6 +362,7 @@ void quicksort(const K* from, KeyOf<K> flip, K* a, K* b, std::int64_t n, const P
 // Whether x holds what does not sort as it is: NaN, or a zero that the flip makes -0.
 template <class T>
 bool holds_special(const T* x, std::int64_t n, bool flips) {
+#if defined(__AVX512F__)
   constexpr int kNan = 0x81, kZero = 0x02, kMinusZero = 0x04;
   const auto special = [&](Vec<T> v) -> unsigned {
     if constexpr (sizeof(T) == 4)
@@ -328,6 +372,17 @@ bool holds_special(const T* x, std::int64_t n, bool flips) {
       return flips ? _mm512_fpclass_pd_mask(v.r, kNan | kZero)
                    : _mm512_fpclass_pd_mask(v.r, kNan | kMinusZero);
   };
+#else
+  // Zeros of the kind in question: as integers they are its bits.
+  using Key = KeyOf<T>;
+  const Vec<Key> zero(flips ? Key(0) : static_cast<Key>(Key(1) << (8 * sizeof(T) - 1)));
+  const auto special = [&](Vec<T> v) -> unsigned {
+    const auto zeros = Vec<Key>(typename Vec<Key>::Reg(v.r)) == zero;
+    const auto either = __m256i((v != v).r) | __m256i(zeros.r);
+    return static_cast<unsigned>(sizeof(T) == 4 ? _mm256_movemask_ps(__m256(either))
+                                                : _mm256_movemask_pd(__m256d(either)));
+  };
+#endif
   constexpr std::int64_t W = Vec<T>::width;
   std::int64_t i = 0;
   unsigned any = 0;

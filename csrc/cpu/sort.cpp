@@ -112,7 +112,7 @@ void sort_counted(const T* x, T* y, std::int64_t n, const Order<T, false>& order
   });
 }
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 
 // Floats are sorted as they are. Where that is not their order, NaN is infinity on the way and put in its
 // place afterwards, as are the zeros, which compare equal. Descending is the order of the negatives.
@@ -203,10 +203,7 @@ void sort_values(const T* x, T* y, std::int64_t n, const Order<T, false>& order,
       const auto widen = [&](Vec<Half> v, std::int64_t at, std::int64_t count)
           __attribute__((always_inline)) {
         constexpr std::int64_t W = Vec<Key>::width;
-        const __m512i halves = __m512i(v.r);
-        const Vec<Key> first(typename Vec<Key>::Reg(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(halves))));
-        const Vec<Key> second(
-            typename Vec<Key>::Reg(_mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(halves, 1))));
+        const auto [first, second] = widened(v);
         put(first + lows, at, count < W ? count : W);
         if (count > W) put(second + lows, at + W, count - W);
       };
@@ -249,7 +246,7 @@ void sort_row(const T* x, T* y, std::int64_t n, const Order<T, false>& order, ch
   if constexpr (sizeof(T) == 1) return sort_bytes(x, y, n, order);
   if constexpr (sizeof(T) == 2)
     if (n >= kCounted && n <= UINT32_MAX) return sort_counted(x, y, n, order);
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   if constexpr (is_half_type<T>) {
     if (n > kNetworkLength<Key> && n < kCounted) {  // as floats, which the quicksort takes
       float* const wide = reinterpret_cast<float*>(workspace);

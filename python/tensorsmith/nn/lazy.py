@@ -92,6 +92,10 @@ class _Lazy(Module):
 
     def _first(self, input: Tensor, *args: Any) -> Tensor:
         """The first call. After an error it is lazy again, and the generator where it was."""
+        if _core.capturing():
+            raise RuntimeError(
+                f"{self._get_name()}: run the module once before ts.jit records it: it draws parameters"
+            )
         lazy, state = self.__class__, ts.random.get_state()
         before = {name: have.detach() for name, have in self._dependent().items()}
         try:
@@ -109,8 +113,6 @@ class _Lazy(Module):
     def _learn(self, input: Tensor) -> None:
         name = self._get_name()
         _checks.tensor(name, input)
-        if _core.capturing():
-            raise RuntimeError(f"{name}: run the module once before ts.jit records it: it draws parameters")
         size = self._size_of(input)
         if size == 0:
             raise ValueError(

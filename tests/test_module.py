@@ -490,7 +490,7 @@ def test_containers_added_and_repeated() -> None:
     assert len(one * 2) == len(2 * one) == 4 and (one * 2)[2] is one[0]
     one *= 3
     assert same is one and list(one._modules) == list("012345")
-    with pytest.raises(ValueError, match="once or more, got 0"):
+    with pytest.raises(ValueError, match="repetitions must be >= 1, got 0"):
         one * 0
     many = nn.ParameterList([ts.ones(1)])
     many += [ts.ones(2)]

@@ -172,3 +172,12 @@ def test_ldexp_rounds_once() -> None:
     e = random.integers(-2200, 2200, 4000)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(np.asarray(ts.ldexp(ts.asarray(x), ts.asarray(e))), np.ldexp(x, e))
+
+
+def test_pad_keeps_integers() -> None:
+    x = ts.asarray(np.array([1, 2], np.int64))
+    large = 2**53 + 1
+    assert ts.pad(x, 1, constant_values=large).tolist() == [large, 1, 2, large]
+    for array, value in ((x, 2**70), (ts.asarray(np.array([1], np.uint8)), 300)):
+        with pytest.raises(OverflowError, match="pad: constant_values must be from"):
+            ts.pad(array, 1, constant_values=value)

@@ -340,3 +340,12 @@ def test_averages_beside_a_recorded_step() -> None:
 
     for a, b in zip(trained(False), trained(True), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_rates_below_zero_are_refused() -> None:
+    optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="SWALR: swa_lr must be >= 0"):
+        SWALR(optimizer, swa_lr=-1.0)
+    with pytest.raises(ValueError, match="CyclicLR: base_lr must be >= 0"):
+        lr_scheduler.CyclicLR(optimizer, -0.1, 0.1)
+    assert optimizer.param_groups[0]["lr"] == 0.1

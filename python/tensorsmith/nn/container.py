@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
+from tensorsmith.nn import _checks
 from tensorsmith.nn.activation import ReLU
 from tensorsmith.nn.conv import Conv2d
 from tensorsmith.nn.linear import Linear
@@ -146,10 +147,7 @@ class Sequential(_Numbered):
         return self.extend(other)
 
     def _times(self, count: Any) -> list[Module]:
-        number = operator.index(count)
-        if number < 1:
-            raise ValueError(f"Sequential: can be repeated once or more, got {number}")
-        return list(self) * number
+        return list(self) * _checks.integer("Sequential", "the number of repetitions", count, 1)
 
     def __mul__(self, count: int) -> Sequential:
         return Sequential(*self._times(count))
@@ -384,6 +382,8 @@ class ParameterDict(Module):
         return reversed(self._parameters)
 
     def __or__(self, other: ParameterDict) -> ParameterDict:
+        if not isinstance(other, ParameterDict):
+            return NotImplemented
         return ParameterDict([*self.items(), *other.items()])
 
     def __ior__(self, other: ParameterDict) -> ParameterDict:

@@ -8,6 +8,7 @@ import operator
 from typing import Any
 
 from tensorsmith._core import ops as core
+from tensorsmith.inspection import iinfo
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.ops.quantile import median
@@ -63,13 +64,25 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
         raise ValueError(f"pad: {sorted(unknown)} are no options of mode {mode!r}")
     if mode in ("constant", "empty"):
         values = options.get("constant_values", 0)
-        if isinstance(values, (bool, int, float, complex)) and not isinstance(values, complex):
+        if isinstance(values, (int, float)) and not _needs_integers(x, values):
             return core.pad_constant(x, [b for b, _ in widths], [a for _, a in widths], float(values))
         return _pad_constants(x, widths, values)
     for axis, (before, after) in enumerate(widths):
         if before or after:
             x = _pad_axis(x, axis, before, after, mode, options)
     return x
+
+
+def _needs_integers(x: Any, value: float) -> bool:
+    """Whether float64 would change `value`, which must fit x's integers."""
+    if not isinstance(value, int) or x.dtype.kind not in ("signed", "unsigned"):
+        return False
+    limits = iinfo(x.dtype)
+    if not limits.min <= value <= limits.max:
+        raise OverflowError(
+            f"pad: constant_values must be from {limits.min} to {limits.max}, the limits of {x.dtype}, got {value}"
+        )
+    return abs(value) > 1 << 53
 
 
 def _pair_for(values: Any, axis: int, rank: int) -> tuple[Any, Any]:

@@ -46,12 +46,12 @@ def _finite(name: str, key: str, value: Any) -> float:
 
 
 def _each_group(name: str, key: str, value: Any, groups: int) -> list[float]:
-    """A number for each group, from one for all or a list."""
+    """A number >= 0 for each group, from one for all or a list."""
     if not isinstance(value, (list, tuple)):
-        return [_finite(name, key, value)] * groups
+        value = [value] * groups
     if len(value) != groups:
         raise ValueError(f"{name}: {groups} param groups need {groups} values of {key}, got {len(value)}")
-    return [_finite(name, key, entry) for entry in value]
+    return [_checks.at_least(name, key, _finite(name, key, entry)) for entry in value]
 
 
 def _functions(name: str, lr_lambda: Any, groups: int) -> list[Callable[[int], float]]:

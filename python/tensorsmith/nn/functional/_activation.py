@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorsmith as ts
 from tensorsmith import _core, ops
+from tensorsmith.autograd import Function
 from tensorsmith.nn import _checks
 from tensorsmith.ops.halves import rounded_once
 from tensorsmith.ops.manipulate import _axis
@@ -124,11 +125,27 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return ops.hardsigmoid(input)
 
 
+class _Limited(Function):
+    """clip, but the gradient at the limits is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, low: float, high: float) -> Tensor:
+        y = ops.clip(input, low, high)
+        ctx.save_for_backward(y)
+        ctx.limits = low, high
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        (y,), (low, high) = ctx.saved_tensors, ctx.limits
+        return ops.where(ops.logical_or(y <= low, y >= high), 0.0, dy), None, None
+
+
 def _limited(input: Tensor, low: float, high: float) -> Tensor:
     if not (_core.is_grad_enabled() and getattr(input, "requires_grad", False)):
         return ops.clip(input, low, high)
-    # The gradient of clip is 1 at the limits.
-    return ops.where(input >= high, high, ops.where(input <= low, low, input))
+    y: Tensor = _Limited.apply(input, low, high)
+    return y
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-"""`Embedding`: rows of a table, looked up by index."""
+"""`Embedding` and `EmbeddingBag`: rows of a table, looked up by index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,60 @@ from tensorsmith.nn.parameter import Parameter
 from tensorsmith.tensor import Tensor
 
 
-class Embedding(Module):
+class _Table(Module):
+    """num_embeddings rows of embedding_dim numbers."""
+
+    weight: Parameter
+
+    def _build(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None,
+        weight: Tensor | None,
+        frozen: bool,
+        device: Any,
+        dtype: Any,
+    ) -> None:
+        name = type(self).__name__
+        self.num_embeddings = _checks.integer(name, "num_embeddings", num_embeddings)
+        self.embedding_dim = _checks.integer(name, "embedding_dim", embedding_dim)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(
+                    f"{name}: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got {padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.padding_idx = padding_idx
+        shape = (self.num_embeddings, self.embedding_dim)
+        if weight is None:
+            self.weight = Parameter(ts.empty(shape, dtype=dtype), not frozen)
+            self.reset_parameters()
+        else:
+            if tuple(weight.shape) != shape:
+                raise ValueError(f"{name}: weight must have shape {shape}, got {tuple(weight.shape)}")
+            self.weight = Parameter(weight, not frozen)
+        if device is not None:
+            self.to(device)
+
+    def reset_parameters(self) -> None:
+        """Draw a new table; the padding row is zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with ts.no_grad():
+                self.weight[self.padding_idx].fill_(0)
+
+    @classmethod
+    def _extents(cls, embeddings: Tensor) -> tuple[int, int]:
+        if embeddings.ndim != 2:
+            raise ValueError(
+                f"{cls.__name__}.from_pretrained: embeddings must be 2-dimensional, got shape {embeddings.shape}"
+            )
+        rows, columns = embeddings.shape
+        return rows, columns
+
+
+class Embedding(_Table):
     """Integers (*) in [0, num_embeddings) -> rows (*, embedding_dim) of `weight`, which starts normal(0, 1).
 
     Args:
@@ -20,8 +73,6 @@ class Embedding(Module):
         scale_grad_by_freq: divide a row's gradient by how often it was looked up.
         sparse: `weight.grad` is an `ts.RowSparse`, which SGD, Adagrad and SparseAdam take.
     """
-
-    weight: Parameter
 
     def __init__(
         self,
@@ -38,37 +89,11 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.num_embeddings = _checks.integer("Embedding", "num_embeddings", num_embeddings)
-        self.embedding_dim = _checks.integer("Embedding", "embedding_dim", embedding_dim)
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(
-                    f"Embedding: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got "
-                    f"{padding_idx}"
-                )
-            padding_idx %= num_embeddings
-        self.padding_idx = padding_idx
         if max_norm is not None:
             _checks.more_than("Embedding", "max_norm", max_norm)
         self.max_norm, self.norm_type = max_norm, norm_type
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
-        shape = (self.num_embeddings, self.embedding_dim)
-        if _weight is None:
-            self.weight = Parameter(ts.empty(shape, dtype=dtype), not _freeze)
-            self.reset_parameters()
-        else:
-            if tuple(_weight.shape) != shape:
-                raise ValueError(f"Embedding: weight must have shape {shape}, got {tuple(_weight.shape)}")
-            self.weight = Parameter(_weight, not _freeze)
-        if device is not None:
-            self.to(device)
-
-    def reset_parameters(self) -> None:
-        """Draw a new table; the padding row is zero."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with ts.no_grad():
-                self.weight[self.padding_idx].fill_(0)
+        self._build(num_embeddings, embedding_dim, padding_idx, _weight, _freeze, device, dtype)
 
     @classmethod
     def from_pretrained(
@@ -82,11 +107,7 @@ class Embedding(Module):
         sparse: bool = False,
     ) -> Embedding:
         """An embedding over a given table (num_embeddings, embedding_dim), by default not trained."""
-        if embeddings.ndim != 2:
-            raise ValueError(
-                f"Embedding.from_pretrained: embeddings must be 2-dimensional, got shape {embeddings.shape}"
-            )
-        rows, columns = embeddings.shape
+        rows, columns = cls._extents(embeddings)
         return cls(
             rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze
         )
@@ -111,7 +132,7 @@ class Embedding(Module):
         return text
 
 
-class EmbeddingBag(Module):
+class EmbeddingBag(_Table):
     """Sums, means or maxima of bags of rows of `weight`: `functional.embedding_bag`.
 
     Args:
@@ -119,8 +140,6 @@ class EmbeddingBag(Module):
         max_norm, norm_type: rows whose norm is larger are scaled to it when they are looked up, in place.
         scale_grad_by_freq, sparse: PyTorch's; only their defaults are supported.
     """
-
-    weight: Parameter
 
     def __init__(
         self,
@@ -139,36 +158,12 @@ class EmbeddingBag(Module):
     ) -> None:
         super().__init__()
         name = "EmbeddingBag"
-        self.num_embeddings = _checks.integer(name, "num_embeddings", num_embeddings)
-        self.embedding_dim = _checks.integer(name, "embedding_dim", embedding_dim)
         _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
         _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
         _checks.only(name, "sparse", sparse, False)
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(
-                    f"{name}: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got {padding_idx}"
-                )
-            padding_idx %= num_embeddings
         self.max_norm, self.norm_type, self.mode = max_norm, norm_type, mode
-        self.include_last_offset, self.padding_idx = include_last_offset, padding_idx
-        shape = (self.num_embeddings, self.embedding_dim)
-        if _weight is None:
-            self.weight = Parameter(ts.empty(shape, dtype=dtype))
-            self.reset_parameters()
-        else:
-            if tuple(_weight.shape) != shape:
-                raise ValueError(f"{name}: weight must have shape {shape}, got {tuple(_weight.shape)}")
-            self.weight = Parameter(_weight)
-        if device is not None:
-            self.to(device)
-
-    def reset_parameters(self) -> None:
-        """Draw a new table; the padding row is zero."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with ts.no_grad():
-                self.weight[self.padding_idx].fill_(0)
+        self.include_last_offset = include_last_offset
+        self._build(num_embeddings, embedding_dim, padding_idx, _weight, False, device, dtype)
 
     @classmethod
     def from_pretrained(
@@ -184,11 +179,7 @@ class EmbeddingBag(Module):
         padding_idx: int | None = None,
     ) -> EmbeddingBag:
         """Bags over a given table (num_embeddings, embedding_dim), by default not trained."""
-        if embeddings.ndim != 2:
-            raise ValueError(
-                f"EmbeddingBag.from_pretrained: embeddings must be 2-dimensional, got shape {embeddings.shape}"
-            )
-        rows, columns = embeddings.shape
+        rows, columns = cls._extents(embeddings)
         bag = cls(
             rows,
             columns,

@@ -197,7 +197,7 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        self.lr_lambdas = _functions("LambdaLR", lr_lambda, len(_groups_of("LambdaLR", optimizer)))
+        self.lr_lambdas = _functions(self._name, lr_lambda, len(_groups_of(self._name, optimizer)))
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -206,24 +206,11 @@ class LambdaLR(LRScheduler):
         ]
 
 
-class MultiplicativeLR(LRScheduler):
+class MultiplicativeLR(LambdaLR):
     """Times lr_lambda(epoch) in each epoch from 1; a list gives each group a function of its own.
 
     There is no closed form: a jump to an epoch multiplies the present rate by that epoch's factor, as in PyTorch.
     """
-
-    _unsaved = ("optimizer", "lr_lambdas")
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
-        self.lr_lambdas = _functions(
-            "MultiplicativeLR", lr_lambda, len(_groups_of("MultiplicativeLR", optimizer))
-        )
-        super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
         if self._initial:

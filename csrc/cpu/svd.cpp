@@ -125,7 +125,9 @@ struct Bidiagonal {
       if (first > block_last || last < block_first || block_first < 0)
         downwards = std::abs(d[first]) >= std::abs(d[last]);
       block_first = first, block_last = last;
-      if (const double small = deflate(first, last, downwards); small >= 0) {
+      const double small = deflate(first, last, downwards);
+      if (small != small) return false;  // NaN never comes to an end
+      if (small >= 0) {
         if ((steps -= last - first) < 0) return false;
         const double end = std::abs(downwards ? d[first] : d[last]);
         double shift = 0;

@@ -311,3 +311,14 @@ def test_lstsq_takes_cutoffs_and_dtypes_as_numpy() -> None:
             np.testing.assert_allclose(mine.numpy(), expected, atol=1e-13)
     x = linalg.lstsq(ts.asarray(a.astype("float32")), ts.asarray(b)).x
     np.testing.assert_allclose(x.numpy(), np.linalg.lstsq(a.astype("float32"), b, None)[0], atol=1e-13)
+
+
+def test_singular_values_of_graded_complex_matrices() -> None:
+    """Rows from 1e-15 to 1e15: reflections near the smallest numbers gave NaN, and the iteration no end."""
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        a = rng.standard_normal((3, 33, 33)) + 1j * rng.standard_normal((3, 33, 33))
+        a = (a * 10.0 ** rng.uniform(-15, 15, (3, 33, 1))).astype(np.complex64)
+        ours = ts.linalg.svdvals(ts.asarray(a)).numpy()
+        wanted = np.linalg.svd(a.astype(np.complex128), compute_uv=False)
+        assert (np.abs(ours - wanted) <= 1e-5 * wanted[:, :1]).all()

@@ -24,7 +24,7 @@ struct Axes {
 
 // The kept axes in an order that walks x as memory lies (their order does not change any result), the reduced
 // axes in theirs (it is the order of addition, and what argmax counts along); adjacent axes are merged.
-inline void find_axes(const View& x, const View* x2, const View& y, int reduced, Axes& a) {
+TS_OUTLINE void find_axes(const View& x, const View* x2, const View& y, int reduced, Axes& a) {
   const int kept = x.ndim - reduced;
   int order[kMaxRank];
   int n = 0;
@@ -135,7 +135,7 @@ TS_INLINE void gather_pairs(const T* p, std::int64_t n, U* buffer, const Load& l
 // Elements [begin, begin + n) of one output's reduction, side by side: where they lie, or copied into
 // `buffer`.
 template <class T, class U, class Load>
-inline void gather(const Axes& a, const std::int64_t* strides, const T* base, std::int64_t begin,
+TS_OUTLINE void gather(const Axes& a, const std::int64_t* strides, const T* base, std::int64_t begin,
                    std::int64_t n, U* buffer, const Load& load) {
   Runs runs(a, strides, begin);
   const std::int64_t step = a.reduced ? strides[a.reduced - 1] : 1;

@@ -309,17 +309,18 @@ TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* o
   for (int k = 0; k < N; ++k) out[k] = fold<Op, T>(lanes[k]);
 }
 
-// Elements [begin, end), begin a multiple of the leaf.
+// Elements [begin, end), begin a multiple of the leaf. The leaf stands here once: most of the code of a reduction
+// is copies of it.
 template <class Op, class T, int N, class Step>
 TS_INLINE void tree(std::int64_t begin, std::int64_t end, const Step& step, T* out) {
-  if (end - begin <= kLeaf<T>) return leaf<Op, T, N>(begin, end, step, out);
   Pairwise<Op, T, N> above;
-  for (std::int64_t i = begin; i < end; i += kLeaf<T>) {
-    T sum[N];
-    leaf<Op, T, N>(i, end - i < kLeaf<T> ? end : i + kLeaf<T>, step, sum);
-    above.push(sum);
+  for (std::int64_t i = begin;; i += kLeaf<T>) {
+    const bool last = end - i <= kLeaf<T>;
+    leaf<Op, T, N>(i, last ? end : i + kLeaf<T>, step, out);
+    if (last && i == begin) return;
+    above.push(out);
+    if (last) return above.finish(out);
   }
-  above.finish(out);
 }
 
 // A step whose memory is asked for 2 KiB on. Registers that cross from one line into the next are loaded at

@@ -88,24 +88,18 @@ constexpr bool takes_vector() {
     return false;
 }
 
-template <class S, class Term, class Next = Nothing>
-struct Reduction {
+// The totals of rows and of tiles of columns, and what becomes of them; whatever may follow.
+template <class S, class Term>
+struct Totals {
   using T = Computed<S>;
   using Op = typename Term::Op;
   static constexpr int N = Term::kSums;
-#if defined(__AVX512F__)
-  static constexpr int V = N == 1 ? 4 : 2;
-#else
-  static constexpr int V = N == 1 ? 2 : 1;
-#endif
   static constexpr std::int64_t W = Vec<T>::width;
-  // What one piece takes of a long row, a complete subtree: less where two inputs come from memory.
-  static constexpr std::int64_t kPiece = Term::kInputs == 2 ? kChunk<T> / 4 : kChunk<T>;
+  static constexpr bool kPlain = N == 1 && Term::kInputs == 1 && Term::kParams == 0;
 
   const Axes& a;
   const Operands<S>& o;
   const Term& term;
-  const Next& next;
 
   bool far() const { return a.outputs * a.length * static_cast<std::int64_t>(sizeof(S)) >= kFarBytes; }
   static bool crosses_lines(const S* p) { return reinterpret_cast<std::uintptr_t>(p) % kTreeBytes != 0; }
@@ -115,23 +109,10 @@ struct Reduction {
   void total_of_row(Offsets at, std::int64_t begin, std::int64_t end, T* sums) const {
     Vec<T> params[4];
     for (int k = 0; k < Term::kParams; ++k) params[k] = Vec<T>(Lane<T>(o.params[k][at.y]));
-    const S* x = o.x + at.x;
-    const S* x2 = Term::kInputs == 2 ? o.x2 + at.x2 : x;
-    const bool in_place =
-        a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1 && (Term::kInputs == 1 || a.x2[0] == 1));
-    const auto step = [&](Vec<T>* s, std::int64_t i, auto part) {
-      term.step(s, get(x + i, part), Term::kInputs == 2 ? get(x2 + i, part) : Vec<T>(Lane<T>(0)), params,
-                part);
-    };
-    if (in_place) {
-      const auto asked = [&](const S* p) { return far() || crosses_lines(p) ? p : nullptr; };
-      const Ahead<T, decltype(step), S> ahead{step, asked(x), Term::kInputs == 2 ? asked(x2) : nullptr};
-      return tree<Op, T, N>(begin, end, ahead, sums);
-    }
+    const S* const base = o.x + at.x;
+    const S* const base2 = Term::kInputs == 2 ? o.x2 + at.x2 : base;
     if constexpr (kPlain && std::is_same_v<S, T> && std::is_floating_point_v<T>)
-      if (a.reduced == 1 && a.x[0] == 2) return tree<Op, T, N>(begin, end, Pairs{term, x}, sums);
-    const S* const base = x;
-    const S* const base2 = x2;
+      if (a.reduced == 1 && a.x[0] == 2) return tree<Op, T, N>(begin, end, Pairs{term, base}, sums);
     Pairwise<Op, T, N> above;
     if (a.reduced > 1 && a.shape[a.reduced - 1] % kStripe<T> == 0 && a.x[a.reduced - 1] == 1 &&
         (Term::kInputs == 1 || a.x2[a.reduced - 1] == 1)) {  // runs of whole stripes need no copy
@@ -142,17 +123,29 @@ struct Reduction {
       }
       return above.finish(sums);
     }
+    const bool in_place =
+        a.reduced == 0 || (a.reduced == 1 && a.x[0] == 1 && (Term::kInputs == 1 || a.x2[0] == 1));
+    const bool asks = in_place && (far() || crosses_lines(base)),
+               asks2 = Term::kInputs == 2 && in_place && (far() || crosses_lines(base2));
     alignas(64) S buffer[kLeaf<T>];
     alignas(64) S buffer2[Term::kInputs == 2 ? kLeaf<T> : 1];
-    for (std::int64_t i = begin; i < end; i += kLeaf<T>) {
-      const std::int64_t n = end - i < kLeaf<T> ? end - i : kLeaf<T>;
-      x = elements(a, a.x, base, i, n, buffer);
-      if constexpr (Term::kInputs == 2) x2 = elements(a, a.x2, base2, i, n, buffer2);
-      T leaf_sums[N];
-      leaf<Op, T, N>(0, n, step, leaf_sums);
-      above.push(leaf_sums);
+    for (std::int64_t i = begin;; i += kLeaf<T>) {
+      const bool last = end - i <= kLeaf<T>;
+      const std::int64_t n = last ? end - i : kLeaf<T>;
+      const S* const x = in_place ? base + i : elements(a, a.x, base, i, n, buffer);
+      const S* x2 = x;
+      if constexpr (Term::kInputs == 2) x2 = in_place ? base2 + i : elements(a, a.x2, base2, i, n, buffer2);
+      const auto step = [&](Vec<T>* s, std::int64_t p, auto part) {
+        term.step(s, get(x + p, part), Term::kInputs == 2 ? get(x2 + p, part) : Vec<T>(Lane<T>(0)), params,
+                  part);
+      };
+      const Ahead<T, std::remove_const_t<decltype(step)>, S> ahead{step, asks ? x : nullptr,
+                                                                   asks2 ? x2 : nullptr};
+      leaf<Op, T, N>(0, n, ahead, sums);
+      if (last && i == begin) return;
+      above.push(sums);
+      if (last) return above.finish(sums);
     }
-    above.finish(sums);
   }
   // Every second element of one row, added as it comes: through a buffer, memory would rest while that is
   // added.
@@ -214,6 +207,89 @@ struct Reduction {
     term.finish(s, params, results);
     for (int k = 0; k < Term::kOutputs; ++k) o.y[k][y] = static_cast<T>(results[k][0]);
   }
+
+  // --- across columns: Vs registers of neighbouring outputs at a time -------------------------------
+
+  // The totals of rows [begin, end) of the outputs from `at`: the first Vs registers, or `part` of one.
+  template <int Vs, class Part>
+  Tile<T, N, Vs> total_of_columns(Offsets at, std::int64_t begin, std::int64_t end, Part part) const {
+    Vec<T> params[Vs][4];
+    const std::int64_t stride = a.kept_y[a.kept - 1];
+    for (int v = 0; v < Vs; ++v)
+      for (int k = 0; k < Term::kParams; ++k)
+        params[v][k] = get_strided(o.params[k] + at.y + v * W * stride, stride, part);
+    const S* const x = o.x + at.x;
+    const S* const x2 = Term::kInputs == 2 ? o.x2 + at.x2 : nullptr;
+    const auto take = [&](Vec<T>* sums, const S* px, const S* px2, int v) {
+      Vec<T> other(Lane<T>(0));
+      if constexpr (takes_vector<Term>())
+        other = Vec<T>(Lane<T>(*px2));
+      else if constexpr (Term::kInputs == 2)
+        other = get(px2 + v * W, part);
+      term.step(sums, get(px + v * W, part), other, params[v], All{});
+    };
+    if (a.reduced == 1)
+      return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t) {
+        return [&, px = x + first * a.x[0], px2 = x2 + (Term::kInputs == 2 ? first * a.x2[0] : 0)](
+                   Vec<T>* sums, std::int64_t row, int v) {
+          take(sums, px + row * a.x[0], px2 + row * a.x2[0], v);
+        };
+      });
+    std::int64_t offsets[kLeaf<T>], offsets2[Term::kInputs == 2 ? kLeaf<T> : 1];
+    const auto list = [&](const std::int64_t* strides, std::int64_t first, std::int64_t n,
+                          std::int64_t* list) {
+      Runs runs(a, strides, first);
+      while (n > 0) {
+        const std::int64_t run = runs.run(n);
+        for (std::int64_t i = 0; i < run; ++i)
+          *list++ = runs.offset + (a.reduced ? i * strides[a.reduced - 1] : 0);
+        runs.advance(run);
+        n -= run;
+      }
+    };
+    return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t n) {
+      list(a.x, first, n, offsets);
+      if constexpr (Term::kInputs == 2) list(a.x2, first, n, offsets2);
+      return [&](Vec<T>* sums, std::int64_t row, int v) {
+        take(sums, x + offsets[row], Term::kInputs == 2 ? x2 + offsets2[row] : nullptr, v);
+      };
+    });
+  }
+  template <int Vs, class Part>
+  void finish_columns(std::int64_t y, const Tile<T, N, Vs>& total, Part part) const {
+    const std::int64_t stride = a.kept_y[a.kept - 1];
+    for (int v = 0; v < Vs; ++v) {
+      Vec<T> sums[N], params[4], results[2];
+      for (int k = 0; k < N; ++k) sums[k] = total.v[k][v];
+      for (int k = 0; k < Term::kParams; ++k)
+        params[k] = get_strided(o.params[k] + y + v * W * stride, stride, part);
+      term.finish(sums, params, results);
+      for (int k = 0; k < Term::kOutputs; ++k)
+        put_strided(o.y[k] + y + v * W * stride, stride, results[k], part);
+    }
+  }
+};
+
+template <class S, class Term, class Next = Nothing>
+struct Reduction : Totals<S, Term> {
+  using Totals = ts::cpu::TS_ISA::Totals<S, Term>;
+  using typename Totals::Op;
+  using typename Totals::T;
+  using Totals::a, Totals::o, Totals::term, Totals::N, Totals::W;
+  using Totals::far, Totals::crosses_lines, Totals::total_of_row, Totals::finish_row, Totals::kRunAhead;
+#if defined(__AVX512F__)
+  static constexpr int V = N == 1 ? 4 : 2;
+#else
+  static constexpr int V = N == 1 ? 2 : 1;
+#endif
+  // What one piece takes of a long row, a complete subtree: less where two inputs come from memory.
+  static constexpr std::int64_t kPiece = Term::kInputs == 2 ? kChunk<T> / 4 : kChunk<T>;
+  static constexpr bool kAlone = Totals::kPlain && std::is_same_v<Next, Nothing>;
+
+  const Next& next;
+
+  // --- along rows: one output at a time -------------------------------------------------------------
+
   TS_INLINE void row(Offsets at) const {
     T sums[N];
     total_of_row(at, 0, a.length, sums);
@@ -221,9 +297,7 @@ struct Reduction {
     next.row(at);
   }
   // Short rows: of a register's width of them the folds are made together, and so are the results.
-  static constexpr bool kPlain =
-      N == 1 && Term::kInputs == 1 && Term::kParams == 0 && std::is_same_v<Next, Nothing>;
-  static constexpr bool kTogether = kPlain && sizeof(T) >= 4;
+  static constexpr bool kTogether = kAlone && sizeof(T) >= 4;
   static constexpr std::int64_t kShort = 4 * kStripe<T>;
   std::int64_t rows_together(std::int64_t begin, std::int64_t end) const {
     const std::int64_t sx = a.kept_x[0], sy = a.kept_y[0];
@@ -289,69 +363,11 @@ struct Reduction {
     next.run();
   }
 
-  // --- across columns: Vs registers of neighbouring outputs at a time -------------------------------
+  // --- across columns -------------------------------------------------------------------------------
 
-  // The totals of rows [begin, end) of the outputs from `at`: the first Vs registers, or `part` of one.
-  template <int Vs, class Part>
-  Tile<T, N, Vs> total_of_columns(Offsets at, std::int64_t begin, std::int64_t end, Part part) const {
-    Vec<T> params[Vs][4];
-    const std::int64_t stride = a.kept_y[a.kept - 1];
-    for (int v = 0; v < Vs; ++v)
-      for (int k = 0; k < Term::kParams; ++k)
-        params[v][k] = get_strided(o.params[k] + at.y + v * W * stride, stride, part);
-    const S* const x = o.x + at.x;
-    const S* const x2 = Term::kInputs == 2 ? o.x2 + at.x2 : nullptr;
-    const auto take = [&](Vec<T>* sums, const S* px, const S* px2, int v) {
-      Vec<T> other(Lane<T>(0));
-      if constexpr (takes_vector<Term>())
-        other = Vec<T>(Lane<T>(*px2));
-      else if constexpr (Term::kInputs == 2)
-        other = get(px2 + v * W, part);
-      term.step(sums, get(px + v * W, part), other, params[v], All{});
-    };
-    if (a.reduced == 1)
-      return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t) {
-        return [&, px = x + first * a.x[0], px2 = x2 + (Term::kInputs == 2 ? first * a.x2[0] : 0)](
-                   Vec<T>* sums, std::int64_t row, int v) {
-          take(sums, px + row * a.x[0], px2 + row * a.x2[0], v);
-        };
-      });
-    std::int64_t offsets[kLeaf<T>], offsets2[Term::kInputs == 2 ? kLeaf<T> : 1];
-    const auto list = [&](const std::int64_t* strides, std::int64_t first, std::int64_t n,
-                          std::int64_t* list) {
-      Runs runs(a, strides, first);
-      while (n > 0) {
-        const std::int64_t run = runs.run(n);
-        for (std::int64_t i = 0; i < run; ++i)
-          *list++ = runs.offset + (a.reduced ? i * strides[a.reduced - 1] : 0);
-        runs.advance(run);
-        n -= run;
-      }
-    };
-    return tree_columns<Op, T, N, Vs>(begin, end, [&](std::int64_t first, std::int64_t n) {
-      list(a.x, first, n, offsets);
-      if constexpr (Term::kInputs == 2) list(a.x2, first, n, offsets2);
-      return [&](Vec<T>* sums, std::int64_t row, int v) {
-        take(sums, x + offsets[row], Term::kInputs == 2 ? x2 + offsets2[row] : nullptr, v);
-      };
-    });
-  }
-  template <int Vs, class Part>
-  void finish_columns(std::int64_t y, const Tile<T, N, Vs>& total, Part part) const {
-    const std::int64_t stride = a.kept_y[a.kept - 1];
-    for (int v = 0; v < Vs; ++v) {
-      Vec<T> sums[N], params[4], results[2];
-      for (int k = 0; k < N; ++k) sums[k] = total.v[k][v];
-      for (int k = 0; k < Term::kParams; ++k)
-        params[k] = get_strided(o.params[k] + y + v * W * stride, stride, part);
-      term.finish(sums, params, results);
-      for (int k = 0; k < Term::kOutputs; ++k)
-        put_strided(o.y[k] + y + v * W * stride, stride, results[k], part);
-    }
-  }
   template <int Vs, class Part>
   TS_INLINE void tile(Offsets at, Part part) const {
-    finish_columns<Vs>(at.y, total_of_columns<Vs>(at, 0, a.length, part), part);
+    this->template finish_columns<Vs>(at.y, this->template total_of_columns<Vs>(at, 0, a.length, part), part);
     next.template tile<Vs>(at, part);
   }
   // Calls body(column, count of registers, part) for the register tiles of columns [begin, end). The last
@@ -401,7 +417,7 @@ struct Reduction {
         if (chunks > 1) return put(o.partials + (i * chunks + q) * width + c + v, sum, part);
         Tile<T, N, 1> tile;
         tile.v[0][0] = sum;
-        finish_columns<1>(first.y + (c + v) * a.kept_y[last], tile, part);
+        this->template finish_columns<1>(first.y + (c + v) * a.kept_y[last], tile, part);
       });
     });
     if (chunks > 1)
@@ -481,7 +497,7 @@ struct Reduction {
   void columns() const {
     const int last = a.kept - 1;
     const std::int64_t width = a.kept_shape[last], outer = a.outputs / width;
-    if constexpr (kPlain)
+    if constexpr (kAlone)
       if (a.reduced == 1 && a.outputs * a.length * static_cast<std::int64_t>(sizeof(S)) >= kTableBytes &&
           width >= kTableColumns / 4 && a.length >= 8 * kStripe<T>)
         return far_columns();
@@ -516,7 +532,7 @@ struct Reduction {
                          end = a.length - begin < chunk ? a.length : begin + chunk;
       each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
         constexpr int Vs = decltype(count)::value;
-        const auto total = total_of_columns<Vs>(offsets(at, c), begin, end, part);
+        const auto total = this->template total_of_columns<Vs>(offsets(at, c), begin, end, part);
         for (int k = 0; k < N; ++k)
           for (int v = 0; v < Vs; ++v)
             put(o.partials + (piece * N + k) * width + c + v * W, total.v[k][v], part);
@@ -530,21 +546,19 @@ struct Reduction {
     const int last = a.kept - 1;
     const std::int64_t width = a.kept_shape[last];
     const Offsets at = output_offsets(a, i, last);
-    each_tile(0, width, [&](std::int64_t c, auto count, auto part) {
-      constexpr int Vs = decltype(count)::value;
-      Tile<T, N, Vs> stack[48];
+    for_strip(width, [&](std::int64_t c, auto part) {
+      Tile<T, N, 1> stack[48];
       int top = 0;
       for (std::int64_t q = 0; q < chunks; ++q) {
-        Tile<T, N, Vs> sum;
+        Tile<T, N, 1> sum;
         for (int k = 0; k < N; ++k)
-          for (int v = 0; v < Vs; ++v)
-            sum.v[k][v] = get(o.partials + ((i * chunks + q) * N + k) * width + c + v * W, part);
+          sum.v[k][0] = get(o.partials + ((i * chunks + q) * N + k) * width + c, part);
         for (std::int64_t carry = q; carry & 1; carry >>= 1) sum = apply<Op>(stack[--top], sum);
         stack[top++] = sum;
       }
-      Tile<T, N, Vs> sum = stack[--top];
+      Tile<T, N, 1> sum = stack[--top];
       while (top > 0) sum = apply<Op>(stack[--top], sum);
-      finish_columns<Vs>(at.y + c * a.kept_y[last], sum, part);
+      this->template finish_columns<1>(at.y + c * a.kept_y[last], sum, part);
     });
   }
 
@@ -571,7 +585,7 @@ struct Reduction {
 template <class S, class Term>
 void reduce(const Axes& a, const Operands<S>& o, const Term& term) {
   const Nothing nothing;
-  Reduction<S, Term>{a, o, term, nothing}.run();
+  Reduction<S, Term>{{a, o, term}, nothing}.run();
 }
 
 // One reduction and then another of the same elements, which may need the first one's results: row by row, or
@@ -580,8 +594,8 @@ template <class S, class One, class Two>
 void reduce_twice(const Axes& a, const Operands<S>& o, const One& first, const Operands<S>& o2,
                   const Two& second) {
   const Nothing nothing;
-  const Reduction<S, Two> then{a, o2, second, nothing};
-  Reduction<S, One, Reduction<S, Two>>{a, o, first, then}.run();
+  const Reduction<S, Two> then{{a, o2, second}, nothing};
+  Reduction<S, One, Reduction<S, Two>>{{a, o, first}, then}.run();
 }
 
 }  // namespace ts::cpu::TS_ISA

@@ -429,6 +429,11 @@ struct Reduction : Totals<S, Term> {
     for (; v + W <= count; v += W) body(v, All{});
     if (v < count) body(v, First{count - v});
   }
+  // The same of the table and the stack, whose rows are whole registers.
+  template <class Body>
+  TS_INLINE static void for_room(std::int64_t count, const Body& body) {
+    for (std::int64_t v = 0; v < count; v += W) body(v);
+  }
   // The totals of `count` columns of n rows, in `room`: the table, `wide` numbers a row, and a stack of
   // leaves behind.
   const T* sum_of_strip(const S* x, std::int64_t n, std::int64_t wide, std::int64_t count, T* room) const {
@@ -473,7 +478,7 @@ struct Reduction : Totals<S, Term> {
           sum.store(sums);
         });
       int level = top;
-      for_strip(count, [&](std::int64_t v, auto) {
+      for_room(count, [&](std::int64_t v) {
         Vec<T> lane[L];
         const auto chain = [&](int k, int l) { return Vec<T>::load(table + (k * L + l) * wide + v); };
         for (int l = 0; l < L; ++l)
@@ -489,7 +494,7 @@ struct Reduction : Totals<S, Term> {
       top = level + 1;
     }
     for (--top; top > 0; --top)
-      for_strip(count, [&](std::int64_t v, auto) {
+      for_room(count, [&](std::int64_t v) {
         Op::apply(Vec<T>::load(total(top - 1, v)), Vec<T>::load(total(top, v))).store(total(top - 1, v));
       });
     return total(0, 0);

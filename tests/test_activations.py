@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from tensorsmith import nn
 from tensorsmith.nn import functional as F
 
 Array = np.ndarray[Any, Any]
@@ -92,8 +93,39 @@ def test_glu_names_what_it_cannot_halve() -> None:
         F.glu(ts.asarray(1.0))
 
 
-def test_options_that_are_no_numbers() -> None:
-    with pytest.raises(TypeError, match="dropout: p must be a number, got str 'a'"):
-        F.dropout(ts.ones(3), "a")
-    with pytest.raises(TypeError, match="softshrink: lambd must be a number, got NoneType None"):
-        F.softshrink(ts.ones(3), None)
+X = ts.ones((2, 3))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: F.dropout(X, "a"), "dropout: p must be a number, got str 'a'"),
+        (lambda: F.softshrink(X, None), "softshrink: lambd must be a number, got NoneType None"),
+        (lambda: F.celu(X, "a"), "celu: alpha must be a number, got str 'a'"),
+        (lambda: F.hardtanh(X, "a", 1), "hardtanh: min_val must be a number"),
+        (lambda: F.hardshrink(X, "a"), "hardshrink: lambd must be a number"),
+        (lambda: F.threshold(X, None, 1), "threshold: threshold must be a number, got NoneType"),
+        (lambda: F.rrelu(X, "a"), "rrelu: lower must be a number"),
+        (lambda: F.normalize(X, "a"), "normalize: p must be a number"),
+        (lambda: F.cosine_similarity(X, X, eps="a"), "cosine_similarity: eps must be a number"),
+        (lambda: F.pairwise_distance(X, X, "a"), "pairwise_distance: p must be a number"),
+        (
+            lambda: F.margin_ranking_loss(X, X, X, "a"),
+            "margin_ranking_loss: margin must be a number",
+        ),
+        (
+            lambda: F.triplet_margin_loss(X, X, X, "a"),
+            "triplet_margin_loss: margin must be a number",
+        ),
+        (
+            lambda: F.cross_entropy(X, ts.asarray([0, 1]), label_smoothing="a"),
+            "cross_entropy: label_smoothing must be a number",
+        ),
+        (lambda: nn.init.uniform_(ts.ones(2), "a"), "uniform_: a must be a number"),
+        (lambda: nn.init.xavier_uniform_(X, "a"), "xavier_uniform_: gain must be a number"),
+        (lambda: nn.ParameterList().extend(3), "ParameterList: can only be extended by a sequence"),
+    ],
+)
+def test_options_that_are_no_numbers(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()

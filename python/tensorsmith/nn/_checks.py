@@ -61,14 +61,16 @@ def ratios(layer: str, argument: str, value: Any) -> tuple[float, float]:
     return float(pair_of[0]), float(pair_of[1])
 
 
-def _number(layer: str, argument: str, value: Any) -> None:
+def number(layer: str, argument: str, value: Any) -> Any:
+    """`value`, which must be a real number; NaN is one."""
     if isinstance(value, str) or not hasattr(value, "__float__"):
         raise TypeError(f"{layer}: {argument} must be a number, got {type(value).__name__} {value!r}")
+    return value
 
 
 def probability(layer: str, argument: str, value: float) -> float:
     """`value`, which must lie in [0, 1]."""
-    _number(layer, argument, value)
+    number(layer, argument, value)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{layer}: {argument} must be in [0, 1], got {value!r}")
     return value
@@ -76,7 +78,7 @@ def probability(layer: str, argument: str, value: float) -> float:
 
 def at_least(layer: str, argument: str, value: float, least: float = 0.0) -> float:
     """`value`, which must be a number >= `least` (NaN is not)."""
-    _number(layer, argument, value)
+    number(layer, argument, value)
     if not value >= least:
         raise ValueError(f"{layer}: {argument} must be >= {least:g}, got {value!r}")
     return value
@@ -84,7 +86,7 @@ def at_least(layer: str, argument: str, value: float, least: float = 0.0) -> flo
 
 def more_than(layer: str, argument: str, value: float, bound: float = 0.0) -> float:
     """`value`, which must be a number > `bound` (NaN is not)."""
-    _number(layer, argument, value)
+    number(layer, argument, value)
     if not value > bound:
         raise ValueError(f"{layer}: {argument} must be > {bound:g}, got {value!r}")
     return value

@@ -340,6 +340,8 @@ class ParameterList(Module):
 
     def extend(self, values: Iterable[Any]) -> ParameterList:
         """Add parameters at the end; returns self."""
+        if isinstance(values, Tensor) or not isinstance(values, Iterable):
+            raise TypeError(f"ParameterList: can only be extended by a sequence, got {type(values).__name__}")
         for value in list(values):
             self.append(value)
         return self

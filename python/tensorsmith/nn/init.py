@@ -55,13 +55,14 @@ def _fill(tensor: Tensor, draw: Callable[[Tensor], Any]) -> Tensor:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform in [a, b)."""
-    if not a <= b:
+    if not _checks.number("uniform_", "a", a) <= _checks.number("uniform_", "b", b):
         raise ValueError(f"uniform_: a must be <= b, got a={a} and b={b}")
     return _fill(tensor, lambda x: x.uniform_(a, b, generator=generator))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
+    _checks.number("normal_", "mean", mean)
     _checks.at_least("normal_", "std", std)
     return _fill(tensor, lambda x: x.normal_(mean, std, generator=generator))
 
@@ -79,8 +80,9 @@ def trunc_normal_(
     Where [a, b] holds little of the normal's mass, uniform draws accepted by the density's height replace
     normal ones, so that few rounds are ever needed (Robert 1995).
     """
+    _checks.number("trunc_normal_", "mean", mean)
     _checks.more_than("trunc_normal_", "std", std)
-    if not a < b:
+    if not _checks.number("trunc_normal_", "a", a) < _checks.number("trunc_normal_", "b", b):
         raise ValueError(f"trunc_normal_: a must be < b, got a={a} and b={b}")
     low, high = (a - mean) / std, (b - mean) / std
     mass = 0.5 * (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)))
@@ -149,12 +151,14 @@ def _fan(name: str, tensor: Tensor, mode: str) -> int:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    gain = _checks.number("xavier_uniform_", "gain", gain)
     bound = gain * math.sqrt(6.0 / max(sum(_calculate_fan_in_and_fan_out(tensor)), 1))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """Normal with std gain sqrt(2 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    gain = _checks.number("xavier_normal_", "gain", gain)
     std = gain * math.sqrt(2.0 / max(sum(_calculate_fan_in_and_fan_out(tensor)), 1))
     return normal_(tensor, 0.0, std, generator)
 

@@ -99,7 +99,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp(x / alpha) - 1) (Barron 2017)."""
-    if alpha == 0:
+    if _checks.number("celu", "alpha", alpha) == 0:
         raise ValueError("celu: alpha must not be 0")
 
     def formula(x: Tensor) -> Tensor:
@@ -150,9 +150,12 @@ def _limited(input: Tensor, low: float, high: float) -> Tensor:
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to [min_val, max_val]; at the limits the gradient is 0."""
-    if min_val > max_val:
+    low, high = (
+        _checks.number("hardtanh", key, value) for key, value in (("min_val", min_val), ("max_val", max_val))
+    )
+    if not low <= high:
         raise ValueError(f"hardtanh: min_val must be <= max_val, got {min_val} and {max_val}")
-    return _limited(input, min_val, max_val)
+    return _limited(input, low, high)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -178,12 +181,13 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """0 where |x| <= lambd, else x."""
-    return ops.where(ops.abs(input) <= lambd, 0.0, input)
+    return ops.where(ops.abs(input) <= _checks.number("hardshrink", "lambd", lambd), 0.0, input)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value; NaN stays NaN."""
-    return ops.where(input <= threshold, value, input)
+    _checks.number("threshold", "threshold", threshold)
+    return ops.where(input <= threshold, _checks.number("threshold", "value", value), input)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -229,7 +233,7 @@ def rrelu(
     """x where x > 0, else a x: in training with an `a` for each element from [lower, upper), else with their mean (Xu
     et al. 2015).
     """
-    if not lower <= upper:
+    if not _checks.number("rrelu", "lower", lower) <= _checks.number("rrelu", "upper", upper):
         raise ValueError(f"rrelu: lower must be <= upper, got {lower} and {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2)

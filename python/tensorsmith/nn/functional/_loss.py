@@ -253,8 +253,7 @@ def cross_entropy(
     targets' weights (PyTorch's rule), or by the batch size for probabilities.
     """
     reduction = _reduction("cross_entropy", reduction, size_average, reduce)
-    if not 0.0 <= label_smoothing <= 1.0:
-        _checks.probability("cross_entropy", "label_smoothing", label_smoothing)
+    _checks.probability("cross_entropy", "label_smoothing", label_smoothing)
     if ts.isdtype(target.dtype, "real floating"):
         if ignore_index >= 0:
             raise ValueError(

@@ -16,6 +16,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     if tuple(x1.shape) != tuple(x2.shape):
         x1, x2 = ops.broadcast_arrays(x1, x2)
 
+    _checks.number("cosine_similarity", "eps", eps)
+
     def formula(x1: Tensor, x2: Tensor) -> Tensor:
         one, two = (ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True), eps) for x in (x1, x2))
         return ops.sum((x1 / one) * (x2 / two), axis=dim)
@@ -27,6 +29,8 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """The norm of order p of x1 - x2 + eps along the last axis."""
+    _checks.number("pairwise_distance", "p", p)
+    _checks.number("pairwise_distance", "eps", eps)
 
     def formula(x1: Tensor, x2: Tensor) -> Tensor:
         return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
@@ -51,6 +55,7 @@ def hinge_embedding_loss(
     """x where t is 1, max(0, margin - x) where it is -1."""
     _same_shape("hinge_embedding_loss", input, target)
     reduction = _reduction("hinge_embedding_loss", reduction, size_average, reduce)
+    _checks.number("hinge_embedding_loss", "margin", margin)
     return _reduced(_by_label(target, input, margin - input), reduction)
 
 
@@ -68,6 +73,7 @@ def margin_ranking_loss(
     _same_shape("margin_ranking_loss", input1, input2, ("input1", "input2"))
     _same_shape("margin_ranking_loss", input1, target, ("input1", "target"))
     reduction = _reduction("margin_ranking_loss", reduction, size_average, reduce)
+    _checks.number("margin_ranking_loss", "margin", margin)
     return _reduced(ops.relu(margin - target * (input1 - input2)), reduction)
 
 
@@ -90,6 +96,7 @@ def cosine_embedding_loss(
         )
     reduction = _reduction("cosine_embedding_loss", reduction, size_average, reduce)
     cosine = cosine_similarity(input1, input2, -1)
+    _checks.number("cosine_embedding_loss", "margin", margin)
     return _reduced(_by_label(target, 1 - cosine, cosine - margin), reduction)
 
 
@@ -146,6 +153,7 @@ def multi_margin_loss(
     """
     name = "multi_margin_loss"
     _checks.choice(name, "p", p, (1, 2))
+    _checks.number(name, "margin", margin)
     targets: list[tuple[int, ...]] = [(input.shape[0],)] if input.ndim == 2 else [(), (1,)]
     if input.ndim not in (1, 2) or tuple(target.shape) not in targets:
         raise ValueError(
@@ -248,6 +256,7 @@ def _triplet(
 ) -> Tensor:
     _same_shape(name, anchor, positive, ("anchor", "positive"))
     _same_shape(name, anchor, negative, ("anchor", "negative"))
+    _checks.number(name, "margin", margin)
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = ops.minimum(far, distance(positive, negative))

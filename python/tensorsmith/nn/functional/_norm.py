@@ -85,6 +85,8 @@ def instance_norm(
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(norm of order p along `dim`, eps)."""
+    _checks.number("normalize", "p", p)
+    _checks.number("normalize", "eps", eps)
 
     def formula(x: Tensor) -> Tensor:
         return x / ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True, ord=p), eps)
@@ -102,6 +104,8 @@ def local_response_norm(
     if input.ndim < 3:
         raise ValueError(f"{name}: input must be (N, C, ...), got shape {tuple(input.shape)}")
     size = _checks.integer(name, "size", size)
+    for key, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        _checks.number(name, key, value)
     if input.size == 0:
         return input
 

@@ -136,7 +136,7 @@ TS_INLINE void gather_pairs(const T* p, std::int64_t n, U* buffer, const Load& l
 // `buffer`.
 template <class T, class U, class Load>
 TS_OUTLINE void gather(const Axes& a, const std::int64_t* strides, const T* base, std::int64_t begin,
-                   std::int64_t n, U* buffer, const Load& load) {
+                       std::int64_t n, U* buffer, const Load& load) {
   Runs runs(a, strides, begin);
   const std::int64_t step = a.reduced ? strides[a.reduced - 1] : 1;
   while (n > 0) {

@@ -273,7 +273,7 @@ class ChannelMoments {
       }
     }
     const auto tile = [&](std::int64_t c, auto registers, auto part, std::int64_t known = 0) {
-      constexpr int Vs = decltype(registers)::value, V2 = V > 2 && Vs > 1 ? 2 : 1;
+      constexpr int Vs = decltype(registers)::value, V2 = Vs > 1 ? 2 : 1;
       const E* const x = x_ + c * down_;
       AskRows ask;
       if (far_ && even) {

@@ -31,10 +31,14 @@ TS_INLINE Tile<T, N, V> apply(const Tile<T, N, V>& a, const Tile<T, N, V>& b) {
   return c;
 }
 
+// How many chains of a lane are added at once: as many as registers hold.
+template <int N, int V>
+constexpr int kChainsOnce = kTreeParts > 1 && N* V > 2 ? 2 : kTreeChains;
+
 // One leaf of n rows. take(sums, row, v) takes row `row` of the v-th register into sums[0..N).
 template <class Op, class T, int N, int V, class Take>
 TS_INLINE Tile<T, N, V> leaf_columns(std::int64_t n, const Take& take) {
-  constexpr int L = kTreeLanes<T>, kBits = log2_of(L);
+  constexpr int L = kTreeLanes<T>, kBits = log2_of(L), kOnce = kChainsOnce<N, V>;
   Tile<T, N, V> none;
   for (int k = 0; k < N; ++k)
     for (int v = 0; v < V; ++v) none.v[k][v] = Vec<T>(Op::template identity<T>);
@@ -51,27 +55,32 @@ TS_INLINE Tile<T, N, V> leaf_columns(std::int64_t n, const Take& take) {
         for (int k = 0; k < N; ++k) sum.v[k][v] = one[v][k];
       }
     } else if (lane < n) {
-      Vec<T> chain[kTreeChains][V][N];
+      // Of chains first, first + 1, ...: the sum of each two.
+      const auto add = [&](int first, Tile<T, N, V>* pairs) __attribute__((always_inline)) {
+        Vec<T> chain[kOnce][V][N];
 #pragma GCC unroll 16
-      for (int j = 0; j < kTreeChains; ++j)
-        for (int v = 0; v < V; ++v)
-          for (int k = 0; k < N; ++k) chain[j][v][k] = none.v[k][v];
-      std::int64_t row = lane;
-      for (; row + (kTreeChains - 1) * L < n; row += kStripe<T>) {
+        for (int j = 0; j < kOnce; ++j)
+          for (int v = 0; v < V; ++v)
+            for (int k = 0; k < N; ++k) chain[j][v][k] = none.v[k][v];
+        std::int64_t row = lane + first * L;
+        for (; row + (kOnce - 1) * L < n; row += kStripe<T>) {
 #pragma GCC unroll 16
-        for (int j = 0; j < kTreeChains; ++j)
-          for (int v = 0; v < V; ++v) take(chain[j][v], row + j * L, v);
-      }
-#pragma GCC unroll 16
-      for (int j = 0; j < kTreeChains - 1; ++j)
-        if (row + j * L < n)
-          for (int v = 0; v < V; ++v) take(chain[j][v], row + j * L, v);
-      for (int k = 0; k < N; ++k)
-        for (int v = 0; v < V; ++v) {
-          const Vec<T> even = Op::apply(chain[0][v][k], chain[1][v][k]);
-          const Vec<T> odd = Op::apply(chain[2][v][k], chain[3][v][k]);
-          sum.v[k][v] = Op::apply(even, odd);
+          for (int j = 0; j < kOnce; ++j)
+            for (int v = 0; v < V; ++v) take(chain[j][v], row + j * L, v);
         }
+#pragma GCC unroll 16
+        for (int j = 0; j < kOnce - 1; ++j)
+          if (row + j * L < n)
+            for (int v = 0; v < V; ++v) take(chain[j][v], row + j * L, v);
+#pragma GCC unroll 2
+        for (int j = 0; j < kOnce; j += 2)
+          for (int v = 0; v < V; ++v)
+            for (int k = 0; k < N; ++k) pairs[j / 2].v[k][v] = Op::apply(chain[j][v][k], chain[j + 1][v][k]);
+      };
+      Tile<T, N, V> pairs[2];
+      add(0, pairs);
+      if constexpr (kOnce < kTreeChains) add(2, pairs + 1);
+      sum = apply<Op>(pairs[0], pairs[1]);
     }
     for (int carry = visit; carry & 1; carry >>= 1) sum = apply<Op>(stack[--top], sum);
     stack[top++] = sum;

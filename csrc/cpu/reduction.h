@@ -273,14 +273,14 @@ struct Totals {
 template <class S, class Term, class Next = Nothing>
 struct Reduction : Totals<S, Term> {
   using Totals = ts::cpu::TS_ISA::Totals<S, Term>;
-  using typename Totals::Op;
-  using typename Totals::T;
   using Totals::a, Totals::o, Totals::term, Totals::N, Totals::W;
   using Totals::far, Totals::crosses_lines, Totals::total_of_row, Totals::finish_row, Totals::kRunAhead;
+  using typename Totals::Op;
+  using typename Totals::T;
 #if defined(__AVX512F__)
   static constexpr int V = N == 1 ? 4 : 2;
 #else
-  static constexpr int V = N == 1 ? 2 : 1;
+  static constexpr int V = 2;  // a line
 #endif
   // What one piece takes of a long row, a complete subtree: less where two inputs come from memory.
   static constexpr std::int64_t kPiece = Term::kInputs == 2 ? kChunk<T> / 4 : kChunk<T>;

@@ -309,8 +309,8 @@ TS_INLINE void leaf(std::int64_t begin, std::int64_t end, const Step& step, T* o
   for (int k = 0; k < N; ++k) out[k] = fold<Op, T>(lanes[k]);
 }
 
-// Elements [begin, end), begin a multiple of the leaf. The leaf stands here once: most of the code of a reduction
-// is copies of it.
+// Elements [begin, end), begin a multiple of the leaf. The leaf stands here once: most of the code of a
+// reduction is copies of it.
 template <class Op, class T, int N, class Step>
 TS_INLINE void tree(std::int64_t begin, std::int64_t end, const Step& step, T* out) {
   Pairwise<Op, T, N> above;

@@ -523,3 +523,89 @@ def test_datasets_side_by_side_and_one_after_the_other() -> None:
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+class Tenfold(TensorDataset):
+    def __getitem__(self, index: Any) -> tuple[ts.Tensor, ...]:
+        return tuple(x * 10 for x in super().__getitem__(index))
+
+
+class Wrapped:
+    """Passes on what it does not have itself."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        return tuple(x * 10 for x in self.dataset[index])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+
+class TenfoldSubset(Subset[Any]):
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(x * 10 for x in super().__getitem__(index))
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        Tenfold(ts.arange(4.0)),
+        Subset(Tenfold(ts.arange(4.0)), range(4)),
+        TenfoldSubset(TensorDataset(ts.arange(4.0)), np.arange(4)),
+        Wrapped(TensorDataset(ts.arange(4.0))),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_a_batch_is_made_of_what_getitem_gives(dataset: Any) -> None:
+    (batch,) = next(iter(DataLoader(dataset, 4)))
+    assert batch.tolist() == [0, 10, 20, 30]
+
+
+def test_a_subset_is_read_as_it_stands() -> None:
+    part = Subset(TensorDataset(ts.arange(4.0)), [0, 1])
+    part.indices = [2, 3]
+    assert next(iter(DataLoader(part, 2)))[0].tolist() == [2, 3]
+    part.dataset = Wrapped(TensorDataset(ts.arange(4.0)))  # type: ignore[assignment]
+    assert next(iter(DataLoader(part, 2)))[0].tolist() == [20, 30]
+
+
+def test_batches_before_a_failing_sampler_are_given() -> None:
+    def order() -> Iterator[int]:
+        yield from range(2)
+        raise KeyError("lost")
+
+    class Order:
+        def __iter__(self) -> Iterator[int]:
+            return order()
+
+    for workers in (0, 2):
+        batches = iter(DataLoader(TensorDataset(ts.arange(4.0)), 1, sampler=Order(), num_workers=workers))
+        assert [next(batches)[0].tolist() for _ in range(2)] == [[0], [1]]
+        with pytest.raises(KeyError, match="lost"):
+            next(batches)
+
+
+def test_a_dataset_may_time_out() -> None:
+    class Slow(Dataset[Any]):
+        def __getitem__(self, index: int) -> Any:
+            raise TimeoutError("the database")
+
+        def __len__(self) -> int:
+            return 2
+
+    with pytest.raises(TimeoutError, match="the database"):
+        next(iter(DataLoader(Slow(), num_workers=1)))
+
+
+def test_strings_of_numpy_stay_a_list() -> None:
+    assert default_collate(list(np.array(["a", "b"]))) == ["a", "b"]
+
+
+def test_the_smallest_weight_is_drawn_before_none() -> None:
+    for seed in range(20):
+        assert list(data.WeightedRandomSampler([0, 1e-309], 1, replacement=False, seed=seed)) == [1]

@@ -118,3 +118,45 @@ def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
             case 3:
                 mutant[at:at] = mutant[at : at + int(rng.integers(1, 9))]
     return bytes(mutant)
+
+
+def test_what_is_refused_leaves_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    ts.save(ts.arange(3), path)
+    with pytest.raises(TypeError, match="no dtype"):
+        ts.save(ts.ones(2, dtype="bfloat16"), path)
+    assert ts.load(path).tolist() == [0, 1, 2]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="not a regular file"):
+        ts.save({"x": ts.arange(3)}, pipe)
+    assert not pipe.is_file()
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    for name in ("x.npy", "x.safetensors"):
+        path = tmp_path / name
+        path.touch(mode=0o600)
+        ts.save(ts.arange(3) if name.endswith("y") else {"x": ts.arange(3)}, path)
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("save", [ts.savez, ts.savez_compressed])
+def test_any_keyword_names_an_array(save: Any, tmp_path: Path) -> None:
+    names = ("allow_pickle", "file", "path", "x")
+    save(tmp_path / "z", ts.arange(2), **{name: ts.arange(3) for name in names})
+    kept = ts.load(tmp_path / "z.npz")
+    assert sorted(kept) == sorted((*names, "arr_0"))
+    assert sorted(np.load(tmp_path / "z.npz")) == sorted(kept)
+
+
+def test_headers_that_are_nearly_right(tmp_path: Path) -> None:
+    def file(header: bytes) -> Path:
+        path = tmp_path / "x.npy"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        return path
+
+    with pytest.raises(ts.FileFormatError, match="not a Python dictionary"):
+        ts.load(file(b"{{}: 1}"))
+    with pytest.raises(ts.FileFormatError, match="too large"):
+        ts.load(file(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, %d, %d)}" % (2**62, 2**62)))

@@ -488,6 +488,14 @@ def test_text_and_files_of_numbers(tmp_path: Any) -> None:
     )
     with pytest.raises(ValueError, match="could not convert"):
         ts.loadtxt(["1 two"])
+    with pytest.raises(ValueError, match="savetxt: cannot convert float NaN"):
+        ts.savetxt(tmp_path / "x.txt", ts.asarray([1.0, 2.0, np.nan]), fmt="%d")
+    with pytest.raises(ValueError, match="savetxt: cannot convert float infinity"):
+        ts.savetxt(tmp_path / "x.txt", ts.asarray([np.inf]), fmt="%d")
+    np.testing.assert_array_equal(ts.loadtxt(tmp_path / "x.txt", "float64", delimiter=",").numpy(), X)
+    (tmp_path / "bools").write_bytes(bytes([1, 0, 2]))
+    with pytest.raises(ValueError, match="fromfile: a bool is 2"):
+        ts.fromfile(tmp_path / "bools", ts.bool)
     X.tofile(tmp_path / "x.bin")
     np.testing.assert_array_equal(ts.fromfile(tmp_path / "x.bin", ts.float64).numpy(), X.ravel())
     assert ts.array2string(x, precision=2) == np.array2string(X, precision=2)
@@ -718,6 +726,11 @@ def test_text_files_of_numbers(tmp_path: Any) -> None:
     calls: list[tuple[Callable[[], Any], type[Exception], str]] = [
         (lambda: ts.loadtxt(io.StringIO("1 2\n3")), ValueError, "loadtxt: the number of columns changed"),
         (lambda: ts.loadtxt(io.StringIO("1 x")), ValueError, "loadtxt: could not convert string 'x'"),
+        (
+            lambda: ts.genfromtxt(io.StringIO("300"), dtype="int8"),
+            ValueError,
+            "genfromtxt: Python integer 300 out of bounds",
+        ),
         (lambda: ts.loadtxt(io.StringIO("1"), "banana"), TypeError, "loadtxt: 'banana' is not a dtype"),
         (lambda: ts.loadtxt(io.StringIO("1"), str), TypeError, "loadtxt: dtype must be one of numbers"),
         (lambda: ts.genfromtxt(io.StringIO("1 2\n3")), ValueError, "genfromtxt: "),

@@ -167,12 +167,15 @@ def _train(options: argparse.Namespace) -> None:
         raise UsageError(f"tensorsmith train: {error}") from None
     except MemoryError as error:
         raise UsageError(f"tensorsmith train: {error or 'out of memory'}") from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise UsageError(f"tensorsmith train: {error.filename}: {error.strerror}") from None
+        where = f"{error.filename}: " if error.filename else ""
+        raise UsageError(f"tensorsmith train: {where}{error.strerror}") from None
     _report(result)
     print(f"checkpoint: {checkpoint}")
     picture = checkpoint.with_suffix(".png")
-    if train.plot_curve(result.curve, picture):
+    if picture != checkpoint and train.plot_curve(result.curve, picture):
         print(f"learning curve: {picture}")
 
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tensorsmith.durable import replacing
 from tensorsmith.errors import FileFormatError
 
 MAGIC = b"\x93NUMPY"
@@ -51,7 +52,7 @@ def _header(name: str, file: BinaryIO) -> tuple[np.dtype[Any], bool, tuple[int, 
     raw = _exactly(name, file, length, "header")
     try:
         header = ast.literal_eval(raw.decode("utf-8" if major == 3 else "latin-1").strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise FileFormatError(f"{name}: the header is not a Python dictionary of literals") from None
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise FileFormatError(
@@ -85,7 +86,10 @@ def read_array(name: str, file: BinaryIO, available: int) -> np.ndarray[Any, Any
     if dtype.kind == "b" and data.size and data.view(np.uint8).max() > 1:
         raise FileFormatError(f"{name}: a bool is {data.view(np.uint8).max()}; 0 and 1 are allowed")
     data = data.astype(dtype.newbyteorder("="), copy=False)
-    return data.reshape(shape[::-1]).T if fortran else data.reshape(shape)
+    try:
+        return data.reshape(shape[::-1]).T if fortran else data.reshape(shape)
+    except ValueError:  # without elements, but beyond what can be addressed
+        raise FileFormatError(f"{name}: shape {shape} is too large") from None
 
 
 def _read_zip(name: str, file: BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
@@ -135,18 +139,30 @@ def _plain(name: str, x: Any) -> np.ndarray[Any, Any]:
 
 def write(path: str | os.PathLike[str], x: Any) -> None:
     """Writes a tensor (or array) as a .npy file."""
-    with open(path, "wb") as file:
-        np.lib.format.write_array(file, _plain("save", x), allow_pickle=False)
+    array = _plain("save", x)
+    with replacing(os.fspath(path)) as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def savez(path: str | os.PathLike[str], *args: Any, **arrays: Any) -> None:
+def savez(path: str | os.PathLike[str], /, *args: Any, **arrays: Any) -> None:
     """Writes tensors as an .npz archive, under their keywords and arr_0, arr_1, ... (NumPy's `savez`)."""
-    np.savez(os.fspath(path), **_named("savez", args, arrays))
+    _write_zip(path, _named("savez", args, arrays), zipfile.ZIP_STORED)
 
 
-def savez_compressed(path: str | os.PathLike[str], *args: Any, **arrays: Any) -> None:
+def savez_compressed(path: str | os.PathLike[str], /, *args: Any, **arrays: Any) -> None:
     """`savez`, compressed."""
-    np.savez_compressed(os.fspath(path), **_named("savez_compressed", args, arrays))
+    _write_zip(path, _named("savez_compressed", args, arrays), zipfile.ZIP_DEFLATED)
+
+
+def _write_zip(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray[Any, Any]], method: int) -> None:
+    name = os.fspath(path)
+    with (
+        replacing(name if name.endswith(".npz") else f"{name}.npz") as file,
+        zipfile.ZipFile(file, "w", method) as archive,
+    ):
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, array, allow_pickle=False)
 
 
 def _named(name: str, args: tuple[Any, ...], arrays: Mapping[str, Any]) -> dict[str, Any]:

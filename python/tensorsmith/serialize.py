@@ -9,19 +9,18 @@ of the header itself, and the reader checks them. Files of other writers, which 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import operator
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from tensorsmith.durable import replacing
 from tensorsmith.errors import FileFormatError
 
 __all__ = ["Checkpoint", "load", "load_checkpoint", "load_metadata", "save", "save_checkpoint"]
@@ -326,7 +325,7 @@ def _write(path: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
         raise ValueError(f"save: the header would take {len(header)} bytes; at most {MAX_HEADER} are allowed")
     header = _SEAL + _crc_text(header).encode() + header[_SEAL_END:]
 
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(len(header).to_bytes(8, "little"))
         file.write(header)
         for name in order:
@@ -335,51 +334,6 @@ def _write(path: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
 
 def _bytes(array: np.ndarray) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A file to write that takes path's place when all went well: write, fsync, rename, fsync of the
-    folder.
-    """
-    path = os.path.realpath(path)
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.tmp")
-    file = _open_alone(temporary)
-    with file:
-        try:
-            file.truncate(0)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open_alone(path: str) -> BinaryIO:
-    """Opens path for one writer at a time; another process or thread that saves to the same place waits its
-    turn.
-    """
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            try:
-                if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
-                    return os.fdopen(descriptor, "wb")
-            except FileNotFoundError:
-                pass  # the writer before us renamed it; start afresh
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
 
 
 # --- checkpoints ---

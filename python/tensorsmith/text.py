@@ -6,6 +6,7 @@ NumPy does both: its print options are ours. Files of numbers go through its rea
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from typing import Any
 
@@ -68,18 +69,24 @@ def _dtype(operation: str, dtype: Any) -> np.dtype[Any]:
     return found
 
 
+_FILTERS = threading.Lock()
+
+
 def _read(operation: str, reader: Any, file: Any, dtype: Any, *args: Any, **options: Any) -> Tensor:
     found = _dtype(operation, dtype)
     try:
-        with warnings.catch_warnings():  # NumPy's word for text behind which it stops reading
+        # NumPy's word for text behind which it stops reading. The filters are the process's: one reader at a time.
+        with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)
             y = reader(file, found, *args, **options)
-    except (ValueError, DeprecationWarning) as error:
+    except (ValueError, OverflowError, DeprecationWarning) as error:
         raise ValueError(f"{operation}: {error}") from None
     except TypeError as error:
         raise TypeError(f"{operation}: {error}") from None
     if isinstance(y, np.ma.MaskedArray) or y.dtype.kind not in "biufc":
         raise TypeError(f"{operation}: fields with names and masked arrays do not exist here")
+    if y.dtype.kind == "b" and y.size and y.view(np.uint8).max() > 1:
+        raise ValueError(f"{operation}: a bool is {y.view(np.uint8).max()}; 0 and 1 are allowed")
     return asarray(y.astype(y.dtype.newbyteorder("="), copy=False))
 
 
@@ -101,9 +108,17 @@ def savetxt(file: Any, x: Any, fmt: Any = "%.18e", delimiter: str = " ", **optio
     ValueError for another tensor, or a format that does not fit its rows; the file is then as it was."""
     try:
         rows = np.asarray(_plain(x))
-        np.savetxt(io.StringIO(), rows[:1] if rows.ndim else rows, fmt, delimiter, **options)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"savetxt: {error}") from None
+        tried = rows
+        if rows.ndim:  # one row, and those with numbers that a format may refuse
+            odd = ~np.isfinite(rows)
+            odd = odd.reshape(len(rows), -1).any(axis=1)
+            odd[:1] = True
+            tried = rows[odd]
+        np.savetxt(io.StringIO(), tried, fmt, delimiter, **options)
+    except TypeError as error:
+        raise TypeError(f"savetxt: {error}") from None
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"savetxt: {error}") from None
     np.savetxt(file, rows, fmt, delimiter, **options)
 
 

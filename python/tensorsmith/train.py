@@ -339,7 +339,7 @@ def run(
         return loss
 
     update = ts.jit(step) if jit else step
-    for epoch in range(done, min(settings.epochs, stop_after or settings.epochs)):
+    for epoch in range(done, min(settings.epochs, settings.epochs if stop_after is None else stop_after)):
         parts.train.set_epoch(epoch)
         model.train()
         began, total = time.perf_counter(), 0.0

@@ -17,7 +17,7 @@ import numpy as np
 
 from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
-from tensorsmith.utils.data.dataset import IterableDataset
+from tensorsmith.utils.data.dataset import IterableDataset, fetcher
 from tensorsmith.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -54,6 +54,8 @@ def default_collate(batch: Any) -> Any:
                 f"default_collate: arrays of one batch must have one shape, got {sorted(shapes)}"
             )
         return ts.asarray(np.stack(batch))
+    if isinstance(first, (str, bytes)):
+        return batch
     if isinstance(first, (bool, int, float, np.generic)):
         numbers = (
             np.array(batch) if all(isinstance(x, (bool, int, float, np.generic)) for x in batch) else None
@@ -62,8 +64,6 @@ def default_collate(batch: Any) -> Any:
             kinds = sorted({type(x).__name__ for x in batch})
             raise TypeError(f"default_collate: no dtype holds all numbers of the batch: {', '.join(kinds)}")
         return ts.asarray(numbers)
-    if isinstance(first, (str, bytes)):
-        return batch
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in batch]) for key in first}
     if isinstance(first, (tuple, list)):
@@ -227,11 +227,11 @@ class DataLoader:
             return sample if self.collate_fn is None else self.collate_fn(sample)
         if self._iterable:
             samples = work
-        elif self.collate_fn is None and hasattr(self.dataset, "__getbatch__"):
-            return self.dataset.__getbatch__(as_indices(work))
+        elif self.collate_fn is None and (batch := fetcher(self.dataset, "__getbatch__")) is not None:
+            return batch(as_indices(work))
         else:
             indices = work.tolist() if isinstance(work, np.ndarray) else list(work)
-            fetch = getattr(self.dataset, "__getitems__", None)
+            fetch = fetcher(self.dataset, "__getitems__")
             samples = fetch(indices) if fetch is not None else [self.dataset[index] for index in indices]
         return default_collate(samples) if self.collate_fn is None else self.collate_fn(samples)
 
@@ -278,20 +278,31 @@ class DataLoader:
 
         pool = ThreadPoolExecutor(self.num_workers, "tensorsmith-loader", start)
         pending: deque[Future[Any]] = deque()
+        ended: list[Exception] = []  # what the sampler raised: due behind the batches that it gave before
+
+        def submit(most: int) -> None:
+            try:
+                for work in islice(batches, 0 if ended else most):
+                    pending.append(pool.submit(fetch, work))
+            except Exception as error:
+                ended.append(error)
+
         try:
-            for work in islice(batches, self.num_workers * self.prefetch_factor):
-                pending.append(pool.submit(fetch, work))
+            submit(self.num_workers * self.prefetch_factor)
             while pending:
                 try:
                     batch = pending[0].result(self.timeout or None)
                 except FutureTimeout:
+                    if pending[0].done():  # the dataset's own
+                        raise
                     raise RuntimeError(
                         f"DataLoader: no batch within timeout={self.timeout} seconds"
                     ) from None
                 pending.popleft()
-                for work in islice(batches, 1):
-                    pending.append(pool.submit(fetch, work))
+                submit(1)
                 yield batch
+            if ended:
+                raise ended[0]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

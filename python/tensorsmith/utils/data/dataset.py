@@ -7,7 +7,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,6 +17,20 @@ from tensorsmith.tensor import Tensor
 from tensorsmith.utils.data.sampler import Indices, as_indices, draw_seed, permutation
 
 T = TypeVar("T", covariant=True)
+
+
+def fetcher(dataset: Any, name: str) -> Any:
+    """`dataset`'s own `__getitems__` or `__getbatch__`, or None: one that it inherits knows no `__getitem__` of a class
+    derived since, nor does one that its `__getattr__` finds elsewhere.
+    """
+    if name in getattr(dataset, "__dict__", ()):
+        return getattr(dataset, name)
+    for parent in type(dataset).__mro__:
+        if name in vars(parent):
+            return getattr(dataset, name, None)
+        if "__getitem__" in vars(parent):
+            return None
+    return None
 
 
 class Dataset(Generic[T]):
@@ -78,8 +92,6 @@ class Subset(Dataset[T]):
     def __init__(self, dataset: Dataset[T], indices: Sequence[int] | Indices) -> None:
         self.dataset = dataset
         self.indices = indices.reshape(-1) if isinstance(indices, np.ndarray) else indices
-        if hasattr(dataset, "__getbatch__"):
-            self.__getbatch__ = self._batch
 
     def _place(self, index: int) -> Any:
         place = self.indices[index]
@@ -92,15 +104,20 @@ class Subset(Dataset[T]):
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[T]:
         chosen = [self._place(index) for index in indices]
-        fetch = getattr(self.dataset, "__getitems__", None)
+        fetch = fetcher(self.dataset, "__getitems__")
         return fetch(chosen) if fetch is not None else [self.dataset[index] for index in chosen]
 
-    def _batch(self, indices: Indices) -> Any:
+    @property
+    def __getbatch__(self) -> Callable[[Indices], Any]:
+        fetch = fetcher(self.dataset, "__getbatch__")
+        if fetch is None:
+            raise AttributeError(f"Subset: {type(self.dataset).__name__} has no __getbatch__")
+        return lambda indices: fetch(self._chosen(indices))
+
+    def _chosen(self, indices: Indices) -> Indices:
         if isinstance(self.indices, np.ndarray):
-            chosen = as_indices(self.indices[indices])
-        else:
-            chosen = as_indices([self._place(index) for index in indices.tolist()])
-        return self.dataset.__getbatch__(chosen)  # type: ignore[attr-defined]
+            return as_indices(self.indices[indices])
+        return as_indices([self._place(index) for index in indices.tolist()])
 
     def __len__(self) -> int:
         return len(self.indices)

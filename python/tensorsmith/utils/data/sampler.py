@@ -200,7 +200,9 @@ class WeightedRandomSampler(SeededSampler):
             places = np.searchsorted(sums, chance * sums[-1], side="right")
         else:
             with np.errstate(divide="ignore"):
-                waits = -np.log(chance) / self.weights  # of exponential clocks: inf where the weight is 0
+                waits = -np.log(chance) / (
+                    self.weights / self.weights.max()
+                )  # of exponential clocks: inf where the weight is 0
             places = np.argsort(waits, kind="stable")[: self.num_samples]
         chosen: list[int] = places.tolist()
         return chosen

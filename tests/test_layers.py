@@ -388,3 +388,81 @@ def test_second_derivative_of_group_norm_without_images() -> None:
     dx, dw = ts.autograd.gradients(ts.sum(first**2), (x, w))
     assert dx.shape == (0, 6, 2)
     assert dw.tolist() == [0.0] * 6
+
+
+def test_masks_of_integers_are_refused() -> None:
+    layer, x = nn.MultiheadAttention(4, 2, batch_first=True), ts.ones((1, 3, 4))
+    with pytest.raises(TypeError, match="key_padding_mask must be bool or floating-point, got int64"):
+        layer(x, x, x, key_padding_mask=ts.asarray([[0, 0, 1]]))
+    with pytest.raises(TypeError, match="attn_mask must be a tensor, got a list"):
+        layer(x, x, x, attn_mask=[[0.0] * 3] * 3)
+
+
+def test_the_weights_of_attention_are_those_used() -> None:
+    ts.manual_seed(0)
+    layer = nn.MultiheadAttention(4, 1, dropout=0.5, batch_first=True)
+    x = ts.ones((2, 5, 4))
+    with ts.no_grad():
+        assert (layer(x, x, x)[1].numpy() == 0).any()
+        layer.eval()
+        np.testing.assert_allclose(layer(x, x, x)[1].numpy().sum(-1), 1, rtol=1e-6)
+
+
+def test_equal_extremes_of_a_segment_share_the_gradient() -> None:
+    for how in ("max", "min"):
+        x = ts.asarray([[1.0], [1.0], [3.0], [3.0], [3.0], [7.0]]).requires_grad_()
+        ts.segment_reduce(x, ts.asarray([0, 2, 5, 6]), how).sum().backward()
+        np.testing.assert_allclose(x.grad.numpy()[:, 0], [1 / 2] * 2 + [1 / 3] * 3 + [1], rtol=1e-6)
+
+
+def test_old_spellings_of_a_reduction() -> None:
+    x, t = ts.asarray([[0.2, 0.8]]).log(), ts.asarray([[0.5, 0.5]])
+    assert float(F.mse_loss(x, x + 2, size_average=0)) == 8
+    assert F.mse_loss(x, x + 2, reduce=0).shape == (1, 2)
+    for layer in (nn.KLDivLoss(size_average=True, reduction="batchmean"), nn.KLDivLoss()):
+        assert float(layer(x, t)) == float(F.kl_div(x, t))
+
+
+def test_a_packed_sequence_knows_both_orders() -> None:
+    rnn = nn.utils.rnn
+    packed = rnn.PackedSequence(ts.arange(5.0), ts.asarray([2, 2, 1]), ts.asarray([1, 0]))
+    assert rnn.pad_packed_sequence(packed)[1].tolist() == [2, 3]
+    assert rnn.pad_packed_sequence(packed.to(ts.float64).cpu())[0].dtype == ts.float64
+    ragged = [ts.asarray([1.0, 2.0]), ts.zeros(0)]
+    back = rnn.unpad_sequence(rnn.pad_sequence(ragged), ts.asarray([2, 0]))
+    assert [x.tolist() for x in back] == [[1, 2], []]
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (
+            lambda x: nn.LSTMCell(3, 5)(x, (ts.zeros((2, 5)),)),
+            ValueError,
+            r"hx must be a pair \(h, c\), got 1",
+        ),
+        (
+            lambda x: nn.GRUCell(3, 5)(x, (ts.zeros((2, 5)),)),
+            TypeError,
+            "GRUCell: hx must be a tensor, got a tuple",
+        ),
+        (lambda x: nn.LSTM(3, 5)(x, (None, None)), TypeError, "LSTM: hx must be a tensor, got a NoneType"),
+        (lambda x: nn.Embedding(3, 2, padding_idx=1.5), TypeError, "padding_idx must be an integer"),
+        (lambda x: nn.ZeroPad2d(None), TypeError, "ZeroPad2d: padding must be integers, got None"),
+        (
+            lambda x: F.cross_entropy(x, [0, 1]),
+            TypeError,
+            "cross_entropy: target must be a tensor, got a list",
+        ),
+        (lambda x: nn.utils.clip_grad_norm_([], 1.0, "two"), TypeError, "norm_type must be a number"),
+        (
+            lambda x: nn.utils.rnn.pack_padded_sequence(ts.ones(3), [3]),
+            ValueError,
+            r"input must be \(T, N, ...\), got shape \(3,\)",
+        ),
+    ],
+)
+def test_what_layers_cannot_take_is_named(call: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        call(ts.ones((2, 3)))
+    assert nn.ZeroPad2d(np.int64(1)).padding == (1, 1, 1, 1)

@@ -112,10 +112,10 @@ def tensor_rank(layer: str, shape: tuple[int, ...], allowed: Sequence[int], form
         raise ValueError(f"{layer}: input must be {ranks}-dimensional, {form}, got shape {shape}")
 
 
-def tensor(layer: str, input: Any) -> tuple[int, ...]:
+def tensor(layer: str, input: Any, argument: str = "input") -> tuple[int, ...]:
     """The shape of an input."""
     if not isinstance(input, Tensor):
-        raise TypeError(f"{layer}: input must be a tensor, got a {type(input).__name__}; use ts.asarray")
+        raise TypeError(f"{layer}: {argument} must be a tensor, got a {type(input).__name__}; use ts.asarray")
     return tuple(input.shape)
 
 

@@ -112,7 +112,7 @@ class MultiheadAttention(Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """(output, weights): weights (N, L, S), or (N, H, L, S) without `average_attn_weights`; None unless
-        `need_weights`, which needs the matrix of scores and is slower.
+        `need_weights`, which needs the matrix of scores and is slower. In training they are those that dropout left.
 
         key_padding_mask (N, S) and attn_mask (L, S) or (N H, L, S): bool, True where a key is ignored, or added to
         the scores. is_causal: query i sees keys up to i; an attn_mask given with it is taken to say just that.
@@ -153,7 +153,8 @@ class MultiheadAttention(Module):
         weights = None
         if need_weights:
             weights = self._weights(q, k, mask, shown, is_causal)
-            heads = ops.matmul(ops.dropout(weights, p) if p else weights, v)
+            weights = ops.dropout(weights, p) if p else weights
+            heads = ops.matmul(weights, v)
             weights = ops.mean(weights, 1) if average_attn_weights else weights
             weights = weights if batched else weights[0]
         else:
@@ -179,6 +180,12 @@ class MultiheadAttention(Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """Both masks in the words of ops.attention: what is added or seen (N, H, L, S), which keys are seen (N, S)."""
         name = "MultiheadAttention"
+        for argument, given in (("attn_mask", mask), ("key_padding_mask", padding)):
+            if given is None:
+                continue
+            _checks.tensor(name, given, argument)
+            if given.dtype.kind not in ("bool", "floating"):
+                raise TypeError(f"{name}: {argument} must be bool or floating-point, got {given.dtype}")
         shown = None
         if mask is not None:
             allowed = ((length, keys), (n * self.num_heads, length, keys))

@@ -188,7 +188,7 @@ class KLDivLoss(_Loss):
         log_target: bool = False,
     ) -> None:
         super().__init__(size_average, reduce, "mean" if reduction == "batchmean" else reduction)
-        if reduction == "batchmean":
+        if reduction == "batchmean" and size_average is None and reduce is None:
             self.reduction = reduction
         self.log_target = log_target
 

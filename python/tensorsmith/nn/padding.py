@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from tensorsmith.nn import functional
@@ -18,7 +19,11 @@ class _Pad(Module):
 
     def __init__(self, padding: int | Sequence[int]) -> None:
         super().__init__()
-        self.padding = (padding,) * (2 * self._rank) if isinstance(padding, int) else tuple(padding)
+        if hasattr(padding, "__index__"):
+            padding = (operator.index(padding),) * (2 * self._rank)
+        elif isinstance(padding, str) or not isinstance(padding, Sequence):
+            raise TypeError(f"{self._get_name()}: padding must be integers, got {padding!r}")
+        self.padding = tuple(padding)
         if len(self.padding) != 2 * self._rank:
             raise ValueError(
                 f"{self._get_name()}: padding must be an integer or {2 * self._rank} of them, got {padding!r}"

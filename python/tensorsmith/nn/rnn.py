@@ -122,9 +122,9 @@ class RNNBase(Module):
         if len(given) != count:
             raise ValueError(f"{name}: hx must be a pair (h_0, c_0), got {len(given)} tensors")
         if not batched:
-            given = [ops.expand_dims(h, 1) if h.ndim == 2 else h for h in given]
+            given = [ops.expand_dims(h, 1) if getattr(h, "ndim", 0) == 2 else h for h in given]
         for h in given:
-            if tuple(h.shape) != shape:
+            if _checks.tensor(name, h, "hx") != shape:
                 raise ValueError(f"{name}: hx must have shape {shape}, got {tuple(h.shape)}")
         if packed is not None and packed.sorted_indices is not None:
             given = [ops.take(h, packed.sorted_indices, 1) for h in given]
@@ -245,8 +245,10 @@ class _Cell(Module):
             if count == 2
             else [hx]
         )
+        if len(states) != count:
+            raise ValueError(f"{name}: hx must be a pair (h, c), got {len(states)} tensors")
         for state in states:
-            if tuple(state.shape) != shape:
+            if _checks.tensor(name, state, "hx") != shape:
                 raise ValueError(f"{name}: hx must have shape {shape}, got {tuple(state.shape)}")
         rows = [ops.reshape(s, (-1, self.hidden_size)) for s in states]
         x = ops.reshape(input, (1, -1, input.shape[-1]))

@@ -30,7 +30,8 @@ class _Table(Module):
         self.num_embeddings = _checks.integer(name, "num_embeddings", num_embeddings)
         self.embedding_dim = _checks.integer(name, "embedding_dim", embedding_dim)
         if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
+            padding_idx = _checks.integer(name, "padding_idx", padding_idx, -num_embeddings)
+            if padding_idx >= num_embeddings:
                 raise ValueError(
                     f"{name}: padding_idx must be in [{-num_embeddings}, {num_embeddings}), got {padding_idx}"
                 )

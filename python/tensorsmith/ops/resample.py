@@ -280,7 +280,8 @@ def _windowed(x: Tensor, axis: int, size: int) -> Tensor | None:
 
 
 def adaptive_max_pool(x: Any, output_size: Any, rank: int, return_indices: bool = False) -> Any:
-    """The maxima of the windows of `adaptive_avg_pool`. NaN wins; gradients are shared evenly among equals.
+    """The maxima of the windows of `adaptive_avg_pool`. NaN wins; gradients are shared evenly among equals,
+    axis by axis, the last first.
 
     return_indices: also the int64 positions of the maxima (the first of equals) in their flattened last `rank` axes.
     """

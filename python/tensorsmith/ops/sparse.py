@@ -67,8 +67,8 @@ csr_matmul = define(
 def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) -> Tensor:
     """Sums, means, products, maxima or minima of the segments offsets[m] <= i < offsets[m + 1] along `axis`.
 
-    An empty segment gives 0 for sums and means, 1 for products; for extremes it is a ValueError. The gradient of a
-    product needs elements that are not 0.
+    An empty segment gives 0 for sums and means, 1 for products; for extremes it is a ValueError, and equal ones
+    share the gradient. That of a product needs elements that are not 0.
     """
     x, offsets = asarray(data), asarray(offsets)
     if reduce not in ("sum", "mean", "max", "min", "prod"):
@@ -85,12 +85,15 @@ def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) 
         if reduce != "prod" and bool(core.any(core.less_equal(lengths, 0))):
             raise ValueError(f"segment_reduce: an empty segment has no {reduce}")
         front = core.moveaxis(x, axis, 0)
-        rows = core.reshape(_rows_of(offsets, x.shape[axis]), (-1,) + (1,) * (x.ndim - 1))
-        index = core.broadcast_to(rows, front.shape)
+        rows = _rows_of(offsets, x.shape[axis])
         if reduce == "prod":
             start = core.ones((lengths.size, *front.shape[1:]), x.dtype, device=x.device)
         else:
             start = core.index_select(front, 0, offsets[:-1])
+            if _core.is_grad_enabled() and x.requires_grad:  # each element once: equals share the gradient
+                later = core.add(core.nonzero_flat(core.equal(rows[1:], rows[:-1])), 1)
+                front, rows = core.index_select(front, 0, later), core.take(rows, later, 0)
+        index = core.broadcast_to(core.reshape(rows, (-1,) + (1,) * (x.ndim - 1)), front.shape)
         how = {"max": "amax", "min": "amin"}.get(reduce, reduce)
         return core.moveaxis(core.scatter_reduce(start, 0, index, front, how), 0, axis)
     y = core.csr_matmul(x, offsets, core.arange(x.shape[axis], device=x.device), None, axis)

@@ -33,9 +33,9 @@ def _raised(loss: _Loss) -> _Loss:
 
 def _reduction(name: str, reduction: str, size_average: bool | None, reduce: bool | None) -> str:
     if size_average is not None or reduce is not None:  # PyTorch's old spelling
-        if reduce is False:
+        if reduce is not None and not reduce:
             return "none"
-        return "sum" if size_average is False else "mean"
+        return "sum" if size_average is not None and not size_average else "mean"
     if reduction not in _REDUCTIONS:
         _checks.choice(name, "reduction", reduction, _REDUCTIONS)
     return reduction
@@ -254,6 +254,7 @@ def cross_entropy(
     """
     reduction = _reduction("cross_entropy", reduction, size_average, reduce)
     _checks.probability("cross_entropy", "label_smoothing", label_smoothing)
+    _checks.tensor("cross_entropy", target, "target")
     if ts.isdtype(target.dtype, "real floating"):
         if ignore_index >= 0:
             raise ValueError(

@@ -39,7 +39,7 @@ def get_total_norm(
     """
     tensors = [tensors] if isinstance(tensors, (Tensor, RowSparse)) else list(tensors)
     tensors = [x.coalesce().data if isinstance(x, RowSparse) else x for x in tensors]
-    norm_type = float(norm_type)
+    norm_type = float(_checks.number("get_total_norm", "norm_type", norm_type))
     if not norm_type > 0:
         raise ValueError(f"get_total_norm: norm_type must be > 0, got {norm_type}")
     with ts.no_grad():
@@ -90,7 +90,7 @@ def clip_grad_value_(
     parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
 ) -> None:
     """Clip every gradient's elements, in place, to [-clip_value, clip_value]; `foreach` is ignored."""
-    clip_value = _checks.at_least("clip_grad_value_", "clip_value", float(clip_value))
+    clip_value = float(_checks.at_least("clip_grad_value_", "clip_value", clip_value))
     with ts.no_grad():
         for gradient in _gradients(parameters):
             gradient.clamp_(-clip_value, clip_value)

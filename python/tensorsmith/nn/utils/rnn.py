@@ -16,21 +16,53 @@ from tensorsmith.nn import _checks
 from tensorsmith.tensor import Tensor
 
 
-class PackedSequence(NamedTuple):
-    """The steps of all sequences, longest sequence first: all first steps, then all second ones, without padding."""
-
+class _Packed(NamedTuple):
     data: Tensor  # (sum of lengths, *)
     batch_sizes: Tensor  # (T,): how many sequences have a step t
-    sorted_indices: Tensor | None = None  # the order of the sequences in `data`, unless enforced
-    unsorted_indices: Tensor | None = None
+    sorted_indices: Tensor | None  # the order of the sequences in `data`, unless enforced
+    unsorted_indices: Tensor | None  # its inverse
 
 
-def _lengths(function: str, lengths: Any) -> np.ndarray:
+class PackedSequence(_Packed):
+    """The steps of all sequences, longest sequence first: all first steps, then all second ones, without padding.
+
+    `unsorted_indices` follow from `sorted_indices`.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        data: Tensor,
+        batch_sizes: Tensor,
+        sorted_indices: Tensor | None = None,
+        unsorted_indices: Tensor | None = None,
+    ) -> PackedSequence:
+        if unsorted_indices is None and sorted_indices is not None:
+            unsorted_indices = ops.argsort(sorted_indices)
+        return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
+
+    def to(self, *args: Any, **options: Any) -> PackedSequence:
+        """`data` as `Tensor.to` makes it, the indices on its device; the batch sizes stay on the CPU."""
+        data = self.data.to(*args, **options)
+        indices = (None if i is None else i.to(data.device) for i in self[2:])
+        return PackedSequence(data, self.batch_sizes, *indices)
+
+    def cpu(self) -> PackedSequence:
+        """On the CPU."""
+        return self.to("cpu")
+
+    def cuda(self) -> PackedSequence:
+        """On the GPU."""
+        return self.to("cuda")
+
+
+def _lengths(function: str, lengths: Any, least: int = 1) -> np.ndarray:
     values = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
     if values.ndim != 1 or values.dtype.kind not in "iu" or values.size == 0:
         raise ValueError(f"{function}: lengths must be a list of integers, got {lengths!r}")
-    if values.min() < 1:
-        raise ValueError(f"{function}: every length must be at least 1, got {int(values.min())}")
+    if values.min() < least:
+        raise ValueError(f"{function}: every length must be at least {least}, got {int(values.min())}")
     return values.astype(np.int64)
 
 
@@ -47,6 +79,8 @@ def pack_padded_sequence(
     descend; otherwise they are sorted here, and pad_packed_sequence puts the sequences back."""
     name = "pack_padded_sequence"
     values = _lengths(name, lengths)
+    if input.ndim < 2:
+        raise ValueError(f"{name}: input must be (T, N, ...), got shape {tuple(input.shape)}")
     x = ops.swapaxes(input, 0, 1) if batch_first else input
     if x.shape[1] != len(values) or x.shape[0] < values.max():
         raise ValueError(
@@ -127,7 +161,7 @@ def pad_sequence(
 def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = False) -> list[Tensor]:
     """The sequences (T_n, *) of a tensor (T, N, *), or (N, T, *) with batch_first: the inverse of pad_sequence."""
     name = "unpad_sequence"
-    values = _lengths(name, lengths)
+    values = _lengths(name, lengths, 0)
     x = padded_sequences if batch_first else ops.swapaxes(padded_sequences, 0, 1)
     if len(values) != x.shape[0] or values.max() > x.shape[1]:
         raise ValueError(

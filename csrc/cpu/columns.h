@@ -35,10 +35,49 @@ TS_INLINE Tile<T, N, V> apply(const Tile<T, N, V>& a, const Tile<T, N, V>& b) {
 template <int N, int V>
 constexpr int kChainsOnce = kTreeParts > 1 && N* V > 2 ? 2 : kTreeChains;
 
+// One leaf of n rows, in their order: the sums of lanes and chains wait in a table, four rows of each are
+// taken at once.
+template <class Op, class T, int N, int V, class Take>
+TS_INLINE Tile<T, N, V> leaf_in_order(std::int64_t n, const Take& take) {
+  constexpr int L = kTreeLanes<T>, kBits = log2_of(L), kOnce = 4;
+  constexpr std::int64_t kSlots = kStripe<T>;
+  Vec<T> table[kSlots][V][N];
+  std::int64_t row = 0;
+  for (; row + kOnce * kSlots <= n; row += (kOnce - 1) * kSlots)
+    for (std::int64_t slot = 0; slot < kSlots; ++slot, ++row) {
+      Vec<T> sum[V][N];
+      for (int v = 0; v < V; ++v)
+        for (int k = 0; k < N; ++k)
+          sum[v][k] = row == slot ? Vec<T>(Op::template identity<T>) : table[slot][v][k];
+#pragma GCC unroll 4
+      for (int j = 0; j < kOnce; ++j)
+        for (int v = 0; v < V; ++v) take(sum[v], row + j * kSlots, v);
+      for (int v = 0; v < V; ++v)
+        for (int k = 0; k < N; ++k) table[slot][v][k] = sum[v][k];
+    }
+  for (; row < n; ++row)
+    for (int v = 0; v < V; ++v) take(table[row % kSlots][v], row, v);
+  Tile<T, N, V> stack[kBits + 1];
+  int top = 0;
+  for (int visit = 0; visit < L; ++visit) {
+    const int lane = bit_reverse(visit, kBits);
+    Tile<T, N, V> sum;
+    for (int v = 0; v < V; ++v)
+      for (int k = 0; k < N; ++k)
+        sum.v[k][v] = Op::apply(Op::apply(table[lane][v][k], table[lane + L][v][k]),
+                                Op::apply(table[lane + 2 * L][v][k], table[lane + 3 * L][v][k]));
+    for (int carry = visit; carry & 1; carry >>= 1) sum = apply<Op>(stack[--top], sum);
+    stack[top++] = sum;
+  }
+  return stack[0];
+}
+
 // One leaf of n rows. take(sums, row, v) takes row `row` of the v-th register into sums[0..N).
 template <class Op, class T, int N, int V, class Take>
 TS_INLINE Tile<T, N, V> leaf_columns(std::int64_t n, const Take& take) {
   constexpr int L = kTreeLanes<T>, kBits = log2_of(L), kOnce = kChainsOnce<N, V>;
+  if constexpr (kTreeParts > 1 && N > 1)
+    if (n >= 4 * kStripe<T>) return leaf_in_order<Op, T, N, V>(n, take);
   Tile<T, N, V> none;
   for (int k = 0; k < N; ++k)
     for (int v = 0; v < V; ++v) none.v[k][v] = Vec<T>(Op::template identity<T>);

@@ -290,6 +290,9 @@ struct Reduction : Totals<S, Term> {
 
   // --- along rows: one output at a time -------------------------------------------------------------
 
+  static bool partials_fit(std::int64_t totals) {
+    return totals <= static_cast<std::int64_t>(kScratchBytes / (N * sizeof(T)));
+  }
   TS_INLINE void row(Offsets at) const {
     T sums[N];
     total_of_row(at, 0, a.length, sums);
@@ -336,7 +339,8 @@ struct Reduction : Totals<S, Term> {
   void rows() const {
     // A single row of a few pieces is cut finer: of 100,000 doubles a second thread would else have none.
     // Each is a complete subtree, so the sums are the same.
-    const std::int64_t size = a.outputs == 1 && a.length < 8 * kPiece ? kChunk<T> / 4 : kPiece;
+    std::int64_t size = a.outputs == 1 && a.length < 8 * kPiece ? kChunk<T> / 4 : kPiece;
+    while (a.outputs < 64 && !partials_fit(a.outputs * (a.length / size + 1))) size *= 2;
     if (a.length < 2 * size || a.outputs >= 64) {  // enough rows for all threads
       const std::int64_t most = a.length >= kReduceGrain ? 1 : kReduceGrain / (a.length + 8);
       parallel_ranges(a.outputs, even_grain(a.outputs, most), [&](std::int64_t begin, std::int64_t end) {
@@ -516,7 +520,8 @@ struct Reduction : Totals<S, Term> {
     if (wide > width) wide = width;
     std::int64_t chunk = kLeaf<T>;
     while (chunk * wide < kReduceGrain * 4) chunk *= 2;
-    const std::int64_t chunks = a.length < 2 * chunk ? 1 : (a.length + chunk - 1) / chunk;
+    std::int64_t chunks = a.length < 2 * chunk ? 1 : (a.length + chunk - 1) / chunk;
+    if (!partials_fit(outer * width * chunks)) chunks = 1;  // and pieces enough without
     if (chunks == 1) {
       const std::int64_t tiles = (width + wide - 1) / wide;
       const std::int64_t grain = kReduceGrain / (wide * a.length) + 1;

@@ -61,7 +61,7 @@ bool all_within(const Array& x, const Range& range) {
 Array parameters(const char* op, const char* argument, const Array& state, const Operand& given,
                  const Shape& shape, const Range& range) {
   check_domain(op, argument, result_type(&given, 1), Domain::numeric);
-  const std::int64_t n = checked_size(op, shape, 8) / 8;
+  const std::int64_t n = checked_size(op, shape, 8);
   const auto check = [&](double x) {
     if (!range.has(x))
       value_error(op, ": ", argument, " must be in [", range.low, ", ", range.high, range.closed ? "]" : ")",

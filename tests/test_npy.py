@@ -123,7 +123,7 @@ def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
 def test_what_is_refused_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     ts.save(ts.arange(3), path)
-    with pytest.raises(TypeError, match="no dtype"):
+    with pytest.raises(TypeError, match="bfloat16"):
         ts.save(ts.ones(2, dtype="bfloat16"), path)
     assert ts.load(path).tolist() == [0, 1, 2]
     pipe = tmp_path / "pipe"

@@ -69,7 +69,7 @@ def _dtype(operation: str, dtype: Any) -> np.dtype[Any]:
     return found
 
 
-_FILTERS = threading.Lock()
+_FILTERS = threading.RLock()  # a file may be lines that another reader makes
 
 
 def _read(operation: str, reader: Any, file: Any, dtype: Any, *args: Any, **options: Any) -> Tensor:

@@ -293,11 +293,13 @@ class DataLoader:
                 try:
                     batch = pending[0].result(self.timeout or None)
                 except FutureTimeout:
-                    if pending[0].done():  # the dataset's own
-                        raise
-                    raise RuntimeError(
-                        f"DataLoader: no batch within timeout={self.timeout} seconds"
-                    ) from None
+                    if not pending[0].done():
+                        raise RuntimeError(
+                            f"DataLoader: no batch within timeout={self.timeout} seconds"
+                        ) from None
+                    batch = pending[
+                        0
+                    ].result()  # just in time; or the timeout is the dataset's own, raised here
                 pending.popleft()
                 submit(1)
                 yield batch

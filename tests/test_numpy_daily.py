@@ -493,6 +493,8 @@ def test_text_and_files_of_numbers(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="savetxt: cannot convert float infinity"):
         ts.savetxt(tmp_path / "x.txt", ts.asarray([np.inf]), fmt="%d")
     np.testing.assert_array_equal(ts.loadtxt(tmp_path / "x.txt", "float64", delimiter=",").numpy(), X)
+    ts.savetxt(tmp_path / "none.txt", ts.zeros((0, 3)))
+    assert (tmp_path / "none.txt").read_text() == ""
     (tmp_path / "bools").write_bytes(bytes([1, 0, 2]))
     with pytest.raises(ValueError, match="fromfile: a bool is 2"):
         ts.fromfile(tmp_path / "bools", ts.bool)

@@ -20,7 +20,11 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         raise ValueError(f"save: {path} is not a regular file")
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.tmp")
-    file = _open_alone(temporary)
+    try:
+        file = _open_alone(temporary)
+    except OSError as error:
+        error.filename = path  # what was asked for
+        raise
     with file:
         try:
             file.truncate(0)

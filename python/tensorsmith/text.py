@@ -111,7 +111,7 @@ def savetxt(file: Any, x: Any, fmt: Any = "%.18e", delimiter: str = " ", **optio
         tried = rows
         if rows.ndim:  # one row, and those with numbers that a format may refuse
             odd = ~np.isfinite(rows)
-            odd = odd.reshape(len(rows), -1).any(axis=1)
+            odd = odd.reshape(len(rows), rows[:1].size).any(axis=1)
             odd[:1] = True
             tried = rows[odd]
         np.savetxt(io.StringIO(), tried, fmt, delimiter, **options)

@@ -131,7 +131,7 @@ def test_what_is_refused_leaves_the_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a regular file"):
         ts.save({"x": ts.arange(3)}, pipe)
     assert not pipe.is_file()
-    with pytest.raises(FileNotFoundError, match="'.*/missing/x.npy'"):
+    with pytest.raises(FileNotFoundError, match=r"'.*/missing/x\.npy'"):
         ts.save(ts.arange(3), tmp_path / "missing" / "x.npy")
 
 

@@ -169,6 +169,14 @@ PyObject* store_result(const Op& op, PyObject* result, PyObject* out) {
   return Py_NewRef(several ? out : PyTuple_GET_ITEM(out, 0));
 }
 
+// Whether a call with out= is meant for the operation's extension, and that stores the result itself.
+bool extension_stores(const Op& op, PyObject* keywords, Py_ssize_t out) {
+  if (!extended_by(op, PyTuple_GET_ITEM(keywords, out))) return false;
+  for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(keywords); ++k)
+    if (k != out && extended_by(op, PyTuple_GET_ITEM(keywords, k))) return true;
+  return false;
+}
+
 bool tracked(const Op& op, PyObject* const* arguments);
 Device device_of(const Op& op, PyObject* const* arguments);
 
@@ -189,6 +197,9 @@ PyObject* op_vectorcall(PyObject* self, PyObject* const* args, std::size_t flags
       // The same call without it.
       const Py_ssize_t named = PyTuple_GET_SIZE(keywords);
       if (named == 1 && call_into(op, args, given, args[given])) return Py_NewRef(args[given]);
+      if (extension_stores(op, keywords, at))
+        return PyObject_Vectorcall(extensions()[op.name].function.get(), args,
+                                   static_cast<std::size_t>(given), keywords);
       std::vector<PyObject*> rest(args, args + given + named);
       PyObject* const out = rest[static_cast<std::size_t>(given + at)];
       rest.erase(rest.begin() + given + at);
@@ -328,7 +339,8 @@ PyObject* op_widen(PyObject* self, PyObject* args) {
   });
 }
 
-// _extend(keywords, function): what a call with one of these keywords goes to.
+// _extend(keywords, function): what a call with one of these keywords goes to; with out= as well where that
+// is among them.
 PyObject* op_extend(PyObject* self, PyObject* args) {
   return guarded([&]() -> PyObject* {
     PyObject *keywords, *function;

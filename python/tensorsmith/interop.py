@@ -13,6 +13,8 @@ import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.ops.places import copyto
+from tensorsmith.ops.ufunc import KEYWORDS, TAKE_KEYWORDS
 
 # NumPy's ufuncs whose name is another one here.
 _UFUNCS = {
@@ -67,14 +69,24 @@ def _tensors(x: Any) -> Any:
     return [_tensors(y) for y in x] if isinstance(x, list) else x
 
 
-def _store(name: str, result: Any, out: Any) -> Any:
+def _store(name: str, result: Any, out: Any, where: Any = True) -> Any:
     """The result in `out`, a tensor or a NumPy array; the result itself where that is None."""
     if out is None:
         return result
     if _is_tensor(out):
-        return core.copy(result, out=out)
-    np.copyto(out, _plain(name, result), casting="same_kind")
+        if where is True:
+            return core.copy(result, out=out)
+        copyto(out, result, where=where)
+        return out
+    np.copyto(out, _plain(name, result), casting="same_kind", where=_plain(name, where))
     return out
+
+
+def _pointwise(name: str, options: dict[str, Any]) -> Any:
+    """Our function for a ufunc that is called with these keywords."""
+    if options and name not in TAKE_KEYWORDS:
+        return None
+    return getattr(core, name, None) or getattr(importlib.import_module("tensorsmith"), name, None)
 
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -83,13 +95,12 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
     out = options.pop("out", None)
     if options.get("casting") == "same_kind":
         del options["casting"]
-    dtype = options.get("dtype")
+    where = options.get("where", True)
     ours = None
-    if method == "__call__" and not set(options) - {"dtype"}:
-        ours = getattr(core, _UFUNCS.get(name, name), None)
-        if dtype is not None and ours is not None:
-            inputs = tuple(core.astype(core.asarray(x), dtype, False) for x in inputs)
-            options = {}
+    if method == "__call__" and not set(options) - set(KEYWORDS):
+        ours = _pointwise(_UFUNCS.get(name, name), options)
+        if ours is not None and options and out is not None and _is_tensor(out[0]):
+            return ours(*inputs, **options, out=out[0])
     elif method == "reduce" and name in _REDUCTIONS and not set(options) - {"axis", "dtype", "keepdims"}:
         ours = getattr(core, _REDUCTIONS[name])
         options = {"axis": 0, **options}  # NumPy's default for reduce
@@ -108,9 +119,9 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
         result = _tensors(getattr(ufunc, method)(*_plain(name, inputs), **_plain(name, options)))
     if out is None:
         return result
-    return (
-        _store(name, result, out[0]) if len(out) == 1 else tuple(map(_store, [name] * len(out), result, out))
-    )
+    if len(out) == 1:
+        return _store(name, result, out[0], where)
+    return tuple(_store(name, y, place) for y, place in zip(result, out, strict=True))
 
 
 def _counterpart(function: Any) -> Any:

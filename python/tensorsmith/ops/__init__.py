@@ -9,6 +9,7 @@ import tensorsmith.ops.getitem  # the rules of x[key]
 import tensorsmith.ops.halves  # what float16 and bfloat16 are computed in
 import tensorsmith.ops.keywords  # dtype=, casting= and shape= of operations of the core
 import tensorsmith.ops.reduce_where  # where= and initial= of the reductions
+import tensorsmith.ops.ufunc  # where=, dtype= and casting= of pointwise operations
 import tensorsmith.ops.linalg  # public as tensorsmith.linalg
 import tensorsmith.ops.resample  # public in tensorsmith.nn.functional
 import tensorsmith.ops.sampling  # the same

@@ -16,6 +16,7 @@ from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.halves import widened
+from tensorsmith.ops.ufunc import pointwise
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -225,6 +226,7 @@ def store(y: Any, out: Any) -> Any:
     return core.copy(y, out=out)
 
 
+@pointwise
 def positive(x: Any, /) -> Any:
     """+x: a copy."""
     return core.copy(x)

@@ -24,9 +24,8 @@ __all__ = ["histogram", "histogram2d", "histogram_bin_edges", "histogramdd"]
 define(core.histogram_counts, "How many elements lie between neighbouring edges.")
 
 
-def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Tensor:
-    if bins < 1:
-        raise ValueError(f"{operation}: bins must be >= 1, got {bins}")
+def _limits(operation: str, x: Tensor, range: Any) -> tuple[float, float]:
+    """Where the bins begin and end."""
     if range is not None:
         try:
             low, high = map(float, range)
@@ -42,6 +41,13 @@ def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Te
         raise ValueError(f"{operation}: range must be ascending, got {low} to {high}")
     if low == high:
         low, high = low - 0.5, high + 0.5
+    return low, high
+
+
+def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Tensor:
+    if bins < 1:
+        raise ValueError(f"{operation}: bins must be >= 1, got {bins}")
+    low, high = _limits(operation, x, range)
     step = (high - low) / bins
     if math.isfinite(step):
         inner = [low + step * i for i in builtins.range(1, bins)]
@@ -58,6 +64,68 @@ def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Te
 def _counted_in(x: Tensor) -> DType:
     """The dtype in which numbers meet edges: float64 for integers, which the default float does not tell apart."""
     return x.dtype if x.dtype.kind == "floating" else float64
+
+
+_RULES = ("auto", "doane", "fd", "rice", "scott", "sqrt", "stone", "sturges")
+
+
+def _width(rule: str, x: Tensor) -> float:
+    """How wide a rule makes the bins of float64 x; 0 where it has none.
+
+    sqrt, Sturges (1926), Doane (1976), Scott (1979), Freedman and Diaconis (1981, "fd"), Rice, and Stone (1984), whose
+    least estimate of the risk is looked for. auto: Freedman and Diaconis', but at least half of sqrt's and at most
+    Sturges'."""
+    from tensorsmith.ops.quantile import percentile
+
+    n, spread = x.size, float(core.subtract(core.max(x), core.min(x)))
+    if rule == "auto":
+        return min(max(_width("fd", x), _width("sqrt", x) / 2), _width("sturges", x))
+    if rule == "fd":
+        low, high = percentile(x, [25, 75]).tolist()
+        return float(2 * (high - low) / n ** (1 / 3))
+    if rule == "scott":
+        return float((24 * math.sqrt(math.pi) / n) ** (1 / 3) * math.sqrt(float(core.var(x))))
+    if rule == "doane":
+        deviation = math.sqrt(float(core.var(x)))
+        if n <= 2 or deviation == 0:
+            return 0.0
+        skew = float(core.mean(core.power(core.divide(core.subtract(x, core.mean(x)), deviation), 3)))
+        usual = math.sqrt(6 * (n - 2) / ((n + 1) * (n + 3)))
+        return spread / (1 + math.log2(n) + math.log2(1 + abs(skew) / usual))
+    if rule == "stone":
+        return _least_risk(x, spread)
+    divisor = {"sqrt": math.sqrt(n), "rice": 2 * n ** (1 / 3), "sturges": math.log2(n) + 1}
+    return spread / divisor[rule]
+
+
+def _least_risk(x: Tensor, spread: float) -> float:
+    n = x.size
+    if n <= 1 or spread == 0:
+        return 0.0
+
+    def risk(bins: int) -> float:
+        share = core.divide(core.astype(histogram(x, bins)[0], "float64"), n)
+        return float((2 - (n + 1) * float(core.sum(core.square(share)))) * bins / spread)
+
+    return spread / min(builtins.range(1, max(100, math.isqrt(n)) + 1), key=risk)
+
+
+def _by_rule(operation: str, x: Tensor, bins: Any, range: Any, weights: Any) -> Any:
+    """The number of bins where `bins` names a rule; else `bins`."""
+    if not isinstance(bins, str):
+        return bins
+    if bins not in _RULES:
+        raise ValueError(f"{operation}: bins must be a number, edges or one of {list(_RULES)}, got {bins!r}")
+    if weights is not None:
+        raise TypeError(f"{operation}: bins={bins!r} knows no weights; give the number of bins")
+    low, high = _limits(operation, x, range)
+    flat = core.astype(core.reshape(x.detach(), (-1,)), "float64")
+    if range is not None:
+        flat = flat[core.logical_and(core.greater_equal(flat, low), core.less_equal(flat, high))]
+    width = _width(bins, flat) if flat.size else 0.0
+    if width and x.dtype.kind in ("signed", "unsigned"):
+        width = max(width, 1.0)
+    return math.ceil((high - low) / width) if width else 1
 
 
 def _bins(operation: str, x: Tensor, bins: Any, range: Any) -> tuple[Tensor, bool]:
@@ -83,7 +151,9 @@ def histogram_bin_edges(
     x: Any, bins: Any = 10, range: tuple[float, float] | None = None, weights: Any = None
 ) -> Tensor:
     """The edges that `histogram` takes."""
-    return _bins("histogram_bin_edges", asarray(x), bins, range)[0]
+    x = asarray(x)
+    bins = _by_rule("histogram_bin_edges", x, bins, range, weights)
+    return _bins("histogram_bin_edges", x, bins, range)[0]
 
 
 def histogram(
@@ -95,7 +165,8 @@ def histogram(
 ) -> tuple[Tensor, Tensor]:
     """How many elements of x fall into each bin, and the edges of the bins, as numpy.histogram.
 
-    bins:    a number of equal bins over `range` (by default from min to max), or ascending edges (B + 1)
+    bins:    a number of equal bins over `range` (by default from min to max), ascending edges (B + 1), or the rule that
+             chooses the number: "auto", "doane", "fd", "rice", "scott", "sqrt", "stone" or "sturges"
     density: divided by the total and the bin widths, so that the integral is 1
     weights: of x's shape: their sum in each bin, added in order, in place of int64 counts
 
@@ -103,6 +174,7 @@ def histogram(
     that descend, a range that is not finite or too narrow for x's dtype.
     """
     x = asarray(x)
+    bins = _by_rule("histogram", x, bins, range, weights)
     given, uniform = _bins("histogram", x, bins, range)
     edges, dtype = given, _counted_in(x)
     whole = x.dtype.kind != "floating" and given.dtype.kind in ("signed", "unsigned")

@@ -9,6 +9,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.quantile import _axes_last, middle
+from tensorsmith.ops.reduce_where import mask_of
 from tensorsmith.ops.statistics import _floating, _into
 
 __all__ = [
@@ -26,14 +27,32 @@ def _filled(x: Any, value: float) -> tuple[Any, Any]:
     return core.where(present, x, value), present
 
 
-def nansum(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-    """The sum of what is not NaN; of nothing 0."""
-    return _into(core.sum(_filled(x, 0)[0], axis, dtype, keepdims), out)
+def _counted(operation: str, x: Any, where: Any) -> tuple[Any, Any]:
+    """x with 0 for NaN and for what `where` leaves out, and which elements are left."""
+    filled, present = _filled(x, 0)
+    mask = mask_of(operation, filled, where)
+    if mask is None:
+        return filled, present
+    present = core.logical_and(present, mask)
+    return core.where(present, filled, 0), present
 
 
-def nanprod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-    """The product of what is not NaN; of nothing 1."""
-    return _into(core.prod(_filled(x, 1)[0], axis, dtype, keepdims), out)
+def nansum(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None,
+    where: Any = True,
+) -> Any:  # fmt: skip
+    """The sum of what is not NaN; of nothing 0. initial, where: as those of `sum`"""
+    y = core.sum(_filled(x, 0)[0], axis, dtype, keepdims, initial=initial, where=where)
+    return _into(y, out)
+
+
+def nanprod(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None,
+    where: Any = True,
+) -> Any:  # fmt: skip
+    """The product of what is not NaN; of nothing 1. initial, where: as those of `prod`"""
+    y = core.prod(_filled(x, 1)[0], axis, dtype, keepdims, initial=initial, where=where)
+    return _into(y, out)
 
 
 def nancumsum(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
@@ -46,9 +65,11 @@ def nancumprod(x: Any, axis: int | None = None, dtype: Any = None, out: Any = No
     return _into(core.cumprod(_filled(x, 1)[0], axis, dtype), out)
 
 
-def nanmean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-    """The mean of what is not NaN; of nothing NaN."""
-    filled, present = _filled(_floating(x), 0)
+def nanmean(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
+) -> Any:
+    """The mean of what is not NaN, among what `where` chooses; of nothing NaN."""
+    filled, present = _counted("nanmean", _floating(x), where)
     count = core.sum(present, axis, None, keepdims)
     total = core.sum(filled, axis, dtype, keepdims)
     return _into(core.divide(total, core.astype(count, total.dtype)), out)
@@ -56,14 +77,14 @@ def nanmean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
 
 def nanvar(
     x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, *,
-    mean: Any = None, correction: float | None = None,
+    where: Any = True, mean: Any = None, correction: float | None = None,
 ) -> Any:  # fmt: skip
-    """The variance of what is not NaN; NaN where no more than ddof numbers are left.
+    """The variance of what is not NaN, among what `where` chooses; NaN where no more than ddof numbers are left.
 
     mean: where it is known already, of the shape that keepdims=True gives it    correction: another word for ddof"""
     ddof = ddof if correction is None else correction
     x = _floating(x) if dtype is None else core.astype(asarray(x), dtype)
-    filled, present = _filled(x, 0)
+    filled, present = _counted("nanvar", x, where)
     count = core.astype(core.sum(present, axis, None, True), core.real(x).dtype)
     middle = core.sum(filled, axis, None, True) / count if mean is None else asarray(mean, device=x.device)
     centred = core.where(present, filled - middle, 0)
@@ -75,31 +96,37 @@ def nanvar(
 
 def nanstd(
     x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, *,
-    mean: Any = None, correction: float | None = None,
+    where: Any = True, mean: Any = None, correction: float | None = None,
 ) -> Any:  # fmt: skip
     """The standard deviation of what is not NaN; see `nanvar`."""
-    y = nanvar(x, axis, dtype, None, ddof, keepdims, mean=mean, correction=correction)
+    y = nanvar(x, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction)
     return _into(core.sqrt(y), out)
 
 
 def _nan_extreme(
-    reduce: Callable[..., Any], lowest: float, x: Any, axis: Any, out: Any, keepdims: bool
-) -> Any:
+    reduce: Callable[..., Any], lowest: float, x: Any, axis: Any, out: Any, keepdims: bool, initial: Any, where: Any
+) -> Any:  # fmt: skip
     filled, present = _filled(x, lowest)
+    if where is not True or initial is not None:
+        return _into(reduce(filled, axis, keepdims, initial=initial, where=where), out)
     y = reduce(filled, axis, keepdims)
     if filled.dtype.kind == "floating":
         y = core.where(core.any(present, axis, keepdims), y, math.nan)
     return _into(y, out)
 
 
-def nanmax(x: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-    """The largest of what is not NaN; NaN where nothing is left."""
-    return _nan_extreme(core.max, -math.inf, x, axis, out, keepdims)
+def nanmax(
+    x: Any, axis: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+) -> Any:
+    """The largest of what is not NaN; NaN where nothing is left. initial, where: as those of `max`"""
+    return _nan_extreme(core.max, -math.inf, x, axis, out, keepdims, initial, where)
 
 
-def nanmin(x: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-    """The smallest of what is not NaN; NaN where nothing is left."""
-    return _nan_extreme(core.min, math.inf, x, axis, out, keepdims)
+def nanmin(
+    x: Any, axis: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+) -> Any:
+    """The smallest of what is not NaN; NaN where nothing is left. initial, where: as those of `min`"""
+    return _nan_extreme(core.min, math.inf, x, axis, out, keepdims, initial, where)
 
 
 def _nan_position(

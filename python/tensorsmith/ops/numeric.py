@@ -13,6 +13,7 @@ from tensorsmith.ops import elementwise, matrix
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.halves import is_half
 from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.ufunc import pointwise
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -62,6 +63,7 @@ def divmod(a: Any, b: Any, /) -> tuple[Any, Any]:
     return core.floor_divide(a, b), core.remainder(a, b)
 
 
+@pointwise
 def fmod(a: Any, b: Any, /) -> Any:
     """The remainder of a / b with the sign of a, as C's; exact. ZeroDivisionError for an integer 0 in b."""
     a, b = _pair(a, b)
@@ -103,6 +105,7 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     return core.where(usual, ldexp(x, core.negative(exponent)), x), exponent
 
 
+@pointwise
 def ldexp(x: Any, exponent: Any, /) -> Any:
     """x 2^exponent, rounded once; the exponents are integers."""
     x, exponent = _real("ldexp", x), asarray(exponent)
@@ -122,11 +125,13 @@ def ldexp(x: Any, exponent: Any, /) -> Any:
     return x
 
 
+@pointwise
 def fabs(x: Any, /) -> Any:
     """|x| as a float."""
     return core.absolute(_real("fabs", x))
 
 
+@pointwise
 def spacing(x: Any, /) -> Any:
     """The distance from x to the next number away from 0, with the sign of x; NaN of what is not finite."""
     x = _floating(x).detach()
@@ -135,6 +140,7 @@ def spacing(x: Any, /) -> Any:
     return core.where(core.equal(x, 0), y, core.copysign(y, x))
 
 
+@pointwise
 def bitwise_count(x: Any, /) -> Any:
     """How many bits of |x| are set, in uint8. TypeError unless x holds integers or bools."""
     x = asarray(x)
@@ -210,18 +216,21 @@ def real_if_close(x: Any, tol: float = 100) -> Any:
     return core.real(x) if bool(core.all(core.less(core.absolute(core.imag(x)), limit))) else x
 
 
+@pointwise
 def fmax(a: Any, b: Any, /) -> Any:
     """The larger of a and b, where one is NaN the other."""
     a, b = _pair(a, b)
     return core.where(core.isnan(a), b, core.where(core.isnan(b), a, core.maximum(a, b)))
 
 
+@pointwise
 def fmin(a: Any, b: Any, /) -> Any:
     """The smaller of a and b, where one is NaN the other."""
     a, b = _pair(a, b)
     return core.where(core.isnan(a), b, core.where(core.isnan(b), a, core.minimum(a, b)))
 
 
+@pointwise
 def heaviside(x: Any, middle: Any, /) -> Any:
     """0 below 0, 1 above, `middle` at 0; NaN of NaN."""
     x, middle = _real_pair("heaviside", x, middle)
@@ -230,6 +239,7 @@ def heaviside(x: Any, middle: Any, /) -> Any:
     )
 
 
+@pointwise
 def cbrt(x: Any, /) -> Any:
     """The cube root."""
     x = _real("cbrt", x)
@@ -243,6 +253,7 @@ def cbrt(x: Any, /) -> Any:
     return core.multiply(core.where(usual, core.subtract(safe, step), y), core.sign(x))
 
 
+@pointwise
 def float_power(a: Any, b: Any, /) -> Any:
     """a^b in float64 at least."""
     a, b = (v if isinstance(v, (bool, int, float, complex)) else asarray(v) for v in (a, b))
@@ -250,6 +261,7 @@ def float_power(a: Any, b: Any, /) -> Any:
     return core.power(asarray(a, wide), asarray(b, wide))
 
 
+@pointwise
 def logaddexp2(a: Any, b: Any, /) -> Any:
     """log2(2^a + 2^b), without overflow."""
     a, b = _real_pair("logaddexp2", a, b)
@@ -257,11 +269,13 @@ def logaddexp2(a: Any, b: Any, /) -> Any:
     return core.divide(core.logaddexp(core.multiply(a, ln2), core.multiply(b, ln2)), ln2)
 
 
+@pointwise
 def deg2rad(x: Any, /) -> Any:
     """Degrees in radians."""
     return core.multiply(_real("deg2rad", x), math.pi / 180.0)
 
 
+@pointwise
 def rad2deg(x: Any, /) -> Any:
     """Radians in degrees."""
     return core.multiply(_real("rad2deg", x), 180.0 / math.pi)
@@ -306,6 +320,7 @@ def _integers(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
     return a, b
 
 
+@pointwise
 def gcd(a: Any, b: Any, /) -> Any:
     """The greatest common divisor of integers, by Euclid."""
     a, b = _integers("gcd", a, b)
@@ -316,6 +331,7 @@ def gcd(a: Any, b: Any, /) -> Any:
     return core.absolute(a)
 
 
+@pointwise
 def lcm(a: Any, b: Any, /) -> Any:
     """The least common multiple of integers."""
     a, b = _integers("lcm", a, b)

@@ -193,17 +193,31 @@ def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) ->
         dst[...] = core.astype(core.where(asarray(where), src, dst), dst.dtype, False)
 
 
+def _within(operation: str, indices: Any, extent: int, mode: str) -> Any:
+    """Indices of an axis of `extent` elements, those outside treated as `mode` says."""
+    if mode == "wrap":
+        return core.remainder(indices, max(extent, 1))
+    if mode == "clip":
+        return core.minimum(core.maximum(indices, 0), extent - 1)
+    if mode == "raise":
+        return core.checked_positions(indices, 0, extent)
+    raise ValueError(f'{operation}: mode must be "raise", "wrap" or "clip", got {mode!r}')
+
+
+def _take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise", out: Any = None) -> Any:
+    x = asarray(x)
+    if axis is None:
+        x, axis = core.reshape(x, (-1,)), 0
+    extent = x.shape[_axis("take", axis, x.ndim)]
+    return core.take(x, _within("take", asarray(indices, device=x.device), extent, mode), axis, out=out)
+
+
+core.take._extend(("mode",), _take)
+
+
 def put(x: Any, indices: Any, values: Any, mode: str = "raise") -> None:
     """x.flat[indices] = values, which are repeated if they are fewer. mode: "raise" an IndexError, "wrap" or "clip"."""
-    flat = core.reshape(asarray(indices), (-1,))
-    if mode == "wrap":
-        flat = core.remainder(flat, max(x.size, 1))
-    elif mode == "clip":
-        flat = core.minimum(core.maximum(flat, 0), x.size - 1)
-    elif mode == "raise":
-        flat = core.checked_positions(flat, 0, x.size)
-    else:
-        raise ValueError(f'put: mode must be "raise", "wrap" or "clip", got {mode!r}')
+    flat = _within("put", core.reshape(asarray(indices), (-1,)), x.size, mode)
     if not asarray(values).size:
         return
     x[_coordinates(flat, x.shape)] = _cycled(values, flat.size, x.dtype)

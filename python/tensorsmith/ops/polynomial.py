@@ -6,6 +6,7 @@ from typing import Any
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.inspection import finfo
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.statistics import convolve
 
@@ -44,14 +45,18 @@ def polyval(p: Any, x: Any) -> Any:
     return y
 
 
-def polyfit(x: Any, y: Any, deg: int, *, w: Any = None, cov: bool | str = False) -> Any:
+def polyfit(
+    x: Any, y: Any, deg: int, rcond: float | None = None, full: bool = False, w: Any = None, cov: bool | str = False
+) -> Any:  # fmt: skip
     """The coefficients, the highest power first, of the polynomial of degree `deg` that is nearest to (x, y) in least
     squares.
 
     x: (M,)    y: (M,) or (M, K)    w: (M,), factors of the residuals    returns: (deg + 1,) or (deg + 1, K)
+    rcond: singular values up to rcond (M eps) times the largest count as 0
+    full: also the sums of squared residuals, the rank, the singular values of the scaled powers, and rcond
     cov: also the coefficients' covariances (deg + 1, deg + 1) or (deg + 1, deg + 1, K), estimated from the residuals,
     or with "unscaled" for weights that are 1 / standard deviation; ValueError where M <= deg + 1."""
-    from tensorsmith.ops.linalg import pinv
+    from tensorsmith.ops.linalg import lstsq, pinv
 
     x, y = _floating(x), _floating(y)
     if x.ndim != 1 or x.size == 0 or y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
@@ -68,7 +73,12 @@ def polyfit(x: Any, y: Any, deg: int, *, w: Any = None, cov: bool | str = False)
         powers = core.multiply(powers, core.expand_dims(w, 1))
         y = core.multiply(y, w if y.ndim == 1 else core.expand_dims(w, 1))
     scale = core.sqrt(core.sum(core.square(powers), 0))
-    inverse = core.divide(pinv(core.divide(powers, scale)), core.expand_dims(scale, 1))
+    rcond = x.shape[0] * float(finfo(x.dtype).eps) if rcond is None else rcond
+    if full:
+        fit = lstsq(core.divide(powers, scale), y, rcond)
+        found = core.divide(fit.x, scale if y.ndim == 1 else core.expand_dims(scale, 1))
+        return found, fit.residuals, fit.rank, fit.s, rcond
+    inverse = core.divide(pinv(core.divide(powers, scale), rtol=rcond), core.expand_dims(scale, 1))
     found = core.matmul(inverse, y)
     if not cov:
         return found

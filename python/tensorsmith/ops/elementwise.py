@@ -3,7 +3,8 @@
 Operands broadcast and promote as in NumPy; a Python number takes the dtype of the tensor it meets. A
 floating operation makes the default float of integers and bools. Elementary functions are within 2 units in
 the last place of the exact value everywhere (docs/kernels/pointwise.md), with the same bits at every
-position, length, layout and thread count.
+position, length, layout and thread count. What NumPy has as a ufunc takes its keywords `out`, `where`, `dtype`
+and `casting` (ufunc.py).
 """
 
 from __future__ import annotations

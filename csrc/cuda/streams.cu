@@ -15,7 +15,8 @@ struct Graph {
   Stream* stream = nullptr;  // that is captured
   Pool* pool = nullptr;
   cudaGraphExec_t executable = nullptr;
-  std::vector<void*> kept;  // host memory
+  std::vector<void*> kept;     // host memory
+  std::vector<void*> dropped;  // graphs that were given up while this one was captured
 };
 
 namespace {
@@ -38,6 +39,11 @@ void release(Graph* g) {
   join_pools(g->pool, streams().first.pool);
   for (void* p : g->kept) std::free(p);
   delete g;
+}
+// After the capture.
+void destroy_dropped(Graph* g) noexcept {
+  for (void* graph : g->dropped) graph_destroy(graph);
+  g->dropped.clear();
 }
 
 }  // namespace
@@ -80,6 +86,7 @@ int record_uses(std::uint64_t since, const Stream* except, cudaEvent_t (&events)
       event = all.spare.back();
       all.spare.pop_back();
     } else if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) {
+      cudaGetLastError();
       cudaStreamSynchronize(s.handle);  // no event to be had: wait instead
       return;
     }
@@ -200,6 +207,7 @@ void* capture_end() {
   cudaError_t status = cudaStreamEndCapture(g->stream->handle, &graph);
   if (status == cudaSuccess) status = cudaGraphInstantiate(&g->executable, graph, 0);
   if (graph) cudaGraphDestroy(graph);
+  destroy_dropped(g);
   if (status != cudaSuccess) {
     cudaGetLastError();
     release(g);
@@ -215,12 +223,14 @@ void capture_abandon() noexcept {
   cudaStreamEndCapture(g->stream->handle, &graph);
   if (graph) cudaGraphDestroy(graph);
   cudaGetLastError();
+  destroy_dropped(g);
   release(g);
 }
 void graph_launch(void* graph) {
   check(cudaGraphLaunch(static_cast<Graph*>(graph)->executable, stream()), "launching a graph");
 }
 void graph_destroy(void* graph) noexcept {
+  if (t_graph) return t_graph->dropped.push_back(graph);  // nothing may wait
   auto* g = static_cast<Graph*>(graph);
   cudaDeviceSynchronize();  // replays may be on their way
   cudaGraphExecDestroy(g->executable);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,31 @@ def test_graph_memory_is_its_own() -> None:
     live = ts.cuda.memory_stats()["live_blocks"]
     del y, g
     assert ts.cuda.memory_stats()["live_blocks"] == live - 1
+
+
+def test_other_threads_go_on_while_one_captures() -> None:
+    """Also on the stream that both began with: a graph has what its own thread did."""
+    x, g, found = ts.ones(5), ts.cuda.Graph(), []
+    stream = ts.cuda.current_stream()
+
+    def work() -> None:
+        found.append((ts.array([1.0, 2.0], device="cuda") * 3).tolist())
+
+    with ts.cuda.graph(g):
+        assert ts.cuda.current_stream() == stream
+        y = x + 1
+        other = threading.Thread(target=work)
+        other.start()
+        other.join()
+        y = y * 2
+    assert found == [[3.0, 6.0]]
+    g.replay()
+    assert y.tolist() == [4.0] * 5 and ts.cuda.current_stream() == stream
+    s = ts.cuda.Stream()
+    with ts.cuda.stream(s):
+        x[:] = 2
+        g.replay()
+        assert y.tolist() == [6.0] * 5
 
 
 def test_a_graph_that_is_given_up_while_another_is_captured() -> None:

@@ -13,7 +13,8 @@
 # kernel of attention that only compute capability 9.0 has, likewise, beside PyTorch's FlashAttention-2 and cuDNN's.
 #
 # Needs Python >= 3.10 with NumPy, pytest and PyTorch, CMake, Ninja or make, pybind11 (or PYBIND11_DIR), nvcc >= 12.4.
-# No network. OUT (default bench/results), BUILD (build/gpu), ARCH (that of the GPU), JOBS (cores), PYTHON.
+# No network. OUT (default bench/results), BUILD (build/gpu), ARCH (that of the GPU), JOBS (cores), PYTHON. LIMIT: seconds
+# for everything; what a test or the bench is at by then is cut short (not a build).
 # HOST_CUDA=1 runs the same parts without a GPU, through tests/cuda_host: a check of this script, no figures.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +25,11 @@ log="$out/gpu.log"
 : > "$log"
 fail=0
 say() { printf '== %s (%d s)\n' "$*" "$SECONDS" | tee -a "$log"; }
+# So many seconds, or what is left of LIMIT.
+within() {
+  local left=$((${LIMIT:-86400} - SECONDS))
+  echo $(($1 < left ? $1 : left > 1 ? left : 1))
+}
 
 if [ "${HOST_CUDA:-0}" = 1 ]; then
   arch=host
@@ -57,12 +63,13 @@ for part in $parts; do
     test)
       verified="$out/verified.txt"
       rm -f "$verified"
-      export TENSORSMITH_VERIFIED="$verified"
       # The most telling first; each in a process of its own, for a fault in one kernel ends its process.
       while read -r name seconds arguments; do
         say "tests: $name"
         eval "set -- $arguments"
-        timeout "$seconds" "$python" -m pytest -q -p no:cacheprovider "$@" > "$out/test_$name.txt" 2>&1 || fail=1
+        # The profiler that lists kernels would be in the way of recordings, and of errors that come late.
+        case $name in jit | train) listed= ;; *) listed=$verified ;; esac
+        TENSORSMITH_VERIFIED=$listed timeout "$(within "$seconds")" "$python" -m pytest -q -p no:cacheprovider "$@" > "$out/test_$name.txt" 2>&1 || fail=1
         grep -E "^(FAILED|ERROR)" "$out/test_$name.txt" | head -20 | tee -a "$log"
         tail -1 "$out/test_$name.txt" | tee -a "$log"
       done <<- 'END'
@@ -76,49 +83,51 @@ for part in $parts; do
 		random 40 tests/test_cuda_random.py
 		runtime 40 tests/test_cuda_runtime.py
 		memory 60 tests/test_cuda_memory.py
-		rest 90 tests/test_cuda.py -k "not test_forward"
+		rest 90 tests/test_cuda.py -k "not test_forward and not next_wait"
+		jit 60 tests/test_cuda_jit.py tests/test_cuda.py -k "jit or next_wait"
+		train 60 tests/test_cuda_train.py
 	END
-      unset TENSORSMITH_VERIFIED
       "$python" bench/gpu.py --out "$out" --verified "$verified" | tee -a "$log"
       ;;
     bench)
       say "bench against PyTorch"
-      timeout $((${BENCH_SECONDS:-220} + 30)) "$python" bench/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-220}" 2>&1 | tee -a "$log" || fail=1
+      timeout "$(within $((${BENCH_SECONDS:-220} + 30)))" "$python" bench/gpu.py --out "$out" \
+        --seconds "$(within "${BENCH_SECONDS:-220}")" 2>&1 | tee -a "$log" || fail=1
       ;;
     conv)
       say "tests: convolution, complex numbers"
-      timeout 90 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_conv.py tests/test_cuda_complex.py \
+      timeout "$(within 90)" "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_conv.py tests/test_cuda_complex.py \
         > "$out/test_conv.txt" 2>&1 || fail=1
       grep -E "^(FAILED|ERROR)" "$out/test_conv.txt" | head -20 | tee -a "$log"
       tail -1 "$out/test_conv.txt" | tee -a "$log"
       say "bench: convolution, cross-entropy, complex"
       mkdir -p "$out/conv"
-      timeout 90 "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|batch_norm|complex|fft|rfft|conv )" \
+      timeout "$(within 90)" "$python" bench/gpu.py --out "$out/conv" --families kernels,conv --only "^(copy|cross_entropy|adamw|batch_norm|complex|fft|rfft|conv )" \
         --seconds 75 2>&1 | tee -a "$log" || fail=1
       ;;
     wgmma)
       say "tests: wgmma"
-      timeout 60 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_wgmma.py > "$out/test_wgmma.txt" 2>&1 || fail=1
+      timeout "$(within 60)" "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_wgmma.py > "$out/test_wgmma.txt" 2>&1 || fail=1
       grep -E "^(FAILED|ERROR)" "$out/test_wgmma.txt" | head -20 | tee -a "$log"
       tail -1 "$out/test_wgmma.txt" | tee -a "$log"
       say "bench: products"
       mkdir -p "$out/wgmma"
-      timeout 75 "$python" bench/gpu.py --out "$out/wgmma" --families products --only "gemm (bfloat16|ieee|split)" \
+      timeout "$(within 75)" "$python" bench/gpu.py --out "$out/wgmma" --families products --only "gemm (bfloat16|ieee|split)" \
         --seconds 45 2>&1 | tee -a "$log" || fail=1
       ;;
     attention)
       say "tests: attention by wgmma"
-      timeout 90 "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_attention.py > "$out/test_attention_wgmma.txt" 2>&1 || fail=1
+      timeout "$(within 90)" "$python" -m pytest -q -p no:cacheprovider tests/test_cuda_attention.py > "$out/test_attention_wgmma.txt" 2>&1 || fail=1
       grep -E "^(FAILED|ERROR)" "$out/test_attention_wgmma.txt" | head -20 | tee -a "$log"
       tail -1 "$out/test_attention_wgmma.txt" | tee -a "$log"
       say "bench: attention"
       mkdir -p "$out/attention"
-      timeout 75 "$python" bench/gpu.py --out "$out/attention" --families attention --only "attention .*bfloat16" \
+      timeout "$(within 75)" "$python" bench/gpu.py --out "$out/attention" --families attention --only "attention .*bfloat16" \
         --seconds 60 2>&1 | tee -a "$log" || fail=1
       ;;
     models)
       say "training steps beside PyTorch"
-      timeout "${MODELS_SECONDS:-150}" "$python" bench/gpu_models.py --json "$out/models.json" ${MODELS:-} 2>&1 |
+      timeout "$(within "${MODELS_SECONDS:-150}")" "$python" bench/gpu_models.py --json "$out/models.json" ${MODELS:-} 2>&1 |
         tee "$out/models.txt" || fail=1
       ;;
     sanitize)
@@ -130,7 +139,7 @@ for part in $parts; do
       for tool in memcheck racecheck; do
         for file in test_cuda_gemm.py test_cuda_conv.py test_cuda.py; do
           say "compute-sanitizer $tool $file"
-          timeout "${SANITIZE_SECONDS:-200}" compute-sanitizer --tool $tool --error-exitcode 9 "$python" -m pytest -q \
+          timeout "$(within "${SANITIZE_SECONDS:-200}")" compute-sanitizer --tool $tool --error-exitcode 9 "$python" -m pytest -q \
             -p no:cacheprovider "tests/$file" -k "test_forward or around_every_tile or test_bits or epilogue or exact_on_integers" \
             > "$out/$tool-$file.txt" 2>&1 || fail=1
           grep -E "^=+ ERROR SUMMARY|RACECHECK SUMMARY" "$out/$tool-$file.txt" | tail -1 | tee -a "$log"

@@ -442,6 +442,15 @@ def test_sums_of_products_of_every_layout(dtype: str) -> None:
     assert np.signbit((ts.array([-1e-300]) @ ts.array([1e-300])).item()) == 0
 
 
+def test_pooling_of_nothing() -> None:
+    for shape in ((2, 0, 4, 4), (0, 3, 4, 4)):
+        x = ts.zeros(shape).requires_grad_()
+        for pool in (F.max_pool2d, F.avg_pool2d):
+            y = pool(x, 2)
+            y.backward(ts.ones_like(y.detach()))
+            assert tuple(y.shape) == (*shape[:2], 2, 2) and tuple(x.grad.shape) == shape
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_fractional_pooling_is_the_cpus(dtype: str) -> None:
     rng = np.random.default_rng(15)

@@ -282,6 +282,12 @@ def test_no_pixel_of_a_neighbour_is_read() -> None:
         assert np.isnan(y[[0, 2]]).all() and np.isnan(y[1, 8:]).all()
 
 
+def test_an_axis_that_is_too_long_is_refused() -> None:
+    x, w = ts.ones(1, 1, 8, 8), ts.ones(1, 1, 2, 2)
+    with pytest.raises(NotImplementedError, match=r"conv2d.*2\^30 or more pixels along an axis"):
+        core.conv2d(x, w, None, 2**31 - 1, 2**30, 2**30, 1)
+
+
 def test_training_step_in_every_mode() -> None:
     """A residual block's loss follows the CPU's within the mode's precision."""
     rng = np.random.default_rng(5)

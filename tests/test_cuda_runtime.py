@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 import tensorsmith as ts
 
-pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
+if not ts.cuda.is_available():
+    pytest.skip(ts.cuda.why_not() or "", allow_module_level=True)
+ON_HOST = ts.cuda.get_device_properties()["name"].startswith("the host")
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +59,21 @@ def test_memory_that_several_streams_use() -> None:
     assert ts.cuda.memory_stats()["live_blocks"] == live
     del s, streams
     assert (base + 1).sum().item() == 5000 * 4999 / 2 + 5000
+
+
+def test_memory_that_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That another stream is not through yet is no error of the next launch."""
+    monkeypatch.setenv("CUDA_HOST_EVENTS", "late")  # of the host's events; a GPU has work for half a second
+    n, count = (8, 1) if ON_HOST else (8192, 20)
+    s, x = ts.cuda.Stream(), ts.ones(n, n)
+    s.wait_stream(ts.cuda.default_stream())
+    with ts.cuda.stream(s):
+        for _ in range(count):
+            y = x @ x
+    del x
+    assert ts.ones(10).sum().item() == 10
+    s.synchronize()
+    assert y[0, 0].item() == n
 
 
 def test_events_measure() -> None:
@@ -118,6 +136,49 @@ def test_graph_memory_is_its_own() -> None:
     live = ts.cuda.memory_stats()["live_blocks"]
     del y, g
     assert ts.cuda.memory_stats()["live_blocks"] == live - 1
+
+
+def test_other_threads_go_on_while_one_captures() -> None:
+    """Also on the stream that both began with: a graph has what its own thread did."""
+    x, g, found = ts.ones(5), ts.cuda.Graph(), []
+    stream = ts.cuda.current_stream()
+
+    def work() -> None:
+        found.append((ts.array([1.0, 2.0], device="cuda") * 3).tolist())
+
+    with ts.cuda.graph(g):
+        assert ts.cuda.current_stream() == stream
+        y = x + 1
+        other = threading.Thread(target=work)
+        other.start()
+        other.join()
+        y = y * 2
+    assert found == [[3.0, 6.0]]
+    g.replay()
+    assert y.tolist() == [4.0] * 5 and ts.cuda.current_stream() == stream
+    s = ts.cuda.Stream()
+    with ts.cuda.stream(s):
+        x[:] = 2
+        g.replay()
+        assert y.tolist() == [6.0] * 5
+
+
+def test_a_graph_that_is_given_up_while_another_is_captured() -> None:
+    """It waits for the GPU before it goes, which must not be then."""
+    x, old, g = ts.ones(5), ts.cuda.Graph(), ts.cuda.Graph()
+    with ts.cuda.graph(old):
+        y = x + 1
+    old.replay()
+    with ts.cuda.graph(g):
+        z = x * 3
+        del old
+        z = z + 1
+    g.replay()
+    assert z.tolist() == [4.0] * 5 and y.tolist() == [2.0] * 5
+    with pytest.raises(RuntimeError, match="while work is captured"), ts.cuda.graph(ts.cuda.Graph()):
+        del g
+        x.tolist()
+    assert (x + 1).tolist() == [2.0] * 5
 
 
 def test_reading_a_value_while_capturing() -> None:

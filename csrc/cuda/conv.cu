@@ -24,6 +24,10 @@ void check_extents(const Scene& scene, const View& x, const View& y) {
   if (x.shape[0] * x.shape[2] * x.shape[3] >= INT32_MAX ||
       y.shape[0] * y.shape[2] * y.shape[3] >= INT32_MAX || scene.depth() >= INT32_MAX)
     not_implemented("conv2d", "2^31 or more pixels; split the batch");
+  // Places and taps that there are not lie 2^30 pixels before the image, which nothing may make up for.
+  for (const Sight& s : {scene.h, scene.w})
+    if (s.extent - 2 * std::int64_t{s.base} >= 1 << 30)
+      not_implemented("conv2d", "2^30 or more pixels along an axis with its padding");
 }
 
 Image4 image(const View& x, std::int64_t groups) {

@@ -1,4 +1,5 @@
-// n / d for n < 2^31 and a divisor that the host knows: a multiplication.
+// n / d for n < 2^31 and a divisor that the host knows: a multiplication. A divisor of 0, the extent of an
+// empty axis, is taken as 1: nobody divides by it.
 #pragma once
 
 #include "cuda/device.h"
@@ -8,7 +9,7 @@ namespace ts::cuda {
 struct Divider {
   std::uint32_t divisor, factor, shift;
   Divider() = default;
-  explicit Divider(std::int64_t d) : divisor(static_cast<std::uint32_t>(d)), factor(0), shift(0) {
+  explicit Divider(std::int64_t d) : divisor(static_cast<std::uint32_t>(d > 0 ? d : 1)), factor(0), shift(0) {
     while ((std::int64_t{1} << shift) < d) ++shift;
     const std::uint64_t rest = (std::uint64_t{1} << shift) - divisor;
     factor = static_cast<std::uint32_t>((rest << 32) / divisor + 1);

@@ -164,6 +164,8 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
 inline bool in_fours(const Matrix<float>& x, std::int64_t K, std::int64_t batches) {
   const std::int64_t inner = x.along_k ? x.k_stride : x.row_stride;
   const std::int64_t outer = x.along_k ? x.row_stride : x.k_stride, extent = x.along_k ? x.rows : K;
+  constexpr std::int64_t kFar = INT32_MAX / kVectorDeep;  // FourCarrier's advance
+  if (x.k_stride > kFar || x.k_stride < -kFar) return false;
   return (inner == 1 || (x.along_k ? K : x.rows) == 1) &&
          reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && (extent == 1 || outer % 4 == 0) &&
          (batches == 1 || x.batch % 4 == 0);

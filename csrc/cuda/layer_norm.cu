@@ -9,7 +9,7 @@
 // Forward reads x once and writes y once; a row of more than 16384 numbers (float64: 8192) is read three
 // times. Backward reads dy and x once and writes dx once: a fixed number of blocks goes through the rows,
 // each thread adds up dw and db of its columns, and a second kernel adds the blocks' sums in order. Rows of
-// more than 8192 (4096) are read twice for dx and once more for dw and db.
+// more than 8192 (2048) are read twice for dx and once more for dw and db.
 #include "cuda/kernels.h"
 #include "cuda/rows.h"
 #include "cuda/types.h"

@@ -60,6 +60,7 @@ __global__ void __launch_bounds__(1024)
   if (threadIdx.x != 0 || worst == INT64_MAX || atomicCAS(&to.first->taken, 0, 1) != 0) return;
   to.first->value = target[worst], to.first->position = worst;
   to.first->classes = C, to.first->ignored = ignored;
+  __threadfence_system();
   *static_cast<volatile std::int32_t*>(to.waiting) = 1;
 }
 

@@ -56,11 +56,15 @@ struct Waiting {
   std::vector<cudaEvent_t> events;
 
   bool over() {
-    while (!events.empty() && cudaEventQuery(events.back()) == cudaSuccess) {
+    while (!events.empty()) {
+      if (cudaEventQuery(events.back()) != cudaSuccess) {
+        cudaGetLastError();  // that it is not ready is not the next launch's error
+        return false;
+      }
       return_event(events.back());
       events.pop_back();
     }
-    return events.empty();
+    return true;
   }
 };
 struct Pinned {
@@ -404,7 +408,7 @@ void empty_cache() {
 
 void* allocate_pinned(std::int64_t bytes) {
   std::int64_t size = 4096;
-  while (size < bytes) size *= 2;
+  while (size < bytes && size <= INT64_MAX / 2) size *= 2;
   Memory& m = memory_state();
   const std::lock_guard lock(m.mutex);
   std::erase_if(m.pinned_waiting, [&](Waiting& w) {

@@ -118,11 +118,21 @@ void copy(void* to, const void* from, std::int64_t bytes) {
   check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream()),
         "a copy on the GPU");
 }
+namespace {
+// Ours, or what another library has locked: then no copy has been made when an asynchronous one returns.
+bool page_locked(const void* from) {
+  if (pinned(from)) return true;
+  cudaPointerAttributes found{};
+  if (cudaPointerGetAttributes(&found, from) == cudaSuccess) return found.type != cudaMemoryTypeUnregistered;
+  cudaGetLastError();
+  return true;
+}
+}  // namespace
 void upload(void* to, const void* from, std::int64_t bytes) {
   if (capturing()) return upload_later(to, keep_for_replays(from, bytes), bytes);
   upload_later(to, from, bytes);
   // From pageable memory the driver has its own copy by now.
-  if (pinned(from)) check(cudaStreamSynchronize(current_stream().handle), "waiting for the GPU");
+  if (page_locked(from)) check(cudaStreamSynchronize(current_stream().handle), "waiting for the GPU");
 }
 void download(void* to, const void* from, std::int64_t bytes) {
   if (capturing())

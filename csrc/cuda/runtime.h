@@ -32,8 +32,7 @@ Stream& stream_of(void* handle);  // null: the first one
 std::uint64_t now();              // of that clock
 Graph* capturing();               // this thread's
 void* keep_for_replays(const void* from, std::int64_t bytes);
-// An event on every stream, but `except` and one that is being captured, that got work after `since`; how
-// many.
+// An event on every stream, but `except`, that got work after `since`; how many.
 constexpr int kMostStreams = 64;
 int record_uses(std::uint64_t since, const Stream* except, cudaEvent_t (&events)[kMostStreams]);
 void return_event(cudaEvent_t event);

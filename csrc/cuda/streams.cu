@@ -1,10 +1,11 @@
 // Streams, events, and graphs of captured work.
 //
 // Each thread has a current stream, at first the one that `open` made; kernels, copies and allocations go to
-// it. Capture records what the current stream is given (the driver's stream capture) and makes one launch of
-// it.
+// it. Capture puts a stream of its own in that one's place, so that what other threads give theirs goes on,
+// records what it is given (the driver's stream capture), and makes one launch of it.
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "cuda/runtime.h"
@@ -12,10 +13,12 @@
 namespace ts::cuda {
 
 struct Graph {
-  Stream* stream = nullptr;  // that is captured
+  Stream stream;             // that is captured
+  Stream* before = nullptr;  // this thread's
   Pool* pool = nullptr;
   cudaGraphExec_t executable = nullptr;
-  std::vector<void*> kept;  // host memory
+  std::vector<void*> kept;     // host memory
+  std::vector<void*> dropped;  // graphs that were given up while this one was captured
 };
 
 namespace {
@@ -38,6 +41,11 @@ void release(Graph* g) {
   join_pools(g->pool, streams().first.pool);
   for (void* p : g->kept) std::free(p);
   delete g;
+}
+// After the capture.
+void destroy_dropped(Graph* g) noexcept {
+  for (void* graph : g->dropped) graph_destroy(graph);
+  g->dropped.clear();
 }
 
 }  // namespace
@@ -74,12 +82,12 @@ int record_uses(std::uint64_t since, const Stream* except, cudaEvent_t (&events)
   int count = 0;
   const auto look = [&](Stream& s) {
     if (&s == except || s.work.load(std::memory_order_relaxed) <= since) return;
-    if (t_graph && t_graph->stream == &s) return;  // an event would become a part of the graph
     cudaEvent_t event;
     if (!all.spare.empty()) {
       event = all.spare.back();
       all.spare.pop_back();
     } else if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) {
+      cudaGetLastError();
       cudaStreamSynchronize(s.handle);  // no event to be had: wait instead
       return;
     }
@@ -132,7 +140,7 @@ void stream_destroy(void* handle) noexcept {
   if (t_stream == s) t_stream = nullptr;
   delete s;
 }
-void* stream_current() { return t_stream; }
+void* stream_current() { return t_graph ? t_graph->before : t_stream; }
 void stream_set(void* handle) {
   if (t_graph) runtime_error("cuda: the stream cannot be changed while its work is captured");
   t_stream = static_cast<Stream*>(handle);
@@ -186,20 +194,36 @@ double event_elapsed(void* begin, void* end) {
 
 void capture_begin() {
   if (t_graph) runtime_error("cuda: this thread captures already");
-  Stream& s = current_stream();
-  check(cudaStreamBeginCapture(s.handle, cudaStreamCaptureModeRelaxed), "beginning a capture");
-  t_graph = new Graph;
-  t_graph->stream = &s;
-  t_graph->pool = make_pool(true);
+  auto* g = new Graph;
+  cudaError_t status = cudaStreamCreateWithFlags(&g->stream.handle, cudaStreamNonBlocking);
+  if (status == cudaSuccess) status = cudaStreamBeginCapture(g->stream.handle, cudaStreamCaptureModeRelaxed);
+  if (status != cudaSuccess) {
+    if (g->stream.handle) cudaStreamDestroy(g->stream.handle);
+    delete g;
+    check(status, "beginning a capture");
+  }
+  g->stream.pool = g->pool = make_pool(true);
+  g->before = std::exchange(t_stream, &g->stream);
+  t_graph = g;
 }
+namespace {
+// What was captured; the thread's stream is its own again.
+Graph* stop_capture(cudaGraph_t& graph, cudaError_t& status) noexcept {
+  Graph* g = std::exchange(t_graph, nullptr);
+  t_stream = g->before;
+  status = cudaStreamEndCapture(g->stream.handle, &graph);
+  cudaStreamDestroy(g->stream.handle);
+  return g;
+}
+}  // namespace
 void* capture_end() {
   if (!t_graph) runtime_error("cuda: this thread captures nothing");
-  Graph* g = t_graph;
-  t_graph = nullptr;
   cudaGraph_t graph = nullptr;
-  cudaError_t status = cudaStreamEndCapture(g->stream->handle, &graph);
+  cudaError_t status;
+  Graph* const g = stop_capture(graph, status);
   if (status == cudaSuccess) status = cudaGraphInstantiate(&g->executable, graph, 0);
   if (graph) cudaGraphDestroy(graph);
+  destroy_dropped(g);
   if (status != cudaSuccess) {
     cudaGetLastError();
     release(g);
@@ -209,18 +233,19 @@ void* capture_end() {
 }
 void capture_abandon() noexcept {
   if (!t_graph) return;
-  Graph* g = t_graph;
-  t_graph = nullptr;
   cudaGraph_t graph = nullptr;
-  cudaStreamEndCapture(g->stream->handle, &graph);
+  cudaError_t status;
+  Graph* const g = stop_capture(graph, status);
   if (graph) cudaGraphDestroy(graph);
   cudaGetLastError();
+  destroy_dropped(g);
   release(g);
 }
 void graph_launch(void* graph) {
   check(cudaGraphLaunch(static_cast<Graph*>(graph)->executable, stream()), "launching a graph");
 }
 void graph_destroy(void* graph) noexcept {
+  if (t_graph) return t_graph->dropped.push_back(graph);  // nothing may wait
   auto* g = static_cast<Graph*>(graph);
   cudaDeviceSynchronize();  // replays may be on their way
   cudaGraphExecDestroy(g->executable);

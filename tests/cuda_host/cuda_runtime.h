@@ -221,6 +221,7 @@ T atomicCAS(T* p, T expected, T wanted) {
   if (before == expected) *p = wanted;
   return before;
 }
+inline void __threadfence_system() {}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clzll(long long x) { return x ? __builtin_clzll(static_cast<unsigned long long>(x)) : 64; }
 inline unsigned __umulhi(unsigned a, unsigned b) {
@@ -239,13 +240,16 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
-  cudaErrorStreamCaptureUnsupported = 900
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeRelaxed = 2 };
 
@@ -257,7 +261,7 @@ struct Stream {
   Graph* captured = nullptr;
 };
 struct Event {
-  bool timing = true, recorded = false;
+  bool timing = true, recorded = false, asked = false;
   std::chrono::steady_clock::time_point time;
 };
 // A piece of memory in a range of addresses (cuda.h).
@@ -287,6 +291,8 @@ struct Memory {
     return reinterpret_cast<void*>(at);
   }
 };
+inline int captures = 0;          // of streams, that are under way
+inline bool invalidated = false;  // by a call that they do not allow
 inline thread_local cudaError_t last_error = cudaSuccess;
 inline cudaError_t failed(cudaError_t e) { return last_error = e; }
 inline Memory& memory() {
@@ -375,6 +381,8 @@ inline const char* cudaGetErrorString(cudaError_t e) {
       return "no error";
     case cudaErrorMemoryAllocation:
       return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
     case cudaErrorNoDevice:
       return "no CUDA-capable device is detected";
     case cudaErrorNotReady:
@@ -385,6 +393,8 @@ inline const char* cudaGetErrorString(cudaError_t e) {
       return "invalid resource handle";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     default:
       return "invalid argument";
   }
@@ -461,6 +471,13 @@ inline cudaError_t cudaFreeHost(void* p) {
   std::free(p);
   return cudaSuccess;
 }
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+};
+inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void*) {
+  a->type = cudaMemoryTypeUnregistered;  // what the library has locked, it knows itself
+  return cudaSuccess;
+}
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   *least = 0, *greatest = -5;
@@ -481,10 +498,14 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   return s && s->captured ? cuda_host::failed(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 inline cudaError_t cudaStreamQuery(cudaStream_t s) { return cudaStreamSynchronize(s); }
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+inline cudaError_t cudaDeviceSynchronize() {
+  if (cuda_host::captures == 0) return cudaSuccess;
+  cuda_host::invalidated = true;
+  return cuda_host::failed(cudaErrorStreamCaptureUnsupported);
+}
 inline constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
-  *e = new cuda_host::Event{flags == cudaEventDefault, false, {}};
+  *e = new cuda_host::Event{flags == cudaEventDefault, false, false, {}};
   return cudaSuccess;
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
@@ -492,11 +513,16 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
-  e->recorded = true;
+  e->recorded = true, e->asked = false;
   e->time = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
-inline cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+// CUDA_HOST_EVENTS=late: nobody has passed it when it is asked for first.
+inline cudaError_t cudaEventQuery(cudaEvent_t e) {
+  const char* wanted = std::getenv("CUDA_HOST_EVENTS");
+  if (!wanted || std::string_view(wanted) != "late" || std::exchange(e->asked, true)) return cudaSuccess;
+  return cuda_host::failed(cudaErrorNotReady);
+}
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {
@@ -507,12 +533,16 @@ inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b)
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
   s->captured = new cuda_host::Graph;
+  if (++cuda_host::captures == 1) cuda_host::invalidated = false;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
-  *graph = s->captured;
-  s->captured = nullptr;
-  return *graph ? cudaSuccess : cudaErrorInvalidValue;
+  *graph = std::exchange(s->captured, nullptr);
+  if (!*graph) return cuda_host::failed(cudaErrorInvalidValue);
+  --cuda_host::captures;
+  if (!cuda_host::invalidated) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return cuda_host::failed(cudaErrorStreamCaptureInvalidated);
 }
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   *executable = new cuda_host::Graph(*graph);

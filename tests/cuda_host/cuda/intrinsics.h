@@ -14,6 +14,11 @@ template <class... Params, class... Args>
 void launch_on(cudaStream_t stream, void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared,
                const Args&... args) {
   if (shared > sizeof cuda_host::dynamic_memory) std::abort();
+  constexpr unsigned kMost = 65535;  // along y and z
+  if (grid.x == 0 || grid.x > INT32_MAX || grid.y == 0 || grid.y > kMost || grid.z == 0 || grid.z > kMost) {
+    cuda_host::failed(cudaErrorInvalidConfiguration);
+    return;
+  }
   const std::tuple<std::decay_t<Params>...> held(static_cast<Params>(args)...);
   if (std::apply([](const auto&... a) { return (false || ... || cuda_host::points_to_host(a)); }, held)) {
     cuda_host::failed(cudaErrorIllegalAddress);

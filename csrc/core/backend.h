@@ -175,6 +175,7 @@ struct Accelerator {
   void (*upload)(void* to, const void* from, std::int64_t bytes);
   void (*download)(void* to, const void* from, std::int64_t bytes);
   void (*synchronize)();
+  void (*drain)() noexcept;  // synchronize that tells of nothing, and does nothing within a capture
   void (*properties)(DeviceProperties* out);
   void (*memory)(DeviceMemory* out);
   void (*reset_peak)();

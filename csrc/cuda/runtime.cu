@@ -148,6 +148,10 @@ void synchronize() {
   tell_complaints();
 }
 
+void drain() noexcept {
+  if (!capturing()) cudaDeviceSynchronize();
+}
+
 void properties(DeviceProperties* out) {
   cudaDeviceProp device;
   check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");

@@ -21,6 +21,7 @@ struct Graph;
 
 const char* open(const Host* host);
 void synchronize();
+void drain() noexcept;
 // After a wait: throws what kernels have complained about meanwhile.
 void tell_complaints();
 void properties(DeviceProperties* out);

@@ -38,6 +38,7 @@ extern "C" __attribute__((visibility("default"))) const ts::Accelerator* tensors
       cuda::upload,
       cuda::download,
       cuda::synchronize,
+      cuda::drain,
       cuda::properties,
       cuda::memory_stats,
       cuda::reset_peak,

@@ -207,7 +207,11 @@ bool find_plan(std::int64_t length, bool real, DType dtype, Device device, Plan&
     fill_twiddle<double>(plan);
   plan.twiddle = to_device(plan.twiddle, device);
   // Memory that a capture gives out is its graph's.
-  if (device != Device::cpu && accelerator(device).capturing()) return true;
+  if (device != Device::cpu) {
+    const Accelerator& gpu = accelerator(device);
+    if (gpu.capturing()) return true;
+    gpu.stream_synchronize(gpu.stream_current());  // other streams may read it next
+  }
   const std::lock_guard lock(*mutex);
   if (plans->size() >= kCached) plans->clear();
   plans->emplace(key, plan);

@@ -86,8 +86,8 @@ DType dtype_of(DLDataType t) {
 void wait_for(std::int32_t device_type) noexcept {
   if (device_type != kCuda) return;
   try {
-    accelerator(Device::cuda).synchronize();
-  } catch (...) {  // while a graph is captured nothing runs
+    accelerator(Device::cuda).drain();
+  } catch (...) {  // no library: it could not be loaded
   }
 }
 
@@ -161,7 +161,8 @@ Array adopt(Managed* m, bool read_only) {
     if (size > 0) (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
   }
   char* const first = static_cast<char*>(t.data) + t.byte_offset;
-  const std::int64_t alignment = is_complex(dtype) ? item / 2 : item;
+  // The GPU loads whole numbers.
+  const std::int64_t alignment = is_complex(dtype) && device == Device::cpu ? item / 2 : item;
   if (size > 0 && reinterpret_cast<std::uintptr_t>(first) % static_cast<std::uintptr_t>(alignment) != 0)
     buffer_error("from_dlpack: the memory is not aligned to the ", alignment, " bytes of ", name(dtype));
   Storage* storage = Storage::adopt(first + low * item, size > 0 ? (high - low + 1) * item : 0, read_only, m,

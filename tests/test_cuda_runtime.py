@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tensorsmith as ts
+from tensorsmith.nn import functional as F
 
 if not ts.cuda.is_available():
     pytest.skip(ts.cuda.why_not() or "", allow_module_level=True)
@@ -243,6 +244,15 @@ def test_dlpack() -> None:
     assert ts.from_dlpack(z.__dlpack__(dl_device=(1, 0))).device == "cpu"
     del y, z
     assert ts.cuda.memory_stats()["live_blocks"] == live - 1
+
+
+def test_a_capsule_that_goes_does_not_swallow_a_complaint() -> None:
+    with pytest.raises(IndexError, match="target 7 at position 1 is out of range"):
+        x = ts.zeros(2, 3)
+        loss = F.cross_entropy(x, ts.asarray([0, 7]))
+        capsule = x.__dlpack__(stream=-1)
+        del capsule
+        loss.item()
 
 
 def test_running_out_of_memory() -> None:

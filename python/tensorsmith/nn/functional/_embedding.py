@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorsmith as ts
 from tensorsmith import _core, ops
 from tensorsmith.nn import _checks
@@ -56,13 +58,24 @@ def embedding(
     return ops.embedding(input, weight, padding_idx)
 
 
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     """Integers (*) -> int64 (*, num_classes), 1 at each integer's place; -1 counts the classes."""
+    tensor = ops.asarray(tensor)
     if num_classes == -1:
         if tensor.size == 0:
             raise ValueError("one_hot: num_classes cannot be counted in an empty tensor; give it")
         num_classes = int(ops.max(tensor)) + 1
     return ops.one_hot(tensor, num_classes)
+
+
+def _integers(name: str, argument: str, x: Any, weight: Tensor) -> Any:
+    """A tensor of integers, made where `weight` is; None stays."""
+    if x is None:
+        return None
+    x = x if isinstance(x, Tensor) else ops.asarray(x, device=weight.device)
+    if x.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"{name}: {argument} must hold integers, got {x.dtype}")
+    return x
 
 
 def _sums(weight: Tensor, starts: Tensor, rows: Tensor, values: Tensor | None) -> Tensor:
@@ -77,15 +90,15 @@ def _sums(weight: Tensor, starts: Tensor, rows: Tensor, values: Tensor | None) -
 
 
 def embedding_bag(
-    input: Tensor,
+    input: Any,
     weight: Tensor,
-    offsets: Tensor | None = None,
+    offsets: Any = None,
     max_norm: float | None = None,
     norm_type: float = 2,
     scale_grad_by_freq: bool = False,
     mode: str = "mean",
     sparse: bool = False,
-    per_sample_weights: Tensor | None = None,
+    per_sample_weights: Any = None,
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
@@ -99,11 +112,9 @@ def embedding_bag(
     _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
     _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
     _checks.only(name, "sparse", sparse, False)
-    if weight.ndim != 2:
+    if len(_checks.tensor(name, weight, "weight")) != 2:
         raise ValueError(f"{name}: weight must be (V, D), got shape {tuple(weight.shape)}")
-    for argument, x in (("input", input), ("offsets", offsets)):
-        if x is not None and x.dtype.kind not in ("signed", "unsigned"):
-            raise TypeError(f"{name}: {argument} must hold integers, got {x.dtype}")
+    input, offsets = _integers(name, "input", input, weight), _integers(name, "offsets", offsets, weight)
     if input.ndim == 2:
         if offsets is not None:
             raise ValueError(
@@ -125,6 +136,8 @@ def embedding_bag(
             f"{name}: input must be (B, L), or (K,) with offsets, got shape {tuple(input.shape)}"
         )
     if per_sample_weights is not None:
+        if not isinstance(per_sample_weights, Tensor):
+            per_sample_weights = ops.asarray(per_sample_weights, weight.dtype, device=weight.device)
         if mode != "sum":
             raise ValueError(f'{name}: per_sample_weights go with mode "sum", got {mode!r}')
         if tuple(per_sample_weights.shape) != tuple(input.shape):

@@ -29,16 +29,17 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def get_total_norm(
     tensors: Tensor | Iterable[Tensor],
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all tensors as if they were one vector: a 0-d tensor, float64 for norm 2.
+    """The norm of all tensors as if they were one vector: a 0-d tensor, float64 for norm 2; "inf" is math.inf.
 
     ValueError with `error_if_nonfinite` where it is NaN or infinite.
     """
     tensors = [tensors] if isinstance(tensors, (Tensor, RowSparse)) else list(tensors)
     tensors = [x.coalesce().data if isinstance(x, RowSparse) else x for x in tensors]
+    norm_type = math.inf if norm_type == "inf" else norm_type
     norm_type = float(_checks.number("get_total_norm", "norm_type", norm_type))
     if not norm_type > 0:
         raise ValueError(f"get_total_norm: norm_type must be > 0, got {norm_type}")
@@ -62,7 +63,7 @@ def get_total_norm(
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:

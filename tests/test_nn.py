@@ -848,6 +848,12 @@ def test_clip_others() -> None:
     assert float(nn.utils.clip_grad_norm_([], 1.0)) == 0
     with pytest.raises(ValueError, match="max_norm must be >= 0"):
         nn.utils.clip_grad_norm_(params, -1.0)
+    with pytest.raises(TypeError, match="clip_grad_norm_: every parameter must be a tensor, got a float"):
+        nn.utils.clip_grad_norm_([1.0], 1.0)
+    with pytest.raises(
+        TypeError, match="clip_grad_value_: parameters must be a tensor or several, got a int"
+    ):
+        nn.utils.clip_grad_value_(3, 1.0)
 
 
 def test_total_norm_of_one_tensor_and_of_rows() -> None:

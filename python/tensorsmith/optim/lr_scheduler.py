@@ -181,7 +181,7 @@ class LRScheduler:
         return {key: value for key, value in self.__dict__.items() if key not in self._unsaved}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a `state_dict`, ours or PyTorch's; ValueError names unknown or missing entries before any change."""
+        """Take over a `state_dict`, ours or PyTorch's; ValueError names unknown or missing ones before any change."""
         known = set(self.__dict__) - set(self._unsaved)
         state_dict = {key: value for key, value in state_dict.items() if not _of_pytorch_alone(key, value)}
         given = set(state_dict)

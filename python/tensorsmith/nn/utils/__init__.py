@@ -13,11 +13,14 @@ from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"{name}: parameters must be a tensor or several, got a {type(parameters).__name__}")
     gradients = []
     for parameter in parameters:
+        _checks.tensor(name, parameter, "every parameter")
         gradient = parameter.grad
         if isinstance(gradient, RowSparse):  # its rows, each there once
             parameter.grad = gradient = gradient.coalesce()
@@ -74,7 +77,7 @@ def clip_grad_norm_(
     host. `foreach` is accepted and ignored.
     """
     _checks.at_least("clip_grad_norm_", "max_norm", max_norm)
-    gradients = _gradients(parameters)
+    gradients = _gradients("clip_grad_norm_", parameters)
     total = get_total_norm(gradients, norm_type, error_if_nonfinite)
     if gradients:
         with ts.no_grad():
@@ -93,7 +96,7 @@ def clip_grad_value_(
     """Clip every gradient's elements, in place, to [-clip_value, clip_value]; `foreach` is ignored."""
     clip_value = float(_checks.at_least("clip_grad_value_", "clip_value", clip_value))
     with ts.no_grad():
-        for gradient in _gradients(parameters):
+        for gradient in _gradients("clip_grad_value_", parameters):
             gradient.clamp_(-clip_value, clip_value)
 
 

@@ -51,6 +51,14 @@ def test_what_is_no_row_or_weight_is_named() -> None:
         F.embedding_bag(rows, ts.ones(3))
     with pytest.raises(TypeError, match="embedding_bag: weight must be a tensor, got a list"):
         F.embedding_bag(rows, TABLE.tolist())
+    for options, error, message in (
+        ({"max_norm": "a"}, TypeError, "max_norm must be a number, got str 'a'"),
+        ({"max_norm": -1.0}, ValueError, "max_norm must be > 0, got -1.0"),
+        ({"padding_idx": "a"}, TypeError, "padding_idx must be an integer, got str 'a'"),
+    ):
+        for call in (F.embedding_bag, F.embedding):
+            with pytest.raises(error, match=f"{call.__name__}: {message}"):
+                call(ts.asarray([[0, 1]]), table, **options)
 
 
 def test_lists_are_taken() -> None:

@@ -233,6 +233,10 @@ def test_batch_norm_cumulative_and_untracked() -> None:
     free = nn.BatchNorm1d(2, track_running_stats=False, affine=False, dtype=ts.float64).eval()
     assert list(free.state_dict()) == []
     close(free(tensor(xs[0])), (xs[0] - xs[0].mean(0)) / np.sqrt(xs[0].var(0) + 1e-5), 1e-10)
+    with pytest.raises(TypeError, match="batch_norm: eps must be a number, got str 'a'"):
+        F.batch_norm(tensor(xs[0]), tensor(xs[0][0]), tensor(xs[0][0]), eps="a")
+    with pytest.raises(TypeError, match=r"normalized_shape must be an integer or several, got 2\.0"):
+        F.layer_norm(tensor(xs[0]), 2.0)
     with pytest.raises(ValueError, match="more than one value per channel"):
         nn.BatchNorm1d(2)(ts.zeros((1, 2)))
         nn.BatchNorm1d(2)(ts.zeros((1, 2)))
@@ -665,6 +669,8 @@ def test_a_mean_of_weighted_huber_losses_is_no_weighted_mean() -> None:
     d = np.abs(x - t)
     every = w * np.where(d < 0.7, d * d / 2, 0.7 * (d - 0.35))
     close(F.huber_loss(tensor(x), tensor(t), "mean", 0.7, tensor(w)), every.mean())
+    close(F.huber_loss(tensor(x), tensor(t), "mean", math.inf), (d * d / 2).mean())
+    close(F.smooth_l1_loss(tensor(x), tensor(t), beta=math.inf), 0.0)
 
 
 def test_what_lies_on_the_margin_is_moved() -> None:

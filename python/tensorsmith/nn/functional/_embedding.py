@@ -14,9 +14,16 @@ from tensorsmith.tensor import Tensor
 
 def _padding(name: str, padding_idx: int, weight: Tensor) -> int:
     rows = weight.shape[0]
+    padding_idx = _checks.integer(name, "padding_idx", padding_idx, -(1 << 63))
     if not -rows <= padding_idx < rows:
         raise ValueError(f"{name}: padding_idx must be in [{-rows}, {rows}), got {padding_idx}")
     return padding_idx % rows
+
+
+def _limit(name: str, weight: Tensor, rows: Tensor, max_norm: float, norm_type: float) -> None:
+    _checks.more_than(name, "max_norm", max_norm)
+    _checks.more_than(name, "norm_type", norm_type)
+    limit_rows(weight, rows, float(max_norm), float(norm_type))
 
 
 def _check_offsets(name: str, starts: Tensor) -> None:
@@ -52,7 +59,7 @@ def embedding(
     if padding_idx is not None:
         padding_idx = _padding("embedding", padding_idx, weight)
     if max_norm is not None:
-        limit_rows(weight, input, float(max_norm), float(norm_type))
+        _limit("embedding", weight, input, max_norm, norm_type)
     if sparse or scale_grad_by_freq:
         return sparse_embedding(input, weight, padding_idx, sparse, scale_grad_by_freq)
     return ops.embedding(input, weight, padding_idx)
@@ -151,7 +158,7 @@ def embedding_bag(
         per_sample_weights = ops.reshape(per_sample_weights, (-1,))
     rows = ops.reshape(input, (-1,))
     if max_norm is not None:
-        limit_rows(weight, rows, float(max_norm), float(norm_type))
+        _limit(name, weight, rows, max_norm, norm_type)
     if padding_idx is not None:
         kept = rows != _padding(name, padding_idx, weight)
         before = ops.concat(

@@ -165,6 +165,8 @@ def huber_loss(
 
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
+    if math.isinf(delta):
+        return 0.5 * ops.square(difference)
     # near^2 / 2 + delta |d - near| is both branches at once, and no |d| hides the second derivative at 0.
     near = ops.clip(difference, -delta, delta)
     if delta == 1.0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tensorsmith as ts
 from tensorsmith import ops
@@ -26,12 +26,15 @@ def batch_norm(
     """Normalise each channel of (N, C, ...) over everything else; in training,
     move the running statistics in place.
     """
+    _checks.number("batch_norm", "eps", eps)
     return ops.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def _extents(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     if hasattr(normalized_shape, "__index__"):
         return (operator.index(normalized_shape),)
+    if not isinstance(normalized_shape, Iterable):
+        raise TypeError(f"normalized_shape must be an integer or several, got {normalized_shape!r}")
     return tuple(normalized_shape)
 
 

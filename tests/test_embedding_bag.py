@@ -49,6 +49,24 @@ def test_what_is_no_row_or_weight_is_named() -> None:
         F.embedding_bag(rows, table, mode="sum", per_sample_weights=ts.ones((1, 2)))
     with pytest.raises(ValueError, match=r"embedding_bag: weight must be \(V, D\), got shape \(3,\)"):
         F.embedding_bag(rows, ts.ones(3))
+    with pytest.raises(TypeError, match="embedding_bag: weight must be a tensor, got a list"):
+        F.embedding_bag(rows, TABLE.tolist())
+    for options, error, message in (
+        ({"max_norm": "a"}, TypeError, "max_norm must be a number, got str 'a'"),
+        ({"max_norm": -1.0}, ValueError, "max_norm must be > 0, got -1.0"),
+        ({"padding_idx": "a"}, TypeError, "padding_idx must be an integer, got str 'a'"),
+    ):
+        for call in (F.embedding_bag, F.embedding):
+            with pytest.raises(error, match=f"{call.__name__}: {message}"):
+                call(ts.asarray([[0, 1]]), table, **options)
+
+
+def test_lists_are_taken() -> None:
+    table = ts.asarray(TABLE)
+    y = F.embedding_bag([0, 2, 1], table, [0, 1], mode="sum", per_sample_weights=[1.0, 2.0, 1.0])
+    assert y.tolist() == [[1.0, 2.0], [13.0, 8.0]]
+    with pytest.raises(TypeError, match="embedding_bag: input must hold integers, got float"):
+        F.embedding_bag([0.0, 1.0], table, [0])
 
 
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
@@ -86,6 +104,17 @@ def test_segments_end_where_the_data_do() -> None:
         for offsets in ([1, 3], [0, 2]):
             with pytest.raises(ValueError, match="segment_reduce: offsets must go from 0 to 3"):
                 ts.segment_reduce(x, ts.asarray(offsets), how)
+    for call in (ts.segment_softmax, lambda x, offsets: ts.segment_reduce(x, offsets, "prod")):
+        for offsets, error, message in (
+            ([0, 2, 1, 3], ValueError, "offsets must not descend"),
+            ([0, 2], ValueError, "offsets must go from 0 to 3"),
+            ([0.0, 3.0], TypeError, "offsets must hold integers, got float"),
+            ([[0, 3]], ValueError, r"offsets must be \(M \+ 1,\)"),
+        ):
+            with pytest.raises(error, match=rf"segment_\w+: {message}"):
+                call(x, ts.asarray(offsets))
+    with pytest.raises(IndexError, match="segment_softmax: axis 1 is out of range"):
+        ts.segment_softmax(x, ts.asarray([0, 3]), 1)
 
 
 def test_bags_over_a_given_table() -> None:

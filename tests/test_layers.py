@@ -382,6 +382,15 @@ def test_errors_say_what_is_wrong(call: Any, words: str) -> None:
         call()
 
 
+def test_second_derivative_of_windows_of_padding_alone() -> None:
+    x = ts.asarray([[[[1.0, 2.0]]]]).requires_grad_()  # rows -1 and 1 are padding
+    y = F.max_pool2d(x, (2, 1), 1, (1, 0), (2, 1))
+    v = ts.ones_like(y.detach()).requires_grad_()
+    (dx,) = ts.autograd.gradients(y, (x,), v, create_graph=True)
+    (dv,) = ts.autograd.gradients(ts.sum(dx), (v,))
+    assert y.tolist() == [[[[-np.inf] * 2]]] and dx.tolist() == [[[[0.0] * 2]]] and dv.tolist() == dx.tolist()
+
+
 def test_second_derivative_of_group_norm_without_images() -> None:
     x, w = ts.ones((0, 6, 2)).requires_grad_(), ts.ones(6).requires_grad_()
     (first,) = ts.autograd.gradients(ts.sum(F.group_norm(x, 3, w) ** 2), (x,), create_graph=True)

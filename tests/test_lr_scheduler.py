@@ -527,6 +527,40 @@ def test_random_programs_agree_with_pytorch() -> None:
 @pytest.mark.parametrize(
     "make",
     [
+        lambda module, o: module.LambdaLR(o, lambda e: 0.9**e),
+        lambda module, o: module.MultiStepLR(o, [3, 3, 10], 0.5),
+        lambda module, o: module.CyclicLR(o, 0.1, 1.0, 4, cycle_momentum=False),
+        lambda module, o: module.OneCycleLR(o, 0.5, 30),
+        lambda module, o: module.SequentialLR(o, [module.LinearLR(o), module.ExponentialLR(o, 0.9)], [7]),
+        lambda module, o: module.ChainedScheduler([module.StepLR(o, 4), module.ConstantLR(o, 0.5, 8)]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_pytorch_saved_goes_on(make: Callable[[Any, Any], Any]) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    ours = optimizer_with(0.1, momentum=0.9)
+    other, mine = make(torch.optim.lr_scheduler, theirs), make(lr_scheduler, ours)
+    for _ in range(5):
+        other.step()
+    mine.load_state_dict(other.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    for _ in range(20):
+        mine.step(), other.step()
+        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-11)
+
+
+def test_a_rate_that_is_a_tensor_is_read_once() -> None:
+    rate = ts.asarray(0.5)
+    scheduler = lr_scheduler.LambdaLR(optimizer_with(rate), lambda e: 0.5**e)
+    rate.fill_(8.0)
+    assert rates(scheduler, 2) == [0.5, 0.25, 0.125]
+    assert json.loads(json.dumps(scheduler.state_dict()))["base_lrs"] == [0.5]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
         lambda o: lr_scheduler.ChainedScheduler(
             [lr_scheduler.ConstantLR(o), lr_scheduler.PolynomialLR(o, 30)]
         ),

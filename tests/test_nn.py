@@ -233,8 +233,17 @@ def test_batch_norm_cumulative_and_untracked() -> None:
     free = nn.BatchNorm1d(2, track_running_stats=False, affine=False, dtype=ts.float64).eval()
     assert list(free.state_dict()) == []
     close(free(tensor(xs[0])), (xs[0] - xs[0].mean(0)) / np.sqrt(xs[0].var(0) + 1e-5), 1e-10)
+    with pytest.raises(TypeError, match="batch_norm: eps must be a number, got str 'a'"):
+        F.batch_norm(tensor(xs[0]), tensor(xs[0][0]), tensor(xs[0][0]), eps="a")
+    with pytest.raises(TypeError, match=r"normalized_shape must be an integer or several, got 2\.0"):
+        F.layer_norm(tensor(xs[0]), 2.0)
     with pytest.raises(ValueError, match="more than one value per channel"):
         nn.BatchNorm1d(2)(ts.zeros((1, 2)))
+        nn.BatchNorm1d(2)(ts.zeros((1, 2)))
+    layer.track_running_stats = False
+    state = {name: value.tolist() for name, value in layer.state_dict().items()}
+    close(layer(tensor(xs[0])), (xs[0] - xs[0].mean(0)) / np.sqrt(xs[0].var(0) + 1e-5), 1e-10)
+    assert {name: value.tolist() for name, value in layer.state_dict().items()} == state
     with pytest.raises(
         ValueError, match=r"BatchNorm2d: input must be 4-dimensional, \(N, C, H, W\), got shape"
     ):
@@ -450,6 +459,37 @@ def test_other_losses_refuse_shapes_that_do_not_fit() -> None:
             loss(x, x, weight=[1.0] * 5)
         with pytest.raises(ValueError, match=f"{name}: weight must broadcast to the input's shape"):
             loss(x, x, weight=ts.ones(3))
+    with pytest.raises(
+        ValueError, match=r"weight must broadcast to the input's shape \(4, 5\), got \(3, 4, 5\)"
+    ):
+        F.multilabel_soft_margin_loss(x, x, ts.ones((3, 4, 5)))
+    for call in (
+        lambda: F.multi_margin_loss(x, [0, 1, 2, 3]),
+        lambda: F.cosine_embedding_loss(x, x, [1, 1, 1, 1]),
+    ):
+        with pytest.raises(TypeError, match=r"target must be a tensor, got a list; use ts\.asarray"):
+            call()
+
+
+def test_one_class_number_in_a_row_gives_a_loss_in_a_row() -> None:
+    x = tensor(random(4))
+    every = F.multi_margin_loss(x, tensor(2), reduction="none")
+    assert every.shape == ()
+    assert F.multi_margin_loss(x, tensor([2]), reduction="none").tolist() == [every.item()]
+
+
+def test_distances_and_norms_take_lists() -> None:
+    x = [[3.0, 4.0], [0.0, 2.0]]
+    close(F.normalize(x), [[0.6, 0.8], [0.0, 1.0]], 1e-7)
+    close(F.cosine_similarity(x, x), [1.0, 1.0], 1e-6)
+    close(F.pairwise_distance(x, x, eps=0.0), [0.0, 0.0])
+    for norm in (
+        lambda v: F.rms_norm(v, 2),
+        lambda v: F.group_norm(v, 1),
+        lambda v: F.local_response_norm(v, 2),
+        lambda v: F.instance_norm(v),
+    ):
+        close(norm([x]), norm(ts.asarray([x])).numpy(), 0)
 
 
 def test_losses_beside_nan_and_infinity() -> None:
@@ -593,11 +633,67 @@ def test_cross_entropy_errors() -> None:
         F.mse_loss(x, x, reduction="avg")
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\], got 2"):
         nn.CrossEntropyLoss(label_smoothing=2)
+    with pytest.raises(TypeError, match="nll_loss: target is float32; class indices of an integer dtype"):
+        F.nll_loss(x, ts.zeros((2,)))
+    with pytest.raises(TypeError, match="nll_loss: ignore_index must be an integer, got float"):
+        F.nll_loss(x, tensor([0, 1]), ignore_index=1.5)
+
+
+def test_a_batch_that_is_ignored_throughout_has_no_curvature() -> None:
+    x, ignored = tensor(random(2, 3), requires_grad=True), tensor([-100, -100])
+    (dx,) = ts.autograd.gradients(F.cross_entropy(x, ignored), x, create_graph=True)
+    (ddx,) = ts.autograd.gradients(ts.sum(dx * tensor(random(2, 3, seed=1))), x)
+    close(dx, np.zeros((2, 3)))
+    close(ddx, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("width", [1.0, 0.3])
+def test_huber_is_a_parabola_at_its_bottom_too(width: float) -> None:
+    x, v = random(4, 5), random(4, 5, seed=1)
+    t = np.concatenate([x[:2], random(2, 5, seed=2)])
+    near = np.abs(x - t) < width
+    for loss, factor in (
+        (lambda a, b: F.huber_loss(a, b, "sum", width), 1.0),
+        (lambda a, b: F.smooth_l1_loss(a, b, reduction="sum", beta=width), 1 / width),
+    ):
+        a, b = tensor(x, requires_grad=True), tensor(t, requires_grad=True)
+        da, db = ts.autograd.gradients(loss(a, b), (a, b), create_graph=True)
+        close(da, factor * np.clip(x - t, -width, width), 1e-12)
+        close(db, -factor * np.clip(x - t, -width, width), 1e-12)
+        (dda,) = ts.autograd.gradients(ts.sum(da * tensor(v)), a)
+        close(dda, factor * v * near, 1e-12)
+
+
+def test_a_mean_of_weighted_huber_losses_is_no_weighted_mean() -> None:
+    x, t, w = random(4, 5), random(4, 5, seed=1), np.abs(random(4, 5, seed=2))
+    d = np.abs(x - t)
+    every = w * np.where(d < 0.7, d * d / 2, 0.7 * (d - 0.35))
+    close(F.huber_loss(tensor(x), tensor(t), "mean", 0.7, tensor(w)), every.mean())
+    close(F.huber_loss(tensor(x), tensor(t), "mean", math.inf), (d * d / 2).mean())
+    close(F.smooth_l1_loss(tensor(x), tensor(t), beta=math.inf), 0.0)
+
+
+def test_what_lies_on_the_margin_is_moved() -> None:
+    x, one = np.array([[1.0, 0.0], [0.0, 2.0]]), np.ones(2)
+    a, b = tensor(x, requires_grad=True), tensor(x, requires_grad=True)
+    F.margin_ranking_loss(a, b, ts.ones_like(b.detach()), reduction="sum").backward()
+    close(a.grad, -np.ones((2, 2)))
+    close(b.grad, np.ones((2, 2)))
+    a = tensor(one, requires_grad=True)
+    F.hinge_embedding_loss(a, tensor(-one), reduction="sum").backward()
+    close(a.grad, -one)
+    a = tensor(x[0], requires_grad=True)
+    F.cosine_embedding_loss(a, tensor([0.0, 1.0]), tensor(-1)).backward()
+    close(a.grad, [0.0, 1.0], 1e-7)
+    a = tensor(x[0], requires_grad=True)
+    F.triplet_margin_loss(a, tensor([1.0, 1.0]), tensor([2.0, 0.0]), margin=0.0, eps=0.0).backward()
+    close(a.grad, [1.0, -1.0])
 
 
 def test_one_hot() -> None:
     assert F.one_hot(tensor([0, 2])).numpy().tolist() == [[1, 0, 0], [0, 0, 1]]
     assert F.one_hot(tensor([[1]]), 3).numpy().tolist() == [[[0, 1, 0]]]
+    assert F.one_hot([0, 2]).numpy().tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
 # --- bad layer arguments -------------------------------------------------------------------------
@@ -741,6 +837,8 @@ def test_clip_grad_norm(order: float) -> None:
     clipped = np.concatenate([np.ravel(p.grad.numpy()) for p in params[:3]])
     np.testing.assert_allclose(clipped, flat * 0.5 / (norm + 1e-6), rtol=1e-12)
     nn.utils.clip_grad_norm_(params, 1e9, order)
+    if order == math.inf:
+        close(nn.utils.get_total_norm([p.grad for p in params[:3]], "inf"), np.abs(clipped).max())
     np.testing.assert_array_equal(clipped, np.concatenate([np.ravel(p.grad.numpy()) for p in params[:3]]))
     assert params[3].grad is None
 
@@ -756,6 +854,12 @@ def test_clip_others() -> None:
     assert float(nn.utils.clip_grad_norm_([], 1.0)) == 0
     with pytest.raises(ValueError, match="max_norm must be >= 0"):
         nn.utils.clip_grad_norm_(params, -1.0)
+    with pytest.raises(TypeError, match="clip_grad_norm_: every parameter must be a tensor, got a float"):
+        nn.utils.clip_grad_norm_([1.0], 1.0)
+    with pytest.raises(
+        TypeError, match="clip_grad_value_: parameters must be a tensor or several, got a int"
+    ):
+        nn.utils.clip_grad_value_(3, 1.0)
 
 
 def test_total_norm_of_one_tensor_and_of_rows() -> None:

@@ -429,6 +429,27 @@ def test_loading_forgets_state_that_is_no_longer_there() -> None:
     assert float(p) == -2  # the buffer begins with this gradient
 
 
+def test_adamw_stays_adamw_with_what_adam_saved() -> None:
+    p = nn.Parameter(ts.ones(1))
+    adam = optim.Adam([p], weight_decay=0.5)
+    p.grad = ts.zeros(1)
+    adam.step()
+    adamw = optim.AdamW([p], lr=0.1)
+    adamw.load_state_dict(adam.state_dict())
+    assert adamw.param_groups[0]["decoupled_weight_decay"] is True
+    assert adamw.param_groups[0]["weight_decay"] == 0.5
+
+
+def test_a_tensor_among_the_values_may_be_written() -> None:
+    p, decay = nn.Parameter(ts.ones(1, dtype=ts.float64)), ts.asarray(0.5)
+    optimizer = optim.SGD([p], lr=0.5, weight_decay=decay)
+    for expected in (0.75, 0.375):
+        p.grad = ts.zeros(1, dtype=ts.float64)
+        optimizer.step()
+        assert float(p) == expected
+        decay.fill_(1.0)
+
+
 def test_groups_have_their_own_values_and_dtypes() -> None:
     a, b, c = parameters()[:3]
     d = nn.Parameter(ts.ones((3,), dtype=ts.float32))

@@ -296,3 +296,10 @@ def test_bernoulli_of_halves() -> None:
     for dtype in ("float16", "bfloat16"):
         x = ts.random.bernoulli(p.astype(dtype), (1000, 3)).numpy()
         assert not x[:, 0].any() and x[:, 1].all() and 400 < x[:, 2].sum() < 600
+
+
+def test_draws_of_nothing() -> None:
+    assert ts.random.choice(0, 0).tolist() == []
+    assert ts.random.choice(ts.zeros((0, 3)), 0).shape == (0, 3)
+    for replacement in (True, False):
+        assert ts.random.categorical(ts.zeros((0, 3)), 2, replacement).shape == (0, 2)

@@ -601,6 +601,21 @@ def test_nearest_neighbours_of_kept_and_doubled_extents() -> None:
         F.interpolate(x, size=4, recompute_scale_factor=True)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_nearest_pixels_are_pytorchs(mode: str) -> None:
+    torch = pytest.importorskip("torch")
+    for rank in (1, 2, 3):
+        for n in (2, 16, 26, 37):
+            x = np.arange(n, dtype=np.float32).reshape(1, 1, n, *(1,) * (rank - 1))
+            for options in (
+                *({"size": (m,) + (1,) * (rank - 1)} for m in range(1, 80)),
+                *({"scale_factor": (s,) + (1.0,) * (rank - 1)} for s in (0.7, 1.2, 1.3, 3.3)),
+            ):
+                expected = torch.nn.functional.interpolate(torch.from_numpy(x), mode=mode, **options)
+                y = F.interpolate(ts.asarray(x), mode=mode, **options)
+                np.testing.assert_array_equal(y.numpy(), expected.numpy(), str((rank, n, options)))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

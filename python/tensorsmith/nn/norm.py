@@ -94,17 +94,13 @@ class _BatchNorm(Module):
         if input.ndim not in self._ranks:
             _checks.tensor_rank(self._get_name(), tuple(input.shape), self._ranks, self._form)
         training, momentum, count = self.training, self.momentum, self.num_batches_tracked
+        mean, var = self.running_mean, self.running_var
+        if training and not self.track_running_stats:  # perhaps only since the layer was made
+            mean = var = count = None
         if momentum is None:  # the mean of all batches so far
             momentum = 1.0 / (float(count) + 1.0) if training and count is not None else 0.0
         output = operation(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training or self.running_mean is None,
-            momentum,
-            self.eps,
+            input, mean, var, self.weight, self.bias, training or mean is None, momentum, self.eps
         )
         if training and count is not None:
             count.add_(1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.ops.creation import asarray
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -90,9 +91,8 @@ def _second(
     own = 1.0 if weight is None else core.take(weight, classes, 0)
     smooth = x.shape[axis] if weight is None else core.sum(weight)
     scale = own * (1.0 - label_smoothing) + smooth * (label_smoothing / x.shape[axis])
-    scale = core.where(counts, gradient * scale, 0.0)
-    if reduction == "mean":
-        scale = scale / total
+    scale = gradient * scale
+    scale = core.where(counts, scale / total if reduction == "mean" else scale, 0.0)
     p = core.softmax(x, axis)
     return dgradient, core.softmax_backward(dy * core.expand_dims(scale, axis), p, axis)
 
@@ -114,12 +114,15 @@ def nll_loss(
     """
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"nll_loss: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    target = core.asarray(target)
+    x, target = asarray(x), asarray(target)
     axis = 0 if x.ndim == 1 else 1
     expected = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if x.ndim == 0 or tuple(target.shape) != expected:
         raise ValueError(f"nll_loss: target must have shape {expected}, got {tuple(target.shape)}")
+    if target.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"nll_loss: target is {target.dtype}; class indices of an integer dtype are needed")
     classes = x.shape[axis]
+    weight = None if weight is None else asarray(weight)
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ValueError(f"nll_loss: weight must have shape ({classes},), got {tuple(weight.shape)}")
     counts, target = _valid(target, ignore_index)

@@ -36,7 +36,7 @@ The gradient goes to the first of equal elements. Raises ValueError where shapes
 def _winners(
     dy: Any, index: Any, shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> Any:
-    """The elements of dy (shape) that won: (N, C, P, Q)."""
+    """The elements of dy (shape) that won: (N, C, P, Q). Of a window of padding alone none did: 0."""
     kernel, (pad_h, pad_w), (step_h, step_w) = _pair(kernel_size), _pair(padding), _pair(dilation)
     stride_h, stride_w = kernel if stride is None else _pair(stride)
     height, width = shape[-2:]
@@ -46,9 +46,14 @@ def _winners(
     h = row * step_h + core.reshape(core.arange(rows, device=dy.device), (rows, 1)) * stride_h - pad_h
     w = (tap - row * kernel[1]) * step_w + core.arange(cols, device=dy.device) * stride_w - pad_w
     lead = tuple(shape[:-2])
+    inside = None
+    if (pad_h and step_h > 1) or (pad_w and step_w > 1):
+        inside = (h >= 0) & (h < height) & (w >= 0) & (w < width)
+        h, w = core.where(inside, h, 0), core.where(inside, w, 0)
     flat = core.reshape(h * width + w, (*lead, rows * cols))
     picked = core.gather(core.reshape(dy, (*lead, height * width)), -1, flat)
-    return core.reshape(picked, (*lead, rows, cols))
+    picked = core.reshape(picked, (*lead, rows, cols))
+    return picked if inside is None else core.where(inside, picked, 0.0)
 
 
 def max_pool2d_indices(

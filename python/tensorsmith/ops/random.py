@@ -273,6 +273,8 @@ def categorical(
             core.searchsorted(line, at, True)
             for line, at in zip(lines, core.reshape(u, (-1, num_samples)), strict=True)
         ]
+        if not found:
+            return core.zeros(u.shape, "int64", device=u.device)
         y = core.reshape(core.stack(found, 0), u.shape)
         return core.minimum(y, last)
     if num_samples > p.shape[-1] or bool(core.any(core.less(core.sum(core.greater(p, 0), -1), num_samples))):
@@ -306,7 +308,7 @@ def choice(
             raise ValueError(f"choice: p must have shape ({count},), got {tuple(asarray(p).shape)}")
         index = categorical(p, max(number, 1), replace, generator)[:number]
     elif replace:
-        index = integers(0, count, number, generator=generator)
+        index = integers(0, max(count, 1), number, generator=generator)
     else:
         if number > count:
             raise ValueError(f"choice: {number} samples without replacement from {count}")

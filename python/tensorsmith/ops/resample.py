@@ -134,12 +134,18 @@ def _centres(size: int, out: int, scale: float, align: bool) -> np.ndarray:
     return (at + 0.5) * scale - 0.5
 
 
-def _nearest_places(size: int, out: int, scale: float, shift: float) -> np.ndarray:
-    return np.minimum(np.floor((np.arange(out) + shift) * scale).astype(np.int64), size - 1)
+def _nearest_places(size: int, out: int, scale: float, centres: bool, image: bool = False) -> np.ndarray:
+    # In float32 and in this order, as PyTorch: where a product falls on a border, rounding takes one of two pixels.
+    half, factor, at = np.float32(0.5), np.float32(scale), np.arange(out, dtype=np.float32)
+    if centres and not image:  # a fused multiply-add
+        at = ((at + half) * np.float64(factor) - 0.5).astype(np.float32) + half
+    else:
+        at = (at + half if centres else at) * factor
+    return np.minimum(np.floor(at).astype(np.int64), size - 1)
 
 
-def _nearest(size: int, out: int, scale: float, shift: float) -> tuple[Any, ...]:
-    return _nearest_places(size, out, scale, shift)[:, None], np.ones((out, 1))
+def _nearest(size: int, out: int, scale: float, centres: bool) -> tuple[Any, ...]:
+    return _nearest_places(size, out, scale, centres, True)[:, None], np.ones((out, 1))
 
 
 def _linear(size: int, out: int, scale: float, align: bool) -> tuple[Any, ...]:
@@ -382,13 +388,14 @@ def interpolate(
     if mode in ("nearest", "nearest-exact"):
         if align_corners is not None:
             raise ValueError(f'{name}: align_corners does not go with mode "{mode}"')
-        shift = 0.5 if mode == "nearest-exact" else 0.0
+        centres = mode == "nearest-exact"
         if rank == 2 and mode == "nearest":  # as PyTorch: an extent kept or doubled does so evenly
             scales = [n / m if m in (n, 2 * n) else s for n, m, s in zip(extents, sizes, scales)]
         if rank == 2 and (str(x.dtype) in ("float32", "float64") or (is_half(x) and x.device == "cpu")):
-            return _along_both(x, [(_nearest, n, m, s, shift) for n, m, s in zip(extents, sizes, scales)])
+            return _along_both(x, [(_nearest, n, m, s, centres) for n, m, s in zip(extents, sizes, scales)])
         for axis, (n, m, s) in enumerate(zip(extents, sizes, scales), 2):
-            x = core.index_select(x, axis, asarray(_nearest_places(n, m, s, shift), device=x.device))
+            places = _nearest_places(n, m, s, centres, rank == 2)
+            x = core.index_select(x, axis, asarray(places, device=x.device))
         return x
     if mode not in _MODES:
         raise ValueError(

@@ -8,6 +8,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray, zeros_like
+from tensorsmith.ops.manipulate import _axis
 from tensorsmith.ops.reduce import vector_norm
 
 if TYPE_CHECKING:
@@ -64,24 +65,43 @@ csr_matmul = define(
 )
 
 
+def _segments(name: str, data: Any, offsets: Any, axis: int) -> tuple[Tensor, Tensor, int]:
+    """Data, offsets and axis, all but the numbers checked."""
+    x, offsets = asarray(data), asarray(offsets)
+    axis = _axis(name, axis, x.ndim)
+    if offsets.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"{name}: offsets must hold integers, got {offsets.dtype}")
+    if offsets.ndim != 1 or offsets.size == 0:
+        raise ValueError(f"{name}: offsets must be (M + 1,) for M segments, got shape {tuple(offsets.shape)}")
+    return x, offsets, axis
+
+
+def _check_ends(name: str, offsets: Tensor, extent: int, axis: int) -> None:
+    if _core.capturing():  # nothing can be read here
+        return
+    if int(offsets[0]) != 0 or int(offsets[-1]) != extent:
+        raise ValueError(
+            f"{name}: offsets must go from 0 to {extent}, the extent of axis {axis}, got "
+            f"{int(offsets[0])} to {int(offsets[-1])}"
+        )
+    if bool(core.any(core.less(offsets[1:], offsets[:-1]))):
+        raise ValueError(f"{name}: offsets must not descend, got {offsets.tolist()}")
+
+
 def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) -> Tensor:
     """Sums, means, products, maxima or minima of the segments offsets[m] <= i < offsets[m + 1] along `axis`.
 
     An empty segment gives 0 for sums and means, 1 for products; for extremes it is a ValueError, and equal ones
     share the gradient. That of a product needs elements that are not 0.
     """
-    x, offsets = asarray(data), asarray(offsets)
+    x, offsets, axis = _segments("segment_reduce", data, offsets, axis)
     if reduce not in ("sum", "mean", "max", "min", "prod"):
         raise ValueError(
             f'segment_reduce: reduce must be "sum", "mean", "max", "min" or "prod", got {reduce!r}'
         )
     lengths = core.subtract(offsets[1:], offsets[:-1])
     if reduce in ("max", "min", "prod"):
-        if not _core.capturing() and (int(offsets[0]) != 0 or int(offsets[-1]) != x.shape[axis]):
-            raise ValueError(
-                f"segment_reduce: offsets must go from 0 to {x.shape[axis]}, the extent of axis {axis}, got "
-                f"{int(offsets[0])} to {int(offsets[-1])}"
-            )
+        _check_ends("segment_reduce", offsets, x.shape[axis], axis)
         if reduce != "prod" and bool(core.any(core.less_equal(lengths, 0))):
             raise ValueError(f"segment_reduce: an empty segment has no {reduce}")
         front = core.moveaxis(x, axis, 0)
@@ -106,7 +126,8 @@ def segment_reduce(data: Any, offsets: Any, reduce: str = "sum", axis: int = 0) 
 
 def segment_softmax(data: Any, offsets: Any, axis: int = 0) -> Tensor:
     """exp(x - m) / sum exp(x - m) within each segment offsets[m] <= i < offsets[m + 1] along `axis`, m its maximum."""
-    x, offsets = asarray(data), asarray(offsets)
+    x, offsets, axis = _segments("segment_softmax", data, offsets, axis)
+    _check_ends("segment_softmax", offsets, x.shape[axis], axis)
     rows = _rows_of(offsets, x.shape[axis])
     used = core.less(offsets[:-1], offsets[1:])
     kept = core.concat(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +66,15 @@ def _functions(name: str, lr_lambda: Any, groups: int) -> list[Callable[[int], f
     return functions
 
 
+def _of_pytorch_alone(key: str, value: Any) -> bool:
+    """Whether an entry of PyTorch's state_dict says nothing that is needed here: bookkeeping, and functions, which are
+    not saved.
+    """
+    if key in ("lr_lambdas", "_scale_fn_custom"):
+        return value is None or (isinstance(value, (list, tuple)) and set(value) <= {None})
+    return key in ("_get_lr_called_within_step", "_is_initial", "default_min_lr", "mode_worse", "verbose")
+
+
 def _set_momentum(group: Group, beta1: bool, value: float) -> None:
     if beta1:
         group["betas"] = (value, *group["betas"][1:])
@@ -89,7 +99,7 @@ class LRScheduler:
         with _all_or_nothing(groups):
             for place, group in enumerate(groups):
                 if last_epoch == -1:
-                    group.setdefault("initial_lr", group["lr"])
+                    group.setdefault("initial_lr", _finite(self._name, "lr", group["lr"]))
                 elif "initial_lr" not in group:
                     raise KeyError(
                         f"{self._name}: last_epoch={last_epoch} resumes, but group {place} has no 'initial_lr'"
@@ -171,8 +181,9 @@ class LRScheduler:
         return {key: value for key, value in self.__dict__.items() if key not in self._unsaved}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a `state_dict`; ValueError names unknown or missing entries, before any change."""
+        """Take over a `state_dict`, ours or PyTorch's; ValueError names unknown or missing ones before any change."""
         known = set(self.__dict__) - set(self._unsaved)
+        state_dict = {key: value for key, value in state_dict.items() if not _of_pytorch_alone(key, value)}
         given = set(state_dict)
         if given != known:
             raise ValueError(
@@ -249,6 +260,13 @@ class MultiStepLR(LRScheduler):
         self.milestones = sorted(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a `state_dict`, ours or PyTorch's, which counts the milestones; ValueError before any change."""
+        state = dict(state_dict)
+        if isinstance(state.get("milestones"), Counter):
+            state["milestones"] = sorted(state["milestones"].elements())
+        super().load_state_dict(state)
 
     def get_lr(self) -> list[float]:
         factor = self.gamma ** self.milestones.count(self.last_epoch)
@@ -596,6 +614,15 @@ class OneCycleLR(LRScheduler):
                         _set_momentum(group, self.use_beta1, highs[place])
                         group["base_momentum"], group["max_momentum"] = lows[place], highs[place]
             super().__init__(optimizer, last_epoch)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a `state_dict`, ours or PyTorch's; ValueError before any change."""
+        state = dict(state_dict)
+        if "_schedule_phases" in state:  # PyTorch's names
+            names = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
+            state["_phases"] = [[phase[name] for name in names] for phase in state.pop("_schedule_phases")]
+            state["anneal_strategy"] = state.pop("_anneal_func_type")
+        super().load_state_dict(state)
 
     def _between(self, start: float, end: float, part: float) -> float:
         if self.anneal_strategy == "linear":

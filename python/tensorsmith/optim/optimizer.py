@@ -74,7 +74,7 @@ class Bucket:
         self.hyper_view[:] = values
         if self.hyper.device != "cpu":
             self.hyper.copy_(self.hyper_view)
-        self.values = values
+        self.values = tuple(map(float, values))  # a tensor among them may be written later
 
     def flat(self, name: str, fill: float = 0.0, shapes: list[Shape | None] | None = None) -> Tensor:
         """The flat state tensor `name`, made of `fill` when it does not exist. Its parts have the parameters' shapes if

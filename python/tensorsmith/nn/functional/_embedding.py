@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorsmith as ts
 from tensorsmith import _core, ops
 from tensorsmith.nn import _checks
@@ -12,9 +14,16 @@ from tensorsmith.tensor import Tensor
 
 def _padding(name: str, padding_idx: int, weight: Tensor) -> int:
     rows = weight.shape[0]
+    padding_idx = _checks.integer(name, "padding_idx", padding_idx, -(1 << 63))
     if not -rows <= padding_idx < rows:
         raise ValueError(f"{name}: padding_idx must be in [{-rows}, {rows}), got {padding_idx}")
     return padding_idx % rows
+
+
+def _limit(name: str, weight: Tensor, rows: Tensor, max_norm: float, norm_type: float) -> None:
+    _checks.more_than(name, "max_norm", max_norm)
+    _checks.more_than(name, "norm_type", norm_type)
+    limit_rows(weight, rows, float(max_norm), float(norm_type))
 
 
 def _check_offsets(name: str, starts: Tensor) -> None:
@@ -50,19 +59,30 @@ def embedding(
     if padding_idx is not None:
         padding_idx = _padding("embedding", padding_idx, weight)
     if max_norm is not None:
-        limit_rows(weight, input, float(max_norm), float(norm_type))
+        _limit("embedding", weight, input, max_norm, norm_type)
     if sparse or scale_grad_by_freq:
         return sparse_embedding(input, weight, padding_idx, sparse, scale_grad_by_freq)
     return ops.embedding(input, weight, padding_idx)
 
 
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     """Integers (*) -> int64 (*, num_classes), 1 at each integer's place; -1 counts the classes."""
+    tensor = ops.asarray(tensor)
     if num_classes == -1:
         if tensor.size == 0:
             raise ValueError("one_hot: num_classes cannot be counted in an empty tensor; give it")
         num_classes = int(ops.max(tensor)) + 1
     return ops.one_hot(tensor, num_classes)
+
+
+def _integers(name: str, argument: str, x: Any, weight: Tensor) -> Any:
+    """A tensor of integers, made where `weight` is; None stays."""
+    if x is None:
+        return None
+    x = x if isinstance(x, Tensor) else ops.asarray(x, device=weight.device)
+    if x.dtype.kind not in ("signed", "unsigned"):
+        raise TypeError(f"{name}: {argument} must hold integers, got {x.dtype}")
+    return x
 
 
 def _sums(weight: Tensor, starts: Tensor, rows: Tensor, values: Tensor | None) -> Tensor:
@@ -77,15 +97,15 @@ def _sums(weight: Tensor, starts: Tensor, rows: Tensor, values: Tensor | None) -
 
 
 def embedding_bag(
-    input: Tensor,
+    input: Any,
     weight: Tensor,
-    offsets: Tensor | None = None,
+    offsets: Any = None,
     max_norm: float | None = None,
     norm_type: float = 2,
     scale_grad_by_freq: bool = False,
     mode: str = "mean",
     sparse: bool = False,
-    per_sample_weights: Tensor | None = None,
+    per_sample_weights: Any = None,
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
@@ -99,11 +119,9 @@ def embedding_bag(
     _checks.choice(name, "mode", mode, ("sum", "mean", "max"))
     _checks.only(name, "scale_grad_by_freq", scale_grad_by_freq, False)
     _checks.only(name, "sparse", sparse, False)
-    if weight.ndim != 2:
+    if len(_checks.tensor(name, weight, "weight")) != 2:
         raise ValueError(f"{name}: weight must be (V, D), got shape {tuple(weight.shape)}")
-    for argument, x in (("input", input), ("offsets", offsets)):
-        if x is not None and x.dtype.kind not in ("signed", "unsigned"):
-            raise TypeError(f"{name}: {argument} must hold integers, got {x.dtype}")
+    input, offsets = _integers(name, "input", input, weight), _integers(name, "offsets", offsets, weight)
     if input.ndim == 2:
         if offsets is not None:
             raise ValueError(
@@ -125,6 +143,8 @@ def embedding_bag(
             f"{name}: input must be (B, L), or (K,) with offsets, got shape {tuple(input.shape)}"
         )
     if per_sample_weights is not None:
+        if not isinstance(per_sample_weights, Tensor):
+            per_sample_weights = ops.asarray(per_sample_weights, weight.dtype, device=weight.device)
         if mode != "sum":
             raise ValueError(f'{name}: per_sample_weights go with mode "sum", got {mode!r}')
         if tuple(per_sample_weights.shape) != tuple(input.shape):
@@ -138,7 +158,7 @@ def embedding_bag(
         per_sample_weights = ops.reshape(per_sample_weights, (-1,))
     rows = ops.reshape(input, (-1,))
     if max_norm is not None:
-        limit_rows(weight, rows, float(max_norm), float(norm_type))
+        _limit(name, weight, rows, max_norm, norm_type)
     if padding_idx is not None:
         kept = rows != _padding(name, padding_idx, weight)
         before = ops.concat(

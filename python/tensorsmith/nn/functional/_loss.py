@@ -99,11 +99,12 @@ def _of_difference(
     reduction: str,
     size_average: bool | None = None,
     reduce: bool | None = None,
+    normalise: bool = True,
 ) -> Tensor:
-    """measure(x - t) of two equal shapes; with `weight`, the mean is the weighted one."""
+    """measure(x - t) of two equal shapes; with `weight`, the mean is the weighted one if `normalise`."""
     _same_shape(name, input, target)
     reduction = _reduction(name, reduction, size_average, reduce)
-    return _weighted(name, measure(input - target), weight, reduction, True)
+    return _weighted(name, measure(input - target), weight, reduction, normalise)
 
 
 @_raised
@@ -155,19 +156,22 @@ def smooth_l1_loss(
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
-    """d^2 / 2 where d = |x - t| < delta, else delta (d - delta / 2) (Huber 1964)."""
-    _checks.more_than("huber_loss", "delta", delta)
-    return _of_difference("huber_loss", lambda d: _huber(d, delta), input, target, weight, reduction)
+    """d^2 / 2 where d = |x - t| < delta, else delta (d - delta / 2) (Huber 1964), times `weight`, by whose sum the mean
+    is not divided.
+    """
+    name = "huber_loss"
+    _checks.more_than(name, "delta", delta)
+    return _of_difference(name, lambda d: _huber(d, delta), input, target, weight, reduction, normalise=False)
 
 
 def _huber(difference: Tensor, delta: float) -> Tensor:
-    distance = ops.abs(difference)
-    near = ops.minimum(distance, delta)  # near^2 / 2 + delta (d - near) is both branches at once
-    return near * (distance - 0.5 * near) if delta == 1.0 else _huber_scaled(distance, near, delta)
-
-
-def _huber_scaled(distance: Tensor, near: Tensor, delta: float) -> Tensor:
-    return 0.5 * near * near + delta * (distance - near)
+    if math.isinf(delta):
+        return 0.5 * ops.square(difference)
+    # near^2 / 2 + delta |d - near| is both branches at once, and no |d| hides the second derivative at 0.
+    near = ops.clip(difference, -delta, delta)
+    if delta == 1.0:
+        return near * (difference - 0.5 * near)
+    return 0.5 * near * near + delta * ops.abs(difference - near)
 
 
 @_raised
@@ -267,6 +271,7 @@ def cross_entropy(
 def _soft_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float
 ) -> Tensor:
+    input = ops.asarray(input)
     if tuple(input.shape) != tuple(target.shape):
         raise ValueError(
             f"cross_entropy: floating-point target has shape {tuple(target.shape)}, input "
@@ -278,6 +283,7 @@ def _soft_cross_entropy(
     if smoothing:
         target = target * (1.0 - smoothing) + smoothing / classes
     if weight is not None:
+        weight = ops.asarray(weight)
         if tuple(weight.shape) != (classes,):
             raise ValueError(f"cross_entropy: weight must have shape ({classes},), got {tuple(weight.shape)}")
         target = target * weight.reshape((classes,) + (1,) * (input.ndim - axis - 1))
@@ -296,6 +302,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """-w_t x_t for log probabilities (N, C, ...): `cross_entropy` without its log-softmax."""
+    _checks.integer("nll_loss", "ignore_index", ignore_index, -(1 << 63))
     reduction = _reduction("nll_loss", reduction, size_average, reduce)
     return ops.nll_loss(input, target, weight, ignore_index, reduction)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tensorsmith import ops
 from tensorsmith.nn import _checks
-from tensorsmith.nn.functional._loss import _raised, _reduced, _reduction, _same_shape
+from tensorsmith.nn.functional._loss import _check_broadcast, _raised, _reduced, _reduction, _same_shape
 from tensorsmith.ops.halves import rounded_once
 from tensorsmith.tensor import Tensor
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim` of the shape that both broadcast to."""
+    x1, x2 = ops.asarray(x1), ops.asarray(x2)
     if tuple(x1.shape) != tuple(x2.shape):
         x1, x2 = ops.broadcast_arrays(x1, x2)
-
     _checks.number("cosine_similarity", "eps", eps)
 
     def formula(x1: Tensor, x2: Tensor) -> Tensor:
@@ -35,12 +36,17 @@ def pairwise_distance(
     def formula(x1: Tensor, x2: Tensor) -> Tensor:
         return ops.vector_norm(x1 - x2 + eps, axis=-1, keepdims=keepdim, ord=p)
 
-    return rounded_once(formula, x1, x2, raised=True)
+    return rounded_once(formula, ops.asarray(x1), ops.asarray(x2), raised=True)
+
+
+def _hinge(x: Tensor) -> Tensor:
+    """max(0, x), whose slope at 0 is 1: what lies on the margin is still moved."""
+    return ops.clip(x, 0.0, math.inf)
 
 
 def _by_label(target: Tensor, alike: Tensor, apart: Tensor) -> Tensor:
     """`alike` where t is 1, max(0, apart) where it is -1, else 0."""
-    return ops.where(target == 1, alike, ops.where(target == -1, ops.relu(apart), 0.0))
+    return ops.where(target == 1, alike, ops.where(target == -1, _hinge(apart), 0.0))
 
 
 @_raised
@@ -74,7 +80,7 @@ def margin_ranking_loss(
     _same_shape("margin_ranking_loss", input1, target, ("input1", "target"))
     reduction = _reduction("margin_ranking_loss", reduction, size_average, reduce)
     _checks.number("margin_ranking_loss", "margin", margin)
-    return _reduced(ops.relu(margin - target * (input1 - input2)), reduction)
+    return _reduced(_hinge(margin - target * (input1 - input2)), reduction)
 
 
 @_raised
@@ -89,6 +95,7 @@ def cosine_embedding_loss(
 ) -> Tensor:
     """1 - cos where t is 1, max(0, cos - margin) where it is -1, over the last axis."""
     _same_shape("cosine_embedding_loss", input1, input2, ("input1", "input2"))
+    _checks.tensor("cosine_embedding_loss", target, "target")
     if tuple(target.shape) != tuple(input1.shape[:-1]):
         raise ValueError(
             f"cosine_embedding_loss: target must have shape {tuple(input1.shape[:-1])}, a number for each vector, "
@@ -128,6 +135,7 @@ def multilabel_soft_margin_loss(
     reduction = _reduction("multilabel_soft_margin_loss", reduction, size_average, reduce)
     loss = ops.bce_with_logits(input, target)
     if weight is not None:
+        _check_broadcast("multilabel_soft_margin_loss", "weight", weight, tuple(loss.shape))
         loss = loss * weight
     return _reduced(ops.mean(loss, axis=-1), reduction)
 
@@ -154,6 +162,8 @@ def multi_margin_loss(
     name = "multi_margin_loss"
     _checks.choice(name, "p", p, (1, 2))
     _checks.number(name, "margin", margin)
+    _checks.tensor(name, input)
+    _checks.tensor(name, target, "target")
     targets: list[tuple[int, ...]] = [(input.shape[0],)] if input.ndim == 2 else [(), (1,)]
     if input.ndim not in (1, 2) or tuple(target.shape) not in targets:
         raise ValueError(
@@ -162,7 +172,7 @@ def multi_margin_loss(
         )
     _class_numbers(name, target)
     classes = input.shape[-1]
-    if weight is not None and tuple(weight.shape) != (classes,):
+    if weight is not None and _checks.tensor(name, weight, "weight") != (classes,):
         raise ValueError(f"{name}: weight must have shape ({classes},), got {tuple(weight.shape)}")
     reduction = _reduction(name, reduction, size_average, reduce)
     rows = input if input.ndim == 2 else ops.expand_dims(input, 0)
@@ -174,7 +184,7 @@ def multi_margin_loss(
         gap = gap * ops.expand_dims(ops.take(weight, target.reshape((-1,)), 0), 1)
     others = ops.scatter(ops.ones_like(rows.detach()), 1, index, 0.0)
     loss = ops.sum(gap * others, axis=1) / rows.shape[1]
-    return _reduced(loss if input.ndim == 2 else loss[0], reduction)
+    return _reduced(loss if target.ndim else loss[0], reduction)
 
 
 @_raised
@@ -260,4 +270,4 @@ def _triplet(
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = ops.minimum(far, distance(positive, negative))
-    return _reduced(ops.relu(near - far + margin), reduction)
+    return _reduced(_hinge(near - far + margin), reduction)

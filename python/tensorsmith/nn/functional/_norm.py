@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tensorsmith as ts
 from tensorsmith import ops
@@ -26,12 +26,15 @@ def batch_norm(
     """Normalise each channel of (N, C, ...) over everything else; in training,
     move the running statistics in place.
     """
+    _checks.number("batch_norm", "eps", eps)
     return ops.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def _extents(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     if hasattr(normalized_shape, "__index__"):
         return (operator.index(normalized_shape),)
+    if not isinstance(normalized_shape, Iterable):
+        raise TypeError(f"normalized_shape must be an integer or several, got {normalized_shape!r}")
     return tuple(normalized_shape)
 
 
@@ -53,6 +56,7 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     """x / sqrt(mean x^2 + eps) weight over the last axes; eps None is the dtype's epsilon."""
+    input = ops.asarray(input)
     if eps is None:
         eps = 2.0**-52 if input.dtype == ts.float64 else 2.0**-23
     return ops.rms_norm(input, _extents(normalized_shape), weight, eps)
@@ -66,7 +70,7 @@ def group_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise each group of channels of each image (N, C, ...)."""
-    return ops.group_norm(input, num_groups, weight, bias, eps)
+    return ops.group_norm(ops.asarray(input), num_groups, weight, bias, eps)
 
 
 def instance_norm(
@@ -80,7 +84,9 @@ def instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise each channel of each image (N, C, ...)."""
-    return ops.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    return ops.instance_norm(
+        ops.asarray(input), running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+    )
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
@@ -91,7 +97,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     def formula(x: Tensor) -> Tensor:
         return x / ops.maximum(ops.vector_norm(x, axis=dim, keepdims=True, ord=p), eps)
 
-    return rounded_once(formula, input, raised=True)
+    return rounded_once(formula, ops.asarray(input), raised=True)
 
 
 def local_response_norm(
@@ -100,7 +106,7 @@ def local_response_norm(
     """x / (k + alpha a)^beta for (N, C, ...), a the mean of x^2 over `size` neighbouring channels, zeros beyond the
     first and the last (Krizhevsky et al. 2012).
     """
-    name = "local_response_norm"
+    name, input = "local_response_norm", ops.asarray(input)
     if input.ndim < 3:
         raise ValueError(f"{name}: input must be (N, C, ...), got shape {tuple(input.shape)}")
     size = _checks.integer(name, "size", size)

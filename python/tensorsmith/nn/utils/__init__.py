@@ -13,11 +13,14 @@ from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+def _gradients(name: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"{name}: parameters must be a tensor or several, got a {type(parameters).__name__}")
     gradients = []
     for parameter in parameters:
+        _checks.tensor(name, parameter, "every parameter")
         gradient = parameter.grad
         if isinstance(gradient, RowSparse):  # its rows, each there once
             parameter.grad = gradient = gradient.coalesce()
@@ -29,16 +32,17 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def get_total_norm(
     tensors: Tensor | Iterable[Tensor],
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all tensors as if they were one vector: a 0-d tensor, float64 for norm 2.
+    """The norm of all tensors as if they were one vector: a 0-d tensor, float64 for norm 2; "inf" is math.inf.
 
     ValueError with `error_if_nonfinite` where it is NaN or infinite.
     """
     tensors = [tensors] if isinstance(tensors, (Tensor, RowSparse)) else list(tensors)
     tensors = [x.coalesce().data if isinstance(x, RowSparse) else x for x in tensors]
+    norm_type = math.inf if norm_type == "inf" else norm_type
     norm_type = float(_checks.number("get_total_norm", "norm_type", norm_type))
     if not norm_type > 0:
         raise ValueError(f"get_total_norm: norm_type must be > 0, got {norm_type}")
@@ -62,7 +66,7 @@ def get_total_norm(
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
@@ -73,7 +77,7 @@ def clip_grad_norm_(
     host. `foreach` is accepted and ignored.
     """
     _checks.at_least("clip_grad_norm_", "max_norm", max_norm)
-    gradients = _gradients(parameters)
+    gradients = _gradients("clip_grad_norm_", parameters)
     total = get_total_norm(gradients, norm_type, error_if_nonfinite)
     if gradients:
         with ts.no_grad():
@@ -92,7 +96,7 @@ def clip_grad_value_(
     """Clip every gradient's elements, in place, to [-clip_value, clip_value]; `foreach` is ignored."""
     clip_value = float(_checks.at_least("clip_grad_value_", "clip_value", clip_value))
     with ts.no_grad():
-        for gradient in _gradients(parameters):
+        for gradient in _gradients("clip_grad_value_", parameters):
             gradient.clamp_(-clip_value, clip_value)
 
 

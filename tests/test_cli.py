@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,10 @@ BAD = {
         ["train", "--checkpoint", "."],
         "--checkpoint . is a folder; a file is needed",
     ),
+    "unwritable folder": (
+        ["train", "--checkpoint", "closed/c"],
+        "the folder of --checkpoint closed/c cannot be written to",
+    ),
     "missing checkpoint": (["train", "--resume", "none"], "none: No such file or directory"),
     "not a checkpoint": (["train", "--resume", "text"], "text: "),
     "unknown family": (["bench", "cooking"], "no family 'cooking'; there are gemm, "),
@@ -72,6 +77,16 @@ BAD = {
         ["bench", "--compare", "text", "text"],
         "text is not a file of `tensorsmith bench --json`",
     ),
+    "a bench file without times": (
+        ["bench", "--compare", "rows", "rows"],
+        "rows is not a file of `tensorsmith bench --json`",
+    ),
+    "nested too deeply": (
+        ["bench", "--compare", "deep", "deep"],
+        "deep is not a file of `tensorsmith bench --json`",
+    ),
+    "folder for the figures": (["bench", "gemm", "--json", "."], "--json . is a folder; a file is needed"),
+    "no such case": (["bench", "gemm", "--filter", "soup"], "no name of a case in gemm contains 'soup'"),
 }
 
 
@@ -81,6 +96,11 @@ def test_bad_arguments_get_one_sentence_and_code_2(name, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TENSORSMITH_DATA", str(tmp_path))
     (tmp_path / "text").write_text("no tensors here, only words\n")
+    (tmp_path / "rows").write_text('{"rows": [{"family": "gemm", "name": "8x8x8"}]}')
+    (tmp_path / "deep").write_text("[" * 100_000)
+    (tmp_path / "closed").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("tensorsmith")
@@ -258,6 +278,18 @@ def test_resume_refuses_states_that_no_run_leaves(tmp_path, capsys, place, value
     said = capsys.readouterr().err
     assert said.startswith(f"tensorsmith train: {tmp_path / 'c'}: holds no state of this run: ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_learning_curve_that_cannot_be_drawn_is_one_sentence(monkeypatch, tmp_path, capsys):
+    def plot(curve, path):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+
+    monkeypatch.setattr(train, "plot_curve", plot)
+    path = tmp_path / "c.safetensors"
+    assert cli.main([*SHORT, "--epochs", "1", "--checkpoint", str(path)]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"tensorsmith train: the learning curve, {path.with_suffix('.png')}: Is a directory\n"
+    assert "parameters: sha256" in said.out and path.exists()
 
 
 def test_memory_that_is_not_there_is_one_sentence(monkeypatch, tmp_path, capsys):

@@ -23,7 +23,7 @@ import os.path
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -232,6 +232,12 @@ def _print(entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@overload
+def jit(function: Callable[..., Any], *, fallback: bool = False, cache_size: int = 16) -> Jitted: ...
+@overload
+def jit(
+    function: None = None, *, fallback: bool = False, cache_size: int = 16
+) -> Callable[[Callable[..., Any]], Jitted]: ...
 def jit(function: Callable[..., Any] | None = None, *, fallback: bool = False, cache_size: int = 16) -> Any:
     """Records the kernels of a function at the first call and replays them afterwards; also `@ts.jit(...)`.
 

@@ -85,6 +85,8 @@ BAD = {
         ["bench", "--compare", "deep", "deep"],
         "deep is not a file of `tensorsmith bench --json`",
     ),
+    "unwritable figures": (["bench", "gemm", "--json", "closed/c"], "--json closed/c cannot be written to"),
+    "figures that stay": (["bench", "gemm", "--json", "stays"], "--json stays cannot be written to"),
     "folder for the figures": (["bench", "gemm", "--json", "."], "--json . is a folder; a file is needed"),
     "no such case": (["bench", "gemm", "--filter", "soup"], "no name of a case in gemm contains 'soup'"),
 }
@@ -100,7 +102,10 @@ def test_bad_arguments_get_one_sentence_and_code_2(name, tmp_path, monkeypatch, 
     (tmp_path / "deep").write_text("[" * 100_000)
     (tmp_path / "closed").mkdir()
     access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
+    (tmp_path / "stays").touch()
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name not in ("closed", "stays") and access(path, mode)
+    )
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("tensorsmith")
@@ -134,6 +139,24 @@ def test_info(tmp_path):
     assert config["simd"]["level"] == "baseline" and "TENSORSMITH_ISA" in config["simd"]["reason"]
     assert config["environment"]["TENSORSMITH_ISA"] == "baseline"
     assert config.keys() == ts.config().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("TENSORSMITH_ISA", "must be baseline, avx2 or avx512, got 'sse9'"),
+        ("TENSORSMITH_NUM_THREADS", "must be an integer from 1 to 256, got 'sse9'"),
+        ("TENSORSMITH_BF16", "must be float32, avx512_bf16 or amx, got 'sse9'"),
+    ],
+)
+def test_settings_that_are_none_are_one_sentence(name, words, tmp_path):
+    for arguments in (["info"], ["info", "--json"], ["bench", "gemm", "--filter", "32x32x32"], SHORT):
+        result = run(*arguments, cwd=tmp_path, **{name: "sse9"})
+        if result.returncode == 0:  # needs no product of bfloat16
+            assert name == "TENSORSMITH_BF16" and "info" not in arguments
+            continue
+        assert result.returncode == 2, result.stderr
+        assert result.stderr == f"tensorsmith {arguments[0]}: {name} {words}\n"
 
 
 def test_version():

@@ -284,7 +284,10 @@ def _info(options: argparse.Namespace) -> None:
 
     from tensorsmith.environment import config, describe
 
-    print(json.dumps(config(), indent=2) if options.json else describe())
+    try:
+        print(json.dumps(config(), indent=2) if options.json else describe())
+    except ValueError as error:  # a setting in the environment
+        raise UsageError(f"tensorsmith info: {error}") from None
 
 
 def _confine(threads: int) -> None:

@@ -115,7 +115,7 @@ def run(
     if unknown:
         raise ValueError(f"no family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
     if json_file is not None:
-        check_target("--json", json_file)
+        check_target("--json", json_file, replaced=False)
     chosen = {
         family: [case for case in cases(family) if contains is None or contains in case.name]
         for family in families or FAMILIES

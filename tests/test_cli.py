@@ -363,6 +363,59 @@ def test_bench_measures_and_keeps(tmp_path, capsys):
     assert text.splitlines()[1].endswith("1.00")
 
 
+def test_bench_without_memory_is_one_sentence(monkeypatch, capsys):
+    def run(*args, **options):
+        raise MemoryError("no 5 GiB")
+
+    monkeypatch.setattr(bench, "run", run)
+    assert cli.main(["bench"]) == 2
+    assert capsys.readouterr().err == "tensorsmith bench: no 5 GiB\n"
+
+
+def test_ctrl_c_beside_peers(tmp_path):
+    """A terminal sends it to the peers' processes too."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensorsmith.cli", "bench", "overhead", "--peers", "--seconds", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line.startswith("overhead"):
+            break
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and errors == "interrupted\n"
+
+
+def test_the_busy_neighbour_ends_with_its_process():
+    script = (
+        "import os, signal, subprocess\n"
+        "from tensorsmith.bench.measure import busy_neighbour\n"
+        "started, Popen = [], subprocess.Popen\n"
+        "subprocess.Popen = lambda *a, **o: started.append(Popen(*a, **o)) or started[-1]\n"
+        "with busy_neighbour():\n"
+        "    print(started[-1].pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=60)
+    neighbour = int(made.stdout)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            with open(f"/proc/{neighbour}/stat") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return
+        except FileNotFoundError:
+            return
+        time.sleep(0.1)
+    os.kill(neighbour, signal.SIGKILL)
+    pytest.fail("it spins on")
+
+
 @pytest.mark.parametrize("family", bench.FAMILIES)
 def test_every_family_runs(family, monkeypatch):
     monkeypatch.setattr(bench, "STREAM_SIZE", 1 << 20)

@@ -321,6 +321,8 @@ def _bench(options: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UsageError(f"tensorsmith bench: {error}") from None
+    except MemoryError as error:
+        raise UsageError(f"tensorsmith bench: {error or 'out of memory'}") from None
     except OSError as error:
         raise UsageError(f"tensorsmith bench: {error.filename}: {error.strerror}") from None
 

@@ -69,6 +69,7 @@ class _Workers:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
             for peer in peers
         }

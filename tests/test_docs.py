@@ -96,6 +96,9 @@ def bits(x: ts.Tensor) -> ts.Tensor:
 
 net = Net()
 optimizer = optim.AdamW(net.parameters(), lr=1e-3)
+with ts.no_grad():
+    net.weight -= 0.1 * net.weight
+print(net.weight.item(0, 1), net.weight.shape, -net.weight.T)
 print(step.cache_info(), ts.random.default_rng(0).normal(size=3), ts.config(), ts.load("a"), ts.hessian(step))
 """
 

@@ -126,6 +126,13 @@ def test_the_choices_are_those_of_the_library():
             assert train.Settings.default(dataset, model).dataset == dataset
 
 
+def test_default_settings_name_what_there_is():
+    with pytest.raises(ValueError, match=r"Settings: model must be .*'gpt'"):
+        train.Settings.default("digits", "gpt")
+    with pytest.raises(ValueError, match=r"Settings: dataset must be .*'cifar'"):
+        train.Settings.default("cifar", "cnn")
+
+
 # --- info ---
 
 

@@ -253,4 +253,6 @@ def jit(function: Callable[..., Any] | None = None, *, fallback: bool = False, c
         return functools.partial(jit, fallback=fallback, cache_size=cache_size)
     if not callable(function):
         raise TypeError(f"jit: expected a function, got {type(function).__name__}")
+    if not hasattr(cache_size, "__index__"):
+        raise TypeError(f"jit: cache_size must be an integer, got {type(cache_size).__name__}")
     return Jitted(function, fallback, cache_size)

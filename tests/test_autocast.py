@@ -34,6 +34,11 @@ def test_precisions() -> None:
             ts.exp(y),
             ts.sum(y),
             ts.mean(y),
+            y**2,
+            y**3,
+            ts.linalg.vector_norm(y),
+            ts.linalg.norm(y),
+            ts.linalg.norm(y[0], 3),
         ):
             assert raised.dtype == ts.float32
         # left alone

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,10 @@ BAD = {
         ["train", "--checkpoint", "."],
         "--checkpoint . is a folder; a file is needed",
     ),
+    "unwritable folder": (
+        ["train", "--checkpoint", "closed/c"],
+        "the folder of --checkpoint closed/c cannot be written to",
+    ),
     "missing checkpoint": (["train", "--resume", "none"], "none: No such file or directory"),
     "not a checkpoint": (["train", "--resume", "text"], "text: "),
     "unknown family": (["bench", "cooking"], "no family 'cooking'; there are gemm, "),
@@ -72,6 +77,18 @@ BAD = {
         ["bench", "--compare", "text", "text"],
         "text is not a file of `tensorsmith bench --json`",
     ),
+    "a bench file without times": (
+        ["bench", "--compare", "rows", "rows"],
+        "rows is not a file of `tensorsmith bench --json`",
+    ),
+    "nested too deeply": (
+        ["bench", "--compare", "deep", "deep"],
+        "deep is not a file of `tensorsmith bench --json`",
+    ),
+    "unwritable figures": (["bench", "gemm", "--json", "closed/c"], "--json closed/c cannot be written to"),
+    "figures that stay": (["bench", "gemm", "--json", "stays"], "--json stays cannot be written to"),
+    "folder for the figures": (["bench", "gemm", "--json", "."], "--json . is a folder; a file is needed"),
+    "no such case": (["bench", "gemm", "--filter", "soup"], "no name of a case in gemm contains 'soup'"),
 }
 
 
@@ -81,6 +98,14 @@ def test_bad_arguments_get_one_sentence_and_code_2(name, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TENSORSMITH_DATA", str(tmp_path))
     (tmp_path / "text").write_text("no tensors here, only words\n")
+    (tmp_path / "rows").write_text('{"rows": [{"family": "gemm", "name": "8x8x8"}]}')
+    (tmp_path / "deep").write_text("[" * 100_000)
+    (tmp_path / "closed").mkdir()
+    access = os.access
+    (tmp_path / "stays").touch()
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name not in ("closed", "stays") and access(path, mode)
+    )
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("tensorsmith")
@@ -101,6 +126,13 @@ def test_the_choices_are_those_of_the_library():
             assert train.Settings.default(dataset, model).dataset == dataset
 
 
+def test_default_settings_name_what_there_is():
+    with pytest.raises(ValueError, match=r"Settings: model must be .*'gpt'"):
+        train.Settings.default("digits", "gpt")
+    with pytest.raises(ValueError, match=r"Settings: dataset must be .*'cifar'"):
+        train.Settings.default("cifar", "cnn")
+
+
 # --- info ---
 
 
@@ -114,6 +146,24 @@ def test_info(tmp_path):
     assert config["simd"]["level"] == "baseline" and "TENSORSMITH_ISA" in config["simd"]["reason"]
     assert config["environment"]["TENSORSMITH_ISA"] == "baseline"
     assert config.keys() == ts.config().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("TENSORSMITH_ISA", "must be baseline, avx2 or avx512, got 'sse9'"),
+        ("TENSORSMITH_NUM_THREADS", "must be an integer from 1 to 256, got 'sse9'"),
+        ("TENSORSMITH_BF16", "must be float32, avx512_bf16 or amx, got 'sse9'"),
+    ],
+)
+def test_settings_that_are_none_are_one_sentence(name, words, tmp_path):
+    for arguments in (["info"], ["info", "--json"], ["bench", "gemm", "--filter", "32x32x32"], SHORT):
+        result = run(*arguments, cwd=tmp_path, **{name: "sse9"})
+        if result.returncode == 0:  # needs no product of bfloat16
+            assert name == "TENSORSMITH_BF16" and "info" not in arguments
+            continue
+        assert result.returncode == 2, result.stderr
+        assert result.stderr == f"tensorsmith {arguments[0]}: {name} {words}\n"
 
 
 def test_version():
@@ -260,6 +310,18 @@ def test_resume_refuses_states_that_no_run_leaves(tmp_path, capsys, place, value
     assert len(said.splitlines()) == 1
 
 
+def test_a_learning_curve_that_cannot_be_drawn_is_one_sentence(monkeypatch, tmp_path, capsys):
+    def plot(curve, path):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+
+    monkeypatch.setattr(train, "plot_curve", plot)
+    path = tmp_path / "c.safetensors"
+    assert cli.main([*SHORT, "--epochs", "1", "--checkpoint", str(path)]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"tensorsmith train: the learning curve, {path.with_suffix('.png')}: Is a directory\n"
+    assert "parameters: sha256" in said.out and path.exists()
+
+
 def test_memory_that_is_not_there_is_one_sentence(monkeypatch, tmp_path, capsys):
     def run(*args, **options):
         raise MemoryError("no 5 GiB")
@@ -306,6 +368,59 @@ def test_bench_measures_and_keeps(tmp_path, capsys):
     assert [row["name"] for row in kept["rows"]] == [row.name for row in rows]
     text = bench.compare(tmp_path / "a.json", tmp_path / "a.json")
     assert text.splitlines()[1].endswith("1.00")
+
+
+def test_bench_without_memory_is_one_sentence(monkeypatch, capsys):
+    def run(*args, **options):
+        raise MemoryError("no 5 GiB")
+
+    monkeypatch.setattr(bench, "run", run)
+    assert cli.main(["bench"]) == 2
+    assert capsys.readouterr().err == "tensorsmith bench: no 5 GiB\n"
+
+
+def test_ctrl_c_beside_peers(tmp_path):
+    """A terminal sends it to the peers' processes too."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensorsmith.cli", "bench", "overhead", "--peers", "--seconds", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line.startswith("overhead"):
+            break
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and errors == "interrupted\n"
+
+
+def test_the_busy_neighbour_ends_with_its_process():
+    script = (
+        "import os, signal, subprocess\n"
+        "from tensorsmith.bench.measure import busy_neighbour\n"
+        "started, Popen = [], subprocess.Popen\n"
+        "subprocess.Popen = lambda *a, **o: started.append(Popen(*a, **o)) or started[-1]\n"
+        "with busy_neighbour():\n"
+        "    print(started[-1].pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=60)
+    neighbour = int(made.stdout)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            with open(f"/proc/{neighbour}/stat") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return
+        except FileNotFoundError:
+            return
+        time.sleep(0.1)
+    os.kill(neighbour, signal.SIGKILL)
+    pytest.fail("it spins on")
 
 
 @pytest.mark.parametrize("family", bench.FAMILIES)

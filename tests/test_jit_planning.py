@@ -126,6 +126,8 @@ def test_the_function_and_its_recordings_are_collected() -> None:
 def test_bad_options() -> None:
     with pytest.raises(TypeError, match="expected a function"):
         ts.jit(3)
+    with pytest.raises(TypeError, match="jit: cache_size must be an integer, got str"):
+        ts.jit(lambda x: x, cache_size="a")
     with pytest.raises(ValueError, match="cache_size must be >= 1"):
         ts.jit(lambda x: x, cache_size=0)
 

@@ -770,3 +770,37 @@ def test_quantiles_and_histograms_are_recorded() -> None:
             np.testing.assert_allclose(got.numpy(), theirs, rtol=1e-12)
     with pytest.raises(TypeError, match=r"^percentile: q must be a number or an array of numbers, got"):
         ts.percentile(ts.ones(3), "a")
+
+
+WRITERS = {
+    "copyto": ([1, 2], 3),
+    "fill_diagonal": ([[1, 2], [3, 4]], 0),
+    "place": ([1, 2], [True, False], [3]),
+    "put": ([1, 2], [0], 3),
+    "put_along_axis": ([1, 2], [0], 3, 0),
+    "putmask": ([1, 2], [True, False], [3]),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_writes_into_an_array_names_itself(name: str) -> None:
+    write, (data, *rest) = getattr(ts, name), WRITERS[name]
+    with pytest.raises(TypeError, match=f"^{name}: the destination must be a tensor, got list"):
+        write(data, *rest)
+    read_only = np.array(data)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match=f"^{name}: the destination is read-only"):
+        write(ts.asarray(read_only), *rest)
+    expected, theirs, ours = np.array(data), np.array(data), ts.asarray(np.array(data))
+    getattr(np, name)(
+        expected, *(np.asarray(r) if name == "put_along_axis" and r == [0] else r for r in rest)
+    )
+    write(theirs, *rest)
+    write(ours, *rest)
+    assert theirs.tolist() == ours.tolist() == expected.tolist()
+
+
+def test_places_that_are_not_there_name_the_function() -> None:
+    for name, arguments in {"put": ([7], 1), "put_along_axis": (ts.asarray([7]), 1, 0)}.items():
+        with pytest.raises(IndexError, match=f"^{name}: index 7 in the index is out of range"):
+            getattr(ts, name)(ts.zeros(3), *arguments)

@@ -234,6 +234,14 @@ def test_pickle_is_refused_and_not_run(tmp_path):
     assert not witness.exists()
 
 
+def test_a_number_is_no_path(tmp_path):
+    with open(tmp_path / "open", "wb+") as file:
+        for read in (ts.load, load_metadata, ts.load_checkpoint):
+            with pytest.raises(TypeError, match="PathLike object, not int"):
+                read(file.fileno())
+        assert not file.closed and file.read() == b""
+
+
 def test_a_header_length_that_looks_like_pickle_is_read(tmp_path):
     header = json.dumps({"a": entry()}).encode().ljust(0x280)  # 80 02: the first bytes of pickle protocol 2
     path = make_file(tmp_path / "f", header, bytes(16))

@@ -249,6 +249,27 @@ def test_permuted_rows_and_old_names() -> None:
     assert set(ts.random.randint(3, 5, 100).tolist()) == {3, 4}
 
 
+def test_integers_in_a_dtype() -> None:
+    """NumPy's fourth argument, which was taken for `endpoint`."""
+    for dtype in ("int8", "uint16", np.int32, np.dtype("uint64")):
+        x = ts.random.default_rng(0).integers(0, 5, 100, dtype)
+        assert x.dtype == np.dtype(dtype).name and set(x.tolist()) == set(range(5))
+        assert x.tolist() == ts.random.default_rng(0).integers(0, 5, 100).tolist()
+    assert ts.random.randint(0, 5, 3, "uint8").dtype == "uint8"
+    assert ts.random.default_rng(0).integers([0, 9], [2, 11], dtype="int8").dtype == "int8"
+    rng = ts.random.default_rng(0)
+    assert set(rng.integers(-128, 127, 9999, "int8", endpoint=True).tolist()) == set(range(-128, 128))
+    for bounds in ((0, 129), (-129, 0), ([0], [129]), ([-129], [0])):
+        with pytest.raises(
+            ValueError, match=r"integers: int8 holds -128 to 127, got bounds (0 and 129|-129 and 0)"
+        ):
+            rng.integers(*bounds, dtype="int8")
+    with pytest.raises(ValueError, match=r"integers: "):
+        rng.integers(0, 0, dtype="int8")
+    with pytest.raises(TypeError, match="integers: dtype must be an integer dtype, got float32"):
+        rng.integers(0, 5, 3, "float32")
+
+
 def test_integers_of_every_width() -> None:
     rng = ts.random.default_rng(0)
     for low, high, dtype in ((-128, 127, "int8"), (0, 255, "uint8"), (-(2**31), 2**31 - 1, "int32")):

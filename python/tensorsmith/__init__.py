@@ -10,74 +10,86 @@ import math as _math
 from typing import TYPE_CHECKING, Any
 
 from tensorsmith import _core
-from tensorsmith._core import AxisError
+from tensorsmith._core import AxisError as AxisError
 from tensorsmith.dtypes import (
-    DType,
-    bfloat16,
-    bool_,
-    complex64,
-    complex128,
-    float16,
-    float32,
-    float64,
-    get_default_dtype,
-    int8,
-    int16,
-    int32,
-    int64,
-    isdtype,
-    set_default_dtype,
-    uint8,
-    uint16,
-    uint32,
-    uint64,
+    DType as DType,
+    bfloat16 as bfloat16,
+    bool_ as bool_,
+    complex64 as complex64,
+    complex128 as complex128,
+    float16 as float16,
+    float32 as float32,
+    float64 as float64,
+    get_default_dtype as get_default_dtype,
+    int8 as int8,
+    int16 as int16,
+    int32 as int32,
+    int64 as int64,
+    isdtype as isdtype,
+    set_default_dtype as set_default_dtype,
+    uint8 as uint8,
+    uint16 as uint16,
+    uint32 as uint32,
+    uint64 as uint64,
 )
-from tensorsmith.errors import FileFormatError, errstate
+from tensorsmith.errors import FileFormatError as FileFormatError, errstate as errstate
 from tensorsmith.inspection import (
-    __array_namespace_info__,
-    can_cast,
-    finfo,
-    iinfo,
-    promote_types,
-    result_type,
+    __array_namespace_info__ as __array_namespace_info__,
+    can_cast as can_cast,
+    finfo as finfo,
+    iinfo as iinfo,
+    promote_types as promote_types,
+    result_type as result_type,
 )
-from tensorsmith.tensor import Tensor
+from tensorsmith.tensor import Tensor as Tensor
 from tensorsmith.autograd import (
-    enable_grad,
-    grad,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
-    value_and_grad,
-    vjp,
+    enable_grad as enable_grad,
+    grad as grad,
+    is_grad_enabled as is_grad_enabled,
+    no_grad as no_grad,
+    set_grad_enabled as set_grad_enabled,
+    value_and_grad as value_and_grad,
+    vjp as vjp,
 )
 from tensorsmith.ops import *
-from tensorsmith import autograd, ops, random
-from tensorsmith.autocast import autocast, is_autocast_enabled
-from tensorsmith.jit import jit
-from tensorsmith.random import manual_seed
+from tensorsmith import autograd as autograd, ops as ops, random as random
+from tensorsmith.autocast import autocast as autocast, is_autocast_enabled as is_autocast_enabled
+from tensorsmith.jit import jit as jit
+from tensorsmith.random import manual_seed as manual_seed
 
 if TYPE_CHECKING:
-    from tensorsmith.autograd.transforms import hessian, jacobian, jvp
-    from tensorsmith import cuda, data, linalg, nn, optim, utils
-    from tensorsmith.environment import config
-    from tensorsmith.npy import savez, savez_compressed
-    from tensorsmith.serialize import load, load_checkpoint, save, save_checkpoint
+    from tensorsmith.autograd.transforms import hessian as hessian, jacobian as jacobian, jvp as jvp
+    from tensorsmith import (
+        cuda as cuda,
+        data as data,
+        linalg as linalg,
+        nn as nn,
+        optim as optim,
+        utils as utils,
+    )
+    from tensorsmith.environment import config as config
+    from tensorsmith.npy import savez as savez, savez_compressed as savez_compressed
+    from tensorsmith.serialize import (
+        load as load,
+        load_checkpoint as load_checkpoint,
+        save as save,
+        save_checkpoint as save_checkpoint,
+    )
     from tensorsmith.text import (
-        array2string,
-        array_repr,
-        array_str,
-        base_repr,
-        binary_repr,
-        format_float_positional,
-        format_float_scientific,
-        fromfile,
-        genfromtxt,
-        get_printoptions,
-        loadtxt,
-        printoptions,
-        savetxt,
-        set_printoptions,
+        array2string as array2string,
+        array_repr as array_repr,
+        array_str as array_str,
+        base_repr as base_repr,
+        binary_repr as binary_repr,
+        format_float_positional as format_float_positional,
+        format_float_scientific as format_float_scientific,
+        fromfile as fromfile,
+        genfromtxt as genfromtxt,
+        get_printoptions as get_printoptions,
+        loadtxt as loadtxt,
+        printoptions as printoptions,
+        savetxt as savetxt,
+        set_printoptions as set_printoptions,
     )
 
 __version__ = "0.1.0"

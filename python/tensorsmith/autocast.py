@@ -31,7 +31,7 @@ _RAISED = (
     "layer_norm group_norm rms_norm batch_norm batch_norm_relu "
     "channel_affine max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod logcumsumexp "
-    "exp exp2 expm1 log log2 log10 log1p power rsqrt reciprocal sinh cosh tan asin acos"
+    "exp exp2 expm1 log log2 log10 log1p power square rsqrt reciprocal sinh cosh tan asin acos"
 )
 
 for _name, _target in _LOWERED.items():
@@ -53,7 +53,7 @@ class autocast(_Mode):
     - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`), attention and convolutions round
       float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
     - Recurrent layers multiply bfloat16 numbers; their sums, gates, states and results are float32.
-    - softmax, norms, losses, reductions, exponentials and pooling take bfloat16 as float32 and return float32.
+    - softmax, norms, losses, sums, means, exponentials, powers and pooling take bfloat16 as float32 and return float32.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
     - float16, float64, complex and integer tensors are left alone, and so are operations in place.
 

@@ -142,6 +142,7 @@ def _train(options: argparse.Namespace) -> None:
     import tensorsmith as ts
     from tensorsmith import train
     from tensorsmith.data import MissingDataError
+    from tensorsmith.durable import check_target
 
     if options.threads:
         ts.set_num_threads(options.threads)
@@ -152,10 +153,7 @@ def _train(options: argparse.Namespace) -> None:
         checkpoint = (
             options.checkpoint or options.resume or Path(f"{settings.dataset}-{settings.model}.safetensors")
         )
-        if not checkpoint.absolute().parent.is_dir():
-            raise UsageError(f"tensorsmith train: the folder of --checkpoint {checkpoint} does not exist")
-        if checkpoint.is_dir():
-            raise UsageError(f"tensorsmith train: --checkpoint {checkpoint} is a folder; a file is needed")
+        check_target("--checkpoint", checkpoint)
         result = train.run(
             settings,
             checkpoint=checkpoint,
@@ -175,8 +173,11 @@ def _train(options: argparse.Namespace) -> None:
     _report(result)
     print(f"checkpoint: {checkpoint}")
     picture = checkpoint.with_suffix(".png")
-    if picture != checkpoint and train.plot_curve(result.curve, picture):
-        print(f"learning curve: {picture}")
+    try:
+        if picture != checkpoint and train.plot_curve(result.curve, picture):
+            print(f"learning curve: {picture}")
+    except OSError as error:
+        raise UsageError(f"tensorsmith train: the learning curve, {picture}: {error.strerror}") from None
 
 
 _OPTIONS = ("dataset", "model", "epochs", "lr", "batch_size", "weight_decay", "device", "seed")
@@ -283,7 +284,10 @@ def _info(options: argparse.Namespace) -> None:
 
     from tensorsmith.environment import config, describe
 
-    print(json.dumps(config(), indent=2) if options.json else describe())
+    try:
+        print(json.dumps(config(), indent=2) if options.json else describe())
+    except ValueError as error:  # a setting in the environment
+        raise UsageError(f"tensorsmith info: {error}") from None
 
 
 def _confine(threads: int) -> None:
@@ -317,6 +321,8 @@ def _bench(options: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UsageError(f"tensorsmith bench: {error}") from None
+    except MemoryError as error:
+        raise UsageError(f"tensorsmith bench: {error or 'out of memory'}") from None
     except OSError as error:
         raise UsageError(f"tensorsmith bench: {error.filename}: {error.strerror}") from None
 

@@ -7,7 +7,25 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
+
+
+def check_target(option: str, path: Path, *, replaced: bool = True) -> None:
+    """ValueError where a file cannot be written, said before the work whose result it is to hold.
+
+    replaced: by `replacing`, which needs to write to the folder; else in place.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"the folder of {option} {path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; a file is needed")
+    if not replaced and path.exists():
+        if not os.access(path, os.W_OK):
+            raise ValueError(f"{option} {path} cannot be written to")
+    elif not os.access(folder, os.W_OK):
+        raise ValueError(f"the folder of {option} {path} cannot be written to")
 
 
 @contextmanager

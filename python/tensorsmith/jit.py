@@ -23,7 +23,7 @@ import os.path
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -232,6 +232,12 @@ def _print(entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@overload
+def jit(function: Callable[..., Any], *, fallback: bool = False, cache_size: int = 16) -> Jitted: ...
+@overload
+def jit(
+    function: None = None, *, fallback: bool = False, cache_size: int = 16
+) -> Callable[[Callable[..., Any]], Jitted]: ...
 def jit(function: Callable[..., Any] | None = None, *, fallback: bool = False, cache_size: int = 16) -> Any:
     """Records the kernels of a function at the first call and replays them afterwards; also `@ts.jit(...)`.
 
@@ -247,4 +253,6 @@ def jit(function: Callable[..., Any] | None = None, *, fallback: bool = False, c
         return functools.partial(jit, fallback=fallback, cache_size=cache_size)
     if not callable(function):
         raise TypeError(f"jit: expected a function, got {type(function).__name__}")
+    if not hasattr(cache_size, "__index__"):
+        raise TypeError(f"jit: cache_size must be an integer, got {type(cache_size).__name__}")
     return Jitted(function, fallback, cache_size)

@@ -59,11 +59,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     from tensorsmith import npy
 
+    path = os.fspath(path)  # to `open`, a number is a file that is open already
     with open(path, "rb") as file:
         start = file.read(len(npy.MAGIC))
     if start == npy.MAGIC or start[:4] in (npy.ZIP, npy.EMPTY_ZIP):
         return npy.load(path)
-    arrays, _ = _read(os.fspath(path))
+    arrays, _ = _read(path)
     return {name: _to_tensor(array) for name, array in arrays.items()}
 
 

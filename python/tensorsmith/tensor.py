@@ -81,7 +81,7 @@ class Tensor(_core.TensorBase):
     # --- description ------------------------------------------------------------------------------
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Tensor:
         """The same memory without gradient history; assigning replaces the memory."""
         return self.detach()
 
@@ -120,7 +120,7 @@ class Tensor(_core.TensorBase):
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(self.shape[0]))
@@ -182,7 +182,7 @@ class Tensor(_core.TensorBase):
 
         return tensorsmith
 
-    def to_device(self, device: Any, /, *, stream: Any = None) -> Any:
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
         """On another device; itself where it is there already."""
         return core.to_device(self, device)
 
@@ -215,16 +215,16 @@ class Tensor(_core.TensorBase):
         return _core.to_dlpack(source, versioned, copied)
 
     @property
-    def real(self) -> Any:
+    def real(self) -> Tensor:
         """The real part, a view."""
         return core.real(self)
 
     @property
-    def imag(self) -> Any:
+    def imag(self) -> Tensor:
         """The imaginary part, a view; zeros where the tensor is real."""
         return core.imag(self)
 
-    def conjugate(self) -> Any:
+    def conjugate(self) -> Tensor:
         """The imaginary part negated; itself where the tensor is real."""
         return core.conj(self)
 
@@ -277,15 +277,15 @@ class Tensor(_core.TensorBase):
 
     # --- shape ------------------------------------------------------------------------------------
 
-    def view(self, *shape: Any) -> Any:
+    def view(self, *shape: Any) -> Tensor:
         """The elements in another shape, never a copy: ValueError where that would take one."""
         return core.view(self, _shape(shape))
 
-    def permute(self, *axes: Any) -> Any:
+    def permute(self, *axes: Any) -> Tensor:
         """The axes in another order."""
         return core.permute_dims(self, _shape(axes))
 
-    def transpose(self, *axes: Any) -> Any:
+    def transpose(self, *axes: Any) -> Tensor:
         """NumPy's: the axes in the given order, or reversed. With two integers on a tensor of more than two axes,
         PyTorch's: those two swapped."""
         if not axes:
@@ -294,11 +294,11 @@ class Tensor(_core.TensorBase):
             return core.swapaxes(self, *axes)
         return core.permute_dims(self, _shape(axes))
 
-    def expand(self, *shape: Any) -> Any:
+    def expand(self, *shape: Any) -> Tensor:
         """A view with extents of 1 (and new leading axes) repeated; -1 keeps an extent."""
         return core.expand(self, _shape(shape))
 
-    def unsqueeze(self, dim: int) -> Any:
+    def unsqueeze(self, dim: int) -> Tensor:
         """A new axis of extent 1 at `dim`."""
         return core.expand_dims(self, dim)
 
@@ -309,28 +309,28 @@ class Tensor(_core.TensorBase):
     def __len__(self) -> int:
         return _core.TensorBase.__len__(self)
 
-    def __reversed__(self) -> Any:
+    def __reversed__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self) - 1, -1, -1))
 
-    def ravel(self) -> Any:
+    def ravel(self) -> Tensor:
         """The elements in one dimension, a view where possible."""
         return core.reshape(self, (-1,))
 
     # --- NumPy's and PyTorch's methods of functions that Python puts together ------------------------
 
-    def var(self, *args: Any, **kwargs: Any) -> Any:
+    def var(self, *args: Any, **kwargs: Any) -> Tensor:
         """The variance, as `ts.var`."""
         from tensorsmith.ops.reduce import var
 
         return var(self, *args, **kwargs)
 
-    def std(self, *args: Any, **kwargs: Any) -> Any:
+    def std(self, *args: Any, **kwargs: Any) -> Tensor:
         """The standard deviation, as `ts.std`."""
         from tensorsmith.ops.reduce import std
 
         return std(self, *args, **kwargs)
 
-    def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Any:
+    def clip(self, min: Any = None, max: Any = None, out: Any = None) -> Tensor:
         """Limited to [min, max]; None leaves that side open."""
         from tensorsmith.ops.elementwise import clip
 
@@ -338,19 +338,19 @@ class Tensor(_core.TensorBase):
 
     clamp = clip
 
-    def round(self, decimals: int = 0, out: Any = None) -> Any:
+    def round(self, decimals: int = 0, out: Any = None) -> Tensor:
         """The nearest multiple of 10^-decimals, as `ts.round`."""
         from tensorsmith.ops.elementwise import round
 
         return round(self, decimals, out)
 
-    def repeat(self, repeats: Any, axis: int | None = None) -> Any:
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
         """Every element `repeats` times in a row, as `ts.repeat`."""
         from tensorsmith.ops.manipulate import repeat
 
         return repeat(self, repeats, axis)
 
-    def nonzero(self) -> Any:
+    def nonzero(self) -> tuple[Tensor, ...]:
         """The coordinates of the elements that are not 0, as `ts.nonzero`."""
         from tensorsmith.ops.index import nonzero
 
@@ -362,7 +362,7 @@ class Tensor(_core.TensorBase):
 
     # --- conversions ------------------------------------------------------------------------------
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
+    def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Another dtype and/or device, or those of another tensor: `x.to(ts.float64)`, `x.to("cuda")`, `x.to(y)`;
         itself where nothing changes.
         """
@@ -376,49 +376,49 @@ class Tensor(_core.TensorBase):
         x = self if device is None else core.to_device(self, device)
         return x if dtype is None else core.astype(x, dtype, False)
 
-    def cpu(self) -> Any:
+    def cpu(self) -> Tensor:
         """On the CPU; itself where it is there already."""
         return core.to_device(self, "cpu")
 
-    def cuda(self) -> Any:
+    def cuda(self) -> Tensor:
         """On the GPU; itself where it is there already. RuntimeError with the reason where there is none."""
         return core.to_device(self, "cuda")
 
-    def type_as(self, other: Tensor) -> Any:
+    def type_as(self, other: Tensor) -> Tensor:
         """In the dtype of `other`."""
         return core.astype(self, other.dtype, False)
 
-    def float(self) -> Any:
+    def float(self) -> Tensor:
         """As float32."""
         return core.astype(self, dtypes.float32, False)
 
-    def double(self) -> Any:
+    def double(self) -> Tensor:
         """As float64."""
         return core.astype(self, dtypes.float64, False)
 
-    def long(self) -> Any:
+    def long(self) -> Tensor:
         """As int64."""
         return core.astype(self, dtypes.int64, False)
 
-    def int(self) -> Any:
+    def int(self) -> Tensor:
         """As int32."""
         return core.astype(self, dtypes.int32, False)
 
-    def bool(self) -> Any:
+    def bool(self) -> Tensor:
         """As bool."""
         return core.astype(self, dtypes.bool_, False)
 
     # --- in place ---------------------------------------------------------------------------------
 
-    def fill_(self, value: Any) -> Any:
+    def fill_(self, value: Any) -> Tensor:
         """Every element becomes `value`."""
         return core.copy_(self, value)
 
-    def zero_(self) -> Any:
+    def zero_(self) -> Tensor:
         """Every element becomes 0."""
         return core.copy_(self, 0)
 
-    def clamp_(self, min: Any = None, max: Any = None) -> Any:
+    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
         """Limits the elements to [min, max] in place."""
         if min is None:
             return self if max is None else core.minimum_(self, max)

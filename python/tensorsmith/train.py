@@ -121,9 +121,13 @@ class Settings:
 
     @staticmethod
     def default(dataset: str, model: str) -> Settings:
+        """What `tensorsmith train` runs where nothing else is asked for. ValueError for another dataset or model."""
+        _checks.choice("Settings", "dataset", dataset, tuple(DATASETS))
+        _checks.choice("Settings", "model", model, tuple(MODELS))
         return _DEFAULTS[dataset, model]
 
     def replace(self, **changes: Any) -> Settings:
+        """These settings with some others, which are checked."""
         return dataclasses.replace(self, **changes)
 
 

@@ -396,8 +396,9 @@ class Function:
     def __init__(self) -> None:
         raise TypeError(f"{type(self).__name__} is not instantiated: call {type(self).__name__}.apply(...)")
 
+    # Typed so that a subclass may have any parameters of its own.
     @staticmethod
-    def forward(ctx: Context, *args: Any) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("a Function must define forward(ctx, *args)")
 
     @staticmethod
@@ -405,7 +406,7 @@ class Function:
         raise NotImplementedError("a Function whose forward takes no ctx must define setup_context")
 
     @staticmethod
-    def backward(ctx: Context, *gradients: Any) -> Any:
+    def backward(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("a Function must define backward(ctx, *gradients)")
 
     @classmethod

@@ -25,6 +25,7 @@ from tensorsmith.bench.cases import cases
 from tensorsmith.bench.libraries import OWN, Ours, installed_peers
 from tensorsmith.bench.measure import COPY_SIZES, STREAM_SIZE, Limits, limits
 from tensorsmith.bench.worker import time_case
+from tensorsmith.durable import check_target
 
 __all__ = ["FAMILIES", "Row", "compare", "run"]
 
@@ -68,6 +69,7 @@ class _Workers:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                start_new_session=True,  # Ctrl-C is for this process, which ends them
             )
             for peer in peers
         }
@@ -113,12 +115,18 @@ def run(
     unknown = [f for f in families if f not in FAMILIES]
     if unknown:
         raise ValueError(f"no family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise ValueError(f"the folder of --json {json_file} does not exist")
+    if json_file is not None:
+        check_target("--json", json_file, replaced=False)
+    chosen = {
+        family: [case for case in cases(family) if contains is None or contains in case.name]
+        for family in families or FAMILIES
+    }
+    if not any(chosen.values()):
+        raise ValueError(f"no name of a case in {', '.join(chosen)} contains {contains!r}")
     import tensorsmith as ts
 
     ours, threads = Ours(), threads or ts.get_num_threads()
-    streams = "stream" in (families or FAMILIES)
+    streams = "stream" in chosen
     found = {}
     for count in sorted({1, threads}):
         ours.set_threads(count)
@@ -132,11 +140,9 @@ def run(
 
     rows: list[Row] = []
     with _Workers(installed_peers() if peers else [], threads, seconds) as workers:
-        for family in families or FAMILIES:
+        for family, rows_of in chosen.items():
             print(f"\n{family:<48}{'µs':>12}{'rate':>15}{'share':>8}  peers' time / ours", flush=True)
-            for case in cases(family):
-                if contains is not None and contains not in case.name:
-                    continue
+            for case in rows_of:
                 answers = [a for a in workers.time(family, case.name) if a[0]]
                 row = _row(family, case, answers or [time_case(case, [ours], seconds)])
                 rows.append(row)
@@ -212,19 +218,22 @@ def summary(rows: Sequence[Row]) -> str:
 
 def compare(a: Path, b: Path) -> str:
     """Two files of `run(json_file=...)` side by side: our times, and how much faster the second is."""
-    first, second = (_by_case(path) for path in (a, b))
+    first, second = (_own_seconds(path) for path in (a, b))
     lines = [f"{'':<58}{a.name:>14}{b.name:>14}   A / B"]
-    for key, row in first.items():
-        if key in second and OWN in row["seconds"] and OWN in second[key]["seconds"]:
-            x, y = row["seconds"][OWN] * 1e6, second[key]["seconds"][OWN] * 1e6
+    for key, seconds in first.items():
+        if key in second:
+            x, y = seconds * 1e6, second[key] * 1e6
             lines.append(f"{' '.join(key):<58}{x:>12,.2f}µs{y:>12,.2f}µs{x / y:>8.2f}")
     return "\n".join(lines)
 
 
-def _by_case(path: Path) -> dict[tuple[str, str], Any]:
+def _own_seconds(path: Path) -> dict[tuple[str, str], float]:
+    """Our time by family and name, of the rows that have one."""
     try:
-        return {
-            (row["family"], row["name"]): row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        found = {
+            (str(row["family"]), str(row["name"])): float(row["seconds"].get(OWN, math.nan)) for row in rows
         }
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path} is not a file of `tensorsmith bench --json`") from None
+    return {key: seconds for key, seconds in found.items() if 0 < seconds < math.inf}

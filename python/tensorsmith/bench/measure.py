@@ -115,9 +115,12 @@ def _best(thunk: Thunk, seconds: float) -> float:
 
 @contextmanager
 def busy_neighbour() -> Iterator[None]:
-    """One of this process's cores is taken by another process that never rests."""
+    """One of this process's cores is taken by another process that does not rest while this one lives."""
     core = max(os.sched_getaffinity(0))
-    script = f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\nwhile True: pass"
+    script = (
+        f"import os\nos.sched_setaffinity(0, [{core}])\nprint(flush=True)\n"
+        f"while os.getppid() == {os.getpid()}:\n for _ in range(10**6): pass"
+    )
     process = subprocess.Popen([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

@@ -30,7 +30,7 @@ def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:
             head = file.read(4 + 4 * ndim)
             if head[:3] != b"\0\0\x08" or len(head) < 4:
                 raise FileFormatError(
-                    f"{path}: begins with {head[:4].hex(' ')}, an idx file of bytes with 00 00 08"
+                    f"{path}: begins with {head[:4].hex(' ') or 'nothing'}, an idx file of bytes with 00 00 08"
                 )
             if head[3] != ndim:
                 raise FileFormatError(f"{path}: has {head[3]} dimensions, expected {ndim}")

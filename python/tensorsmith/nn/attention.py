@@ -167,7 +167,7 @@ class MultiheadAttention(Module):
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         e, bias = self.embed_dim, self.in_proj_bias
         if self.in_proj_weight is None:
-            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+            weights: list[Tensor | None] = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
         elif query is key and key is value:
             return list(ops.split(ops.linear(query, self.in_proj_weight, bias), 3, -1))
         else:

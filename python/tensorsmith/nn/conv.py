@@ -214,7 +214,7 @@ class Conv3d(_Forward):
 class _Transposed(_Conv):
     """Args:
     kernel_size, stride, padding, dilation: an int, or one for each axis, of the convolution that this transposes.
-    output_padding: results added at the far side, fewer than stride.
+    output_padding: results added at the far side, fewer than stride or than dilation.
     """
 
     _transposed = True
@@ -293,7 +293,8 @@ class ConvTranspose2d(_Transposed):
 
     Args:
         kernel_size, stride, padding, dilation: an int or (height, width), of the convolution that this transposes.
-        output_padding: rows and columns added at the far side, fewer than stride; `output_size` of a call chooses it.
+        output_padding: rows and columns added at the far side, fewer than stride or than dilation; `output_size` of a
+            call chooses it.
         groups: divides both channel counts.
     """
 

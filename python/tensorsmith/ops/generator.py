@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,6 +148,10 @@ class Generator:
             raise ValueError(f"set_state: algorithm must be 'philox4x32-10', got {state['algorithm']!r}")
         words = [_word("set_state", name, state[name]) for name in ("seed", "counter", "stream")]
         self._restart(words)
+
+    if TYPE_CHECKING:  # the draws, which ops/variates.py adds
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __repr__(self) -> str:
         seed, counter, stream = (int(word) for word in self._words)

@@ -227,7 +227,7 @@ def geomspace(
     if any(isinstance(b, (list, tuple)) or getattr(b, "ndim", 0) > 0 for b in (start, stop)):
         return _geomspaces(start, stop, num, endpoint, dtype, axis)
     if start == 0 or stop == 0 or (start < 0) != (stop < 0):
-        raise ValueError(f"geomspace: start and stop must not be 0 and of one sign, got {start} and {stop}")
+        raise ValueError(f"geomspace: start and stop must be of one sign, and not 0, got {start} and {stop}")
     from tensorsmith import get_default_dtype
 
     sign = -1.0 if start < 0 else 1.0
@@ -248,7 +248,7 @@ def _geomspaces(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axi
 
     first, last = broadcast_arrays(asarray(start), asarray(stop))
     if bool(core.any(core.less_equal(core.multiply(core.sign(first), core.sign(last)), 0))):
-        raise ValueError("geomspace: start and stop must not be 0 and of one sign")
+        raise ValueError("geomspace: start and stop must be of one sign, and not 0")
     low, high = (core.log10(core.absolute(core.astype(b, "float64"))) for b in (first, last))
     y = core.multiply(logspace(low, high, num, endpoint, 10.0, "float64"), core.sign(first))
     if num > 0:  # the ends are what was given

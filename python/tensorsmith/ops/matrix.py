@@ -11,6 +11,7 @@ from tensorsmith._core import ops as core
 from tensorsmith.dtypes import float32, float64
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.diagonal import diagonal as _diagonal
+from tensorsmith.ops.halves import rounded_once
 from tensorsmith.ops.linalg import svdvals
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
@@ -75,9 +76,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     if x.dtype.kind == "complex":
         x = core.absolute(x)
     if x.dtype not in ("float32", "float64"):
-        return core.astype(
-            vector_norm(core.astype(x, "float32"), axis=axis, keepdims=keepdims, ord=ord), x.dtype
-        )
+        return rounded_once(lambda x: real_norm(x, axis=axis, keepdims=keepdims, ord=ord), x, raised=True)
     return real_norm(x, axis=axis, keepdims=keepdims, ord=ord)
 
 

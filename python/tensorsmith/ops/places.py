@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +23,8 @@ __all__ = [
     "mgrid", "ndenumerate", "ndim", "ndindex", "ogrid", "partition", "piecewise", "place", "put", "put_along_axis",
     "putmask", "s_", "shape", "shares_memory", "size", "tril_indices_from", "triu_indices_from",
 ]  # fmt: skip
+
+_Function = TypeVar("_Function", bound=Callable[..., None])
 
 # Python's own: slices and tuples of integers, no arrays.
 index_exp, ndindex, s_ = np.index_exp, np.ndindex, np.s_
@@ -183,12 +186,32 @@ def _coordinates(flat: Any, extents: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(reversed(coordinates))
 
 
+def _writer(function: _Function) -> _Function:
+    """Of a function that writes into its first argument: that must be an array, and errors name the function."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def writer(x: Any, *args: Any, **options: Any) -> None:
+        if not isinstance(x, (Tensor, np.ndarray)):
+            raise TypeError(f"{name}: the destination must be a tensor, got {type(x).__name__}")
+        try:
+            function(x, *args, **options)
+        except (IndexError, TypeError, ValueError) as error:
+            inner, colon, rest = str(error).partition(":")
+            if not colon or inner not in ("copy_", "copyto", "getitem", "put", "scatter_", "setitem"):
+                raise
+            raise type(error)(f"{name}:{rest}") from None
+
+    return cast(_Function, writer)
+
+
+@_writer
 def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     """Writes `src`, which broadcasts, into dst where the mask is True. TypeError where `casting` does not allow it."""
     if hasattr(src, "dtype") and not can_cast(asarray(src).dtype, dst.dtype, casting):
         raise TypeError(f"copyto: {src.dtype} does not become {dst.dtype} with casting {casting!r}")
     if where is True:
-        core.copy_(dst, src)
+        core.copy_(asarray(dst, copy=False), src)
     else:
         dst[...] = core.astype(core.where(asarray(where), src, dst), dst.dtype, False)
 
@@ -215,6 +238,7 @@ def _take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise",
 core.take._extend(("mode",), _take)
 
 
+@_writer
 def put(x: Any, indices: Any, values: Any, mode: str = "raise") -> None:
     """x.flat[indices] = values, which are repeated if they are fewer. mode: "raise" an IndexError, "wrap" or "clip"."""
     flat = _within("put", core.reshape(asarray(indices), (-1,)), x.size, mode)
@@ -223,18 +247,21 @@ def put(x: Any, indices: Any, values: Any, mode: str = "raise") -> None:
     x[_coordinates(flat, x.shape)] = _cycled(values, flat.size, x.dtype)
 
 
+@_writer
 def place(x: Any, mask: Any, values: Any) -> None:
     """x[mask] = the first of the values, as many as are needed, which are repeated if they are fewer."""
     mask = core.astype(asarray(mask), "bool", False)
     x[mask] = _cycled(values, int(core.sum(mask)), x.dtype)
 
 
+@_writer
 def putmask(x: Any, mask: Any, values: Any) -> None:
     """x.flat[n] = values[n] where mask.flat[n] is True; values are repeated if they are fewer."""
     every = core.reshape(_cycled(values, x.size, x.dtype), x.shape)
     copyto(x, every, where=core.astype(asarray(mask), "bool", False))
 
 
+@_writer
 def put_along_axis(x: Any, indices: Any, values: Any, axis: int | None) -> None:
     """x[..., indices[..., j, ...], ...] = values along an axis, or in the flattened x; see `take_along_axis`."""
     if axis is None:
@@ -244,10 +271,11 @@ def put_along_axis(x: Any, indices: Any, values: Any, axis: int | None) -> None:
     target = [index.shape[i] if i == axis else n for i, n in enumerate(x.shape)]
     index = broadcast_to(index, target)
     source = broadcast_to(core.astype(asarray(values, x.dtype), x.dtype, False), target)
-    core.scatter_(x, axis, index, source)
+    core.scatter_(asarray(x, copy=False), axis, index, source)
     return None
 
 
+@_writer
 def fill_diagonal(x: Any, value: Any, wrap: bool = False) -> None:
     """Writes the value, or the values in turn, to the diagonal of a matrix, or of a cube of equal extents.
 

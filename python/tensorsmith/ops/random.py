@@ -10,6 +10,7 @@ import numpy as np
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.dtypes import DType, as_dtype
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.generator import Generator, _integer, _state
 from tensorsmith.ops.manipulate import _axis, broadcast_shapes
@@ -379,30 +380,48 @@ def integers(
     low: Any,
     high: Any = None,
     size: Any = None,
+    dtype: Any = None,
     endpoint: bool = False,
     generator: Generator | None = None,
 ) -> Any:
-    """int64 from [low, high), or [low, high] with `endpoint`; one bound given is `high`, and `low` 0.
+    """Integers from [low, high), or [low, high] with `endpoint`; one bound given is `high`, and `low` 0.
 
     Bounds are integers or arrays of them, which broadcast, to `size` if there is one (then of 53 random bits).
-    ValueError where there is nothing to draw from.
+    dtype: an integer dtype, int64 if None, for the same numbers. ValueError where there is nothing to draw from, or a
+    bound that `dtype` does not hold.
     """
+    kind = as_dtype("int64" if dtype is None else dtype)
+    if kind.kind not in ("signed", "unsigned"):
+        raise TypeError(f"integers: dtype must be an integer dtype, got {kind}")
     if high is None:
         low, high = 0, low
     end = high + 1 if endpoint and isinstance(high, int) else high
     if _numbers(low, end) and end != 2**63:
-        return core.random_integers(_state("integers", generator), _shape(size), low, end)
+        _fits(kind, low, end)
+        return core.astype(
+            core.random_integers(_state("integers", generator), _shape(size), low, end), kind, False
+        )
     low, high = _parameter(low), _parameter(high)
     state = _state("integers", generator, _tensor(low, high))
     low, high = _whole("low", low, state.device), _whole("high", high, state.device)
     if not bool(core.all(core.less_equal(low, high) if endpoint else core.less(low, high))):
         raise ValueError(f"integers: low must {'not be above' if endpoint else 'be below'} high")
+    if kind != "int64" and low.size and high.size:
+        _fits(kind, int(core.min(low)), int(core.max(high)) + bool(endpoint))
     shape = _spread("integers", size, low=low, high=high)
     # Where high - low is beyond int64, it and the sum wrap around, and are right.
     most = core.astype(core.subtract(core.subtract(high, low), 0 if endpoint else 1), "uint64")
     u = core.random_uniform(state, shape, 0.0, 1.0, "float64")
     at = core.astype(core.floor(core.multiply(u, core.add(core.astype(most, "float64"), 1.0))), "uint64")
-    return core.add(core.astype(core.minimum(at, most), "int64"), low)
+    return core.astype(core.add(core.astype(core.minimum(at, most), "int64"), low), kind, False)
+
+
+def _fits(kind: DType, low: Any, end: Any) -> None:
+    """ValueError unless the dtype holds all integers of [low, end); int64 holds what can be drawn."""
+    bits = 8 * kind.itemsize
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if kind.kind == "signed" else (0, 2**bits - 1)
+    if kind != "int64" and low < end and not (least <= low and end - 1 <= most):
+        raise ValueError(f"integers: {kind} holds {least} to {most}, got bounds {low} and {end}")
 
 
 @_named

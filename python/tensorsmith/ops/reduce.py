@@ -42,7 +42,7 @@ expand_reduced = define(
 
 sum = define(
     core.sum,
-    """The sum along axes. bool and integers are summed in int64 and wrap; of nothing it is 0.
+    """The sum along axes. bool and integers are summed in int64, unsigned ones in uint64, and wrap; of nothing it is 0.
 
     dtype: what x is converted to first. Floating sums go by a fixed tree: the same bits for every layout and
     thread count, avx2 or avx512, within 2 sqrt(K) eps of the sum of magnitudes."""
@@ -65,7 +65,7 @@ def _prod_gradient(dy: Tensor, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
 
 prod = define(
     core.prod,
-    """The product along axes, in int64 for bool and integers; of nothing it is 1.
+    """The product along axes, in int64 for bool and integers, in uint64 for unsigned ones; of nothing it is 1.
 
     The gradient is right with zeros; second derivatives at zeros are not."""
     + _AXES
@@ -217,7 +217,8 @@ def _cumsum_gradient(dy: Tensor, x_shape: Sequence[int], axis: int | None) -> Te
 
 cumsum = define(
     core.cumsum,
-    """The running sum along an axis, of the flattened array if axis is None; bool and integers in int64.""",
+    """The running sum along an axis, of the flattened array if axis is None; bool and integers in int64, unsigned
+    ones in uint64.""",
     conjugate=False,
     x=_cumsum_gradient,
 )
@@ -243,7 +244,8 @@ def _cumprod_gradient(dy: Tensor, x: Tensor, axis: int | None) -> Tensor:
 
 cumprod = define(
     core.cumprod,
-    """The running product along an axis, of the flattened array if axis is None; bool and integers in int64.""",
+    """The running product along an axis, of the flattened array if axis is None; bool and integers in int64, unsigned
+    ones in uint64.""",
     x=_cumprod_gradient,
 )
 

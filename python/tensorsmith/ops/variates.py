@@ -322,9 +322,9 @@ def randn(*shape: int) -> Any:
     return draws.standard_normal(shape)
 
 
-def randint(low: Any, high: Any = None, size: Any = None) -> Any:
+def randint(low: Any, high: Any = None, size: Any = None, dtype: Any = None) -> Any:
     """`integers` of the default generator."""
-    return draws.integers(low, high, size)
+    return draws.integers(low, high, size, dtype)
 
 
 @_named

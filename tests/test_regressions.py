@@ -151,3 +151,14 @@ def test_transforms_name_what_is_no_integer(call: Callable[[Any], Any], message:
     with pytest.raises(TypeError, match=message):
         call(ts.ones((3, 4)))
     assert ts.fft.fftshift(ts.arange(4), np.int64(0)).tolist() == [2, 3, 0, 1]
+
+
+def test_a_base_of_zero_has_no_slope_in_its_exponent() -> None:
+    a = ts.tensor([0.0, 0, 2, 0]).requires_grad_()
+    b = ts.tensor([0.0, 2, 3, -1]).requires_grad_()
+    (g,) = ts.autograd.gradients(ts.sum(a**b), [b], create_graph=True)
+    np.testing.assert_allclose(g.detach().numpy(), [0, 0, 8 * np.log(2), -np.inf], rtol=1e-6)
+    (h,) = ts.autograd.gradients(g[1], [a])
+    assert h.tolist()[1] == 0
+    (g,) = ts.autograd.gradients(ts.sum(0.0 ** b[:3]), [b])
+    assert g.tolist() == [0, 0, 0, 0]

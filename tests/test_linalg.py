@@ -466,7 +466,18 @@ def test_arguments_that_are_no_numbers() -> None:
         (lambda: ts.polyfit(x[0], x[0], 1.5), TypeError, "polyfit: deg must be an integer, got 1.5"),
         (lambda: ts.polyder(x[0], 1.5), TypeError, "polyder: m must be an integer"),
         (lambda: ts.polyint(x[0], "1"), TypeError, "polyint: m must be an integer"),
+        (lambda: linalg.inv(ts.astype(x, "float16")), TypeError, "inv: a is float16; float32, float64,"),
+        (lambda: linalg.solve(ts.astype(x, "float16"), x[0].astype("bfloat16")[:0]), ValueError, "solve: b"),
     ]
     for call, error, message in bad:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_the_determinant_of_a_singular_complex_matrix_has_no_gradient_and_no_error() -> None:
+    a = np.stack([np.eye(2), np.ones((2, 2))]) + 0j
+    for f in (linalg.det, lambda x: linalg.slogdet(x)[1]):
+        x = ts.tensor(a).requires_grad_()
+        ts.sum(ts.real(f(x))).backward()
+        np.testing.assert_allclose(x.grad.numpy()[0], np.eye(2))
+        assert not np.isfinite(x.grad.numpy()[1]).any()

@@ -807,3 +807,18 @@ def test_covariances_of_coefficients_of_complex_values() -> None:
     for mine, wanted in zip(ts.polyfit(x, ts.asarray(y), 2, cov=True), np.polyfit(x, y, 2, cov=True)):
         assert mine.dtype == str(wanted.dtype)
         np.testing.assert_allclose(mine.numpy(), wanted, rtol=1e-9)
+
+
+def test_parts_can_be_set() -> None:
+    a = np.array([1 + 2j, 3])
+    x = ts.asarray(a.copy())
+    x.real, a.real = 5, 5
+    x.imag, a.imag = [7, 8], [7, 8]
+    np.testing.assert_array_equal(x.numpy(), a)
+    y = ts.ones(2)
+    y.real = 3
+    assert y.tolist() == [3, 3]
+    with pytest.raises(TypeError, match="imag: a tensor of float32 has no imaginary part to set"):
+        y.imag = 1
+    with pytest.raises(TypeError, match="geomspace: start and stop must be real, got 1 and 1j"):
+        ts.geomspace(1, 1j)

@@ -70,8 +70,10 @@ def _diagonal(x: Any) -> Any:
     return core.sum(x * eye(x.shape[-1], dtype=x.dtype), -1)
 
 
-def _matrix(operation: str, a: Any, square: bool = False) -> Any:
+def _matrix(operation: str, a: Any, square: bool = False, halves: bool = False) -> Any:
     a = asarray(a)
+    if a.dtype in ("float16", "bfloat16") and not halves:
+        raise TypeError(f"{operation}: a is {a.dtype}; float32, float64, complex64 or complex128 is needed")
     if a.dtype.kind not in ("floating", "complex"):
         from tensorsmith import get_default_dtype
 
@@ -235,10 +237,9 @@ def _singular(operation: str, factors: Any) -> None:
 
 def _aligned(operation: str, a: Any, b: Any) -> tuple[Any, Any, bool]:
     """a and b with equal leading axes, b as matrices, and whether it was one vector."""
-    a = _matrix(operation, a, True)
-    b = asarray(b)
+    a, b = _matrix(operation, a, True, True), asarray(b)
     common = promote_types(a.dtype, b.dtype) if b.dtype.kind in ("floating", "complex") else a.dtype
-    a, b = core.astype(a, common, False), core.astype(b, common, False)
+    a, b = _matrix(operation, core.astype(a, common, False)), core.astype(b, common, False)
     vector = b.ndim == 1
     if vector:
         b = core.expand_dims(b, 1)
@@ -359,12 +360,12 @@ def eig(a: Any, /) -> Eigen:
     In no order; vectors are of length 1, the largest element of a complex one real. By Francis's QR steps in double
     precision, on the host wherever a is. The gradient is that of a loss that does not depend on the phases of the
     vectors, and of v not finite where eigenvalues are equal. ValueError for inf or NaN and for N > 32768."""
-    return Eigen(*unitary_gradients.GeneralEigenvectors.apply(_matrix("eig", a, True)))
+    return Eigen(*unitary_gradients.GeneralEigenvectors.apply(_matrix("eig", a, True, True)))
 
 
 def eigvals(a: Any, /) -> Any:
     """The eigenvalues of square matrices, complex, in no order; see `eig`."""
-    a = _matrix("eigvals", a, True)
+    a = _matrix("eigvals", a, True, True)
     return eig(a).eigenvalues if a.requires_grad else unitary.eig(a, False)[0]
 
 
@@ -483,10 +484,11 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
     residuals: the squares of |a x - b|, (K,), or empty where the rank is below N or M <= N; s: the singular values,
     of which those up to rcond (max(M, N) eps; half of eps where it is not in (0, 1)) times the largest count as 0.
     The gradient is that of matrices of the same rank."""
-    a, b = _matrix("lstsq", a), asarray(b)
+    a, b = _matrix("lstsq", a, halves=True), asarray(b)
     if b.dtype.kind in ("floating", "complex"):
         common = promote_types(a.dtype, b.dtype)
         a, b = core.astype(a, common, False), core.astype(b, common, False)
+    a = _matrix("lstsq", a)
     if not (rcond is None or hasattr(rcond, "__float__")):
         raise TypeError(f"lstsq: rcond must be a number or None, got {rcond!r}")
     if rcond is not None and not 0 < rcond < 1:  # as LAPACK

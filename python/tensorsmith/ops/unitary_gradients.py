@@ -224,10 +224,10 @@ class Determinant(Function):
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        from tensorsmith.ops.linalg import inv
+        from tensorsmith.ops.linalg import _inverse
 
         a, y = _saved(ctx)
-        return core.expand_dims(core.expand_dims(dy * core.conj(y), -1), -1) * _adjoint(inv(a))
+        return core.expand_dims(core.expand_dims(dy * core.conj(y), -1), -1) * _adjoint(_inverse(a, False))
 
 
 class LogDeterminant(Function):
@@ -241,8 +241,10 @@ class LogDeterminant(Function):
 
     @staticmethod
     def backward(ctx: Context, dsign: Any, dsize: Any) -> Any:
-        from tensorsmith.ops.linalg import inv
+        from tensorsmith.ops.linalg import _inverse
 
         a, sign = _saved(ctx)
         turn = core.imag(core.conj(sign) * dsign)
-        return core.expand_dims(core.expand_dims(core.from_parts(dsize, turn), -1), -1) * _adjoint(inv(a))
+        return core.expand_dims(core.expand_dims(core.from_parts(dsize, turn), -1), -1) * _adjoint(
+            _inverse(a, False)
+        )

@@ -258,16 +258,20 @@ def solve(a: Any, b: Any, /) -> Any:
 
     a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. ValueError where a is exactly singular."""
     a, b, vector = _aligned("solve", a, b)
-    if unitary.is_complex(a):
-        parts = solve(unitary.embed(a), core.concat([core.real(b), core.imag(b)], -2))
-        n = a.shape[-1]
-        x = core.from_parts(parts[..., :n, :], parts[..., n:, :])
-        return core.squeeze(x, -1) if vector else x
-    factors, pivots = core.lu(a)
-    _singular("solve", factors)
-    x = core.solve_triangular(factors, core.swap_rows(b, pivots), False, True)
-    x = core.solve_triangular(factors, x, True)
+    x = _solved(a, b, True)
     return core.squeeze(x, -1) if vector else x
+
+
+def _solved(a: Any, b: Any, check: bool) -> Any:
+    if unitary.is_complex(a):
+        parts = _solved(unitary.embed(a), core.concat([core.real(b), core.imag(b)], -2), check)
+        n = a.shape[-1]
+        return core.from_parts(parts[..., :n, :], parts[..., n:, :])
+    factors, pivots = core.lu(a)
+    if check:
+        _singular("solve", factors)
+    x = core.solve_triangular(factors, core.swap_rows(b, pivots), False, True)
+    return core.solve_triangular(factors, x, True)
 
 
 def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: bool = False) -> Any:
@@ -275,7 +279,12 @@ def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: b
 
     a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. A 0 on the diagonal gives inf or NaN."""
     a, b, vector = _aligned("solve_triangular", a, b)
-    x = core.solve_triangular(a, b, upper, unitriangular)
+    if unitary.is_complex(a):
+        offset = int(unitriangular)
+        a = triu(a, offset) if upper else tril(a, -offset)
+        x = _solved(a + _eye(a) if unitriangular else a, b, False)
+    else:
+        x = core.solve_triangular(a, b, upper, unitriangular)
     return core.squeeze(x, -1) if vector else x
 
 

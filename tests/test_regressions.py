@@ -109,6 +109,13 @@ def test_irfftn_takes_an_extent_of_minus_one_as_it_is() -> None:
         )
 
 
+def test_rfftn_takes_an_axis_twice() -> None:
+    a = np.random.default_rng(0).standard_normal((3, 7))
+    for axes in ((1, 1), (1, 0, -1)):
+        mine, wanted = ts.fft.rfftn(ts.asarray(a), axes=axes), np.fft.rfftn(a, axes=axes)
+        np.testing.assert_allclose(mine.numpy(), wanted, atol=1e-12)
+
+
 def test_einsum_of_truth_values_and_gradients_of_odd_extents() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random((3, 4)) < 0.3, rng.random((4, 5)) < 0.3

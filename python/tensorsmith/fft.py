@@ -189,8 +189,9 @@ def rfftn(
     lengths, axes = _axes_of("rfftn", x, s, axes)
     if not axes:
         raise ValueError("rfftn: at least one axis is needed")
-    x = rfft(x, lengths[-1], axes[-1], norm)
-    return fftn(x, [-1 if n is None else n for n in lengths[:-1]], axes[:-1], norm)
+    # Before `rfft`, for an axis may come twice.
+    others = [x.shape[_axis("rfftn", a, x.ndim)] if n is None else n for n, a in zip(lengths[:-1], axes[:-1])]
+    return fftn(rfft(x, lengths[-1], axes[-1], norm), others, axes[:-1], norm)
 
 
 def irfftn(

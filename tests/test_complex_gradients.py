@@ -84,6 +84,8 @@ CASES: list[tuple[str, Callable[..., Any], list[Any]]] = [
     ("matmul", lambda a, b: a @ b, [Z, M]),
     ("matmul real", lambda a, b: a @ b, [X, M]),
     ("matmul vector", lambda a, b: a @ b, [Z, M[:, 0]]),
+    ("matmul batch", lambda a, b: a @ b, [numbers(2, 3, 4), M]),
+    ("matmul batch of real", lambda a, b: a @ b, [reals(2, 3, 4), M]),
     ("einsum", lambda a, b: ts.einsum("ij,jk->k", a, b), [Z, M]),
     ("einsum diagonal", lambda a: ts.einsum("ii->i", a), [A]),
     ("vdot", ts.vdot, [Z, W]),
@@ -119,6 +121,9 @@ CASES: list[tuple[str, Callable[..., Any], list[Any]]] = [
     ("fftshift", fft.fftshift, [Z]),
     ("convolution", lambda a, b: fft.ifft(fft.fft(a) * fft.fft(b)), [Z, W]),
     ("solve", linalg.solve, [A, M]),
+    ("solve_triangular", linalg.solve_triangular, [A, M]),
+    ("solve_triangular upper", lambda a, b: linalg.solve_triangular(a, b, upper=True, unitriangular=True),
+     [A, M[:, 0]]),
     ("inv", linalg.inv, [A]),
     ("det", linalg.det, [A]),
     ("slogdet sign", lambda a: linalg.slogdet(a).sign, [A]),
@@ -277,3 +282,11 @@ def test_equal_values_without_their_vectors() -> None:
     b = ts.tensor(np.eye(3) + 0j).requires_grad_()
     linalg.svdvals(b).sum().backward()
     np.testing.assert_allclose(b.grad.numpy(), np.eye(3), atol=1e-12)
+
+
+def test_the_angle_of_zero_passes_no_gradient() -> None:
+    x = ts.tensor(np.array([0j, 2j, -0.0 - 0j])).requires_grad_()
+    y = ts.angle(x)
+    np.testing.assert_array_equal(y.detach().numpy(), np.angle(x.detach().numpy()))
+    ts.sum(y).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [0, -0.5, 0])

@@ -192,7 +192,11 @@ def test_errors() -> None:
         (lambda: linalg.eigh(nan), ValueError, "eigh: matrix 0 of the batch holds inf or NaN"),
         (lambda: linalg.svd(nan), ValueError, "svd: matrix 0 of the batch holds inf or NaN"),
         (lambda: linalg.solve(ts.ones((2, 2)), ts.ones((3,))), ValueError, "solve: b must be a vector of N"),
-        (lambda: linalg.qr(ts.ones((2, 2)), mode="raw"), ValueError, "mode must be 'reduced' or 'complete'"),
+        (
+            lambda: linalg.qr(ts.ones((2, 2)), mode="raw"),
+            ValueError,
+            "mode must be 'reduced', 'complete' or 'r'",
+        ),
         (
             lambda: linalg.lstsq(ts.ones((2, 2)), ts.ones((3,))),
             ValueError,
@@ -322,3 +326,158 @@ def test_singular_values_of_graded_complex_matrices() -> None:
         ours = ts.linalg.svdvals(ts.asarray(a)).numpy()
         wanted = np.linalg.svd(a.astype(np.complex128), compute_uv=False)
         assert (np.abs(ours - wanted) <= 1e-5 * wanted[:, :1]).all()
+
+
+# Equal singular values, and some that are 0: those of a factorisation have no derivative there, these have one.
+DEGENERATE = {
+    "identity": np.eye(3),
+    "orthonormal": np.eye(4, 2),
+    "of rank 1": np.outer([1.0, 2, 3], [1.0, -1]),
+    "twice 2 and 0": np.diag([2.0, 2, 0, 0]),
+    "complex": np.outer([1, 2j, 3], [1, -1j]),
+    "wide batch": np.stack([np.eye(2, 3), 2 * np.eye(2, 3)]),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_gradients_of_inverses_with_equal_singular_values(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    a = DEGENERATE[name]
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal((*a.shape[:-1], 2)).astype(a.dtype)
+
+    def derivatives(lib: Any, pinv: Any, solve: Any, make: Any, gradients: Any) -> list[np.ndarray]:
+        found = []
+        for f in (pinv, solve):
+            x, y = make(a), make(b)
+            first = gradients(lib.sum(lib.abs(f(x, y) - 0.5) ** 2), (x, y))
+            found += [g for g in first if g is not None]
+            found += gradients(lib.sum(lib.abs(found[-1]) ** 2), (x,))
+        return [g.detach().numpy() for g in found]
+
+    ours = derivatives(
+        ts,
+        lambda x, _: linalg.pinv(x, rtol=1e-8),
+        lambda x, y: linalg.lstsq(x, y, 1e-8).x,
+        lambda x: ts.tensor(x).requires_grad_(),
+        lambda y, xs: ts.autograd.gradients(y, xs, create_graph=True, allow_unused=True),
+    )
+    theirs = derivatives(
+        torch,
+        lambda x, _: torch.linalg.pinv(x, rtol=1e-8),
+        lambda x, y: torch.linalg.pinv(x, rtol=1e-8) @ y,
+        lambda x: torch.tensor(x, requires_grad=True),
+        lambda y, xs: torch.autograd.grad(y, xs, create_graph=True, allow_unused=True),
+    )
+    assert len(ours) == len(theirs)
+    for mine, expected in zip(ours, theirs):
+        np.testing.assert_allclose(mine, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_arguments_are_those_of_numpy(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((2, 3, 3)) + (1j * rng.standard_normal((2, 3, 3)) if kind == "complex" else 0)
+    h = a + a.conj().swapaxes(1, 2)
+    lower, x = np.tril(h), ts.asarray(a)
+    for uplo in ("L", "U", "u"):
+        np.testing.assert_allclose(linalg.eigh(x, uplo)[0].numpy(), np.linalg.eigh(a, uplo)[0], atol=1e-13)
+        np.testing.assert_allclose(
+            linalg.eigvalsh(x, UPLO=uplo).numpy(), np.linalg.eigvalsh(a, uplo), atol=1e-13
+        )
+    assert linalg.svd(x[..., :2], False)[0].shape == (2, 3, 2)
+    np.testing.assert_allclose(
+        linalg.svd(x, compute_uv=False).numpy(), np.linalg.svd(a, compute_uv=False), atol=1e-13
+    )
+    low = ts.asarray(lower)
+    np.testing.assert_allclose(
+        linalg.svd(low, hermitian=True)[1].numpy(), np.linalg.svd(lower, hermitian=True)[1], atol=1e-13
+    )
+    np.testing.assert_allclose(
+        linalg.pinv(low, hermitian=True).numpy(), np.linalg.pinv(lower, hermitian=True), atol=1e-12
+    )
+    np.testing.assert_allclose(linalg.pinv(x, 0.5).numpy(), np.linalg.pinv(a, 0.5), atol=1e-12)
+    np.testing.assert_array_equal(linalg.matrix_rank(x, 1.0).numpy(), np.linalg.matrix_rank(a, 1.0))
+    np.testing.assert_array_equal(
+        linalg.matrix_rank(x, ts.asarray([0.1, 9])).numpy(), np.linalg.matrix_rank(a, np.array([0.1, 9]))
+    )
+    assert linalg.matrix_rank(low, hermitian=True).tolist() == [3, 3]
+    np.testing.assert_allclose(np.abs(linalg.qr(x, "r").numpy()), np.abs(np.linalg.qr(a, "r")), atol=1e-13)
+    definite = a @ a.conj().swapaxes(1, 2) + np.eye(3)
+    for upper in (False, True):
+        triangle = np.triu(definite) if upper else np.tril(definite)
+        np.testing.assert_allclose(
+            linalg.cholesky(ts.asarray(triangle), upper=upper).numpy(),
+            np.linalg.cholesky(definite, upper=upper),
+            atol=1e-13,
+        )
+    for call, message in (
+        (lambda: linalg.eigh(x, "x"), "eigh: UPLO must be 'L' or 'U', got 'x'"),
+        (lambda: linalg.pinv(x, 0.1, rtol=0.1), "pinv: rcond and rtol"),
+        (lambda: linalg.matrix_rank(x, 0.1, rtol=0.1), "matrix_rank: one of tol and rtol"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_norms_of_complex_numbers_have_second_derivatives_at_zero() -> None:
+    a = np.array([[3 + 4j, 0], [0, 1j]])
+    x = ts.tensor(a).requires_grad_()
+    (g,) = ts.autograd.gradients(linalg.norm(x), [x], create_graph=True)
+    (h,) = ts.autograd.gradients(ts.sum(ts.real(g)), [x])
+    size = np.linalg.norm(a)
+    np.testing.assert_allclose(h.numpy(), np.ones((2, 2)) / size - a * a.real.sum() / size**3, atol=1e-14)
+    for axis, keepdims in ((None, True), (0, False), ((0, 1), True), (-1, True)):
+        np.testing.assert_allclose(
+            linalg.vector_norm(ts.asarray(a), axis=axis, keepdims=keepdims).numpy(),
+            np.linalg.vector_norm(a, axis=axis, keepdims=keepdims),
+        )
+    assert float(linalg.matrix_norm(ts.asarray(a), ord=None)) == float(linalg.norm(ts.asarray(a)))
+
+
+def test_axes_of_operands_of_different_ranks() -> None:
+    a, b = np.arange(15.0).reshape(3, 5), np.array([1.0, -2, 3])
+    x, y = ts.asarray(a), ts.asarray(b)
+    np.testing.assert_array_equal(linalg.cross(x, y, axis=0).numpy(), np.linalg.cross(a, b, axis=0))
+    np.testing.assert_array_equal(ts.vecdot(x, y, axis=0).numpy(), np.vecdot(a, b, axis=0))
+    identity = linalg.matrix_power(ts.ones((2, 2, 2)), 0)
+    identity[0, 0, 0] = 5
+    assert identity.tolist() == [[[5, 0], [0, 1]], [[1, 0], [0, 1]]]
+
+
+def test_arguments_that_are_no_numbers() -> None:
+    x = ts.ones((4, 4))
+    bad: list[tuple[Any, type[Exception], str]] = [
+        (lambda: linalg.tensorinv(x, 1.5), TypeError, "tensorinv: ind must be an integer, got 1.5"),
+        (lambda: linalg.matrix_power(x, "2"), TypeError, "matrix_power: n must be an integer, got '2'"),
+        (lambda: linalg.norm(x[0], "fro"), ValueError, "vector_norm: ord must be a number, got 'fro'"),
+        (lambda: linalg.vector_norm(x, ord="inf"), ValueError, "vector_norm: ord must be a number"),
+        (
+            lambda: linalg.norm(x, axis=1.5),
+            TypeError,
+            "norm: axis must be an integer or two of them, got 1.5",
+        ),
+        (lambda: linalg.lstsq(x, x, "small"), TypeError, "lstsq: rcond must be a number or None"),
+        (lambda: linalg.multi_dot(3), TypeError, "multi_dot: a sequence of arrays is needed, got int"),
+        (lambda: linalg.multi_dot([x, x[None], x]), ValueError, "multi_dot: matrices are needed"),
+        (lambda: linalg.trace(x, offset=0.5), TypeError, "diagonal: offset must be an integer, got 0.5"),
+        (lambda: ts.tensordot(x, x, 1.5), TypeError, "tensordot: axes must be a number or"),
+        (lambda: ts.tensordot(x, x, ((0,),)), ValueError, "tensordot: axes must be a number or"),
+        (lambda: ts.polyfit(x[0], x[0], 1.5), TypeError, "polyfit: deg must be an integer, got 1.5"),
+        (lambda: ts.polyder(x[0], 1.5), TypeError, "polyder: m must be an integer"),
+        (lambda: ts.polyint(x[0], "1"), TypeError, "polyint: m must be an integer"),
+        (lambda: linalg.inv(ts.astype(x, "float16")), TypeError, "inv: a is float16; float32, float64,"),
+        (lambda: linalg.solve(ts.astype(x, "float16"), x[0].astype("bfloat16")[:0]), ValueError, "solve: b"),
+    ]
+    for call, error, message in bad:
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_the_determinant_of_a_singular_complex_matrix_has_no_gradient_and_no_error() -> None:
+    a = np.stack([np.eye(2), np.ones((2, 2))]) + 0j
+    for f in (linalg.det, lambda x: linalg.slogdet(x)[1]):
+        x = ts.tensor(a).requires_grad_()
+        ts.sum(ts.real(f(x))).backward()
+        np.testing.assert_allclose(x.grad.numpy()[0], np.eye(2))
+        assert not np.isfinite(x.grad.numpy()[1]).any()

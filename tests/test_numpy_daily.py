@@ -170,6 +170,26 @@ def test_einsum_of_one_product(subscripts: str) -> None:
         )
 
 
+def test_einsum_of_lists_of_labels() -> None:
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    for arguments in (
+        (a, [0, 1], b, [1, 2]),
+        (a, [0, 1], b, [1, 2], [2, 0]),
+        (a, (30, 4)),
+        (a, [..., 51], [51, ...]),
+        (a, [0, 1], []),
+    ):
+        mine = [ts.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
+        np.testing.assert_array_equal(ts.einsum(*mine).numpy(), np.einsum(*arguments))
+    for wrong, error, message in (
+        ((ts.asarray(a),), TypeError, "einsum: subscripts must be a string, or each operand be followed by"),
+        ((ts.asarray(a), ts.asarray(b)), TypeError, "list of labels, got Tensor, Tensor"),
+        ((ts.asarray(a), [0, 52]), ValueError, "einsum: labels are integers from 0 to 51 and ..., got 52"),
+    ):
+        with pytest.raises(error, match=message):
+            ts.einsum(*wrong)
+
+
 @pytest.mark.parametrize("name", ["zeros", "ones", "empty"])
 def test_spellings_of_new_tensors(name: str) -> None:
     new = getattr(ts, name)
@@ -804,3 +824,35 @@ def test_places_that_are_not_there_name_the_function() -> None:
     for name, arguments in {"put": ([7], 1), "put_along_axis": (ts.asarray([7]), 1, 0)}.items():
         with pytest.raises(IndexError, match=f"^{name}: index 7 in the index is out of range"):
             getattr(ts, name)(ts.zeros(3), *arguments)
+
+
+def test_frequencies_take_integers_of_numpy() -> None:
+    for name in ("fftfreq", "rfftfreq"):
+        mine, wanted = getattr(ts.fft, name), getattr(np.fft, name)
+        np.testing.assert_allclose(mine(np.int64(5), d=0.5).numpy(), wanted(5, 0.5), rtol=1e-6)
+        with pytest.raises(TypeError, match=f"{name}: n must be an integer, got 2.5"):
+            mine(2.5)
+        with pytest.raises(ValueError, match=f"{name}: n must be >= 1, got 0"):
+            mine(0)
+
+
+def test_covariances_of_coefficients_of_complex_values() -> None:
+    x, y = np.linspace(0, 1, 7), RNG.standard_normal(7) + 1j * RNG.standard_normal(7)
+    for mine, wanted in zip(ts.polyfit(x, ts.asarray(y), 2, cov=True), np.polyfit(x, y, 2, cov=True)):
+        assert mine.dtype == str(wanted.dtype)
+        np.testing.assert_allclose(mine.numpy(), wanted, rtol=1e-9)
+
+
+def test_parts_can_be_set() -> None:
+    a = np.array([1 + 2j, 3])
+    x = ts.asarray(a.copy())
+    x.real, a.real = 5, 5
+    x.imag, a.imag = [7, 8], [7, 8]
+    np.testing.assert_array_equal(x.numpy(), a)
+    y = ts.ones(2)
+    y.real = 3
+    assert y.tolist() == [3, 3]
+    with pytest.raises(TypeError, match="imag: a tensor of float32 has no imaginary part to set"):
+        y.imag = 1
+    with pytest.raises(TypeError, match="geomspace: start and stop must be real, got 1 and 1j"):
+        ts.geomspace(1, 1j)

@@ -109,6 +109,13 @@ def test_irfftn_takes_an_extent_of_minus_one_as_it_is() -> None:
         )
 
 
+def test_rfftn_takes_an_axis_twice() -> None:
+    a = np.random.default_rng(0).standard_normal((3, 7))
+    for axes in ((1, 1), (1, 0, -1)):
+        mine, wanted = ts.fft.rfftn(ts.asarray(a), axes=axes), np.fft.rfftn(a, axes=axes)
+        np.testing.assert_allclose(mine.numpy(), wanted, atol=1e-12)
+
+
 def test_einsum_of_truth_values_and_gradients_of_odd_extents() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random((3, 4)) < 0.3, rng.random((4, 5)) < 0.3
@@ -151,3 +158,14 @@ def test_transforms_name_what_is_no_integer(call: Callable[[Any], Any], message:
     with pytest.raises(TypeError, match=message):
         call(ts.ones((3, 4)))
     assert ts.fft.fftshift(ts.arange(4), np.int64(0)).tolist() == [2, 3, 0, 1]
+
+
+def test_a_base_of_zero_has_no_slope_in_its_exponent() -> None:
+    a = ts.tensor([0.0, 0, 2, 0]).requires_grad_()
+    b = ts.tensor([0.0, 2, 3, -1]).requires_grad_()
+    (g,) = ts.autograd.gradients(ts.sum(a**b), [b], create_graph=True)
+    np.testing.assert_allclose(g.detach().numpy(), [0, 0, 8 * np.log(2), -np.inf], rtol=1e-6)
+    (h,) = ts.autograd.gradients(g[1], [a])
+    assert h.tolist()[1] == 0
+    (g,) = ts.autograd.gradients(ts.sum(0.0 ** b[:3]), [b])
+    assert g.tolist() == [0, 0, 0, 0]

@@ -173,3 +173,19 @@ def test_singular_values_of_any_size() -> None:
         expected = np.linalg.svd(a.astype("float64"), compute_uv=False)
         np.testing.assert_allclose(s, expected, atol=1e-5 * expected[0])
         np.testing.assert_allclose((u * s) @ vh, a, atol=1e-5 * expected[0])
+
+
+def test_complex_triangles() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 2, 5, 5)) + 4 * np.eye(5), rng.standard_normal((2, 5, 3))
+    a, b = a[0] + 1j * a[1], b + 0j
+    for upper in (False, True):
+        for unit in (False, True):
+            t = np.triu(a) if upper else np.tril(a)
+            if unit:
+                t[:, range(5), range(5)] = 1
+            x = ts.linalg.solve_triangular(ts.asarray(a), ts.asarray(b), upper=upper, unitriangular=unit)
+            np.testing.assert_allclose(t @ x.numpy(), b, atol=1e-9 * np.abs(x.numpy()).max())
+    assert not np.isfinite(
+        ts.linalg.solve_triangular(ts.zeros((2, 2), "complex64"), ts.ones(2, "complex64")).numpy()
+    ).any()

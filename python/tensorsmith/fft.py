@@ -189,8 +189,9 @@ def rfftn(
     lengths, axes = _axes_of("rfftn", x, s, axes)
     if not axes:
         raise ValueError("rfftn: at least one axis is needed")
-    x = rfft(x, lengths[-1], axes[-1], norm)
-    return fftn(x, [-1 if n is None else n for n in lengths[:-1]], axes[:-1], norm)
+    # Before `rfft`, for an axis may come twice.
+    others = [x.shape[_axis("rfftn", a, x.ndim)] if n is None else n for n, a in zip(lengths[:-1], axes[:-1])]
+    return fftn(rfft(x, lengths[-1], axes[-1], norm), others, axes[:-1], norm)
 
 
 def irfftn(
@@ -230,22 +231,29 @@ def irfft2(x: Any, /, s: Any = None, axes: Sequence[int] = (-2, -1), norm: str |
     return irfftn(x, s, axes, norm)
 
 
-def _frequencies(operation: str, counts: Any, n: int, d: float, dtype: Any, device: Any) -> Any:
+def _positive(operation: str, n: Any) -> int:
+    n = _count(operation, n)
     if n < 1:
         raise ValueError(f"{operation}: n must be >= 1, got {n}")
+    return n
+
+
+def _frequencies(counts: Any, n: int, d: float, dtype: Any, device: Any) -> Any:
     result = core.astype(core.divide(core.astype(counts, "float64"), n * d), dtype or _core.default_dtype())
     return result if device is None else core.to_device(result, device)
 
 
 def fftfreq(n: int, /, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
     """The frequencies of `fft`'s elements: 0, 1, ..., -2, -1 over n d."""
-    counts = core.concat([core.arange(0, (n + 1) // 2), core.arange(-(n // 2), 0)]) if n > 0 else None
-    return _frequencies("fftfreq", counts, n, d, dtype, device)
+    n = _positive("fftfreq", n)
+    counts = core.concat([core.arange(0, (n + 1) // 2), core.arange(-(n // 2), 0)])
+    return _frequencies(counts, n, d, dtype, device)
 
 
 def rfftfreq(n: int, /, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
     """The frequencies of `rfft`'s elements: 0, 1, ..., n/2 over n d."""
-    return _frequencies("rfftfreq", core.arange(0, max(n, 0) // 2 + 1), n, d, dtype, device)
+    n = _positive("rfftfreq", n)
+    return _frequencies(core.arange(0, n // 2 + 1), n, d, dtype, device)
 
 
 def _shifts(x: Any, axes: Any, sign: int) -> Any:

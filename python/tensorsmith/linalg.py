@@ -1,7 +1,7 @@
 """`ts.linalg`: products, norms and factorisations of matrices, under the names of NumPy and the array standard.
 
-Matrices are the last two axes; factorisations take float32 and float64. Everything is batched over the other axes and
-differentiable.
+Matrices are the last two axes; factorisations take float32, float64, complex64 and complex128, `lu` and `lu_factor` the
+real ones. Everything is batched over the other axes and differentiable.
 """
 
 from tensorsmith.ops.einsum import tensordot, vecdot

@@ -219,10 +219,20 @@ class Tensor(_core.TensorBase):
         """The real part, a view."""
         return core.real(self)
 
+    @real.setter
+    def real(self, value: Any) -> None:
+        self.real[...] = value
+
     @property
     def imag(self) -> Tensor:
         """The imaginary part, a view; zeros where the tensor is real."""
         return core.imag(self)
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        if self.dtype.kind != "complex":
+            raise TypeError(f"imag: a tensor of {self.dtype} has no imaginary part to set")
+        self.imag[...] = value
 
     def conjugate(self) -> Tensor:
         """The imaginary part negated; itself where the tensor is real."""

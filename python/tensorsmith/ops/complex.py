@@ -40,7 +40,11 @@ conjugate = conj
 
 def angle(x: Any, deg: bool = False) -> Any:
     """The angle of x in the complex plane, in (-pi, pi], or with deg in degrees; of a real x, 0 or pi."""
-    y = core.atan2(core.imag(x), core.real(x))
+    re, im = core.real(x), core.imag(x)
+    y = core.atan2(im, re)
+    if y.requires_grad:  # the angle of 0 has no derivative, and passes no gradient
+        zero = core.logical_and(core.equal(re, 0), core.equal(im, 0))
+        y = core.where(zero, y.detach(), core.atan2(im, core.where(zero, 1, re)))
     return core.multiply(y, 180.0 / math.pi) if deg else y
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.manipulate import _axis, _integer
 from tensorsmith.tensor import Tensor
 
 __all__ = ["diag", "diagonal", "trace", "tri", "tril_indices", "triu_indices", "vander"]
@@ -16,6 +16,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """A view of the elements whose indices along two axes differ by `offset`, as the last axis."""
     x = asarray(x)
     a, b = _axis("diagonal", axis1, x.ndim), _axis("diagonal", axis2, x.ndim)
+    offset = _integer("diagonal", "offset", offset)
     if a == b:
         raise ValueError(f"diagonal: axis1 and axis2 are both {axis1}")
     rest = [i for i in range(x.ndim) if i not in (a, b)]

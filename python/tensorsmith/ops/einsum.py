@@ -126,16 +126,47 @@ def _pair(a: Any, la: list[Any], b: Any, lb: list[Any], keep: set[Any]) -> tuple
     return core.reshape(y, shape), [*batch, *rows, *columns]
 
 
-def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # of the labels 0 to 51
+
+
+def _term(labels: Any) -> str:
+    """The letters of a list of labels."""
+    text = ""
+    for label in labels:
+        if label is not Ellipsis and not (_is_integer(label) and 0 <= operator.index(label) < len(_LETTERS)):
+            raise ValueError(
+                f"einsum: labels are integers from 0 to {len(_LETTERS) - 1} and ..., got {label!r}"
+            )
+        text += "..." if label is Ellipsis else _LETTERS[operator.index(label)]
+    return text
+
+
+def _spelled(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """Subscripts and operands of: operand, labels, operand, labels, ..., perhaps the result's labels."""
+    operands, lists = arguments[: len(arguments) // 2 * 2 : 2], list(arguments[1::2])
+    if len(arguments) % 2 and operands:
+        lists.append(arguments[-1])
+    if not lists or not all(isinstance(labels, (list, tuple)) for labels in lists):
+        kinds = ", ".join(type(x).__name__ for x in arguments)
+        raise TypeError(
+            f"einsum: subscripts must be a string, or each operand be followed by its list of labels, got {kinds}"
+        )
+    terms = [_term(labels) for labels in lists]
+    text = ",".join(terms[: len(operands)])
+    return text + "->" + terms[-1] if len(terms) > len(operands) else text, operands
+
+
+def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Any:
     """Einstein's summation: products of the operands along the axes that share a letter, summed over the letters
     that the result does not have.
 
     subscripts: "ij,jk->ik"; "..." stands for axes that broadcast; without "->" the result has the letters that
-    occur once, in alphabetical order. Products of pairs are matrix products; three or more operands are multiplied
+    occur once, in alphabetical order; or einsum(a, [0, 1], b, [1, 2], [0, 2]), labels from 0 to 51 behind each
+    operand and then those of the result. Products of pairs are matrix products; three or more operands are multiplied
     in the order that makes each step's result smallest (optimize=False: from left to right).
     ValueError where subscripts and shapes do not agree."""
     if not isinstance(subscripts, str):
-        raise TypeError(f"einsum: subscripts must be a string, got {type(subscripts).__name__}")
+        subscripts, operands = _spelled((subscripts, *operands))
     tensors = [x if isinstance(x, Tensor) else asarray(x) for x in operands]
     if tensors and all(x.dtype.kind == "bool" for x in tensors):  # "or" of "and"s
         counts = einsum(subscripts, *(core.astype(x, "int64") for x in tensors), optimize=optimize)
@@ -248,7 +279,12 @@ def tensordot(a: Any, b: Any, /, axes: int | Sequence[Any] = 2) -> Any:
     else:
         from tensorsmith.ops.manipulate import _axis
 
-        first, second = ([x] if _is_integer(x) else list(x) for x in pairs)
+        try:
+            first, second = ([x] if _is_integer(x) else list(x) for x in pairs)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"tensordot: axes must be a number or (axes of a, axes of b), got {axes!r}"
+            ) from None
         of_a = [_axis("tensordot", x, a.ndim) for x in first]
         of_b = [_axis("tensordot", x, b.ndim) for x in second]
     if [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:
@@ -281,9 +317,6 @@ def vecdot(a: Any, b: Any, /, axis: int = -1) -> Any:
         raise ValueError(f"vecdot: a and b need an axis, got shapes {a.shape} and {b.shape}")
     if axis != -1:
         _axis("vecdot", axis, min(a.ndim, b.ndim))
-        if axis >= 0 and a.ndim != b.ndim:
-            raise ValueError("vecdot: a and b have different ranks; count the axis from the end")
-    if axis != -1:
         a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)
     if a.shape[-1] != b.shape[-1]:
         raise ValueError(f"vecdot: a has {a.shape[-1]} elements along the axis, but b {b.shape[-1]}")

@@ -132,8 +132,13 @@ def _power_exponent(dy: Tensor, a: Any, y: Tensor) -> Any:
     if not hasattr(a, "shape"):
         if isinstance(a, complex) or (y.dtype.kind == "complex" and a != 0):
             return dy * (y * cmath.log(a))
-        return dy * (y * math.log(a)) if a > 0 else dy * core.where(core.equal(y, 0), 0, math.nan)
-    return dy * core.where(core.equal(y, 0), 0, y * core.log(core.astype(a, y.dtype, False)))
+        if a > 0:
+            return dy * (y * math.log(a))
+        flat = core.equal(y, 0) if a else core.isfinite(y)
+        return dy * core.where(flat, 0, math.nan)
+    # Of a base of 0 the slope is 0, at 0^0 = 1 too, as PyTorch has it
+    flat = core.logical_or(core.equal(y, 0), core.logical_and(core.equal(a, 0), core.isfinite(y)))
+    return dy * core.where(flat, 0, y * core.log(core.where(flat, 1, core.astype(a, y.dtype, False))))
 
 
 power = define(

@@ -8,6 +8,7 @@ from typing import Any
 
 from tensorsmith._core import AxisError, default_dtype
 from tensorsmith._core import ops as core
+from tensorsmith.ops.complex import iscomplexobj
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis, concat, split
 from tensorsmith.tensor import Tensor
@@ -224,6 +225,8 @@ def geomspace(
 ) -> Any:
     """`num` numbers from start to stop, each the same multiple of the one before; of arrays along a new `axis`.
     ValueError for 0 or mixed signs."""
+    if iscomplexobj(start) or iscomplexobj(stop):
+        raise TypeError(f"geomspace: start and stop must be real, got {start} and {stop}")
     if any(isinstance(b, (list, tuple)) or getattr(b, "ndim", 0) > 0 for b in (start, stop)):
         return _geomspaces(start, stop, num, endpoint, dtype, axis)
     if start == 0 or stop == 0 or (start < 0) != (stop < 0):

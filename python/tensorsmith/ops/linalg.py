@@ -6,7 +6,6 @@ The gradients are those of Giles (2008) and of Walter & Lehmann (2010).
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, NamedTuple
 
 from tensorsmith._core import ops as core
@@ -14,7 +13,7 @@ from tensorsmith._core import promote_types
 from tensorsmith.autograd import define
 from tensorsmith.ops import unitary, unitary_gradients
 from tensorsmith.ops.creation import asarray, eye, tril, triu
-from tensorsmith.ops.manipulate import broadcast_shapes
+from tensorsmith.ops.manipulate import _integer, broadcast_shapes
 from tensorsmith.ops.unitary_gradients import coupled
 
 __all__: list[str] = []  # tensorsmith.linalg is where they are public
@@ -71,8 +70,10 @@ def _diagonal(x: Any) -> Any:
     return core.sum(x * eye(x.shape[-1], dtype=x.dtype), -1)
 
 
-def _matrix(operation: str, a: Any, square: bool = False) -> Any:
+def _matrix(operation: str, a: Any, square: bool = False, halves: bool = False) -> Any:
     a = asarray(a)
+    if a.dtype in ("float16", "bfloat16") and not halves:
+        raise TypeError(f"{operation}: a is {a.dtype}; float32, float64, complex64 or complex128 is needed")
     if a.dtype.kind not in ("floating", "complex"):
         from tensorsmith import get_default_dtype
 
@@ -202,8 +203,10 @@ define(core.svd_square, "u, s (descending) and vh of square matrices.", wrt="a",
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """The lower triangle L with a = L L^T (or with `upper` its transpose) of symmetric positive definite matrices.
 
-    a: (..., N, N), of which the lower triangle is read. ValueError where a matrix is not positive definite."""
+    a: (..., N, N), of which the lower triangle (with `upper` the upper one) is read. ValueError where a matrix is not
+    positive definite."""
     a = _matrix("cholesky", a, True)
+    a = core.conj(_t(a)) if upper else a
     l = unitary_gradients.Cholesky.apply(a) if unitary.is_complex(a) else core.cholesky(a)
     return core.conj(_t(l)) if upper else l
 
@@ -234,10 +237,9 @@ def _singular(operation: str, factors: Any) -> None:
 
 def _aligned(operation: str, a: Any, b: Any) -> tuple[Any, Any, bool]:
     """a and b with equal leading axes, b as matrices, and whether it was one vector."""
-    a = _matrix(operation, a, True)
-    b = asarray(b)
+    a, b = _matrix(operation, a, True, True), asarray(b)
     common = promote_types(a.dtype, b.dtype) if b.dtype.kind in ("floating", "complex") else a.dtype
-    a, b = core.astype(a, common, False), core.astype(b, common, False)
+    a, b = _matrix(operation, core.astype(a, common, False)), core.astype(b, common, False)
     vector = b.ndim == 1
     if vector:
         b = core.expand_dims(b, 1)
@@ -256,16 +258,20 @@ def solve(a: Any, b: Any, /) -> Any:
 
     a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. ValueError where a is exactly singular."""
     a, b, vector = _aligned("solve", a, b)
-    if unitary.is_complex(a):
-        parts = solve(unitary.embed(a), core.concat([core.real(b), core.imag(b)], -2))
-        n = a.shape[-1]
-        x = core.from_parts(parts[..., :n, :], parts[..., n:, :])
-        return core.squeeze(x, -1) if vector else x
-    factors, pivots = core.lu(a)
-    _singular("solve", factors)
-    x = core.solve_triangular(factors, core.swap_rows(b, pivots), False, True)
-    x = core.solve_triangular(factors, x, True)
+    x = _solved(a, b, True)
     return core.squeeze(x, -1) if vector else x
+
+
+def _solved(a: Any, b: Any, check: bool) -> Any:
+    if unitary.is_complex(a):
+        parts = _solved(unitary.embed(a), core.concat([core.real(b), core.imag(b)], -2), check)
+        n = a.shape[-1]
+        return core.from_parts(parts[..., :n, :], parts[..., n:, :])
+    factors, pivots = core.lu(a)
+    if check:
+        _singular("solve", factors)
+    x = core.solve_triangular(factors, core.swap_rows(b, pivots), False, True)
+    return core.solve_triangular(factors, x, True)
 
 
 def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: bool = False) -> Any:
@@ -273,7 +279,12 @@ def solve_triangular(a: Any, b: Any, /, *, upper: bool = False, unitriangular: b
 
     a: (..., N, N)    b: (N,) or (..., N, K); leading axes broadcast. A 0 on the diagonal gives inf or NaN."""
     a, b, vector = _aligned("solve_triangular", a, b)
-    x = core.solve_triangular(a, b, upper, unitriangular)
+    if unitary.is_complex(a):
+        offset = int(unitriangular)
+        a = triu(a, offset) if upper else tril(a, -offset)
+        x = _solved(a + _eye(a) if unitriangular else a, b, False)
+    else:
+        x = core.solve_triangular(a, b, upper, unitriangular)
     return core.squeeze(x, -1) if vector else x
 
 
@@ -317,25 +328,36 @@ def slogdet(a: Any, /) -> Slogdet:
     return Slogdet(sign, core.sum(core.log(core.absolute(d)), -1))
 
 
-def qr(a: Any, /, *, mode: str = "reduced") -> QR:
+def qr(a: Any, /, mode: str = "reduced") -> Any:
     """(Q, R) with a = Q R, the columns of Q orthonormal, R upper triangular.
 
-    a: (..., M, N)    "reduced": Q (..., M, K), R (..., K, N), K = min(M, N); "complete": K = M.
+    a: (..., M, N)    "reduced": Q (..., M, K), R (..., K, N), K = min(M, N); "complete": K = M;
+    "r": the R of "reduced" alone.
     Gradients for M >= N in reduced mode. ValueError for another mode, and for more than 131072 rows."""
-    if mode not in ("reduced", "complete"):
-        raise ValueError(f"qr: mode must be 'reduced' or 'complete', got {mode!r}")
+    if mode not in ("reduced", "complete", "r"):
+        raise ValueError(f"qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
     a = _matrix("qr", a)
+    if mode == "r":
+        return qr(a).R
     if unitary.is_complex(a):
         return QR(*unitary_gradients.Factors.apply(a, mode == "complete"))
     return QR(*core.qr(a, mode == "complete"))
 
 
-def eigh(a: Any, /) -> Eigen:
+def _lower(operation: str, a: Any, UPLO: str) -> Any:
+    """Square matrices with what is to be read in their lower triangle."""
+    a = _matrix(operation, a, True)
+    if UPLO not in ("L", "U", "l", "u"):
+        raise ValueError(f"{operation}: UPLO must be 'L' or 'U', got {UPLO!r}")
+    return a if UPLO in ("L", "l") else core.conj(_t(a))
+
+
+def eigh(a: Any, /, UPLO: str = "L") -> Eigen:
     """(w, v): eigenvalues (..., N), ascending, and eigenvectors, the columns of v (..., N, N), of symmetric matrices.
 
-    The lower triangle is read. The gradient of v is not finite where eigenvalues are equal. ValueError for inf or
-    NaN."""
-    a = _matrix("eigh", a, True)
+    The lower triangle is read, or with UPLO="U" the upper one. The gradient of v is not finite where eigenvalues are
+    equal. ValueError for inf or NaN, and for another UPLO."""
+    a = _lower("eigh", a, UPLO)
     return Eigen(
         *(unitary_gradients.Eigenvectors.apply(a, core.eigh) if unitary.is_complex(a) else core.eigh(a))
     )
@@ -347,18 +369,18 @@ def eig(a: Any, /) -> Eigen:
     In no order; vectors are of length 1, the largest element of a complex one real. By Francis's QR steps in double
     precision, on the host wherever a is. The gradient is that of a loss that does not depend on the phases of the
     vectors, and of v not finite where eigenvalues are equal. ValueError for inf or NaN and for N > 32768."""
-    return Eigen(*unitary_gradients.GeneralEigenvectors.apply(_matrix("eig", a, True)))
+    return Eigen(*unitary_gradients.GeneralEigenvectors.apply(_matrix("eig", a, True, True)))
 
 
 def eigvals(a: Any, /) -> Any:
     """The eigenvalues of square matrices, complex, in no order; see `eig`."""
-    a = _matrix("eigvals", a, True)
+    a = _matrix("eigvals", a, True, True)
     return eig(a).eigenvalues if a.requires_grad else unitary.eig(a, False)[0]
 
 
-def eigvalsh(a: Any, /) -> Any:
-    """The eigenvalues of symmetric matrices, ascending."""
-    a = _matrix("eigvalsh", a, True)
+def eigvalsh(a: Any, /, UPLO: str = "L") -> Any:
+    """The eigenvalues of symmetric matrices, ascending; see `eigh`."""
+    a = _lower("eigvalsh", a, UPLO)
     if unitary.is_complex(a) and a.requires_grad:
         return eigh(a).eigenvalues
     if unitary.is_complex(a):
@@ -370,14 +392,17 @@ def _svd_flushed(b: Any) -> Any:
     return core.svd_square(unitary.flushed(b), True)
 
 
-def svd(a: Any, /, *, full_matrices: bool = True) -> SVD:
+def svd(a: Any, /, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     """(u, s, vh) with a = u diag(s) vh, s >= 0 descending.
 
     a: (..., M, N)    u: (..., M, M) and vh: (..., N, N), or without full_matrices (..., M, K) and (..., K, N), where
-    K = min(M, N)
+    K = min(M, N)    compute_uv=False: s alone    hermitian: a is what its lower triangle says
     Gradients without full_matrices, or of square matrices; those of u and vh are NaN where singular values are equal
     or 0. ValueError for inf or NaN."""
-    a = _matrix("svd", a)
+    a = _matrix("svd", a, hermitian)
+    a = unitary.hermitian(a) if hermitian else a
+    if not compute_uv:
+        return svdvals(a)
     if unitary.is_complex(a):
         return SVD(*unitary_gradients.SingularVectors.apply(a, full_matrices, _svd_flushed))
     m, n = a.shape[-2:]
@@ -418,25 +443,47 @@ def _cutoff(a: Any, s: Any, rtol: Any) -> Any:
     return core.max(s, -1, True) * relative if s.shape[-1] else s
 
 
-def matrix_rank(a: Any, /, *, rtol: Any = None) -> Any:
-    """How many singular values are above rtol (max(M, N) eps unless given) times the largest: (...), int64. Of a vector
-    or a number 0 where all of it is 0, else 1."""
+def matrix_rank(a: Any, /, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    """How many singular values are above tol, or rtol (max(M, N) eps unless given) times the largest: (...), int64. Of
+    a vector or a number 0 where all of it is 0, else 1.
+
+    hermitian: a is what its lower triangle says. ValueError where both tol and rtol are given."""
+    if tol is not None and rtol is not None:
+        raise ValueError("matrix_rank: one of tol and rtol may be given, not both")
     a = asarray(a)
     if a.ndim < 2:
         return core.astype(core.any(core.not_equal(a, 0)), "int64")
-    a = _matrix("matrix_rank", a)
-    s = svdvals(a.detach())
-    return core.sum(core.astype(s > _cutoff(a, s, rtol), "int64"), -1)
+    a = _matrix("matrix_rank", a, hermitian)
+    s = svdvals(unitary.hermitian(a.detach()) if hermitian else a.detach())
+    if tol is None:
+        tol = _cutoff(a, s, rtol)
+    elif not isinstance(tol, (int, float)):
+        tol = core.expand_dims(asarray(tol), -1)
+    return core.sum(core.astype(s > tol, "int64"), -1)
 
 
-def pinv(a: Any, /, *, rtol: Any = None) -> Any:
-    """The Moore-Penrose inverse (..., N, M); singular values up to rtol (max(M, N) eps) times the largest count as
-    0."""
-    a = _matrix("pinv", a)
-    u, s, vh = svd(a, full_matrices=False)
-    keep = s > _cutoff(a, s.detach(), rtol)
-    inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
-    return core.matmul(core.conj(_t(vh)) * core.expand_dims(inverse, -2), core.conj(_t(u)))
+def _inverted(s: Any, cutoff: Any) -> tuple[Any, Any]:
+    """Which singular values are above the cutoff, and their reciprocals, 0 for the others."""
+    keep = s > cutoff
+    return keep, core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
+
+
+def pinv(a: Any, /, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    """The Moore-Penrose inverse (..., N, M); singular values up to rtol (or rcond; max(M, N) eps) times the largest
+    count as 0.
+
+    hermitian: a is what its lower triangle says. The gradient is that of matrices of the same rank. ValueError where
+    both rtol and rcond are given."""
+    if rcond is not None and rtol is not None:
+        raise ValueError("pinv: rcond and rtol are two names of one argument; one of them may be given")
+    a = _matrix("pinv", a, hermitian)
+    a = unitary.hermitian(a) if hermitian else a
+    return _pinv(a, svd(a.detach(), full_matrices=False), rtol if rcond is None else rcond)
+
+
+def _pinv(a: Any, factors: SVD, rtol: Any) -> Any:
+    u, s, vh = factors
+    return unitary_gradients.PseudoInverse.apply(a, u, _inverted(s, _cutoff(a, s, rtol))[1], vh)
 
 
 def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
@@ -444,27 +491,34 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
 
     a: (..., M, N)    b: (M,) or (..., M, K)    x: (N,) or (..., N, K)
     residuals: the squares of |a x - b|, (K,), or empty where the rank is below N or M <= N; s: the singular values,
-    of which those up to rcond (max(M, N) eps; half of eps where it is not in (0, 1)) times the largest count as 0."""
-    a, b = _matrix("lstsq", a), asarray(b)
+    of which those up to rcond (max(M, N) eps; half of eps where it is not in (0, 1)) times the largest count as 0.
+    The gradient is that of matrices of the same rank."""
+    a, b = _matrix("lstsq", a, halves=True), asarray(b)
     if b.dtype.kind in ("floating", "complex"):
         common = promote_types(a.dtype, b.dtype)
         a, b = core.astype(a, common, False), core.astype(b, common, False)
+    a = _matrix("lstsq", a)
+    if not (rcond is None or hasattr(rcond, "__float__")):
+        raise TypeError(f"lstsq: rcond must be a number or None, got {rcond!r}")
     if rcond is not None and not 0 < rcond < 1:  # as LAPACK
         rcond = 2.0**-24 if core.real(a).dtype.itemsize == 4 else 2.0**-53
     rows = b.shape[0] if b.ndim == 1 else b.shape[-2] if b.ndim else 0
     if rows != a.shape[-2]:
         raise ValueError(f"lstsq: a has {a.shape[-2]} rows, but b of shape {tuple(b.shape)} has {rows}")
     column = core.expand_dims(b, 1) if b.ndim == 1 else b
-    u, s, vh = svd(a, full_matrices=False)
-    keep = s > _cutoff(a, s.detach(), rcond)
-    inverse = core.where(keep, 1 / core.where(keep, s, 1.0), 0.0)
+    factors = svd(a, full_matrices=False)
+    u, s, vh = (y.detach() for y in factors)
+    keep, inverse = _inverted(s, _cutoff(a, s, rcond))
     x = core.matmul(core.conj(_t(vh)), core.expand_dims(inverse, -1) * core.matmul(core.conj(_t(u)), column))
+    if a.requires_grad:
+        p = _pinv(a, SVD(u, s, vh), rcond)
+        x = unitary_gradients.LeastSolution.apply(a, column, x.detach(), p)
     rank = core.sum(core.astype(keep, "int64"), -1)
     if a.shape[-2] > a.shape[-1] and bool(core.all(core.equal(rank, a.shape[-1]))):
         residuals = core.sum(core.square(core.absolute(core.matmul(a, x) - column)), -2)
     else:
         residuals = core.zeros((0,), s.dtype, device=s.device)
-    return LeastSquares(core.squeeze(x, -1) if b.ndim == 1 else x, residuals, rank, s)
+    return LeastSquares(core.squeeze(x, -1) if b.ndim == 1 else x, residuals, rank, factors.S)
 
 
 def cond(a: Any, /, p: Any = None) -> Any:
@@ -493,21 +547,21 @@ def cond(a: Any, /, p: Any = None) -> Any:
 
 def tensorinv(a: Any, /, ind: int = 2) -> Any:
     """The inverse of a as a map from its last axes to its first `ind`."""
-    a = asarray(a)
+    a, ind = asarray(a), _integer("tensorinv", "ind", ind)
     if ind < 1:
         raise ValueError(f"tensorinv: ind must be >= 1, got {ind}")
-    n = 1
-    for extent in a.shape[:ind]:
-        n *= extent
-    return core.reshape(inv(core.reshape(a, (n, -1))), (*a.shape[ind:], *a.shape[:ind]))
+    first, last = a.shape[:ind], a.shape[ind:]
+    return core.reshape(inv(core.reshape(a, (math.prod(first), math.prod(last)))), (*last, *first))
 
 
 def tensorsolve(a: Any, b: Any, /, axes: Any = None) -> Any:
     """x with tensordot(a, x, x.ndim) = b, after a's `axes` were moved to its end."""
     a, b = asarray(a), asarray(b)
     if axes is not None:
-        a = core.moveaxis(a, tuple(axes), tuple(range(a.ndim - len(axes), a.ndim)))
-    return core.reshape(solve(core.reshape(a, (b.size, -1)), core.reshape(b, (-1,))), a.shape[b.ndim :])
+        moved = (axes,) if hasattr(axes, "__index__") else tuple(axes)
+        a = core.moveaxis(a, moved, tuple(range(a.ndim - len(moved), a.ndim)))
+    shape = a.shape[b.ndim :]
+    return core.reshape(solve(core.reshape(a, (b.size, math.prod(shape))), core.reshape(b, (-1,))), shape)
 
 
 # Numerators of the [13/13] Pade approximant of exp (Higham 2005), and the norm up to which it is exact to 2^-53.
@@ -557,7 +611,7 @@ def expm(a: Any, /) -> Any:
 def matrix_power(a: Any, n: int, /) -> Any:
     """The product of |n| square matrices a, by squaring; of their inverses where n is negative. Integers stay integers
     where it is not."""
-    a, n = asarray(a), operator.index(n)
+    a, n = asarray(a), _integer("matrix_power", "n", n)
     if n < 0 or a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         a = _matrix("matrix_power", a, True)
     if n < 0:
@@ -569,4 +623,4 @@ def matrix_power(a: Any, n: int, /) -> Any:
         n //= 2
         if n:
             a = core.matmul(a, a)
-    return _eye(a) if result is None else result
+    return core.copy(_eye(a)) if result is None else result

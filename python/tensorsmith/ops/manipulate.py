@@ -34,6 +34,14 @@ def _axis(operation: str, axis: int, ndim: int) -> int:
     return axis % ndim
 
 
+def _integer(operation: str, argument: str, value: Any) -> int:
+    """An integer; TypeError for what is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{operation}: {argument} must be an integer, got {value!r}") from None
+
+
 _reshape = define(
     core.reshape,
     """The elements of x in another shape, in row-major order; a view where the strides allow one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorsmith._core import ops as core
@@ -33,7 +34,14 @@ def _times(a: Any, b: Any, dtype: Any) -> Any:
     return core.matmul(a, b)
 
 
+def _rows(x: Any) -> Any:
+    """x as a matrix."""
+    return core.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def _weight(gradient: Any, x: Any, dtype: Any) -> Any:
+    if "complex" in (gradient.dtype.kind, x.dtype.kind):  # the core's takes real numbers
+        return core.matmul(core.matrix_transpose(_rows(gradient)), _rows(x))
     return core.linear_weight_backward(gradient, x)
 
 

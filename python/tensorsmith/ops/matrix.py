@@ -43,8 +43,8 @@ def cross(a: Any, b: Any, /, *, axis: int = -1) -> Any:
     for name, x in (("a", a), ("b", b)):
         if x.shape[_axis("cross", axis, x.ndim)] != 3:
             raise ValueError(f"cross: axis {axis} of {name} must have extent 3, got shape {x.shape}")
-    broadcast_shapes(a.shape, b.shape)
     a, b = core.moveaxis(a, axis, -1), core.moveaxis(b, axis, -1)
+    broadcast_shapes(a.shape, b.shape)
     (a0, a1, a2), (b0, b1, b2) = ([x[..., i] for i in range(3)] for x in (a, b))
     parts = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
     return core.moveaxis(core.stack(parts, -1), -1, axis)
@@ -73,6 +73,15 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     from tensorsmith.ops.reduce import vector_norm as real_norm
 
     x = _floating(x)
+    if not isinstance(ord, (int, float)):
+        if isinstance(ord, str) or not hasattr(ord, "__float__"):
+            raise ValueError(f"vector_norm: ord must be a number, got {ord!r}")
+        ord = float(ord)
+    if x.dtype.kind == "complex" and ord == 2:  # as of twice as many real numbers
+        axes = range(x.ndim) if axis is None else [axis] if hasattr(axis, "__index__") else axis
+        axes = [*(_axis("vector_norm", i, x.ndim) for i in axes), x.ndim]
+        y = real_norm(core.stack([core.real(x), core.imag(x)], -1), axis=axes, keepdims=keepdims)
+        return core.squeeze(y, -1) if keepdims else y
     if x.dtype.kind == "complex":
         x = core.absolute(x)
     if x.dtype not in ("float32", "float64"):
@@ -81,12 +90,12 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """A norm of the matrices in the last two axes: "fro", 1 and -1 (the largest and smallest column sum), inf and
-    -inf (row sums), "nuc" (the sum of the singular values), 2 and -2 (the largest and smallest of them)."""
+    """A norm of the matrices in the last two axes: "fro" (or None), 1 and -1 (the largest and smallest column sum), inf
+    and -inf (row sums), "nuc" (the sum of the singular values), 2 and -2 (the largest and smallest of them)."""
     x = _matrices("matrix_norm", _floating(x))
     if ord in (1, 2, math.inf) and 0 in x.shape[-2:]:
         ord = "fro"  # as that of nothing, 0
-    if ord == "fro":
+    if ord in (None, "fro"):
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in (1, -1, math.inf, -math.inf):
         sums = core.sum(core.absolute(x), -2 if abs(ord) == 1 else -1, None, True)
@@ -110,7 +119,10 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if axis is None and (ord is None or x.ndim == 1):
         y = vector_norm(core.reshape(x, (-1,)), ord=2 if ord is None else ord)
         return core.reshape(y, (1,) * x.ndim) if keepdims else y
-    axes = list(range(x.ndim)) if axis is None else [axis] if hasattr(axis, "__index__") else list(axis)
+    try:
+        axes = list(range(x.ndim)) if axis is None else [axis] if hasattr(axis, "__index__") else list(axis)
+    except TypeError:
+        raise TypeError(f"norm: axis must be an integer or two of them, got {axis!r}") from None
     if len(axes) == 1:
         return vector_norm(x, axis=axes[0], keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:
@@ -125,9 +137,16 @@ def multi_dot(arrays: Any) -> Any:
     be vectors."""
     from tensorsmith.ops.einsum import einsum
 
+    if not hasattr(arrays, "__iter__"):
+        raise TypeError(f"multi_dot: a sequence of arrays is needed, got {type(arrays).__name__}")
     tensors = [asarray(a) for a in arrays]
     if len(tensors) < 2:
         raise ValueError(f"multi_dot: at least 2 arrays are needed, got {len(tensors)}")
+    if any(x.ndim != 2 and not (x.ndim == 1 and i in (0, len(tensors) - 1)) for i, x in enumerate(tensors)):
+        raise ValueError(
+            f"multi_dot: matrices are needed, the first and the last may be vectors, got shapes "
+            f"{', '.join(str(x.shape) for x in tensors)}"
+        )
     letters = [chr(ord("a") + i) for i in range(len(tensors) + 1)]
     terms = [letters[i] + letters[i + 1] for i in range(len(tensors))]
     first, last = letters[0], letters[-1]

@@ -8,6 +8,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.inspection import finfo
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.manipulate import _integer
 from tensorsmith.ops.statistics import convolve
 
 __all__ = [
@@ -63,6 +64,7 @@ def polyfit(
         raise ValueError(
             f"polyfit: x of shape {x.shape} and y of shape {y.shape} are not (M,) and (M,) or (M, K)"
         )
+    deg = _integer("polyfit", "deg", deg)
     if deg < 0:
         raise ValueError(f"polyfit: deg must be >= 0, got {deg}")
     powers = core.stack([core.power(x, k) for k in range(deg, -1, -1)], 1)
@@ -88,7 +90,7 @@ def polyfit(
     left = x.shape[0] - (deg + 1)
     if left <= 0:
         raise ValueError(f"polyfit: {x.shape[0]} points are too few to estimate covariances of degree {deg}")
-    residual = core.sum(core.square(core.subtract(core.matmul(powers, found), y)), 0) / left
+    residual = core.sum(core.square(core.absolute(core.subtract(core.matmul(powers, found), y))), 0) / left
     return found, core.multiply(spread if y.ndim == 1 else core.expand_dims(spread, 2), residual)
 
 
@@ -191,7 +193,7 @@ def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
 
 def polyder(p: Any, m: int = 1) -> Any:
     """The coefficients of the m-th derivative."""
-    p = _coefficients("polyder", p)
+    p, m = _coefficients("polyder", p), _integer("polyder", "m", m)
     if m < 0:
         raise ValueError(f"polyder: m must be >= 0, got {m}")
     for _ in range(m):
@@ -202,7 +204,7 @@ def polyder(p: Any, m: int = 1) -> Any:
 
 def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     """The coefficients of the m-th integral; k: the constants of integration, one or m of them (0)."""
-    p = _coefficients("polyint", _floating(p))
+    p, m = _coefficients("polyint", _floating(p)), _integer("polyint", "m", m)
     if m < 0:
         raise ValueError(f"polyint: m must be >= 0, got {m}")
     constants = core.reshape(asarray(0 if k is None else k), (-1,))

@@ -245,7 +245,9 @@ def _cumprod_gradient(dy: Tensor, x: Tensor, axis: int | None) -> Tensor:
 cumprod = define(
     core.cumprod,
     """The running product along an axis, of the flattened array if axis is None; bool and integers in int64, unsigned
-    ones in uint64.""",
+    ones in uint64.
+
+    The gradient is right with zeros; second derivatives at zeros are not.""",
     x=_cumprod_gradient,
 )
 

@@ -175,6 +175,44 @@ class SingularVectors(Function):
         return da, None, None
 
 
+class PseudoInverse(Function):
+    """a^+, of matrices whose rank does not change (Golub & Pereyra 1973); equal singular values do no harm."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Any, u: Any, inverse: Any, vh: Any) -> Any:
+        p = core.matmul(_adjoint(vh) * core.expand_dims(inverse, -2), _adjoint(u))
+        ctx.save_for_backward(a, p)
+        return p
+
+    @staticmethod
+    def backward(ctx: Context, dp: Any) -> Any:
+        a, p = _saved(ctx)
+        adjoint, turned = _adjoint(p), _adjoint(dp)
+        left = turned - core.matmul(a, core.matmul(p, turned))
+        right = turned - core.matmul(core.matmul(turned, p), a)
+        da = core.matmul(core.matmul(left, p), adjoint) + core.matmul(adjoint, core.matmul(p, right))
+        return da - core.matmul(core.matmul(adjoint, dp), adjoint), None, None, None
+
+
+class LeastSolution(Function):
+    """x = a^+ b, computed already; p: a^+, with its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Any, b: Any, x: Any, p: Any) -> Any:
+        x = core.copy(x)
+        ctx.save_for_backward(a, b, x, p)
+        return x
+
+    @staticmethod
+    def backward(ctx: Context, dx: Any) -> Any:
+        a, b, x, p = _saved(ctx)
+        adjoint = _adjoint(p)
+        db = core.matmul(adjoint, dx)
+        da = core.matmul(b - core.matmul(a, x), _adjoint(core.matmul(p, db))) - core.matmul(db, _adjoint(x))
+        rest = dx - core.matmul(p, core.matmul(a, dx))
+        return da + core.matmul(core.matmul(adjoint, x), _adjoint(rest)), db, None, None
+
+
 class Determinant(Function):
     """det a."""
 
@@ -186,10 +224,10 @@ class Determinant(Function):
 
     @staticmethod
     def backward(ctx: Context, dy: Any) -> Any:
-        from tensorsmith.ops.linalg import inv
+        from tensorsmith.ops.linalg import _inverse
 
         a, y = _saved(ctx)
-        return core.expand_dims(core.expand_dims(dy * core.conj(y), -1), -1) * _adjoint(inv(a))
+        return core.expand_dims(core.expand_dims(dy * core.conj(y), -1), -1) * _adjoint(_inverse(a, False))
 
 
 class LogDeterminant(Function):
@@ -203,8 +241,10 @@ class LogDeterminant(Function):
 
     @staticmethod
     def backward(ctx: Context, dsign: Any, dsize: Any) -> Any:
-        from tensorsmith.ops.linalg import inv
+        from tensorsmith.ops.linalg import _inverse
 
         a, sign = _saved(ctx)
         turn = core.imag(core.conj(sign) * dsign)
-        return core.expand_dims(core.expand_dims(core.from_parts(dsize, turn), -1), -1) * _adjoint(inv(a))
+        return core.expand_dims(core.expand_dims(core.from_parts(dsize, turn), -1), -1) * _adjoint(
+            _inverse(a, False)
+        )

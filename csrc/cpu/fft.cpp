@@ -282,8 +282,9 @@ struct Row {
     else
       a = near(load);
     const auto one = [=](std::int64_t at, std::int64_t mirror, T c, T s) {
-      const Point<T> z{a.re[at], a.im[at]}, other{a.re[mirror], -a.im[mirror]};
-      return half * ((z + other) + times_minus_i(times(z - other, c, s)));
+      const Point<T> z{half * a.re[at], half * a.im[at]};  // halved first: sums may overflow
+      const Point<T> other{half * a.re[mirror], -half * a.im[mirror]};
+      return (z + other) + times_minus_i(times(z - other, c, s));
     };
     y[0] = one(0, 0, w[0], w[M + 1]);
     y[M] = one(0, 0, w[M], w[2 * M + 1]);

@@ -18,7 +18,10 @@ constexpr std::int64_t kPanel = 32;
 template <class T>
 T reflect(T* x, std::int64_t ld, std::int64_t n) {
   T most(0);
-  for (std::int64_t i = 1; i < n; ++i) most = std::abs(x[i * ld]) > most ? std::abs(x[i * ld]) : most;
+  for (std::int64_t i = 1; i < n; ++i) {
+    const T size = std::abs(x[i * ld]);
+    if (size > most || size != size) most = size;  // NaN stays
+  }
   if (most == T(0)) return T(0);
   if (std::abs(x[0]) > most) most = std::abs(x[0]);
   T sum(0);  // scaled, so that squares neither overflow nor vanish

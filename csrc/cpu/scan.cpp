@@ -223,12 +223,11 @@ void complex_products(const View& x, const View& y) {
   for_scans(x.shape[0], x.shape[1], [&](auto count, std::int64_t first) {
     constexpr int K = decltype(count)::value;
     double re[K], im[K];
-    for (int k = 0; k < K; ++k) re[k] = 1, im[k] = 0;
     for (std::int64_t c = 0; c < x.shape[1]; ++c)
       for (int k = 0; k < K; ++k) {
         const ComplexBits<T> z = xs[first + k][c];
-        const double a = re[k] * z.real - im[k] * z.imag;
-        im[k] = re[k] * z.imag + im[k] * z.real;
+        const double a = c == 0 ? z.real : re[k] * z.real - im[k] * z.imag;
+        im[k] = c == 0 ? z.imag : re[k] * z.imag + im[k] * z.real;
         re[k] = a;
         ys[first + k][c] = {static_cast<T>(re[k]), static_cast<T>(im[k])};
       }

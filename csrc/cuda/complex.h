@@ -93,7 +93,14 @@ TS_INLINE T real_copysign(T x, T y) {
 template <class T>
 TS_INLINE Vec<ComplexBits<T>> sign(Vec<ComplexBits<T>> z) {
   if (z.re == 0 && z.im == 0) return {T(0), T(0)};
-  const T size = real_hypot(z.re, z.im);
+  const T infinity = T(__builtin_inf()), a = z.re < 0 ? -z.re : z.re, b = z.im < 0 ? -z.im : z.im;
+  if (a == infinity && b < infinity) return {z.re > 0 ? T(1) : T(-1), T(0)};
+  if (b == infinity && a < infinity) return {T(0), z.im > 0 ? T(1) : T(-1)};
+  T size = real_hypot(z.re, z.im);
+  if (size == infinity) {  // of finite parts: a half of it is none
+    z = {z.re / 2, z.im / 2};
+    size = real_hypot(z.re, z.im);
+  }
   return {z.re / size, z.im / size};
 }
 

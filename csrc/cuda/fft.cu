@@ -51,9 +51,8 @@ TS_INLINE void fft_store(const Rows<T>& a, const Point<T>* z, T* y, int i) {
     const T half = scale / 2;
     const T* const w = a.twiddle + a.f.ends;
     const int at = i == N ? 0 : i, mirror = i == 0 || i == N ? 0 : N - i;
-    const Point<T> v = z[at], other = {z[mirror].re, -z[mirror].im};
-    reinterpret_cast<Point<T>*>(y)[i] =
-        half * ((v + other) + times_minus_i(times(v - other, w[i], w[N + 1 + i])));
+    const Point<T> v = half * z[at], other = {half * z[mirror].re, -half * z[mirror].im};
+    reinterpret_cast<Point<T>*>(y)[i] = (v + other) + times_minus_i(times(v - other, w[i], w[N + 1 + i]));
   } else {
     const Point<T> v = z[i];
     y[2 * i] = scale * v.im, y[2 * i + 1] = scale * v.re;

@@ -151,7 +151,8 @@ TS_INLINE Complex<T> tanh(Complex<T> z) {
 
 template <class T>
 TS_INLINE Complex<T> exp2(Complex<T> z) {
-  return exp(z * Complex<T>(T(0.69314718055994530942)));
+  const T ln2 = T(0.69314718055994530942);
+  return exp(Complex<T>{z.re * ln2, z.im * ln2});
 }
 template <class T>
 TS_INLINE Complex<T> log2(Complex<T> z) {
@@ -187,7 +188,13 @@ TS_INLINE Complex<T> log1p(Complex<T> z) {
 template <class T>
 TS_INLINE Complex<T> sign(Complex<T> z) {
   if (z.re == 0 && z.im == 0) return {T(0), T(0)};
-  const T size = libm_hypot(z.re, z.im);
+  if (__builtin_isinf(z.re) && __builtin_isfinite(z.im)) return {z.re > 0 ? T(1) : T(-1), T(0)};
+  if (__builtin_isinf(z.im) && __builtin_isfinite(z.re)) return {T(0), z.im > 0 ? T(1) : T(-1)};
+  T size = libm_hypot(z.re, z.im);
+  if (__builtin_isinf(size)) {  // of finite parts: a half of it is none
+    z = {z.re / 2, z.im / 2};
+    size = libm_hypot(z.re, z.im);
+  }
   return {z.re / size, z.im / size};
 }
 

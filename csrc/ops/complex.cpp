@@ -21,7 +21,9 @@ Array real(const Array& x) { return is_complex(x.dtype()) ? part(x, 0) : x; }
 
 Array imag(const Array& x) {
   if (is_complex(x.dtype())) return part(x, 1);
-  return zeros(x.shape(), x.dtype());
+  Array y = zeros(x.shape(), x.dtype());
+  y.storage()->set_read_only();  // what is written here would be lost
+  return y;
 }
 
 Array as_pairs(const Array& x) {

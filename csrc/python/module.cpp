@@ -231,7 +231,7 @@ PYBIND11_MODULE(_core, m) {
   m.def(
       "set_device",
       [](py::object device) {
-        const Device wanted = device_from("set_device", device.ptr());
+        const Device wanted = device_from("set_default_device", device.ptr());
         if (wanted != Device::cpu) accelerator(wanted);  // RuntimeError with the reason where there is none
         g_device = wanted;
       },

@@ -211,10 +211,14 @@ def clip(x: Any, /, min: Any = None, max: Any = None, out: Any = None) -> Any:
     x = asarray(x)
     if x.dtype.kind in ("signed", "unsigned") and all(b is None or isinstance(b, int) for b in (min, max)):
         min, max = (b if b is None else _within(b, x.dtype) for b in (min, max))
-    if min is None:
-        y = core.copy(x) if max is None else minimum(x, max)
+    if min is None and max is None:
+        y = core.copy(x)
+    elif min is not None and max is not None:
+        y = core.clip(x, min, max)
+    elif x.dtype.kind == "floating":  # whose gradient at the bound is 1, that of an extreme of two halves
+        y = core.clip(x, -math.inf if min is None else min, math.inf if max is None else max)
     else:
-        y = maximum(x, min) if max is None else core.clip(x, min, max)
+        y = minimum(x, max) if min is None else maximum(x, min)
     return y if out is None else store(y, out)
 
 

@@ -12,7 +12,8 @@ _PYTHON_TYPES: dict[Any, str] = {bool: "bool", int: "int64"}
 
 
 class DType:
-    """An element type: `ts.float32`. Compares equal to its name and to NumPy's dtype of the same name."""
+    """An element type: `ts.float32`. Compares equal to its name, to NumPy's dtype of the same name, and to Python's
+    type of numbers that it stands for (bool, int, float: the default float, complex)."""
 
     __slots__ = ("itemsize", "kind", "name")
 
@@ -39,7 +40,7 @@ class DType:
             return self.name == other
         if isinstance(other, np.dtype) or (isinstance(other, type) and issubclass(other, np.generic)):
             return self.name == np.dtype(other).name
-        return False
+        return other in (bool, int, float, complex) and as_dtype(other) is self
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -13,6 +13,9 @@ import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.dtypes import as_dtype
+from tensorsmith.inspection import can_cast
+from tensorsmith.ops.creation import asarray
 
 # NumPy's ufuncs whose name is another one here.
 _UFUNCS = {
@@ -77,6 +80,18 @@ def _store(name: str, result: Any, out: Any) -> Any:
     return out
 
 
+def _itself(x: Any) -> Any:
+    return x
+
+
+def _in_dtype(operation: Any, operands: list[Any], dtype: Any) -> Any:
+    """The operation on operands in a dtype, which its result has too; None where it does not, or they do not fit."""
+    if not all(can_cast(x.dtype, dtype, "same_kind") for x in operands):
+        return None
+    result = operation(*(core.astype(x, dtype, False) for x in operands))
+    return result if result.dtype == as_dtype(dtype) else None
+
+
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """`Tensor.__array_ufunc__`."""
     name = ufunc.__name__
@@ -88,8 +103,9 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
     if method == "__call__" and not set(options) - {"dtype"}:
         ours = getattr(core, _UFUNCS.get(name, name), None)
         if dtype is not None and ours is not None:
-            inputs = tuple(core.astype(core.asarray(x), dtype, False) for x in inputs)
-            options = {}
+            found = _in_dtype(ours, list(map(asarray, inputs)), dtype)
+            # Where it is none, NumPy says why, or converts as `dtype` does there.
+            ours, inputs, options = (None, inputs, options) if found is None else (_itself, (found,), {})
     elif method == "reduce" and name in _REDUCTIONS and not set(options) - {"axis", "dtype", "keepdims"}:
         ours = getattr(core, _REDUCTIONS[name])
         options = {"axis": 0, **options}  # NumPy's default for reduce
@@ -100,12 +116,16 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
         options = {"axis": 0, **options}
     elif method == "outer" and not options:
         ours = getattr(core, _UFUNCS.get(name, name), None)
-        a, b = (core.asarray(x) for x in inputs)
-        inputs = (core.reshape(a, (*a.shape, *(1,) * b.ndim)), b)
+        if ours is not None:
+            a, b = map(asarray, inputs)
+            inputs = (core.reshape(a, (*a.shape, *(1,) * b.ndim)), b)
     if ours is not None:
         result = ours(*inputs, **options)
     else:
-        result = _tensors(getattr(ufunc, method)(*_plain(name, inputs), **_plain(name, options)))
+        plain = _plain(name, options)
+        if out is not None:  # which keeps what `where` leaves out
+            plain["out"] = tuple(o if o is None else np.array(_plain(name, o)) for o in out)
+        result = _tensors(getattr(ufunc, method)(*_plain(name, inputs), **plain))
     if out is None:
         return result
     return (

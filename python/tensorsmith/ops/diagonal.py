@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith._core import ops as core
+from tensorsmith.inspection import promote_types
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.tensor import Tensor
@@ -43,7 +44,7 @@ def diag(x: Any, k: int = 0) -> Any:
     n = x.shape[0] + abs(k)
     rows = core.add(core.arange(x.shape[0], device=x.device), max(-k, 0))
     places = core.add(core.multiply(rows, n), core.add(core.arange(x.shape[0], device=x.device), max(k, 0)))
-    return core.reshape(core.index_add(core.zeros((n * n,), x.dtype, device=x.device), 0, places, x), (n, n))
+    return core.reshape(core.index_set(core.zeros((n * n,), x.dtype, device=x.device), 0, places, x), (n, n))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
@@ -76,6 +77,8 @@ def _coordinates(mask: Any) -> tuple[Any, ...]:
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """The powers of the vector x as columns, from x^(N-1) down to 1, or upwards."""
     x = asarray(x)
+    if x.dtype.kind in ("bool", "signed", "unsigned"):  # powers outgrow small integers
+        x = core.astype(x, promote_types(x.dtype, "int64"), False)
     count = x.shape[0] if N is None else N
     powers = (
         core.arange(count, device=x.device) if increasing else core.flip(core.arange(count, device=x.device))

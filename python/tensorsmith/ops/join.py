@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from tensorsmith._core import AxisError, default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis, concat, split
+from tensorsmith.ops.manipulate import _axis, _is_index, concat, split
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -134,12 +135,13 @@ def block(arrays: Any) -> Any:
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
     """`split`, where a number of parts need not divide the extent: the first ones are one longer."""
     x = asarray(x)
-    if not isinstance(indices_or_sections, int):
+    if not _is_index(indices_or_sections):
         return split(x, indices_or_sections, axis)
-    if indices_or_sections < 1:
-        raise ValueError(f"array_split: the number of sections must be >= 1, got {indices_or_sections}")
-    n, extra = divmod(x.shape[axis], indices_or_sections)
-    return core.split(x, [n + (i < extra) for i in range(indices_or_sections)], axis)
+    count = operator.index(indices_or_sections)  # type: ignore[arg-type]
+    if count < 1:
+        raise ValueError(f"array_split: the number of sections must be >= 1, got {count}")
+    n, extra = divmod(x.shape[_axis("array_split", axis, x.ndim)], count)
+    return core.split(x, [n + (i < extra) for i in range(count)], axis)
 
 
 def _split_axis(name: str, x: Any, parts: Any, axis: int, rank: int) -> tuple[Any, ...]:
@@ -310,7 +312,7 @@ def unravel_index(index: Any, shape: int | Sequence[int], order: str = "C") -> t
 
     ValueError for a position that it does not have."""
     flat = _positions("unravel_index", index)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (operator.index(shape),) if _is_index(shape) else tuple(shape)  # type: ignore
     size = math.prod(shape)
     if flat.size and (int(core.min(flat)) < 0 or int(core.max(flat)) >= size):
         raise ValueError(f"unravel_index: positions must be from 0 to {size - 1} for shape {tuple(shape)}")
@@ -385,8 +387,8 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
         raise IndexError(f"choose: a must hold 0 to {n - 1}, the positions of the choices")
     from tensorsmith.ops.manipulate import broadcast_arrays
 
-    place, *options = broadcast_arrays(a, *choices)
-    stacked = core.stack([core.contiguous(o) for o in _promoted(options)], 0)
+    place, *options = broadcast_arrays(a, *_promoted(choices))
+    stacked = core.stack([core.contiguous(o) for o in options], 0)
     y = core.squeeze(core.take_along_axis(stacked, core.expand_dims(place, 0), 0), 0)
     return y if out is None else core.copy(y, out=out)
 
@@ -394,8 +396,13 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
 def _promoted(arrays: Sequence[Any]) -> list[Any]:
     from tensorsmith.inspection import result_type
 
-    dtype = result_type(*arrays)
-    return [core.astype(a, dtype, False) for a in arrays]
+    # A number of Python takes the dtype of the arrays beside it.
+    values = [a if type(a) in (bool, int, float, complex) else asarray(a) for a in arrays]
+    dtype, device = result_type(*values), next((v.device for v in values if isinstance(v, Tensor)), None)
+    return [
+        core.astype(v, dtype, False) if isinstance(v, Tensor) else core.full((), v, dtype, device=device)
+        for v in values
+    ]
 
 
 def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) -> Any:
@@ -404,7 +411,7 @@ def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) 
         raise ValueError(
             f"select: {len(conditions)} conditions for {len(choices)} choices; at least 1 of each"
         )
-    y = default
+    *choices, y = _promoted([*choices, default])
     for condition, choice in zip(reversed(conditions), reversed(choices)):
         y = core.where(asarray(condition), choice, y)
     return y
@@ -479,7 +486,9 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
 def resize(x: Any, new_shape: int | Sequence[int]) -> Any:
     """The elements of x in another shape, repeated from the start as often as needed."""
     x = core.reshape(asarray(x), (-1,))
-    shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
+    shape = (operator.index(new_shape),) if _is_index(new_shape) else tuple(new_shape)  # type: ignore
+    if any(n < 0 for n in shape):
+        raise ValueError(f"resize: extents must be >= 0, got {shape}")
     size = math.prod(shape)
     if x.shape[0] == 0 or size == 0:
         return core.zeros(shape, x.dtype, device=x.device)

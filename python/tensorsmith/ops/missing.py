@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorsmith._core import ops as core
+from tensorsmith.dtypes import as_dtype
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.quantile import _axes_last, middle
 from tensorsmith.ops.statistics import _floating, _into
@@ -15,6 +16,11 @@ __all__ = [
     "nan_to_num", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian",
     "nanmin", "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar",
 ]  # fmt: skip
+
+
+def _check_dtype(operation: str, dtype: Any) -> None:
+    if dtype is not None and as_dtype(dtype).kind not in ("floating", "complex"):
+        raise TypeError(f"{operation}: dtype is {dtype}; a floating or complex dtype is needed")
 
 
 def _filled(x: Any, value: float) -> tuple[Any, Any]:
@@ -48,6 +54,7 @@ def nancumprod(x: Any, axis: int | None = None, dtype: Any = None, out: Any = No
 
 def nanmean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
     """The mean of what is not NaN; of nothing NaN."""
+    _check_dtype("nanmean", dtype)
     filled, present = _filled(_floating(x), 0)
     count = core.sum(present, axis, None, keepdims)
     total = core.sum(filled, axis, dtype, keepdims)
@@ -62,6 +69,7 @@ def nanvar(
 
     mean: where it is known already, of the shape that keepdims=True gives it    correction: another word for ddof"""
     ddof = ddof if correction is None else correction
+    _check_dtype("nanvar", dtype)
     x = _floating(x) if dtype is None else core.astype(asarray(x), dtype)
     filled, present = _filled(x, 0)
     count = core.astype(core.sum(present, axis, None, True), core.real(x).dtype)

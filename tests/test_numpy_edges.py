@@ -245,6 +245,30 @@ def test_bfloat16_keeps_its_dtype_on_the_way_to_numpy() -> None:
     assert np.asarray(x).dtype == ml_dtypes.bfloat16 and np.asarray(x).tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: ts.hstack(None), "hstack: arrays must be a sequence, got None"),
+        (lambda x: ts.vstack(1.5), r"vstack: arrays must be a sequence, got 1\.5"),
+        (lambda x: ts.broadcast_shapes(None), "broadcast_shapes: a shape must be a sequence, got None"),
+        (lambda x: ts.choose(x, None), "choose: choices must be a sequence, got None"),
+        (lambda x: ts.select(x, None), "select: choices must be a sequence, got None"),
+        (lambda x: ts.lexsort(None), "lexsort: keys must be a sequence, got None"),
+        (lambda x: ts.indices(1.5), r"indices: dimensions must be a sequence, got 1\.5"),
+        (lambda x: ts.median(x, 1.5), r"median: axis must be an integer or several, got 1\.5"),
+        (lambda x: ts.roll(x, 1, 1.5), r"roll: axis must be an integer or several, got 1\.5"),
+        (lambda x: ts.diag(x, "a"), "diag: k must be an integer, got 'a'"),
+        (lambda x: ts.diff(x, "a"), "diff: n must be an integer, got 'a'"),
+        (lambda x: ts.rot90(x, None), "rot90: k must be an integer, got None"),
+        (lambda x: ts.resize(x, "a"), "resize: an extent must be an integer, got 'a'"),
+        (lambda x: ts.zeros(2, dtype=[1]), r"\[1\] is not a dtype"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_argument(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(ts.asarray([[1, 2], [3, 4]]))
+
+
 def test_arguments_that_do_not_fit() -> None:
     x = ts.asarray(np.array([1, 2], "uint8"))
     with pytest.raises(OverflowError, match="the integer 500 does not fit uint8"):
@@ -261,6 +285,26 @@ def test_arguments_that_do_not_fit() -> None:
         TypeError, match=r"split: a number of sections or positions, integers, are needed, got 2\.0"
     ):
         ts.split(ts.asarray([1, 2]), 2.0)
+
+
+def test_keywords_that_only_numpy_has() -> None:
+    x = np.array([[1.0, 9.0], [3.0, 4.0]])
+    t = ts.asarray(x)
+    for call in (
+        lambda a: np.quantile(a, 0.5, weights=np.ones_like(x), method="inverted_cdf"),
+        lambda a: np.nansum(a, where=x > 1),
+        lambda a: np.take(a, [9], mode="clip"),
+        lambda a: np.reshape(a, 4, order="F"),
+        lambda a: np.sum(a=a, axis=0),
+        lambda a: np.insert(a, obj=1, values=2, axis=0),
+    ):  # fmt: skip
+        got = call(t)
+        assert isinstance(got, ts.Tensor)
+        np.testing.assert_array_equal(got.numpy(), call(x))
+    with pytest.raises(TypeError, match=r"use \.detach"):
+        np.nansum(ts.asarray(x).requires_grad_(), where=x > 1)
+    with pytest.raises(TypeError, match="axis must be an integer"):
+        np.cumsum(t, axis="a")
 
 
 def test_one_out_of_two() -> None:

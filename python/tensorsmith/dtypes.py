@@ -83,9 +83,9 @@ def as_dtype(x: Any) -> DType:
         return _BY_NAME[x]
     if x is float:
         return _core.default_dtype()
-    if x in _PYTHON_TYPES:
-        return _BY_NAME[_PYTHON_TYPES[x]]
     try:
+        if x in _PYTHON_TYPES:
+            return _BY_NAME[_PYTHON_TYPES[x]]
         return _BY_NAME[np.dtype(x).name]
     except (TypeError, KeyError):
         raise TypeError(f"{x!r} is not a dtype; dtypes are {', '.join(_BY_NAME)}") from None

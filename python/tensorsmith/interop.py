@@ -6,7 +6,9 @@ arrays come back as tensors; there a gradient would be lost, so a tensor that ca
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from typing import Any
 
 import numpy as np
@@ -144,6 +146,11 @@ def _counterpart(function: Any) -> Any:
     return getattr(importlib.import_module(place), function.__name__, None)
 
 
+@functools.cache
+def _keywords(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
 def array_function(function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """`Tensor.__array_function__`."""
     if not all(issubclass(t, (_core.TensorBase, np.ndarray)) for t in types):
@@ -155,5 +162,10 @@ def array_function(function: Any, types: Any, args: tuple[Any, ...], options: di
         if isinstance(out, np.ndarray):
             options = {key: value for key, value in options.items() if key != "out"}
             return _store(name, ours(*args, **options), out)
-        return ours(*args, **options)
+        try:
+            return ours(*args, **options)
+        except TypeError:
+            if _keywords(ours).issuperset(options):
+                raise
+    # What ours has no keyword for is NumPy's, too.
     return _tensors(function(*_plain(name, args), **_plain(name, options)))

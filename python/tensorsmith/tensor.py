@@ -294,8 +294,7 @@ class Tensor(_core.TensorBase):
         return core.permute_dims(self, _shape(axes))
 
     def transpose(self, *axes: Any) -> Any:
-        """NumPy's: the axes in the given order, or reversed. With two integers on a tensor of more than two axes,
-        PyTorch's: those two swapped."""
+        """NumPy's: the axes in the given order, or reversed. With two integers PyTorch's: those two swapped."""
         if not axes:
             return core.permute_dims(self)
         if len(axes) == 2 and all(isinstance(a, int) for a in axes):

@@ -7,7 +7,7 @@ from typing import Any
 from tensorsmith._core import ops as core
 from tensorsmith.inspection import promote_types
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.manipulate import _axis, _integer
 from tensorsmith.tensor import Tensor
 
 __all__ = ["diag", "diagonal", "trace", "tri", "tril_indices", "triu_indices", "vander"]
@@ -15,7 +15,7 @@ __all__ = ["diag", "diagonal", "trace", "tri", "tril_indices", "triu_indices", "
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """A view of the elements whose indices along two axes differ by `offset`, as the last axis."""
-    x = asarray(x)
+    x, offset = asarray(x), _integer("diagonal", "offset", offset)
     a, b = _axis("diagonal", axis1, x.ndim), _axis("diagonal", axis2, x.ndim)
     if a == b:
         raise ValueError(f"diagonal: axis1 and axis2 are both {axis1}")
@@ -36,7 +36,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 def diag(x: Any, k: int = 0) -> Any:
     """The k-th diagonal of a matrix, or a matrix with the vector x there."""
-    x = asarray(x)
+    x, k = asarray(x), _integer("diag", "k", k)
     if x.ndim == 2:
         return diagonal(x, k)
     if x.ndim != 1:

@@ -10,7 +10,7 @@ from typing import Any
 from tensorsmith._core import AxisError, default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis, _is_index, concat, split
+from tensorsmith.ops.manipulate import _axis, _integer, _is_index, _sequence, concat, split
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -57,7 +57,7 @@ def atleast_3d(*arrays: Any) -> Any:
 def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
     """A view with the axis moved before the axis `start`."""
     x = asarray(x)
-    axis = _axis("rollaxis", axis, x.ndim)
+    axis, start = _axis("rollaxis", axis, x.ndim), _integer("rollaxis", "start", start)
     if not -x.ndim <= start <= x.ndim:
         raise AxisError(f"rollaxis: start must be from {-x.ndim} to {x.ndim}, got {start}")
     start = start + x.ndim if start < 0 else start
@@ -73,7 +73,7 @@ def _joined(parts: list[Any], axis: int, dtype: Any, casting: str) -> Any:
 
 def vstack(arrays: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
     """The arrays on top of each other; vectors are rows. dtype, casting: as of `concat`."""
-    return _joined([atleast_2d(a) for a in arrays], 0, dtype, casting)
+    return _joined([atleast_2d(a) for a in _sequence("vstack", "arrays", arrays)], 0, dtype, casting)
 
 
 row_stack = vstack
@@ -81,18 +81,18 @@ row_stack = vstack
 
 def hstack(arrays: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
     """The arrays side by side: along the second axis, of vectors along the only one. dtype, casting: as of `concat`."""
-    parts = [atleast_1d(a) for a in arrays]
+    parts = [atleast_1d(a) for a in _sequence("hstack", "arrays", arrays)]
     return _joined(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype, casting)
 
 
 def dstack(arrays: Sequence[Any]) -> Any:
     """The arrays behind each other, along the third axis."""
-    return core.concat([atleast_3d(a) for a in arrays], 2)
+    return core.concat([atleast_3d(a) for a in _sequence("dstack", "arrays", arrays)], 2)
 
 
 def column_stack(arrays: Sequence[Any]) -> Any:
     """Vectors as the columns of a matrix; matrices side by side."""
-    parts = [asarray(a) for a in arrays]
+    parts = [asarray(a) for a in _sequence("column_stack", "arrays", arrays)]
     return core.concat([core.reshape(p, (-1, 1)) if p.ndim < 2 else p for p in parts], 1)
 
 
@@ -186,7 +186,7 @@ def rot90(x: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Any:
     a, b = (_axis("rot90", i, x.ndim) for i in axes)
     if a == b:
         raise ValueError(f"rot90: axes must be different, got {tuple(axes)}")
-    k %= 4
+    k = _integer("rot90", "k", k) % 4
     if k == 2:
         return core.flip(x, (a, b))
     if k == 0:
@@ -267,6 +267,7 @@ def _geomspaces(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axi
 
 def indices(dimensions: Sequence[int], dtype: Any = "int64", sparse: bool = False) -> Any:
     """The coordinates of a grid: one array for each axis, stacked; a tuple of broadcastable ones if sparse."""
+    dimensions = _sequence("indices", "dimensions", dimensions)
     n = len(dimensions)
     parts = []
     for i, extent in enumerate(dimensions):
@@ -329,7 +330,7 @@ def ravel_multi_index(
     """The flat positions of coordinates; order "F": the first axis is the fastest.
 
     mode: for coordinates outside their extent, of all axes or of each: "raise" (ValueError), "wrap" or "clip"."""
-    dims = tuple(dims)
+    dims = tuple(_sequence("ravel_multi_index", "dims", dims))
     if len(multi_index) != len(dims):
         raise ValueError(f"ravel_multi_index: {len(multi_index)} coordinates for {len(dims)} dimensions")
     modes = (mode,) * len(dims) if isinstance(mode, str) else tuple(mode)
@@ -376,6 +377,7 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
     mode: "raise" (IndexError), "wrap" or "clip" for numbers out of range."""
     a = asarray(a)
     a = core.astype(a, "int64") if a.dtype == "bool" else a
+    choices = _sequence("choose", "choices", choices)
     n = len(choices)
     if mode == "wrap":
         a = core.remainder(a, n)
@@ -407,6 +409,10 @@ def _promoted(arrays: Sequence[Any]) -> list[Any]:
 
 def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) -> Any:
     """Of the choices the one whose condition is the first to hold, else `default`."""
+    conditions, choices = (
+        _sequence("select", "conditions", conditions),
+        _sequence("select", "choices", choices),
+    )
     if len(conditions) != len(choices) or not conditions:
         raise ValueError(
             f"select: {len(conditions)} conditions for {len(choices)} choices; at least 1 of each"
@@ -486,7 +492,8 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
 def resize(x: Any, new_shape: int | Sequence[int]) -> Any:
     """The elements of x in another shape, repeated from the start as often as needed."""
     x = core.reshape(asarray(x), (-1,))
-    shape = (operator.index(new_shape),) if _is_index(new_shape) else tuple(new_shape)  # type: ignore
+    extents = [new_shape] if _is_index(new_shape) else _sequence("resize", "new_shape", new_shape)
+    shape = tuple(_integer("resize", "an extent", n) for n in extents)
     if any(n < 0 for n in shape):
         raise ValueError(f"resize: extents must be >= 0, got {shape}")
     size = math.prod(shape)

@@ -34,6 +34,20 @@ def _axis(operation: str, axis: int, ndim: int) -> int:
     return axis % ndim
 
 
+def _integer(operation: str, name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{operation}: {name} must be an integer, got {value!r}") from None
+
+
+def _sequence(operation: str, name: str, values: Any, wanted: str = "a sequence") -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{operation}: {name} must be {wanted}, got {values!r}") from None
+
+
 def _is_index(x: Any) -> bool:
     """Whether x is one integer, and no array of several."""
     return hasattr(x, "__index__") and not getattr(x, "ndim", 0)
@@ -295,7 +309,7 @@ def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None
         shifts = [operator.index(s) for s in ([shift] if _is_index(shift) else shift)]  # type: ignore
     except TypeError:
         raise TypeError(f"roll: shift must be made of integers, got {shift!r}") from None
-    axes: list[Any] = [axis] if _is_index(axis) else list(axis)  # type: ignore[arg-type]
+    axes: list[Any] = [axis] if _is_index(axis) else _sequence("roll", "axis", axis, "an integer or several")
     if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
         raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
     count = max(len(shifts), len(axes)) if shifts and axes else 0
@@ -309,7 +323,10 @@ def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None
 
 def broadcast_shapes(*shapes: int | Sequence[int]) -> tuple[int, ...]:
     """The shape that all shapes broadcast to; ValueError where two extents differ and neither is 1."""
-    lists = [(operator.index(s),) if _is_index(s) else tuple(s) for s in shapes]  # type: ignore
+    lists = [
+        (operator.index(s),) if _is_index(s) else tuple(_sequence("broadcast_shapes", "a shape", s))  # type: ignore
+        for s in shapes
+    ]
     rank = max((len(s) for s in lists), default=0)
     result = [1] * rank
     for s in lists:

@@ -12,7 +12,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.inspection import can_cast, result_type
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis, broadcast_to
+from tensorsmith.ops.manipulate import _axis, _sequence, broadcast_to
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -325,7 +325,7 @@ def argpartition(x: Any, kth: Any, axis: int | None = -1, kind: str = "introsele
 
 def lexsort(keys: Any, axis: int = -1) -> Any:
     """The order that sorts by the last key, of equals by the last but one, and so on."""
-    columns = [asarray(k) for k in keys]
+    columns = [asarray(k) for k in _sequence("lexsort", "keys", keys)]
     if not columns:
         raise TypeError("lexsort: at least one key is needed")
     order = core.argsort(columns[0], axis)

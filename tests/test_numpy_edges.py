@@ -197,6 +197,23 @@ def test_ufuncs_write_only_where_they_are_asked(tensors: bool) -> None:
     assert whole.tolist() == [1, 2, 3]
 
 
+def test_at_is_a_write_like_others() -> None:
+    x = ts.asarray(np.array([1.0, 2.0]))
+    np.add.at(x, ts.asarray([0, 0]), [1.0, 2.0])
+    assert x.tolist() == [4, 2]
+    y = x * ts.asarray(np.array([1.0, 1.0])).requires_grad_()
+    np.negative.at(x, [0])
+    with pytest.raises(RuntimeError, match=r"changed|modified"):
+        y.sum().backward()
+    memory = np.array([1.0, 2.0])
+    memory.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        np.add.at(ts.asarray(memory), [0], 1.0)
+    assert memory.tolist() == [1, 2]
+    with pytest.raises(TypeError, match=r"use \.detach"):
+        np.add.at(ts.asarray([1.0]).requires_grad_(), [0], 1.0)
+
+
 def test_ufuncs_that_only_numpy_has() -> None:
     x, y = np.array([1, 2]), np.array([3, 1, 2])
     for ufunc in (np.fmin, np.lcm, np.float_power, np.heaviside):

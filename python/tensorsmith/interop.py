@@ -121,6 +121,13 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
         if ours is not None:
             a, b = map(asarray, inputs)
             inputs = (core.reshape(a, (*a.shape, *(1,) * b.ndim)), b)
+    if method == "at" and _is_tensor(inputs[0]):
+        written = np.array(_plain(name, inputs[0]))
+        ufunc.at(written, *_plain(name, inputs[1:]))
+        core.copy_(
+            inputs[0], written
+        )  # which knows read-only memory, and that gradients may need what was there
+        return None
     if ours is not None:
         result = ours(*inputs, **options)
     else:

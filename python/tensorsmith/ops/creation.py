@@ -42,10 +42,15 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, devic
 
     int64 for integers, the default float as soon as one bound or the step is a float: numbers of Python or NumPy, or
     0-d tensors. ValueError if step is 0."""
-    start, stop, step = (
-        v.item() if hasattr(v, "item") and not getattr(v, "ndim", 0) else v for v in (start, stop, step)
-    )
-    return core.arange(start, stop, step, dtype, device)
+    try:
+        return core.arange(start, stop, step, dtype, device)
+    except TypeError:
+        bounds = [
+            v.item() if hasattr(v, "item") and not getattr(v, "ndim", 0) else v for v in (start, stop, step)
+        ]
+        if all(a is b for a, b in zip(bounds, (start, stop, step))):
+            raise
+    return core.arange(*bounds, dtype, device)
 
 
 eye = define(

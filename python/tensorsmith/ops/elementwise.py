@@ -209,10 +209,11 @@ def clip(
 
     The result has x's dtype where the bounds are Python numbers. out: a tensor that takes the result. a_min and a_max
     are NumPy's other words for min and max; TypeError for both words."""
-    for name, bound, other in (("min", min, a_min), ("max", max, a_max)):
-        if bound is not None and other is not None:
-            raise TypeError(f"clip: {name} and a_{name} are the same; give one of them")
-    min, max = a_min if min is None else min, a_max if max is None else max
+    if a_min is not None or a_max is not None:
+        for name, bound, other in (("min", min, a_min), ("max", max, a_max)):
+            if bound is not None and other is not None:
+                raise TypeError(f"clip: {name} and a_{name} are the same; give one of them")
+        min, max = a_min if min is None else min, a_max if max is None else max
     x = asarray(x)
     if x.dtype.kind in ("signed", "unsigned") and all(b is None or isinstance(b, int) for b in (min, max)):
         min, max = (b if b is None else _within(b, x.dtype) for b in (min, max))

@@ -110,6 +110,31 @@ CALLS = [
     "np.unwrap(a([1, 8, 2, -9]), period=7)",
     "np.unwrap(a([1, 8, 2, -9], 'int8'), period=6)", "np.unwrap(a([1, 8, 2]), period=7.5)",
     "np.put(a([1, 2]), [0, 1], [])",
+    # numbers of NumPy, arrays and lists where a number of Python stands elsewhere
+    "np.arange(np.max(a([1, 4])) + 1)", "np.arange(np.array(3))", "np.arange(1, np.array(2.5))",
+    "np.tile(a([1, 2]), np.array(2))", "np.tile([1, 2], np.array([2, 1]))", "np.tile(a([1]), -1)",
+    "np.tile(a([1]), 2.5)", "np.split(a([1, 2, 3, 4]), np.array(2))", "np.array_split(a([1, 2, 3]), np.array(2))",
+    "np.split(a([1, 2, 3]), np.array([1]))", "np.split(a([1]), 1, 3)", "np.roll([1, 2, 3], 1)",
+    f"np.roll({X}, np.array([1, 1]), axis=(0, 1))", "np.roll([[1, 2]], 1, axis=1)",
+    "np.broadcast_shapes(np.array(3), 1)", "np.unravel_index(5, (np.array(2), 3))", "np.resize(a([1, 2]), (-1, 2))",
+    "np.histogram(a([3.0, 1.0, 2.0]), bins=np.array(3))", "np.count_nonzero([0, 1, 2])",
+    "np.cumulative_sum([1, 2])", "np.pad(a([1, 2]), 1, constant_values=np.array(3))",
+    "np.pad(a([1, 2]), 1, constant_values=np.array([3, 4]))", "np.pad(a([1, 2]), 1, constant_values=None)",
+    "np.pad(a([1.0, 2.0]), 2, 'maximum', stat_length=np.array(1))", "np.round(a([1.25]), 1.5)",
+    "np.iscomplexobj([1j])", f"np.size({X}, (0, 1))", f"np.clip({X}, a_min=2, a_max=4)",
+    f"np.clip({X}, a_min=None, a_max=4)", f"np.clip({X}, 2, a_max=4)", "round(np.mean(a([1.0, 2.26])), 1)",
+    "round(np.mean(a([1.0, 2.26])))", "np.put(a(1), [0], 7)",
+    # dtypes of results
+    "np.vander(a([100, 5], 'int8'), 3)", "np.vander(a([2.0]), 3)", "np.unwrap(a([[1], [2]], 'int16'), period=4)",
+    "np.choose(a([0, 1]), [a([1, 2], 'int32'), 5])",
+    "np.select([a([True, False])] * 2, [a([1, 2], 'uint8'), a([True, True])], 7)",
+    "np.heaviside(a([1.0, 0.0]), -1)", "np.heaviside(a([3, 0], 'uint32'), -1)", "np.cbrt(a([-0.0]))",
+    "np.histogram(a([1, 2]), 2, weights=a([3, 4]))[0]", "np.signbit(np.diag(a([-0.0, 1.0])))",
+    "np.diag(a([True, False]))", "np.diag(a([1j, 2]), 1)",
+    # what does not fit is refused
+    "np.piecewise(a([1, 2], 'uint8'), [a([True, False])], [-1])", "np.copyto(a([1, 2]), 1.5)",
+    "np.copyto(a([1, 2]), [1.5, 2.5])", "np.copyto(a([1, 2], 'uint8'), 300)",
+    "np.copyto(a([1.0], 'float32'), 1.5, casting='safe')", "np.nanmean(a([1.0, 2.0]), dtype='uint8')",
     # methods
     f"{F}.item(1)", f"{F}.item(-1)", f"{F}.item(1, 2)", f"{F}.item((0, -1))", f"{F}.T.item(1)", f"{F}.item(6)",
     f"{F}.item(2, 0)", f"{F}.item(1.0)", f"{F}.item('a')", f"{F}.item(0, 0, 0)", "a(3).item(0)", f"{F}.item()",
@@ -151,6 +176,152 @@ def test_out_of_functions_that_lacked_it() -> None:
         out = ts.zeros(shape, dtype=dtype)
         assert call(out) is out
         np.testing.assert_array_equal(np.asarray(out), np.asarray(call(None)))
+
+
+def test_copyto_keeps_what_the_mask_leaves_out() -> None:
+    for source, casting in (([5, 6], "same_kind"), ([5.5, 6.5], "unsafe")):
+        x = ts.asarray(np.array([2**53 + 1, 1]))
+        values = ts.asarray(np.array(source, "uint64" if casting == "same_kind" else "float64"))
+        ts.copyto(x, values, casting, where=[False, True])
+        assert x.tolist() == [2**53 + 1, 6]
+
+
+@pytest.mark.parametrize("tensors", [True, False])
+def test_ufuncs_write_only_where_they_are_asked(tensors: bool) -> None:
+    x, mask = ts.asarray(np.array([1.0, 2.0, 3.0])), np.array([True, False, True])
+    out = ts.asarray(np.full(3, 7.0)) if tensors else np.full(3, 7.0)
+    assert np.add(x, 10, out=out, where=ts.asarray(mask) if tensors else mask) is out
+    assert out.tolist() == [11, 7, 13]
+    whole = ts.asarray(np.zeros(3, "int64"))
+    np.add(x, 0.5, out=whole, casting="unsafe")
+    assert whole.tolist() == [1, 2, 3]
+
+
+def test_at_is_a_write_like_others() -> None:
+    x = ts.asarray(np.array([1.0, 2.0]))
+    np.add.at(x, ts.asarray([0, 0]), [1.0, 2.0])
+    assert x.tolist() == [4, 2]
+    y = x * ts.asarray(np.array([1.0, 1.0])).requires_grad_()
+    np.negative.at(x, [0])
+    with pytest.raises(RuntimeError, match=r"changed|modified"):
+        y.sum().backward()
+    memory = np.array([1.0, 2.0])
+    memory.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        np.add.at(ts.asarray(memory), [0], 1.0)
+    assert memory.tolist() == [1, 2]
+    with pytest.raises(TypeError, match=r"use \.detach"):
+        np.add.at(ts.asarray([1.0]).requires_grad_(), [0], 1.0)
+
+
+def test_ufuncs_that_only_numpy_has() -> None:
+    x, y = np.array([1, 2]), np.array([3, 1, 2])
+    for ufunc in (np.fmin, np.lcm, np.float_power, np.heaviside):
+        got = ufunc.outer(ts.asarray(x), ts.asarray(y))
+        np.testing.assert_array_equal(got.numpy(), ufunc.outer(x, y))
+
+
+def test_the_dtype_of_a_ufunc_is_no_way_round_casting() -> None:
+    x = ts.asarray(np.array([1.5, 2.5]))
+    for call in (lambda: np.add(x, 1.7, dtype=int), lambda: np.sqrt(x, dtype="int32")):
+        with pytest.raises(TypeError):
+            call()
+    assert np.add(x, 1.7, dtype=int, casting="unsafe").tolist() == [2, 3]
+    x.requires_grad_()
+    assert np.exp(x, dtype="float32").requires_grad and np.multiply.outer(x, x).requires_grad
+
+
+@pytest.mark.parametrize("name", ["var", "std", "nanvar", "nanstd", "nanmean"])
+def test_spreads_are_no_integers(name: str) -> None:
+    with pytest.raises(TypeError, match="dtype is int8; a floating or complex dtype is needed"):
+        getattr(ts, name)(ts.asarray([0.5, 1.5]), dtype="int8")
+
+
+def test_dtypes_compare_with_types_of_python() -> None:
+    for dtype, kind in (
+        (ts.bool, bool),
+        (ts.int64, int),
+        (ts.complex128, complex),
+        (ts.get_default_dtype(), float),
+    ):
+        assert dtype == kind and kind == dtype and dtype in (kind,)
+        assert dtype not in (np.int8, str, None, [kind]) and ts.int8 != kind
+    assert ts.iinfo(np.int8).max == 127 and ts.finfo(np.float32).bits == 32 and ts.can_cast(np.int8, np.int16)
+
+
+def test_printing_follows_the_options() -> None:
+    with ts.printoptions(threshold=4):
+        assert repr(ts.arange(9)) == "tensor([0, 1, 2, ..., 6, 7, 8])"
+    with ts.printoptions(threshold=10_000):
+        assert "..." not in repr(ts.arange(2000))
+
+
+def test_bfloat16_keeps_its_dtype_on_the_way_to_numpy() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = ts.asarray([1.0, 2.0]).astype("bfloat16")
+    assert np.asarray(x).dtype == ml_dtypes.bfloat16 and np.asarray(x).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: ts.hstack(None), "hstack: arrays must be a sequence, got None"),
+        (lambda x: ts.vstack(1.5), r"vstack: arrays must be a sequence, got 1\.5"),
+        (lambda x: ts.broadcast_shapes(None), "broadcast_shapes: a shape must be a sequence, got None"),
+        (lambda x: ts.choose(x, None), "choose: choices must be a sequence, got None"),
+        (lambda x: ts.select(x, None), "select: choices must be a sequence, got None"),
+        (lambda x: ts.lexsort(None), "lexsort: keys must be a sequence, got None"),
+        (lambda x: ts.indices(1.5), r"indices: dimensions must be a sequence, got 1\.5"),
+        (lambda x: ts.median(x, 1.5), r"median: axis must be an integer or several, got 1\.5"),
+        (lambda x: ts.roll(x, 1, 1.5), r"roll: axis must be an integer or several, got 1\.5"),
+        (lambda x: ts.diag(x, "a"), "diag: k must be an integer, got 'a'"),
+        (lambda x: ts.diff(x, "a"), "diff: n must be an integer, got 'a'"),
+        (lambda x: ts.rot90(x, None), "rot90: k must be an integer, got None"),
+        (lambda x: ts.resize(x, "a"), "resize: an extent must be an integer, got 'a'"),
+        (lambda x: ts.zeros(2, dtype=[1]), r"\[1\] is not a dtype"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_argument(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(ts.asarray([[1, 2], [3, 4]]))
+
+
+def test_arguments_that_do_not_fit() -> None:
+    x = ts.asarray(np.array([1, 2], "uint8"))
+    with pytest.raises(OverflowError, match="the integer 500 does not fit uint8"):
+        ts.choose([0, 1], [x, 500])
+    with pytest.raises(OverflowError, match="the integer 300 does not fit uint8"):
+        ts.select([[True, False]], [x], 300)
+    with pytest.raises(TypeError, match=r"round: a tensor of shape \(2,\) is no number; use \.round"):
+        round(ts.asarray([1.5, 2.5]))
+    with pytest.raises(TypeError, match="clip: max and a_max are the same"):
+        ts.clip(ts.asarray([1.0]), max=2, a_max=3)
+    with pytest.raises(TypeError, match=r"roll: shift must be made of integers, got 1\.5"):
+        ts.roll(ts.asarray([1, 2]), 1.5)
+    with pytest.raises(
+        TypeError, match=r"split: a number of sections or positions, integers, are needed, got 2\.0"
+    ):
+        ts.split(ts.asarray([1, 2]), 2.0)
+
+
+def test_keywords_that_only_numpy_has() -> None:
+    x = np.array([[1.0, 9.0], [3.0, 4.0]])
+    t = ts.asarray(x)
+    for call in (
+        lambda a: np.quantile(a, 0.5, weights=np.ones_like(x), method="inverted_cdf"),
+        lambda a: np.nansum(a, where=x > 1),
+        lambda a: np.take(a, [9], mode="clip"),
+        lambda a: np.reshape(a, 4, order="F"),
+        lambda a: np.sum(a=a, axis=0),
+        lambda a: np.insert(a, obj=1, values=2, axis=0),
+    ):  # fmt: skip
+        got = call(t)
+        assert isinstance(got, ts.Tensor)
+        np.testing.assert_array_equal(got.numpy(), call(x))
+    with pytest.raises(TypeError, match=r"use \.detach"):
+        np.nansum(ts.asarray(x).requires_grad_(), where=x > 1)
+    with pytest.raises(TypeError, match="axis must be an integer"):
+        np.cumsum(t, axis="a")
 
 
 def test_one_out_of_two() -> None:

@@ -12,7 +12,8 @@ _PYTHON_TYPES: dict[Any, str] = {bool: "bool", int: "int64"}
 
 
 class DType:
-    """An element type: `ts.float32`. Compares equal to its name and to NumPy's dtype of the same name."""
+    """An element type: `ts.float32`. Compares equal to its name, to NumPy's dtype of the same name, and to Python's
+    type of numbers that it stands for (bool, int, float: the default float, complex)."""
 
     __slots__ = ("itemsize", "kind", "name")
 
@@ -39,7 +40,7 @@ class DType:
             return self.name == other
         if isinstance(other, np.dtype) or (isinstance(other, type) and issubclass(other, np.generic)):
             return self.name == np.dtype(other).name
-        return False
+        return other in (bool, int, float, complex) and as_dtype(other) is self
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -82,9 +83,9 @@ def as_dtype(x: Any) -> DType:
         return _BY_NAME[x]
     if x is float:
         return _core.default_dtype()
-    if x in _PYTHON_TYPES:
-        return _BY_NAME[_PYTHON_TYPES[x]]
     try:
+        if x in _PYTHON_TYPES:
+            return _BY_NAME[_PYTHON_TYPES[x]]
         return _BY_NAME[np.dtype(x).name]
     except (TypeError, KeyError):
         raise TypeError(f"{x!r} is not a dtype; dtypes are {', '.join(_BY_NAME)}") from None

@@ -16,12 +16,17 @@ __all__ = ["__array_namespace_info__", "can_cast", "finfo", "iinfo", "promote_ty
 _FORMATS = {"float16": (11, 5), "bfloat16": (8, 8), "float32": (24, 8), "float64": (53, 11)}
 
 
+def _dtype_of(x: Any) -> DType:
+    """What `x`, a dtype or an array, has for a dtype."""
+    return as_dtype(x if isinstance(x, (DType, type)) else getattr(x, "dtype", x))
+
+
 class finfo:
     """The limits of a floating dtype, or of the parts of a complex one: bits, eps, max, min, smallest_normal,
     smallest_subnormal, tiny, resolution, precision; `dtype` is the real dtype. TypeError for other dtypes."""
 
     def __init__(self, dtype: Any) -> None:
-        d = as_dtype(getattr(dtype, "dtype", dtype) if not isinstance(dtype, DType) else dtype)
+        d = _dtype_of(dtype)
         real = {"complex64": "float32", "complex128": "float64"}.get(d.name, d.name)
         if real not in _FORMATS:
             raise TypeError(f"finfo: {d} is not a floating dtype; see iinfo for integers")
@@ -45,7 +50,7 @@ class iinfo:
     """The limits of an integer dtype: bits, min, max. TypeError for other dtypes."""
 
     def __init__(self, dtype: Any) -> None:
-        d = as_dtype(getattr(dtype, "dtype", dtype) if not isinstance(dtype, DType) else dtype)
+        d = _dtype_of(dtype)
         if d.kind not in ("signed", "unsigned"):
             raise TypeError(f"iinfo: {d} is not an integer dtype; see finfo for floats")
         self.dtype = d
@@ -108,7 +113,7 @@ def can_cast(from_: Any, to: Any, /, casting: str = "safe") -> bool:
 
     "safe": promotion does not leave `to`; "same_kind": or neither is of a lower kind; "no", "equiv": the two are the
     same; "unsafe": always"""
-    source = as_dtype(getattr(from_, "dtype", from_) if not isinstance(from_, DType) else from_)
+    source = _dtype_of(from_)
     target = as_dtype(to)
     if casting not in ("no", "equiv", "safe", "same_kind", "unsafe"):
         raise ValueError(f"can_cast: casting must be no, equiv, safe, same_kind or unsafe, got {casting!r}")

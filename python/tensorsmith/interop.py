@@ -6,14 +6,16 @@ arrays come back as tensors; there a gradient would be lost, so a tensor that ca
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from typing import Any
 
 import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
-from tensorsmith.ops.places import copyto
+from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.ufunc import KEYWORDS, TAKE_KEYWORDS
 
 # NumPy's ufuncs whose name is another one here.
@@ -74,10 +76,7 @@ def _store(name: str, result: Any, out: Any, where: Any = True) -> Any:
     if out is None:
         return result
     if _is_tensor(out):
-        if where is True:
-            return core.copy(result, out=out)
-        copyto(out, result, where=where)
-        return out
+        return core.copy(result, out=out)
     np.copyto(out, _plain(name, result), casting="same_kind", where=_plain(name, where))
     return out
 
@@ -111,12 +110,21 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
         options = {"axis": 0, **options}
     elif method == "outer" and not options:
         ours = getattr(core, _UFUNCS.get(name, name), None)
-        a, b = (core.asarray(x) for x in inputs)
-        inputs = (core.reshape(a, (*a.shape, *(1,) * b.ndim)), b)
+        if ours is not None:
+            a, b = map(asarray, inputs)
+            inputs = (core.reshape(a, (*a.shape, *(1,) * b.ndim)), b)
+    if method == "at" and _is_tensor(inputs[0]):
+        written = np.array(_plain(name, inputs[0]))
+        ufunc.at(written, *_plain(name, inputs[1:]))
+        core.copy_(inputs[0], written)  # which knows read-only memory, and what gradients need
+        return None
     if ours is not None:
         result = ours(*inputs, **options)
     else:
-        result = _tensors(getattr(ufunc, method)(*_plain(name, inputs), **_plain(name, options)))
+        plain = _plain(name, options)
+        if out is not None:  # which keeps what `where` leaves out
+            plain["out"] = tuple(o if o is None else np.array(_plain(name, o)) for o in out)
+        result = _tensors(getattr(ufunc, method)(*_plain(name, inputs), **plain))
     if out is None:
         return result
     if len(out) == 1:
@@ -135,6 +143,11 @@ def _counterpart(function: Any) -> Any:
     return getattr(importlib.import_module(place), function.__name__, None)
 
 
+@functools.cache
+def _keywords(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
 def array_function(function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """`Tensor.__array_function__`."""
     if not all(issubclass(t, (_core.TensorBase, np.ndarray)) for t in types):
@@ -146,5 +159,10 @@ def array_function(function: Any, types: Any, args: tuple[Any, ...], options: di
         if isinstance(out, np.ndarray):
             options = {key: value for key, value in options.items() if key != "out"}
             return _store(name, ours(*args, **options), out)
-        return ours(*args, **options)
+        try:
+            return ours(*args, **options)
+        except TypeError:
+            if _keywords(ours).issuperset(options):
+                raise
+    # What ours has no keyword for is NumPy's, too.
     return _tensors(function(*_plain(name, args), **_plain(name, options)))

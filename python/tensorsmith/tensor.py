@@ -75,7 +75,9 @@ class Tensor(_core.TensorBase):
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        """NumPy's description of the memory; see `numpy`."""
+        """NumPy's description of the memory; see `numpy`. AttributeError for bfloat16, which it cannot name."""
+        if self.dtype == "bfloat16":
+            raise AttributeError("bfloat16 has no array interface; NumPy takes __array__ instead")
         return self.numpy().__array_interface__
 
     # --- description ------------------------------------------------------------------------------
@@ -103,7 +105,7 @@ class Tensor(_core.TensorBase):
         return self.size
 
     def __repr__(self) -> str:
-        body = np.array2string(_numbers(self), separator=", ", prefix="tensor(", threshold=1000)
+        body = np.array2string(_numbers(self), separator=", ", prefix="tensor(")
         parts = [body]
         if self.dtype not in (_core.default_dtype(), dtypes.int64, dtypes.bool_) or self.size == 0:
             parts.append(f"dtype={self.dtype}")
@@ -245,6 +247,12 @@ class Tensor(_core.TensorBase):
 
     def __complex__(self) -> complex:
         return complex(self.item())
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        """Of a 0-d tensor, as of NumPy's scalars: the nearest integer, or a tensor of so many decimals."""
+        if self.ndim:
+            raise TypeError(f"round: a tensor of shape {self.shape} is no number; use .round(decimals)")
+        return round(self.item()) if ndigits is None else self.round(ndigits)
 
     # --- gradients --------------------------------------------------------------------------------
 

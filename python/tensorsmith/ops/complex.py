@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.ops.creation import asarray
 
 __all__ = ["angle", "conj", "conjugate", "imag", "iscomplexobj", "isrealobj", "real"]
 
@@ -50,7 +51,9 @@ def angle(x: Any, deg: bool = False) -> Any:
 
 def iscomplexobj(x: Any) -> bool:
     """Whether x has a complex dtype."""
-    return isinstance(x, complex) or getattr(getattr(x, "dtype", None), "kind", "") == "complex"
+    if isinstance(x, (list, tuple)):
+        x = asarray(x)
+    return isinstance(x, complex) or getattr(getattr(x, "dtype", None), "kind", "") in ("complex", "c")
 
 
 def isrealobj(x: Any) -> bool:

@@ -29,12 +29,30 @@ empty_like = define(core.empty_like, "A tensor with the shape and memory order o
 zeros_like = define(core.zeros_like, "Zeros with the shape, dtype and memory order of x.")
 ones_like = define(core.ones_like, "Ones with the shape, dtype and memory order of x.")
 full_like = define(core.full_like, "`value` with the shape, dtype and memory order of x.")
-arange = define(
+define(
     core.arange,
     """start, start + step, … up to but without stop; arange(n) counts from 0.
 
     int64 for integers, float32 as soon as one bound or the step is a float. ValueError if step is 0.""",
 )
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Any:
+    """start, start + step, … up to but without stop; arange(n) counts from 0.
+
+    int64 for integers, the default float as soon as one bound or the step is a float: numbers of Python or NumPy, or
+    0-d tensors. ValueError if step is 0."""
+    try:
+        return core.arange(start, stop, step, dtype, device)
+    except TypeError:
+        bounds = [
+            v.item() if hasattr(v, "item") and not getattr(v, "ndim", 0) else v for v in (start, stop, step)
+        ]
+        if all(a is b for a, b in zip(bounds, (start, stop, step))):
+            raise
+    return core.arange(*bounds, dtype, device)
+
+
 eye = define(
     core.eye, "Ones on the k-th diagonal of a (rows, columns) matrix of zeros; columns defaults to rows."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorsmith._core import ops as core
+from tensorsmith.inspection import promote_types
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis, _integer
 from tensorsmith.tensor import Tensor
@@ -14,7 +15,7 @@ __all__ = ["diag", "diagonal", "trace", "tri", "tril_indices", "triu_indices", "
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """A view of the elements whose indices along two axes differ by `offset`, as the last axis."""
-    x = asarray(x)
+    x, offset = asarray(x), _integer("diagonal", "offset", offset)
     a, b = _axis("diagonal", axis1, x.ndim), _axis("diagonal", axis2, x.ndim)
     offset = _integer("diagonal", "offset", offset)
     if a == b:
@@ -36,7 +37,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 def diag(x: Any, k: int = 0) -> Any:
     """The k-th diagonal of a matrix, or a matrix with the vector x there."""
-    x = asarray(x)
+    x, k = asarray(x), _integer("diag", "k", k)
     if x.ndim == 2:
         return diagonal(x, k)
     if x.ndim != 1:
@@ -44,7 +45,7 @@ def diag(x: Any, k: int = 0) -> Any:
     n = x.shape[0] + abs(k)
     rows = core.add(core.arange(x.shape[0], device=x.device), max(-k, 0))
     places = core.add(core.multiply(rows, n), core.add(core.arange(x.shape[0], device=x.device), max(k, 0)))
-    return core.reshape(core.index_add(core.zeros((n * n,), x.dtype, device=x.device), 0, places, x), (n, n))
+    return core.reshape(core.index_set(core.zeros((n * n,), x.dtype, device=x.device), 0, places, x), (n, n))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
@@ -77,6 +78,8 @@ def _coordinates(mask: Any) -> tuple[Any, ...]:
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """The powers of the vector x as columns, from x^(N-1) down to 1, or upwards."""
     x = asarray(x)
+    if x.dtype.kind in ("bool", "signed", "unsigned"):  # powers outgrow small integers
+        x = core.astype(x, promote_types(x.dtype, "int64"), False)
     count = x.shape[0] if N is None else N
     powers = (
         core.arange(count, device=x.device) if increasing else core.flip(core.arange(count, device=x.device))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import cmath
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 from tensorsmith._core import ops as core
@@ -80,6 +81,10 @@ rint = _round
 def round(x: Any, /, decimals: int = 0, out: Any = None) -> Any:
     """The nearest multiple of 10^-decimals, halves to the even one; complex numbers by their parts."""
     x = asarray(x)
+    try:
+        decimals = operator.index(decimals)
+    except TypeError:
+        raise TypeError(f"round: decimals must be an integer, got {decimals!r}") from None
     if decimals == 0:
         y = _round(x)
     elif x.dtype.kind == "complex":
@@ -204,10 +209,18 @@ define(
 )
 
 
-def clip(x: Any, /, min: Any = None, max: Any = None, out: Any = None) -> Any:
+def clip(
+    x: Any, /, min: Any = None, max: Any = None, out: Any = None, *, a_min: Any = None, a_max: Any = None
+) -> Any:
     """x limited to [min, max]; None leaves that side open. NaN stays; max wins where min > max.
 
-    The result has x's dtype where the bounds are Python numbers. out: a tensor that takes the result."""
+    The result has x's dtype where the bounds are Python numbers. out: a tensor that takes the result. a_min and a_max
+    are NumPy's other words for min and max; TypeError for both words."""
+    if a_min is not None or a_max is not None:
+        for name, bound, other in (("min", min, a_min), ("max", max, a_max)):
+            if bound is not None and other is not None:
+                raise TypeError(f"clip: {name} and a_{name} are the same; give one of them")
+        min, max = a_min if min is None else min, a_max if max is None else max
     x = asarray(x)
     if x.dtype.kind in ("signed", "unsigned") and all(b is None or isinstance(b, int) for b in (min, max)):
         min, max = (b if b is None else _within(b, x.dtype) for b in (min, max))

@@ -14,6 +14,7 @@ from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.dtypes import float64
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.manipulate import _is_index
 from tensorsmith.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _bins(operation: str, x: Tensor, bins: Any, range: Any) -> tuple[Tensor, boo
     if isinstance(bins, str):
         raise ValueError(f"{operation}: bins must be a number of bins or their edges, got {bins!r}")
     dtype = _counted_in(x)
-    if isinstance(bins, int) or (not hasattr(bins, "shape") and hasattr(bins, "__index__")):
+    if _is_index(bins):
         return _edges(operation, x, int(bins), range, dtype), True
     edges = asarray(bins, device=x.device)
     if edges.dtype.kind == "floating" and not hasattr(bins, "dtype"):  # Python's, in full
@@ -205,7 +206,7 @@ def _weighed(x: Tensor, weights: Any, place: Tensor, count: int) -> Tensor:
     if x.shape != weights.shape:
         raise ValueError(f"histogram: weights must have the shape of x, {x.shape}, got {weights.shape}")
     weights = core.reshape(weights, (-1,))
-    if weights.dtype.kind != "floating":
+    if weights.dtype.kind not in ("signed", "unsigned", "floating"):
         weights = core.astype(weights, x.dtype if x.dtype.kind == "floating" else default_dtype())
     return core.index_add(core.zeros((count,), weights.dtype, device=weights.device), 0, place, weights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from tensorsmith._core import AxisError, default_dtype
 from tensorsmith._core import ops as core
 from tensorsmith.ops.complex import iscomplexobj
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis, concat, split
+from tensorsmith.ops.manipulate import _axis, _integer, _is_index, _sequence, concat, split
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -57,7 +58,7 @@ def atleast_3d(*arrays: Any) -> Any:
 def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
     """A view with the axis moved before the axis `start`."""
     x = asarray(x)
-    axis = _axis("rollaxis", axis, x.ndim)
+    axis, start = _axis("rollaxis", axis, x.ndim), _integer("rollaxis", "start", start)
     if not -x.ndim <= start <= x.ndim:
         raise AxisError(f"rollaxis: start must be from {-x.ndim} to {x.ndim}, got {start}")
     start = start + x.ndim if start < 0 else start
@@ -73,7 +74,7 @@ def _joined(parts: list[Any], axis: int, dtype: Any, casting: str) -> Any:
 
 def vstack(arrays: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
     """The arrays on top of each other; vectors are rows. dtype, casting: as of `concat`."""
-    return _joined([atleast_2d(a) for a in arrays], 0, dtype, casting)
+    return _joined([atleast_2d(a) for a in _sequence("vstack", "arrays", arrays)], 0, dtype, casting)
 
 
 row_stack = vstack
@@ -81,18 +82,18 @@ row_stack = vstack
 
 def hstack(arrays: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
     """The arrays side by side: along the second axis, of vectors along the only one. dtype, casting: as of `concat`."""
-    parts = [atleast_1d(a) for a in arrays]
+    parts = [atleast_1d(a) for a in _sequence("hstack", "arrays", arrays)]
     return _joined(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype, casting)
 
 
 def dstack(arrays: Sequence[Any]) -> Any:
     """The arrays behind each other, along the third axis."""
-    return core.concat([atleast_3d(a) for a in arrays], 2)
+    return core.concat([atleast_3d(a) for a in _sequence("dstack", "arrays", arrays)], 2)
 
 
 def column_stack(arrays: Sequence[Any]) -> Any:
     """Vectors as the columns of a matrix; matrices side by side."""
-    parts = [asarray(a) for a in arrays]
+    parts = [asarray(a) for a in _sequence("column_stack", "arrays", arrays)]
     return core.concat([core.reshape(p, (-1, 1)) if p.ndim < 2 else p for p in parts], 1)
 
 
@@ -135,12 +136,13 @@ def block(arrays: Any) -> Any:
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
     """`split`, where a number of parts need not divide the extent: the first ones are one longer."""
     x = asarray(x)
-    if not isinstance(indices_or_sections, int):
+    if not _is_index(indices_or_sections):
         return split(x, indices_or_sections, axis)
-    if indices_or_sections < 1:
-        raise ValueError(f"array_split: the number of sections must be >= 1, got {indices_or_sections}")
-    n, extra = divmod(x.shape[axis], indices_or_sections)
-    return core.split(x, [n + (i < extra) for i in range(indices_or_sections)], axis)
+    count = operator.index(indices_or_sections)  # type: ignore[arg-type]
+    if count < 1:
+        raise ValueError(f"array_split: the number of sections must be >= 1, got {count}")
+    n, extra = divmod(x.shape[_axis("array_split", axis, x.ndim)], count)
+    return core.split(x, [n + (i < extra) for i in range(count)], axis)
 
 
 def _split_axis(name: str, x: Any, parts: Any, axis: int, rank: int) -> tuple[Any, ...]:
@@ -185,7 +187,7 @@ def rot90(x: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Any:
     a, b = (_axis("rot90", i, x.ndim) for i in axes)
     if a == b:
         raise ValueError(f"rot90: axes must be different, got {tuple(axes)}")
-    k %= 4
+    k = _integer("rot90", "k", k) % 4
     if k == 2:
         return core.flip(x, (a, b))
     if k == 0:
@@ -268,6 +270,7 @@ def _geomspaces(start: Any, stop: Any, num: int, endpoint: bool, dtype: Any, axi
 
 def indices(dimensions: Sequence[int], dtype: Any = "int64", sparse: bool = False) -> Any:
     """The coordinates of a grid: one array for each axis, stacked; a tuple of broadcastable ones if sparse."""
+    dimensions = _sequence("indices", "dimensions", dimensions)
     n = len(dimensions)
     parts = []
     for i, extent in enumerate(dimensions):
@@ -313,7 +316,7 @@ def unravel_index(index: Any, shape: int | Sequence[int], order: str = "C") -> t
 
     ValueError for a position that it does not have."""
     flat = _positions("unravel_index", index)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (operator.index(shape),) if _is_index(shape) else tuple(shape)  # type: ignore
     size = math.prod(shape)
     if flat.size and (int(core.min(flat)) < 0 or int(core.max(flat)) >= size):
         raise ValueError(f"unravel_index: positions must be from 0 to {size - 1} for shape {tuple(shape)}")
@@ -330,7 +333,7 @@ def ravel_multi_index(
     """The flat positions of coordinates; order "F": the first axis is the fastest.
 
     mode: for coordinates outside their extent, of all axes or of each: "raise" (ValueError), "wrap" or "clip"."""
-    dims = tuple(dims)
+    dims = tuple(_sequence("ravel_multi_index", "dims", dims))
     if len(multi_index) != len(dims):
         raise ValueError(f"ravel_multi_index: {len(multi_index)} coordinates for {len(dims)} dimensions")
     modes = (mode,) * len(dims) if isinstance(mode, str) else tuple(mode)
@@ -377,6 +380,7 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
     mode: "raise" (IndexError), "wrap" or "clip" for numbers out of range."""
     a = asarray(a)
     a = core.astype(a, "int64") if a.dtype == "bool" else a
+    choices = _sequence("choose", "choices", choices)
     n = len(choices)
     if mode == "wrap":
         a = core.remainder(a, n)
@@ -388,8 +392,8 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
         raise IndexError(f"choose: a must hold 0 to {n - 1}, the positions of the choices")
     from tensorsmith.ops.manipulate import broadcast_arrays
 
-    place, *options = broadcast_arrays(a, *choices)
-    stacked = core.stack([core.contiguous(o) for o in _promoted(options)], 0)
+    place, *options = broadcast_arrays(a, *_promoted(choices))
+    stacked = core.stack([core.contiguous(o) for o in options], 0)
     y = core.squeeze(core.take_along_axis(stacked, core.expand_dims(place, 0), 0), 0)
     return y if out is None else core.copy(y, out=out)
 
@@ -397,17 +401,26 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
 def _promoted(arrays: Sequence[Any]) -> list[Any]:
     from tensorsmith.inspection import result_type
 
-    dtype = result_type(*arrays)
-    return [core.astype(a, dtype, False) for a in arrays]
+    # A number of Python takes the dtype of the arrays beside it.
+    values = [a if type(a) in (bool, int, float, complex) else asarray(a) for a in arrays]
+    dtype, device = result_type(*values), next((v.device for v in values if isinstance(v, Tensor)), None)
+    return [
+        core.astype(v, dtype, False) if isinstance(v, Tensor) else core.full((), v, dtype, device=device)
+        for v in values
+    ]
 
 
 def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) -> Any:
     """Of the choices the one whose condition is the first to hold, else `default`."""
+    conditions, choices = (
+        _sequence("select", "conditions", conditions),
+        _sequence("select", "choices", choices),
+    )
     if len(conditions) != len(choices) or not conditions:
         raise ValueError(
             f"select: {len(conditions)} conditions for {len(choices)} choices; at least 1 of each"
         )
-    y = default
+    *choices, y = _promoted([*choices, default])
     for condition, choice in zip(reversed(conditions), reversed(choices)):
         y = core.where(asarray(condition), choice, y)
     return y
@@ -482,7 +495,10 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
 def resize(x: Any, new_shape: int | Sequence[int]) -> Any:
     """The elements of x in another shape, repeated from the start as often as needed."""
     x = core.reshape(asarray(x), (-1,))
-    shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
+    extents = [new_shape] if _is_index(new_shape) else _sequence("resize", "new_shape", new_shape)
+    shape = tuple(_integer("resize", "an extent", n) for n in extents)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"resize: extents must be >= 0, got {shape}")
     size = math.prod(shape)
     if x.shape[0] == 0 or size == 0:
         return core.zeros(shape, x.dtype, device=x.device)

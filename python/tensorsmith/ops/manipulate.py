@@ -35,11 +35,22 @@ def _axis(operation: str, axis: int, ndim: int) -> int:
 
 
 def _integer(operation: str, argument: str, value: Any) -> int:
-    """An integer; TypeError for what is none."""
     try:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{operation}: {argument} must be an integer, got {value!r}") from None
+
+
+def _sequence(operation: str, name: str, values: Any, wanted: str = "a sequence") -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{operation}: {name} must be {wanted}, got {values!r}") from None
+
+
+def _is_index(x: Any) -> bool:
+    """Whether x is one integer, and no array of several."""
+    return hasattr(x, "__index__") and not getattr(x, "ndim", 0)
 
 
 _reshape = define(
@@ -184,16 +195,22 @@ def ravel(x: Any) -> Any:
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
     """NumPy's `split`: into that many equal parts (ValueError if they are not equal), or at the given positions."""
-    extent = x.shape[axis]
-    if isinstance(indices_or_sections, int):
-        count = indices_or_sections
+    x = _asarray(x)
+    extent = x.shape[_axis("split", axis, x.ndim)]
+    if _is_index(indices_or_sections):
+        count = operator.index(indices_or_sections)  # type: ignore[arg-type]
         if count < 1 or extent % count:
             raise ValueError(
                 f"split: {count} equal sections of axis {axis}, whose extent is {extent}, do not exist"
             )
         sizes = [extent // count] * count
     else:
-        cuts = [0, *map(operator.index, indices_or_sections), extent]
+        try:
+            cuts = [0, *(operator.index(i) for i in indices_or_sections), extent]  # type: ignore[union-attr]
+        except TypeError:
+            raise TypeError(
+                f"split: a number of sections or positions, integers, are needed, got {indices_or_sections!r}"
+            ) from None
         if any(a > b for a, b in pairwise(cuts)):
             before = (slice(None),) * _axis("split", axis, x.ndim)
             return tuple(core.getitem(x, (*before, slice(a, b))) for a, b in pairwise(cuts))
@@ -203,13 +220,20 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tu
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     """The slices of x along an axis, which they lose."""
+    x = _asarray(x)
+    axis = _axis("unstack", axis, x.ndim)
     return tuple(core.squeeze(p, axis) for p in core.split(x, [1] * x.shape[axis], axis))
 
 
 def tile(x: Any, /, reps: int | Sequence[int]) -> Any:
     """x repeated as a whole along each axis (NumPy's `tile`)."""
     x = _asarray(x)
-    counts = [reps] if isinstance(reps, int) else list(reps)
+    try:
+        counts = [operator.index(n) for n in ([reps] if _is_index(reps) else reps)]  # type: ignore
+    except TypeError:
+        raise TypeError(f"tile: reps must be made of integers, got {reps!r}") from None
+    if any(n < 0 for n in counts):
+        raise ValueError(f"tile: reps must be >= 0, got {reps!r}")
     shape = [1] * (len(counts) - x.ndim) + list(x.shape)
     counts = [1] * (len(shape) - len(counts)) + counts
     interleaved = [n for pair in zip([1] * len(shape), shape) for n in pair]
@@ -278,10 +302,14 @@ def _compress(x: Any, mask: Any) -> Any:
 
 def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
     """Elements moved by `shift` along `axis`, those that fall off returning at the other end."""
+    x = _asarray(x)
     if axis is None:
         return core.reshape(roll(ravel(x), shift, 0), x.shape)
-    shifts: list[Any] = [shift] if hasattr(shift, "__index__") else list(shift)
-    axes: list[Any] = [axis] if hasattr(axis, "__index__") else list(axis)
+    try:
+        shifts = [operator.index(s) for s in ([shift] if _is_index(shift) else shift)]  # type: ignore
+    except TypeError:
+        raise TypeError(f"roll: shift must be made of integers, got {shift!r}") from None
+    axes: list[Any] = [axis] if _is_index(axis) else _sequence("roll", "axis", axis, "an integer or several")
     if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
         raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
     count = max(len(shifts), len(axes)) if shifts and axes else 0
@@ -295,7 +323,10 @@ def roll(x: Any, /, shift: int | Sequence[int], axis: int | Sequence[int] | None
 
 def broadcast_shapes(*shapes: int | Sequence[int]) -> tuple[int, ...]:
     """The shape that all shapes broadcast to; ValueError where two extents differ and neither is 1."""
-    lists = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    lists = [
+        (operator.index(s),) if _is_index(s) else tuple(_sequence("broadcast_shapes", "a shape", s))  # type: ignore
+        for s in shapes
+    ]
     rank = max((len(s) for s in lists), default=0)
     result = [1] * rank
     for s in lists:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorsmith._core import ops as core
+from tensorsmith.dtypes import as_dtype
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.quantile import _axes_last, middle
 from tensorsmith.ops.reduce_where import mask_of
@@ -16,6 +17,11 @@ __all__ = [
     "nan_to_num", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian",
     "nanmin", "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar",
 ]  # fmt: skip
+
+
+def _check_dtype(operation: str, dtype: Any) -> None:
+    if dtype is not None and as_dtype(dtype).kind not in ("floating", "complex"):
+        raise TypeError(f"{operation}: dtype is {dtype}; a floating or complex dtype is needed")
 
 
 def _filled(x: Any, value: float) -> tuple[Any, Any]:
@@ -69,6 +75,7 @@ def nanmean(
     x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
 ) -> Any:
     """The mean of what is not NaN, among what `where` chooses; of nothing NaN."""
+    _check_dtype("nanmean", dtype)
     filled, present = _counted("nanmean", _floating(x), where)
     count = core.sum(present, axis, None, keepdims)
     total = core.sum(filled, axis, dtype, keepdims)
@@ -83,6 +90,7 @@ def nanvar(
 
     mean: where it is known already, of the shape that keepdims=True gives it    correction: another word for ddof"""
     ddof = ddof if correction is None else correction
+    _check_dtype("nanvar", dtype)
     x = _floating(x) if dtype is None else core.astype(asarray(x), dtype)
     filled, present = _counted("nanvar", x, where)
     count = core.astype(core.sum(present, axis, None, True), core.real(x).dtype)

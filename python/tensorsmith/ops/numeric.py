@@ -47,6 +47,8 @@ def _pair(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _real_pair(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
+    # Beside integers a number need not be one that they hold.
+    a, b = (float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in (a, b))
     a, b = _pair(a, b)
     return _real(operation, a), _real(operation, b)
 
@@ -250,7 +252,7 @@ def cbrt(x: Any, /) -> Any:
     step = core.divide(
         core.subtract(safe, core.divide(size, core.square(safe))), 3.0
     )  # Newton's, for the last bits
-    return core.multiply(core.where(usual, core.subtract(safe, step), y), core.sign(x))
+    return core.copysign(core.where(usual, core.subtract(safe, step), y), x)
 
 
 @pointwise
@@ -351,7 +353,7 @@ def unwrap(x: Any, /, discont: float | None = None, axis: int = -1, *, period: f
     x = core.astype(x, "int64", False) if whole else _real("unwrap", x)
     axis = _axis("unwrap", axis, x.ndim)
     if x.shape[axis] < 2:
-        return core.copy(x)
+        return core.astype(x, dtype) if whole else core.copy(x)
     before, after = (slice(None),) * axis + (slice(0, -1),), (slice(None),) * axis + (slice(1, None),)
     jumps = core.subtract(core.getitem(x, after), core.getitem(x, before))
     half = period // 2 if whole else period / 2

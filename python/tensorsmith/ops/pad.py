@@ -62,6 +62,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
         raise ValueError(f"pad: mode must be one of {sorted(known)}, got {mode!r}")
     if unknown := set(options) - known[mode]:
         raise ValueError(f"pad: {sorted(unknown)} are no options of mode {mode!r}")
+    options = {name: _numbers(value) if name != "reflect_type" else value for name, value in options.items()}
     if mode in ("constant", "empty"):
         values = options.get("constant_values", 0)
         if isinstance(values, (int, float)) and not _needs_integers(x, values):
@@ -85,7 +86,16 @@ def _needs_integers(x: Any, value: float) -> bool:
     return abs(value) > 1 << 53
 
 
+def _numbers(values: Any) -> Any:
+    """NumPy's numbers, arrays and tensors as numbers and lists of Python."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    return [_numbers(v) for v in values] if isinstance(values, (list, tuple)) else values
+
+
 def _pair_for(values: Any, axis: int, rank: int) -> tuple[Any, Any]:
+    if not isinstance(values, (int, float, complex, list)):
+        raise TypeError(f"pad: a number, a pair or a pair for each axis is needed, got {values!r}")
     if isinstance(values, (int, float, complex)):
         return values, values
     rows = list(values)

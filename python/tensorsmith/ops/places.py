@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
-from tensorsmith.inspection import can_cast
+from tensorsmith.inspection import can_cast, result_type
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis, broadcast_to
+from tensorsmith.ops.manipulate import _axis, _sequence, broadcast_to
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -43,10 +44,13 @@ def ndim(x: Any) -> int:
     return int(asarray(x).ndim)
 
 
-def size(x: Any, axis: int | None = None) -> int:
-    """The number of elements, or the extent of one axis."""
+def size(x: Any, axis: int | Iterable[int] | None = None) -> int:
+    """The number of elements, or the extent of one axis or the product of several."""
     x = asarray(x)
-    return int(x.size if axis is None else x.shape[_axis("size", axis, x.ndim)])
+    if axis is None:
+        return int(x.size)
+    axes: Any = axis if isinstance(axis, (tuple, list)) else (axis,)
+    return math.prod(x.shape[_axis("size", a, x.ndim)] for a in axes)
 
 
 def isscalar(x: Any) -> bool:
@@ -208,12 +212,21 @@ def _writer(function: _Function) -> _Function:
 @_writer
 def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     """Writes `src`, which broadcasts, into dst where the mask is True. TypeError where `casting` does not allow it."""
-    if hasattr(src, "dtype") and not can_cast(asarray(src).dtype, dst.dtype, casting):
-        raise TypeError(f"copyto: {src.dtype} does not become {dst.dtype} with casting {casting!r}")
+    number = type(src) in (bool, int, float, complex)
+    source = src if number else asarray(src)
+    # A number of Python fits where it is of no higher kind.
+    dtype = result_type(source, dst) if number else source.dtype
+    if not can_cast(dtype, dst.dtype, casting):
+        raise TypeError(f"copyto: {dtype} does not become {dst.dtype} with casting {casting!r}")
     if where is True:
-        core.copy_(asarray(dst, copy=False), src)
+        core.copy_(asarray(dst, copy=False), source)
     else:
-        dst[...] = core.astype(core.where(asarray(where), src, dst), dst.dtype, False)
+        value = (
+            core.full((), source, dst.dtype, device=dst.device)
+            if number
+            else core.astype(source, dst.dtype, False)
+        )
+        dst[...] = core.where(asarray(where), value, dst)
 
 
 def _within(operation: str, indices: Any, extent: int, mode: str) -> Any:
@@ -244,6 +257,8 @@ def put(x: Any, indices: Any, values: Any, mode: str = "raise") -> None:
     flat = _within("put", core.reshape(asarray(indices), (-1,)), x.size, mode)
     if not asarray(values).size:
         return
+    if not x.ndim:
+        x = core.reshape(x, (1,))
     x[_coordinates(flat, x.shape)] = _cycled(values, flat.size, x.dtype)
 
 
@@ -352,7 +367,7 @@ def argpartition(x: Any, kth: Any, axis: int | None = -1, kind: str = "introsele
 
 def lexsort(keys: Any, axis: int = -1) -> Any:
     """The order that sorts by the last key, of equals by the last but one, and so on."""
-    columns = [asarray(k) for k in keys]
+    columns = [asarray(k) for k in _sequence("lexsort", "keys", keys)]
     if not columns:
         raise TypeError("lexsort: at least one key is needed")
     order = core.argsort(columns[0], axis)
@@ -422,7 +437,7 @@ def piecewise(x: Any, conditions: Any, functions: Iterable[Any], *args: Any, **o
             results = core.broadcast_to(asarray(f(inside, *args, **options)), inside.shape)
             at = core.subtract(core.cumsum(core.reshape(mask, (-1,)), 0), 1)
             value = core.reshape(core.take(results, core.maximum(at, 0), 0), x.shape)
-        value = asarray(value, device=x.device)
+        value = asarray(value, x.dtype if type(value) in (bool, int) else None, device=x.device)
         if value.ndim == 0 and x.dtype.kind in ("signed", "unsigned") and not bool(core.isfinite(value)):
             raise ValueError(f"piecewise: {float(value)} cannot be an element of {x.dtype}")
         y = core.where(mask, core.astype(value, x.dtype, False), y)

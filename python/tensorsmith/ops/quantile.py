@@ -12,7 +12,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.halves import is_half, widened
-from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.manipulate import _axis, _is_index, _sequence
 from tensorsmith.ops.statistics import _floating, _into
 from tensorsmith.tensor import Tensor
 
@@ -43,7 +43,8 @@ def _axes_last(operation: str, x: Any, axis: Any) -> tuple[Any, list[int]]:
     """x with the axes to be reduced joined at the end, and which they were."""
     if x.ndim == 1 and axis in (None, 0, -1):
         return x, [0]
-    axes = list(range(x.ndim)) if axis is None else [axis] if hasattr(axis, "__index__") else list(axis)
+    axes = list(range(x.ndim)) if axis is None else [axis] if _is_index(axis) else axis
+    axes = _sequence(operation, "axis", axes, "an integer or several")
     axes = [_axis(operation, a, x.ndim) for a in axes]
     if len(set(axes)) != len(axes):
         raise ValueError(f"{operation}: axis {axis} names an axis twice")

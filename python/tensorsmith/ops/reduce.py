@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
+from tensorsmith.dtypes import as_dtype
+from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.halves import rounded_once, widened
 from tensorsmith.ops.reduce_where import variance_where
 
@@ -130,6 +132,8 @@ def _variance(
     mean: Any = None,
 ) -> Tensor:
     if dtype is not None:
+        if as_dtype(dtype).kind not in ("floating", "complex"):
+            raise TypeError(f"{operation}: dtype is {dtype}; a floating or complex dtype is needed")
         x = core.astype(x, dtype)
     correction = float(ddof if correction is None else correction)
     if where is True and mean is None:
@@ -299,6 +303,7 @@ def cumulative_sum(
 
     include_initial: start with a 0, so that the axis is one longer.
     """
+    x = asarray(x)
     if axis is None:
         if x.ndim > 1:
             raise ValueError(
@@ -316,6 +321,7 @@ def cumulative_prod(
 
     include_initial: start with a 1, so that the axis is one longer.
     """
+    x = asarray(x)
     if axis is None:
         if x.ndim > 1:
             raise ValueError(
@@ -348,6 +354,7 @@ def vector_norm(
     counts what is not 0.
 
     Orders 1, 2, inf and -inf read x once. Of nothing 0; ValueError for the smallest of nothing."""
+    x = asarray(x)
     if x.dtype.kind != "floating":
         x = core.astype(x, _core.default_dtype())
     if ord == math.inf and not x.size:
@@ -374,6 +381,7 @@ def _other_norm(x: Tensor, axis: Any, keepdims: bool, ord: float) -> Tensor:
 
 def count_nonzero(x: Tensor, axis: int | Sequence[int] | None = None, *, keepdims: bool = False) -> Tensor:
     """How many elements along axes are not 0, as int64."""
+    x = asarray(x)
     if axis is None and not keepdims:
         return core.count_nonzero_flat(x)
     return core.sum(core.not_equal(x, 0), axis, None, keepdims)

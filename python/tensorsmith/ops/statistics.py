@@ -13,7 +13,7 @@ from tensorsmith._core import ops as core
 from tensorsmith.inspection import can_cast, result_type
 from tensorsmith.ops import elementwise
 from tensorsmith.ops.creation import asarray
-from tensorsmith.ops.manipulate import _axis
+from tensorsmith.ops.manipulate import _axis, _integer
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -43,7 +43,7 @@ def diff(x: Any, /, n: int = 1, axis: int = -1, prepend: Any = None, append: Any
     """The n-th differences of neighbours along an axis, which is n shorter; of bools, whether they differ.
 
     prepend, append: put before and after x first; numbers stand for one slice. ValueError for a negative n."""
-    x = asarray(x)
+    x, n = asarray(x), _integer("diff", "n", n)
     if n < 0:
         raise ValueError(f"diff: n must be >= 0, got {n}")
     if n == 0:

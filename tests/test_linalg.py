@@ -481,3 +481,11 @@ def test_the_determinant_of_a_singular_complex_matrix_has_no_gradient_and_no_err
         ts.sum(ts.real(f(x))).backward()
         np.testing.assert_allclose(x.grad.numpy()[0], np.eye(2))
         assert not np.isfinite(x.grad.numpy()[1]).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_below_the_diagonal_reaches_the_factors(dtype: str) -> None:
+    a = ts.asarray([[1.0, 0], [math.nan, 2], [0, 1]], dtype)
+    assert np.isnan(ts.linalg.qr(a).R.numpy()).any()
+    with pytest.raises(ValueError, match="svd"):
+        ts.linalg.svd(a)

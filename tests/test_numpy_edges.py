@@ -352,3 +352,37 @@ def test_pad_keeps_integers() -> None:
     for array, value in ((x, 2**70), (ts.asarray(np.array([1], np.uint8)), 300)):
         with pytest.raises(OverflowError, match="pad: constant_values must be from"):
             ts.pad(array, 1, constant_values=value)
+
+
+def test_a_tensor_of_integers_is_a_shape() -> None:
+    assert ts.zeros(ts.asarray([3, 2])).shape == (3, 2)
+    assert ts.reshape(ts.arange(6), ts.asarray([3, -1])).shape == (3, 2)
+    with pytest.raises(TypeError, match="reshape: shape"):
+        ts.reshape(ts.arange(6), ts.asarray([3.0, 2.0]))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers_at_the_limits(dtype: str) -> None:
+    most, inf = float(np.finfo(dtype).max), math.inf
+    z = np.array([complex(inf, 1), complex(-inf, 1), complex(2, -inf), complex(most, most)], dtype)
+    expected = np.array([1, -1, -1j, (0.5**0.5) * (1 + 1j)], dtype)
+    np.testing.assert_allclose(ts.sign(ts.asarray(z)).numpy(), expected, rtol=1e-6)
+    z = np.array([complex(1, -0.0), complex(inf, 0)], dtype)
+    powers = ts.exp2(ts.asarray(z)).numpy()
+    np.testing.assert_array_equal(powers, np.array([2, inf], dtype))
+    assert np.signbit(powers.imag[0])
+    z = np.array([complex(inf, 1), 1], dtype)
+    assert ts.cumprod(ts.asarray(z))[0].item() == complex(inf, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rfft_of_the_largest_numbers(dtype: str) -> None:
+    most = float(np.finfo(dtype).max)
+    np.testing.assert_array_equal(ts.fft.rfft(ts.asarray([most, 0.0], dtype)).numpy(), [most, most])
+    assert ts.fft.rfft(ts.asarray([most / 2, most / 2], dtype))[1].item() == 0
+
+
+def test_what_would_be_lost_is_refused() -> None:
+    x = ts.ones(3)
+    with pytest.raises(ValueError, match="read-only"):
+        x.imag[0] = 9

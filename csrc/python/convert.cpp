@@ -59,8 +59,8 @@ bool bool_from(const Argument& a) {
 }
 
 Shape integers_from(const Argument& a) {
-  if (PyLong_Check(a.object) || (PyIndex_Check(a.object) && !PySequence_Check(a.object)))
-    return Shape{index_value(a, a.object)};
+  const bool several = PySequence_Check(a.object) || (is_tensor(a.object) && array_of(a.object).ndim() == 1);
+  if (PyLong_Check(a.object) || (PyIndex_Check(a.object) && !several)) return Shape{index_value(a, a.object)};
   const Ref sequence(PyUnicode_Check(a.object) ? nullptr : PySequence_Fast(a.object, ""));
   if (!sequence) {
     PyErr_Clear();

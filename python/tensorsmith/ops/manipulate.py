@@ -232,8 +232,11 @@ def tile(x: Any, /, reps: int | Sequence[int]) -> Any:
         counts = [operator.index(n) for n in ([reps] if _is_index(reps) else reps)]  # type: ignore
     except TypeError:
         raise TypeError(f"tile: reps must be made of integers, got {reps!r}") from None
-    if any(n < 0 for n in counts):
+    if min(counts, default=0) < 0:
         raise ValueError(f"tile: reps must be >= 0, got {reps!r}")
+    if len(counts) == x.ndim == 1:
+        n, count = x.shape[0], counts[0]
+        return core.reshape(core.broadcast_to(x, (count, n)), (count * n,))
     shape = [1] * (len(counts) - x.ndim) + list(x.shape)
     counts = [1] * (len(shape) - len(counts)) + counts
     interleaved = [n for pair in zip([1] * len(shape), shape) for n in pair]

@@ -22,6 +22,9 @@ _Draw = TypeVar("_Draw", bound=Callable[..., Any])
 _INNER = {"asarray", "broadcast_shapes", "broadcast_to", "draw", "random_gamma"}
 
 
+_PLAIN = frozenset((bool, int, float))
+
+
 def _named(draw: _Draw) -> _Draw:
     """Errors of the draws and kernels that this one is made of name this one."""
     _INNER.update((draw.__name__, f"random_{draw.__name__}"))
@@ -41,11 +44,16 @@ def _named(draw: _Draw) -> _Draw:
 
 def _tensor(*parameters: Any) -> Any:
     """The first tensor among them: a draw is made where it is."""
-    return next((p for p in parameters if isinstance(p, Tensor)), None)
+    for p in parameters:
+        if isinstance(p, Tensor):
+            return p
+    return None
 
 
 def _parameter(p: Any) -> Any:
     """A number stays one: it is checked without waiting for the GPU."""
+    if type(p) is float:
+        return p
     if isinstance(p, (np.number, np.bool_)):
         p = p.item()
     if isinstance(p, int) and not -(2**63) <= p < 2**64:  # what no tensor holds
@@ -118,7 +126,7 @@ def _finite(operation: str, **parameters: Any) -> None:
 
 
 def _numbers(*parameters: Any) -> bool:
-    return all(isinstance(p, (int, float)) for p in parameters)
+    return _PLAIN.issuperset(map(type, parameters))
 
 
 def _floating(operation: str, dtype: Any) -> Any:

@@ -287,7 +287,8 @@ def _lp_pool(rank: int, average: Any, largest: Any) -> Any:
             return largest(ops.absolute(input) * sign, kernel_size, stride, 0, 1, ceil_mode) * sign
         size = math.prod(_checks.several(name, "kernel_size", kernel_size, rank))
         mean = average(ops.pow(input, float(norm_type)), kernel_size, stride, 0, ceil_mode)
-        mean = ops.where(mean == 0, 0.0, mean)  # whose gradient is 0
+        # A mean of 0 has the gradient 0; of even powers none is below.
+        mean = ops.relu(mean) if norm_type % 2 == 0 else ops.where(mean == 0, 0.0, mean)
         return ops.pow(mean * float(size), 1.0 / norm_type)
 
     lp_pool.__name__ = f"lp_pool{rank}d"

@@ -129,7 +129,9 @@ def test_errors_name_halves_among_what_is_allowed() -> None:
 
 
 def test_factorisations_say_what_they_take() -> None:
-    with pytest.raises(TypeError, match="cholesky: a is bfloat16; float32, float64, complex64 or complex128 is needed"):
+    with pytest.raises(
+        TypeError, match="cholesky: a is bfloat16; float32, float64, complex64 or complex128 is needed"
+    ):
         ts.linalg.cholesky(ts.eye(2, dtype="bfloat16"))
 
 

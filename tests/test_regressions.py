@@ -169,3 +169,14 @@ def test_a_base_of_zero_has_no_slope_in_its_exponent() -> None:
     assert h.tolist()[1] == 0
     (g,) = ts.autograd.gradients(ts.sum(0.0 ** b[:3]), [b])
     assert g.tolist() == [0, 0, 0, 0]
+
+
+def test_where_keeps_the_memory_order() -> None:
+    """As every pointwise operation does: an image with its channels last keeps them there, and so does its gradient."""
+    x = ts.ones(2, 4, 5, 3).permute(0, 3, 1, 2).requires_grad_()
+    y = ts.where(x > 0, x, 0.0)
+    assert y.strides == x.strides
+    y.sum().backward()
+    assert x.grad.strides == x.strides
+    row = ts.zeros(5)
+    assert ts.where(x.detach() > 0, row, 1.0).strides == x.strides

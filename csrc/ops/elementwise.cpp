@@ -114,14 +114,14 @@ Shape result_shape(const Pointwise& op, const Operand* operands) {
 }
 
 // The layout of the first operand that has the result's shape and no gaps; row-major otherwise.
-Array allocate_result(const Pointwise& op, const Operand* operands, const Shape& shape, DType dtype) {
-  for (int i = 0; i < op.arity; ++i)
+Array allocate_result(const char* name, const Operand* operands, int count, const Shape& shape, DType dtype) {
+  for (int i = 0; i < count; ++i)
     if (operands[i].is_array() && operands[i].array().shape() == shape) {
       const Array& x = operands[i].array();
       if (x.is_contiguous()) break;
-      if (x.is_dense()) return empty_like(op.name, x, dtype);
+      if (x.is_dense()) return empty_like(name, x, dtype);
     }
-  return empty(op.name, dtype, shape);
+  return empty(name, dtype, shape);
 }
 
 template <class T>
@@ -275,12 +275,12 @@ Array pointwise(const Pointwise& op, const Operand* operands) {
   if (const auto held = constant_comparison(op, operands, dtype))
     return full(shape, Scalar::of(*held), DType::boolean);
   if (goes_by_blocks(dtype)) {
-    Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : dtype);
+    Array y = allocate_result(op.name, operands, op.arity, shape, op.boolean_result ? DType::boolean : dtype);
     if (by_blocks(op, operands, dtype, y)) return y;
   }
   Broadcast views[kMaxOperands];
   for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], kernel, shape, dtype);
-  Array y = allocate_result(op, operands, shape, op.boolean_result ? DType::boolean : kernel);
+  Array y = allocate_result(op.name, operands, op.arity, shape, op.boolean_result ? DType::boolean : kernel);
   run(op, views, y);
   return kernel == dtype || op.boolean_result ? y : astype(y, dtype, false);
 }
@@ -346,7 +346,8 @@ Array where(const Array& condition, const Operand& a, const Operand& b) {
   c.bind("where", truth, DType::boolean, shape);
   va.bind("where", a, dtype, shape);
   vb.bind("where", b, dtype, shape);
-  Array y = empty("where", dtype, shape);
+  const Operand operands[] = {a, b, truth};
+  Array y = allocate_result("where", operands, 3, shape, dtype);
   launch<&Kernels::where>(c.view(), va.view(), vb.view(), y);
   return y;
 }

@@ -3,7 +3,7 @@
 // The elementary functions are libm's (C99 Annex G): the same bits at every SIMD level. Products and
 // quotients are NumPy's: (a c - b d) + (a d + b c) i, and Smith's division. Differences beside sums are
 // written as sums with a negative: GCC 12 joins a pair of them with its products to fmaddsub in spite of
-// -ffp-contract=off, here and there.
+// -ffp-contract=off, here and there. Sources that compute much with these are compiled without its means to.
 #pragma once
 
 #include <cstdint>

@@ -369,6 +369,7 @@ def test_complex_numbers_at_the_limits(dtype: str) -> None:
     expected = np.array([1, -1, -1j, (0.5**0.5) * (1 + 1j)], dtype)
     np.testing.assert_allclose(ts.sign(ts.asarray(z)).numpy(), expected, rtol=1e-6)
     z = np.array([complex(1, -0.0), complex(inf, 0)], dtype)
+    assert not np.signbit(ts.expm1(ts.asarray(np.array([complex(-0.0, 0.0)], dtype))).numpy().real[0])
     powers = ts.exp2(ts.asarray(z)).numpy()
     np.testing.assert_array_equal(powers, np.array([2, inf], dtype))
     assert np.signbit(powers.imag[0])

@@ -167,7 +167,8 @@ TS_INLINE Complex<T> log10(Complex<T> z) {
 // e^x cos y - 1 = expm1(x) cos y - 2 sin^2(y / 2).
 template <class T>
 TS_INLINE Complex<T> expm1(Complex<T> z) {
-  if (z.im == 0) return {libm_expm1(z.re), z.im};
+  // Of -0 too 0, as the array standard has it.
+  if (z.im == 0) return {libm_expm1(z.re) + T(0), z.im};
   if (z.im - z.im != 0) {  // infinite or NaN
     if (z.re == -T(__builtin_inf())) return {T(-1), T(0)};
     if (z.re == T(__builtin_inf())) return {z.re, T(__builtin_nan(""))};

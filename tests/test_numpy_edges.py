@@ -388,3 +388,7 @@ def test_what_would_be_lost_is_refused() -> None:
     x = ts.ones(3)
     with pytest.raises(ValueError, match="read-only"):
         x.imag[0] = 9
+
+
+def test_a_dtype_is_no_array() -> None:
+    assert (ts.ones(2).dtype == np.array([1, 2])) is False and ts.ones(2).dtype != [float]

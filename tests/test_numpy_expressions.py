@@ -344,6 +344,12 @@ def test_messages_name_what_is_wrong() -> None:
             x, out=ts.arange(4), where=x > 1
         ),
         'take: mode must be "raise", "wrap" or "clip"': lambda: ts.take(x, [1], mode="bend"),
+        "add: out must be a tensor, got list": lambda: ts.add(x, x, out=[0.0] * 4, where=x > 1),
+        r"add: where of shape \(3,\) and operands of .* do not broadcast": lambda: ts.add(
+            x, x, where=ts.ones(3, dtype="bool")
+        ),
+        "histogram: .* bins are more than the memory holds": lambda: ts.histogram(x, 2**70),
+        "histogram: [0-9]* bins are more than": lambda: ts.histogram(np.append(np.arange(99.0), 1e20), "fd"),
         "polyfit: w must have the shape": lambda: ts.polyfit(x, x, 1, w=x[:2]),
         "polyval: p must hold": lambda: ts.polyval(3, x),
         "cov: aweights must not be negative": lambda: ts.cov(x, aweights=-x),

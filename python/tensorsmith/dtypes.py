@@ -40,7 +40,7 @@ class DType:
             return self.name == other
         if isinstance(other, np.dtype) or (isinstance(other, type) and issubclass(other, np.generic)):
             return self.name == np.dtype(other).name
-        return other in (bool, int, float, complex) and as_dtype(other) is self
+        return isinstance(other, type) and other in (bool, int, float, complex) and as_dtype(other) is self
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -37,6 +37,11 @@ define(
 )
 
 
+def is_number(x: Any) -> bool:
+    """Whether x is a number of Python, which takes the dtype of the tensor that it meets."""
+    return type(x) in (bool, int, float, complex)
+
+
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Any:
     """start, start + step, … up to but without stop; arange(n) counts from 0.
 

@@ -50,16 +50,17 @@ def _edges(operation: str, x: Tensor, bins: int, range: Any, dtype: DType) -> Te
         raise ValueError(f"{operation}: bins must be >= 1, got {bins}")
     low, high = _limits(operation, x, range)
     step = (high - low) / bins
-    if math.isfinite(step):
-        inner = [low + step * i for i in builtins.range(1, bins)]
-    else:
-        inner = [low * ((bins - i) / bins) + high * (i / bins) for i in builtins.range(1, bins)]
+    try:
+        i = np.arange(1, bins)
+        inner = low + step * i if math.isfinite(step) else low * ((bins - i) / bins) + high * (i / bins)
+    except (MemoryError, OverflowError, ValueError):
+        raise ValueError(f"{operation}: {bins} bins are more than the memory holds") from None
     kind = {"float64": np.float64, "float16": np.float16}.get(dtype.name, np.float32)
     with np.errstate(over="ignore"):
         first, last = kind(low), kind(high)
     if not (np.isfinite(first) and np.isfinite(last) and first < last):
         raise ValueError(f"{operation}: {dtype} has no bins from {low} to {high}")
-    return asarray([low, *inner, high], dtype=dtype, device=x.device)
+    return asarray(np.concatenate([[low], inner, [high]]), dtype=dtype, device=x.device)
 
 
 def _counted_in(x: Tensor) -> DType:
@@ -126,7 +127,10 @@ def _by_rule(operation: str, x: Tensor, bins: Any, range: Any, weights: Any) -> 
     width = _width(bins, flat) if flat.size else 0.0
     if width and x.dtype.kind in ("signed", "unsigned"):
         width = max(width, 1.0)
-    return math.ceil((high - low) / width) if width else 1
+    count = (high - low) / width if width else 1
+    if not math.isfinite(count):
+        raise ValueError(f"{operation}: the rule {bins!r} asks for more bins than there are numbers")
+    return math.ceil(count)
 
 
 def _bins(operation: str, x: Tensor, bins: Any, range: Any) -> tuple[Tensor, bool]:

@@ -12,6 +12,7 @@ from tensorsmith._core import ops as core
 from tensorsmith.ops.complex import iscomplexobj
 from tensorsmith.ops.creation import asarray
 from tensorsmith.ops.manipulate import _axis, _integer, _is_index, _sequence, concat, split
+from tensorsmith.ops.numeric import _promoted
 from tensorsmith.tensor import Tensor
 
 __all__ = [
@@ -392,22 +393,10 @@ def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise")
         raise IndexError(f"choose: a must hold 0 to {n - 1}, the positions of the choices")
     from tensorsmith.ops.manipulate import broadcast_arrays
 
-    place, *options = broadcast_arrays(a, *_promoted(choices))
+    place, *options = broadcast_arrays(a, *_promoted(*choices))
     stacked = core.stack([core.contiguous(o) for o in options], 0)
     y = core.squeeze(core.take_along_axis(stacked, core.expand_dims(place, 0), 0), 0)
     return y if out is None else core.copy(y, out=out)
-
-
-def _promoted(arrays: Sequence[Any]) -> list[Any]:
-    from tensorsmith.inspection import result_type
-
-    # A number of Python takes the dtype of the arrays beside it.
-    values = [a if type(a) in (bool, int, float, complex) else asarray(a) for a in arrays]
-    dtype, device = result_type(*values), next((v.device for v in values if isinstance(v, Tensor)), None)
-    return [
-        core.astype(v, dtype, False) if isinstance(v, Tensor) else core.full((), v, dtype, device=device)
-        for v in values
-    ]
 
 
 def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) -> Any:
@@ -420,7 +409,7 @@ def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) 
         raise ValueError(
             f"select: {len(conditions)} conditions for {len(choices)} choices; at least 1 of each"
         )
-    *choices, y = _promoted([*choices, default])
+    *choices, y = _promoted(*choices, default)
     for condition, choice in zip(reversed(conditions), reversed(choices)):
         y = core.where(asarray(condition), choice, y)
     return y

@@ -10,7 +10,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.inspection import finfo, result_type
 from tensorsmith.ops import elementwise, matrix
-from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.creation import asarray, is_number
 from tensorsmith.ops.halves import is_half
 from tensorsmith.ops.manipulate import _axis
 from tensorsmith.ops.ufunc import pointwise
@@ -36,20 +36,20 @@ def _real(operation: str, x: Any) -> Any:
     return x
 
 
-def _pair(a: Any, b: Any) -> tuple[Any, Any]:
-    """Both as tensors of their common dtype; beside a tensor a number of Python takes the tensor's."""
-    a, b = (v if isinstance(v, (bool, int, float, complex)) else asarray(v) for v in (a, b))
-    dtype, device = result_type(a, b), next((v.device for v in (a, b) if isinstance(v, Tensor)), None)
-    return tuple(
+def _promoted(*values: Any) -> list[Any]:
+    """As tensors of their common dtype; beside a tensor a number of Python takes the tensor's."""
+    kept = [v if is_number(v) else asarray(v) for v in values]
+    dtype, device = result_type(*kept), next((v.device for v in kept if isinstance(v, Tensor)), None)
+    return [
         core.astype(v, dtype, False) if isinstance(v, Tensor) else core.full((), v, dtype, device=device)
-        for v in (a, b)
-    )
+        for v in kept
+    ]
 
 
 def _real_pair(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
     # Beside integers a number need not be one that they hold.
     a, b = (float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in (a, b))
-    a, b = _pair(a, b)
+    a, b = _promoted(a, b)
     return _real(operation, a), _real(operation, b)
 
 
@@ -68,7 +68,7 @@ def divmod(a: Any, b: Any, /) -> tuple[Any, Any]:
 @pointwise
 def fmod(a: Any, b: Any, /) -> Any:
     """The remainder of a / b with the sign of a, as C's; exact. ZeroDivisionError for an integer 0 in b."""
-    a, b = _pair(a, b)
+    a, b = _promoted(a, b)
     if a.dtype.kind == "complex":
         raise TypeError(f"fmod: real numbers are needed, got {a.dtype}")
     if a.dtype.kind == "floating":
@@ -221,14 +221,14 @@ def real_if_close(x: Any, tol: float = 100) -> Any:
 @pointwise
 def fmax(a: Any, b: Any, /) -> Any:
     """The larger of a and b, where one is NaN the other."""
-    a, b = _pair(a, b)
+    a, b = _promoted(a, b)
     return core.where(core.isnan(a), b, core.where(core.isnan(b), a, core.maximum(a, b)))
 
 
 @pointwise
 def fmin(a: Any, b: Any, /) -> Any:
     """The smaller of a and b, where one is NaN the other."""
-    a, b = _pair(a, b)
+    a, b = _promoted(a, b)
     return core.where(core.isnan(a), b, core.where(core.isnan(b), a, core.minimum(a, b)))
 
 
@@ -258,7 +258,7 @@ def cbrt(x: Any, /) -> Any:
 @pointwise
 def float_power(a: Any, b: Any, /) -> Any:
     """a^b in float64 at least."""
-    a, b = (v if isinstance(v, (bool, int, float, complex)) else asarray(v) for v in (a, b))
+    a, b = (v if is_number(v) else asarray(v) for v in (a, b))
     wide = "complex128" if result_type(a, b).kind == "complex" else "float64"
     return core.power(asarray(a, wide), asarray(b, wide))
 
@@ -316,7 +316,7 @@ def iscomplex(x: Any, /) -> Any:
 
 
 def _integers(operation: str, a: Any, b: Any) -> tuple[Any, Any]:
-    a, b = _pair(a, b)
+    a, b = _promoted(a, b)
     if a.dtype.kind not in ("signed", "unsigned"):
         raise TypeError(f"{operation}: integers are needed, got {a.dtype}")
     return a, b

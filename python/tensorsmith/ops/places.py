@@ -12,7 +12,7 @@ import numpy as np
 from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.inspection import can_cast, result_type
-from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.creation import asarray, is_number
 from tensorsmith.ops.manipulate import _axis, _sequence, broadcast_to
 from tensorsmith.tensor import Tensor
 
@@ -212,7 +212,7 @@ def _writer(function: _Function) -> _Function:
 @_writer
 def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     """Writes `src`, which broadcasts, into dst where the mask is True. TypeError where `casting` does not allow it."""
-    number = type(src) in (bool, int, float, complex)
+    number = is_number(src)
     source = src if number else asarray(src)
     # A number of Python fits where it is of no higher kind.
     dtype = result_type(source, dst) if number else source.dtype

@@ -13,11 +13,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tensorsmith._core import is_grad_enabled
+from tensorsmith._core import TensorBase, is_grad_enabled
 from tensorsmith._core import ops as core
 from tensorsmith.dtypes import as_dtype
 from tensorsmith.inspection import can_cast
-from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.creation import asarray, is_number
+from tensorsmith.ops.manipulate import broadcast_shapes
 
 __all__: list[str] = []
 
@@ -37,10 +38,6 @@ _PREDICATES = (
 )  # fmt: skip
 
 
-def _is_number(x: Any) -> bool:
-    return isinstance(x, (bool, int, float, complex))
-
-
 def _converted(operation: str, x: Any, dtype: Any, casting: str) -> Any:
     x = asarray(x)
     if not can_cast(x.dtype, dtype, casting):
@@ -48,25 +45,35 @@ def _converted(operation: str, x: Any, dtype: Any, casting: str) -> Any:
     return core.astype(x, dtype, False)
 
 
-def _mask(operation: str, where: Any) -> Any:
+def _mask(operation: str, where: Any, operands: tuple[Any, ...]) -> Any:
     try:
         mask = asarray(where)
     except (TypeError, ValueError):
         raise TypeError(f"{operation}: where must hold bools, got {where!r}") from None
     if mask.dtype != "bool":
         raise TypeError(f"{operation}: where must hold bools, got {mask.dtype}")
+    shapes = [tuple(getattr(x, "shape", ())) for x in operands]
+    try:
+        broadcast_shapes(mask.shape, *shapes)
+    except ValueError:
+        raise ValueError(
+            f"{operation}: where of shape {tuple(mask.shape)} and operands of {shapes} do not broadcast"
+        ) from None
     return mask
 
 
 def _shown(mask: Any, x: Any) -> Any:
     """An operand with 1 where the mask hides it, so that nothing hidden raises an error."""
-    if _is_number(x):
+    if is_number(x):
         return x
     x = asarray(x)
     return core.where(mask, x, core.ones((), x.dtype, device=x.device))
 
 
 def _stored(operation: str, y: Any, out: Any, mask: Any, casting: str) -> Any:
+    out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    if not isinstance(out, TensorBase):
+        raise TypeError(f"{operation}: out must be a tensor, got {type(out).__name__}")
     if not can_cast(y.dtype, out.dtype, casting):
         raise TypeError(
             f"{operation}: a result of {y.dtype} does not become out's {out.dtype} with casting {casting!r}"
@@ -96,11 +103,10 @@ def with_keywords(name: str, operate: Callable[..., Any], *, predicate: bool = F
     ) -> Any:
         if dtype is not None and not predicate:
             operands = tuple(_converted(name, x, dtype, casting) for x in operands)
-        if where is True:
-            mask, y = None, operate(*operands, **options)
-        else:
-            mask = _mask(name, where)
-            y = operate(*(_shown(mask, x) for x in operands), **options)
+        mask = None if where is True else _mask(name, where, operands)
+        if mask is not None:
+            operands = tuple(_shown(mask, x) for x in operands)
+        y = operate(*operands, **options)
         if dtype is not None and y.dtype != as_dtype(dtype):
             raise TypeError(f"{name}: the result is {y.dtype}, not {dtype}")
         if out is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from tensorsmith import ops
@@ -41,7 +40,7 @@ def pairwise_distance(
 
 def _hinge(x: Tensor) -> Tensor:
     """max(0, x), whose slope at 0 is 1: what lies on the margin is still moved."""
-    return ops.clip(x, 0.0, math.inf)
+    return ops.clip(x, 0.0)
 
 
 def _by_label(target: Tensor, alike: Tensor, apart: Tensor) -> Tensor:

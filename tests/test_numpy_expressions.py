@@ -344,6 +344,11 @@ def test_messages_name_what_is_wrong() -> None:
             x, out=ts.arange(4), where=x > 1
         ),
         'take: mode must be "raise", "wrap" or "clip"': lambda: ts.take(x, [1], mode="bend"),
+        r"add: out has shape \(4,\), the result \(5,\)": lambda: ts.add(
+            ts.ones(5), 1, out=ts.zeros(4), where=ts.ones(5) > 0
+        ),
+        "bend": lambda: ts.add(x, x, casting="bend"),
+        "polyfit: rcond must be a number": lambda: ts.polyfit(x, x, 1, "a"),
         "add: out must be a tensor, got list": lambda: ts.add(x, x, out=[0.0] * 4, where=x > 1),
         r"add: where of shape \(3,\) and operands of .* do not broadcast": lambda: ts.add(
             x, x, where=ts.ones(3, dtype="bool")

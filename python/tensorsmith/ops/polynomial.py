@@ -75,7 +75,10 @@ def polyfit(
         powers = core.multiply(powers, core.expand_dims(w, 1))
         y = core.multiply(y, w if y.ndim == 1 else core.expand_dims(w, 1))
     scale = core.sqrt(core.sum(core.square(powers), 0))
-    rcond = x.shape[0] * float(finfo(x.dtype).eps) if rcond is None else rcond
+    if rcond is None:
+        rcond = x.shape[0] * float(finfo(x.dtype).eps)
+    elif not hasattr(rcond, "__float__"):
+        raise TypeError(f"polyfit: rcond must be a number or None, got {rcond!r}")
     if full:
         fit = lstsq(core.divide(powers, scale), y, rcond)
         found = core.divide(fit.x, scale if y.ndim == 1 else core.expand_dims(scale, 1))

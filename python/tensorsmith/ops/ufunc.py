@@ -82,12 +82,11 @@ def _stored(operation: str, y: Any, out: Any, mask: Any, casting: str) -> Any:
         raise RuntimeError(
             f"{operation}: out= records no gradient; use `with ts.no_grad():` or assign the result"
         )
+    shape = tuple(y.shape if mask is None else broadcast_shapes(mask.shape, y.shape))
+    if shape != tuple(out.shape):
+        raise ValueError(f"{operation}: out has shape {tuple(out.shape)}, the result {shape}")
     y = core.astype(y, out.dtype, False)
-    if mask is not None:
-        y = core.where(mask, y, out)
-    if y.shape != out.shape:
-        raise ValueError(f"{operation}: out has shape {tuple(out.shape)}, the result {tuple(y.shape)}")
-    return core.copy_(out, y)
+    return core.copy_(out, y if mask is None else core.where(mask, y, out))
 
 
 def with_keywords(name: str, operate: Callable[..., Any], *, predicate: bool = False) -> Callable[..., Any]:
@@ -101,6 +100,8 @@ def with_keywords(name: str, operate: Callable[..., Any], *, predicate: bool = F
         casting: str = "same_kind",
         **options: Any,
     ) -> Any:
+        if casting != "same_kind":
+            can_cast("bool", "bool", casting)  # ValueError where it is none
         if dtype is not None and not predicate:
             operands = tuple(_converted(name, x, dtype, casting) for x in operands)
         mask = None if where is True else _mask(name, where, operands)

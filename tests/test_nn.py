@@ -102,6 +102,27 @@ def test_pools() -> None:
     assert nn.MaxPool2d(3, stride=2, ceil_mode=True)(ts.ones((1, 1, 6, 6))).shape == (1, 1, 3, 3)
 
 
+@pytest.mark.parametrize("channels, width", [(33, 20), (700, 300)])  # rows of shares that fit, and not
+def test_overlapping_averages_have_the_same_gradient_in_both_layouts(channels: int, width: int) -> None:
+    x, upstream = random(2, channels, 7, width), random(2, channels, 4, width, seed=1)
+    gradients = []
+    for to_last, to_first in (((0, 1, 2, 3), (0, 1, 2, 3)), ((0, 2, 3, 1), (0, 3, 1, 2))):
+
+        def laid_out(values: Array, to_last: Any = to_last, to_first: Any = to_first) -> ts.Tensor:
+            return ts.permute_dims(tensor(np.ascontiguousarray(values.transpose(to_last)), ts.float32), to_first)
+
+        leaf = laid_out(x).requires_grad_()
+        pooled = F.avg_pool2d(leaf, 3, stride=(2, 1), padding=1, count_include_pad=False)
+        pooled.backward(laid_out(upstream))
+        gradients.append(leaf.grad.numpy())
+    assert gradients[0].tobytes() == np.ascontiguousarray(gradients[1]).tobytes()
+    counts = np.zeros((7, width))
+    for p, q in np.ndindex(4, width):
+        rows, columns = range(max(2 * p - 1, 0), min(2 * p + 2, 7)), range(max(q - 1, 0), min(q + 2, width))
+        counts[np.ix_(rows, columns)] += upstream[1, 2, p, q].astype(np.float32) / (len(rows) * len(columns))
+    np.testing.assert_allclose(gradients[1][1, 2], counts, rtol=1e-5, atol=1e-5)
+
+
 def test_pools_refuse_windows_of_other_ranks() -> None:
     line, plane = ts.ones((1, 1, 6)), ts.ones((1, 1, 6, 6))
     calls: list[tuple[Any, type[Exception], str]] = [

@@ -196,17 +196,22 @@ void combine(In index, In x, Out y, const Op& op) {
 
 }  // namespace
 
-// Reads the indices once, and one of those that are repeated by a stride of 0.
+// Reads the indices once, and one of those that are repeated by a stride of 0: their axes are left out.
 void index_range(In index, Out range) {
   constexpr std::int64_t kGrain = 65536;
   using I = std::int64_t;
   I* const out = range.as<I>();
-  I shape[kMaxRank], n = 1;
-  for (int d = 0; d < index.ndim; ++d) n *= shape[d] = index.strides[d] ? index.shape[d] : 1;
+  I shape[kMaxRank], strides[kMaxRank], n = 1;
+  int ndim = 0;
+  for (int d = 0; d < index.ndim; ++d) {
+    if (index.strides[d] == 0 || index.shape[d] == 1) continue;
+    n *= shape[ndim] = index.shape[d];
+    strides[ndim++] = index.strides[d];
+  }
   const I pieces = (n + kGrain - 1) / kGrain;
   I* const partial = pieces > 1 ? static_cast<I*>(scratch()) : out;
   parallel_ranges(n, kGrain, [&](I begin, I end) {
-    Odometer<1> walk(shape, {index.strides}, index.ndim, begin);
+    Odometer<1> walk(shape, {strides}, ndim, begin);
     I low = INT64_MAX, high = INT64_MIN;
     const I stride = walk.inner_stride(0);
     for (I left = end - begin; left > 0;) {

@@ -92,6 +92,10 @@ TS_INLINE void combine_row(T* y, std::int64_t ys, const S* x, std::int64_t xs, s
     if constexpr (Op::kVector) {
       for (; b + Vec<T>::width <= n; b += Vec<T>::width)
         op(Vec<T>::load(y + b), get(x + b, All{})).store(y + b);
+#if defined(__AVX512F__)
+      if (const First rest{n - b}; b < n) put(y + b, op(get(y + b, rest), get(x + b, rest)), rest);
+      return;
+#endif
     }
     for (; b < n; ++b) y[b] = op(y[b], T(x[b]));
   } else {
@@ -151,30 +155,45 @@ bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, co
         T* const to = y + n * ys;
         k = last;
         if (first == last) continue;
-        constexpr int R = 4;
         I b = 0;
-        for (; b + R * W <= B; b += R * W) {
+        // R registers of the row, the last one in part.
+        const auto registers = [&]<int R>(std::integral_constant<int, R>, auto part) {
           Vec<T> v[R];
-          for (int r = 0; r < R; ++r) v[r] = Vec<T>::load(to + b + r * W);
+          for (int r = 0; r < R - 1; ++r) v[r] = Vec<T>::load(to + b + r * W);
+          v[R - 1] = get(to + b + (R - 1) * W, part);
           for (I j = first; j < last; ++j) {
             const S* const from = x + static_cast<I>(sources[j]) * xs + b;
             if (b == 0 && j + kAhead < M)
               prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * static_cast<I>(sizeof(S)), false);
-            for (int r = 0; r < R; ++r) v[r] = op(v[r], get(from + r * W, All{}));
+            for (int r = 0; r < R - 1; ++r) v[r] = op(v[r], get(from + r * W, All{}));
+            v[R - 1] = op(v[R - 1], get(from + (R - 1) * W, part));
           }
-          for (int r = 0; r < R; ++r) v[r].store(to + b + r * W);
+          for (int r = 0; r < R - 1; ++r) v[r].store(to + b + r * W);
+          put(to + b + (R - 1) * W, v[R - 1], part);
+        };
+        using std::integral_constant;
+        for (; b + 4 * W <= B; b += 4 * W) registers(integral_constant<int, 4>{}, All{});
+#if defined(__AVX512F__)
+        if (b == B) continue;
+        const First rest{(B - b - 1) % W + 1};
+        switch ((B - b + W - 1) / W) {
+          case 1:
+            registers(integral_constant<int, 1>{}, rest);
+            break;
+          case 2:
+            registers(integral_constant<int, 2>{}, rest);
+            break;
+          case 3:
+            registers(integral_constant<int, 3>{}, rest);
+            break;
+          default:
+            registers(integral_constant<int, 4>{}, rest);
         }
-        for (; b + W <= B; b += W) {
-          Vec<T> v = Vec<T>::load(to + b);
-          for (I j = first; j < last; ++j) {
-            if (b == 0 && j + kAhead < M)
-              prefetch(x + static_cast<I>(sources[j + kAhead]) * xs, B * static_cast<I>(sizeof(S)), false);
-            v = op(v, get(x + static_cast<I>(sources[j]) * xs + b, All{}));
-          }
-          v.store(to + b);
-        }
+#else
+        for (; b + W <= B; b += W) registers(integral_constant<int, 1>{}, All{});
         for (; b < B; ++b)
           for (I j = first; j < last; ++j) to[b] = op(to[b], T(x[static_cast<I>(sources[j]) * xs + b]));
+#endif
       }
     });
     return true;

@@ -158,6 +158,50 @@ struct AvgShare {
   bool rows() const { return false; }
 };
 
+// Averages whose windows overlap, channels last: the shares of the rows of windows that hold a row of inputs,
+// divided once a window instead of once an input, wait in scratch.
+template <class S>
+struct HeldShare {
+  using T = Computed<S>;
+  static constexpr std::int64_t kHeldBytes = std::int64_t{512} << 10;  // a part of the second-level cache
+  const AvgShare<S>& of;
+
+  struct Window {
+    const T* share;
+    std::int64_t tap;
+  };
+  struct Loaded {
+    Vec<T> share;
+  };
+  std::int64_t rows() const { return (of.shape.h.kernel + of.shape.h.stride - 1) / of.shape.h.stride; }
+  std::int64_t row_size() const { return of.shape.w.outputs * of.shape.C; }
+  bool fits() const { return rows() * row_size() * static_cast<std::int64_t>(sizeof(T)) <= kHeldBytes; }
+  T* held(std::int64_t p) const { return static_cast<T*>(scratch()) + p % rows() * row_size(); }
+
+  // Rows [begin, end) of windows are held from here on.
+  void hold(std::int64_t n, std::int64_t begin, std::int64_t end) const {
+    constexpr std::int64_t W = Vec<T>::width;
+    const std::int64_t C = of.shape.C;
+    for (std::int64_t p = begin; p < end; ++p) {
+      T* to = held(p);
+      for (std::int64_t q = 0; q < of.shape.w.outputs; ++q, to += C) {
+        const auto window = of.window(n, p, q, 0);
+        std::int64_t c = 0;
+        for (; c + W <= C; c += W) of.load(window, c, W).share.store(to + c);
+        if (c < C) store_lanes(of.load(window, c, C - c).share, to + c, C - c);
+      }
+    }
+  }
+  TS_INLINE Window row(std::int64_t, std::int64_t p, std::int64_t tap) const { return {held(p), tap}; }
+  TS_INLINE Window window(const Window& first, std::int64_t, std::int64_t q, std::int64_t) const {
+    return {first.share + q * of.shape.C, 0};
+  }
+  TS_INLINE Loaded load(const Window& w, std::int64_t c, std::int64_t count) const {
+    return {load_lanes(w.share + c, count)};
+  }
+  TS_INLINE static Vec<T> share(const Loaded& l, std::int64_t) { return l.share; }
+};
+
 // Windows edge to edge, channels last: every window writes all of its inputs; what no window covers is 0.
 template <class S, class Share>
 void write_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) {
@@ -238,7 +282,7 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
         for (; c + W <= end; c += W) channels(c, std::int64_t{W}, windows_found);
         if (c < end) channels(c, end - c, windows_found);
       };
-      switch (found) {  // as many as windows of 3 x 3, 2 apart, have; known, they take no loop
+      switch (found) {  // as many as windows of 3 x 3, 2 apart or 1, have; known, they take no loop
         case 1:
           all_channels(std::integral_constant<int, 1>{});
           break;
@@ -247,6 +291,9 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
           break;
         case 4:
           all_channels(std::integral_constant<int, 4>{});
+          break;
+        case 9:
+          all_channels(std::integral_constant<int, 9>{});
           break;
         default:
           all_channels(found);
@@ -269,9 +316,14 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
   const std::int64_t reach = (s.w.kernel - 1) * s.w.dilation;
   parallel_ranges(s.N * s.h.inputs, 1 + kPiece / (s.w.inputs * s.C),
                   [&](std::int64_t begin, std::int64_t end) {
+                    [[maybe_unused]] std::int64_t held = 0;  // rows of windows before this one are held
                     for (std::int64_t row = begin; row < end; ++row) {
                       const std::int64_t n = row / s.h.inputs, h = row % s.h.inputs;
                       const std::int64_t p0 = s.h.first_window(h), p1 = s.h.end_window(h);
+                      if constexpr (requires { share.hold(n, p0, p1); }) {
+                        if (row == begin || h == 0 || held < p0) held = p0;
+                        if (held < p1) share.hold(n, held, p1), held = p1;
+                      }
                       typename Share::Window above[kAbove];
                       for (std::int64_t p = p0; p < p1 && p - p0 < kAbove; ++p)
                         above[p - p0] = row_of_windows(n, h, p);
@@ -365,8 +417,12 @@ template <class S, class Share>
 void pool_backward(const Share& share, const PoolShape& s, const Plane<S>& dx) {
   if (s.N == 0 || s.C == 0 || s.h.inputs == 0 || s.w.inputs == 0) return;
   const bool tiles = s.h.tiles() && s.w.tiles() && s.h.outputs > 0 && s.w.outputs > 0;
-  if (share.channels_last() && dx.c == 1 && s.C > 1)
-    return tiles ? write_windows(share, s, dx) : gather_windows(share, s, dx);
+  if (share.channels_last() && dx.c == 1 && s.C > 1) {
+    if (tiles) return write_windows(share, s, dx);
+    if constexpr (!Share::kExact)
+      if (const HeldShare<S> held{share}; held.fits()) return gather_windows(held, s, dx);
+    return gather_windows(share, s, dx);
+  }
   if constexpr (requires { share.index; })
     if (tiles && s.h.kernel == 2 && s.w.kernel == 2 && share.rows() && dx.w == 1)
       return write_row_pairs(share, s, dx);

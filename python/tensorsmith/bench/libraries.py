@@ -95,7 +95,7 @@ class Torch(Library):
         self.set_num_threads(count)
 
     def array(self, x: np.ndarray) -> Any:
-        return self.from_numpy(x.copy())
+        return self.from_numpy(x)
 
     def image(self, x: np.ndarray) -> Any:
         return self.array(x).contiguous(memory_format=self.channels_last)

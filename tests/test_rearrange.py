@@ -659,3 +659,18 @@ def test_numpys_integers_and_arrays() -> None:
     assert F.lp_pool2d(x, 1, two).tolist() == [[[[10, 18], [42, 50]]]]
     assert F.pixel_unshuffle(x, two).shape == (1, 4, 2, 2)
     assert F.max_unpool2d(y.numpy(), at.numpy(), two).shape == (1, 1, 4, 4)
+
+
+def test_an_array_joins_its_rows() -> None:
+    values = np.arange(12.0).reshape(2, 3, 2)
+    x = ts.tensor(values, requires_grad=True)
+    joined = ts.concat(x, axis=1)
+    assert np.array_equal(joined.detach().numpy(), np.concatenate(values, axis=1))
+    (joined * ts.arange(12.0).reshape(3, 4)).sum().backward()
+    assert np.array_equal(x.grad.numpy(), np.arange(12.0).reshape(3, 2, 2).transpose(1, 0, 2))
+    assert np.array_equal(ts.stack(x, axis=1).detach().numpy(), np.stack(values, axis=1))
+    assert np.array_equal(ts.concat(values).numpy(), np.concatenate(values))
+    assert np.array_equal(np.stack(x.detach()).numpy(), values)
+    for bad in (ts.tensor(1.0), ts.zeros((0, 3)), 5):
+        with pytest.raises((TypeError, ValueError)):
+            ts.concat(bad)

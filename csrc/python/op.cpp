@@ -579,8 +579,22 @@ PyObject* apply_widened(Op& op, PyObject* const* arguments, DType half) {
   return list.release();
 }
 
+// One array where a list of them is asked for (concat, stack) is that of its rows, as in NumPy.
+PyObject* apply_to_rows(Op& op, PyObject* const* arguments) {
+  const Ref rows = checked(PySequence_Tuple(arguments[0]));
+  PyObject* slots[kMaxParameters];
+  std::copy_n(arguments, op.parameters.size(), slots);
+  slots[0] = rows.get();
+  return apply_checked(op, slots);
+}
+bool is_array(PyObject* o) {
+  return is_tensor(o) || (!PyList_Check(o) && !PyTuple_Check(o) && PyObject_HasAttrString(o, "__array__"));
+}
+
 // Without autocast, and under it for tensors that it leaves alone.
 PyObject* apply_as_given(Op& op, PyObject* const* arguments) {
+  if (op.takes_list && is_array(arguments[0])) [[unlikely]]
+    return apply_to_rows(op, arguments);
   if (op.widened) [[unlikely]]
     if (const auto half = half_of(op, arguments)) return apply_widened(op, arguments, *half);
   return apply_checked(op, arguments);
@@ -627,6 +641,7 @@ Op& add_op(PyObject* module, const char* signature, Op prototype) {
   if (op->parameters.size() != op->roles.size() || op->parameters.size() > kMaxParameters)
     runtime_error("the signature ", signature, " names ", op->parameters.size(),
                   " parameters, the function has ", op->roles.size());
+  op->takes_list = !op->roles.empty() && op->roles[0] == Role::tensors;
   registry()[op->name] = op;
   Ref object = checked(g_op_type->tp_alloc(g_op_type, 0));
   as_op(object.get())->vectorcall = op_vectorcall;

@@ -77,6 +77,7 @@ struct Op {
   int positional_only = 0;  // parameters before `/`
   int returned = 1;         // outputs that the caller gets
   bool in_place = false;
+  bool takes_list = false;    // its first argument: any number of tensors
   bool returns_list = false;  // any number of outputs: std::vector<Array>
   bool moves = false;         // arguments may lie on another device than the first (copy_)
   // Under autocast: what runs instead where all tensors that have gradients are float32 or bfloat16, or

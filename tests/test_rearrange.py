@@ -344,6 +344,31 @@ def test_segments() -> None:
     np.testing.assert_allclose(big.numpy(), [0.5, 0.5, 0])
 
 
+def test_segments_in_a_recorded_step() -> None:
+    """Where no length may depend on values: empty segments and gradients as they are eagerly."""
+
+    def step(x: Any, offsets: Any) -> Any:
+        x = x.detach().requires_grad_()
+        y = ts.segment_softmax(x, offsets)
+        loss = (ts.segment_reduce(y * x, offsets) ** 2).sum() + ts.segment_reduce(x, offsets, "mean").sum()
+        return y.detach(), *ts.autograd.gradients(loss, x)
+
+    recorded = ts.jit(step)
+    for bounds in ([0, 3, 3, 9, 20], [0, 0, 4, 20, 20], [0, 5, 10, 15, 20]):
+        x, offsets = ts.asarray(normal(20, 3)), ts.asarray(bounds)
+        for ours, expected in zip(recorded(x, offsets), step(x, offsets), strict=True):
+            np.testing.assert_array_equal(ours.numpy(), expected.numpy())
+    assert recorded.cache_info().hits == 2
+    for bounds in ([0, 3, 2, 9, 20], [0, 3, 3, 9, 19], [1, 3, 3, 9, 20], [-1, 3, 3, 9, 20]):
+        with pytest.raises((IndexError, ValueError)):
+            recorded(x, ts.asarray(bounds))
+
+
+def test_columns_that_a_transpose_does_not_have() -> None:
+    with pytest.raises(IndexError, match="csr_transpose: column 5 is out of range: valid are 0 to 2"):
+        ts.csr_transpose([0, 1, 2], [0, 5], columns_count=3)
+
+
 # --- sampling of points ---------------------------------------------------------------------------
 
 

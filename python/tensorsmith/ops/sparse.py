@@ -31,7 +31,17 @@ def csr_transpose(
     """
     starts, columns = asarray(starts), asarray(columns)
     order = core.argsort(columns)
-    counts = core.bincount(columns, columns_count)
+    if _core.capturing():  # what bincount returns has a length that depends on values
+        ones = core.ones((columns.size,), "int64", device=columns.device)
+        counts = core.scatter_add(
+            core.zeros((columns_count,), "int64", device=columns.device), 0, columns, ones
+        )
+    else:
+        counts = core.bincount(columns, columns_count)
+        if counts.size > columns_count:
+            raise IndexError(
+                f"csr_transpose: column {counts.size - 1} is out of range: valid are 0 to {columns_count - 1}"
+            )
     ends = core.cumsum(counts)
     first = core.concat((core.zeros((1,), ends.dtype, device=ends.device), ends), 0)
     rows = core.take(_rows_of(starts, columns.size), order, 0)
@@ -128,18 +138,16 @@ def segment_softmax(data: Any, offsets: Any, axis: int = 0) -> Tensor:
     """exp(x - m) / sum exp(x - m) within each segment offsets[m] <= i < offsets[m + 1] along `axis`, m its maximum."""
     x, offsets, axis = _segments("segment_softmax", data, offsets, axis)
     _check_ends("segment_softmax", offsets, x.shape[axis], axis)
-    rows = _rows_of(offsets, x.shape[axis])
-    used = core.less(offsets[:-1], offsets[1:])
-    kept = core.concat(
-        (core.take(offsets[:-1], core.nonzero_flat(used), 0), offsets[-1:]), 0
-    )  # not the empty ones
-    rank = core.subtract(core.cumsum(core.astype(used, "int64")), 1)
-    rows = core.take(rank, rows, 0)
     if x.shape[axis] == 0:
         return x
-    top = segment_reduce(x.detach(), kept, "max", axis)
-    e = core.exp(core.subtract(x, core.index_select(top, axis, rows)))
-    return core.divide(e, core.index_select(segment_reduce(e, kept, "sum", axis), axis, rows))
+    rows = _rows_of(offsets, x.shape[axis])
+    # The maxima start from the segments' first elements; what an empty one starts from, nobody reads.
+    firsts = core.minimum(offsets[:-1], x.shape[axis] - 1)
+    front = core.moveaxis(x.detach(), axis, 0)
+    index = core.broadcast_to(core.reshape(rows, (-1,) + (1,) * (x.ndim - 1)), front.shape)
+    top = core.scatter_reduce(core.index_select(front, 0, firsts), 0, index, front, "amax")
+    e = core.exp(core.subtract(x, core.index_select(core.moveaxis(top, 0, axis), axis, rows)))
+    return core.divide(e, core.index_select(segment_reduce(e, offsets, "sum", axis), axis, rows))
 
 
 # --- row-sparse gradients -------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -180,3 +182,8 @@ def test_where_keeps_the_memory_order() -> None:
     assert x.grad.strides == x.strides
     row = ts.zeros(5)
     assert ts.where(x.detach() > 0, row, 1.0).strides == x.strides
+
+
+def test_names_of_utils_are_reached_from_the_package() -> None:
+    code = "import tensorsmith as ts; ts.utils.data.DataLoader"
+    subprocess.run([sys.executable, "-c", code], check=True)

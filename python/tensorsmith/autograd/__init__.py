@@ -261,6 +261,14 @@ def _places(name: str, argnums: int | Sequence[int], count: int) -> list[int]:
     return [n % count for n in numbers]
 
 
+def _function(name: str, function: Any) -> None:
+    """A transform is of a function: what PyTorch's `grad` takes is no mistake to find out about later."""
+    if not callable(function):
+        computed = isinstance(function, _core.TensorBase)
+        hint = "; ts.autograd.gradients(outputs, inputs) takes tensors" if computed else ""
+        raise TypeError(f"{name}: expected a function, got {type(function).__name__}{hint}")
+
+
 _transforms = threading.local()
 
 
@@ -293,6 +301,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     pullback(cotangent): the product of the cotangent with the Jacobian, one tensor per primal. It can be called again,
     and its results carry gradients if the cotangent or the primals do, or inside another transform.
     """
+    _function("vjp", function)
     with enable_grad():
         inputs = tuple(x if getattr(x, "requires_grad", False) else _leaf(x) for x in primals)
         # A view of each, so that the gradient stops here even where a primal is itself computed.
@@ -321,6 +330,7 @@ def value_and_grad(
 
     argnums: which arguments to differentiate; the gradient is a tensor for an int, a tuple for a sequence.
     """
+    _function("value_and_grad", function)
 
     def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         places = _places("grad", argnums, len(args))
@@ -346,6 +356,7 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Call
     It nests: `grad(grad(f))` is the second derivative of a scalar function. For tensors with a history, see
     `ts.autograd.gradients`.
     """
+    _function("grad", function)
     both = value_and_grad(function, argnums)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from tensorsmith import _core
-from tensorsmith.autograd import _inside, _nested, _places, enable_grad, is_grad_enabled
+from tensorsmith.autograd import _function, _inside, _nested, _places, enable_grad, is_grad_enabled
 from tensorsmith.autograd.functional import _differentiable, _filled, _linear, _push, _rows, _vectors
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
     backward passes (see `ts.autograd.functional`). The results carry gradients if a primal or a tangent does, or inside
     another transform. ValueError where the tangents do not fit.
     """
+    _function("jvp", function)
     for what, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
             raise TypeError(
@@ -89,8 +90,7 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     each element of the outputs, which must be real. The result carries a gradient if one of these arguments does, or
     inside another transform: `jacobian(jacobian(f))` has the second derivatives.
     """
-    if not callable(function):
-        raise TypeError(f"jacobian: expected a function, got {type(function).__name__}")
+    _function("jacobian", function)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -120,4 +120,5 @@ def hessian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     Of one output and one argument: a tensor shaped as the output, the argument and the argument again. For a sequence
     of argnums, hessian[i][j] belongs to arguments i and j.
     """
+    _function("hessian", function)
     return jacobian(jacobian(function, argnums), argnums)

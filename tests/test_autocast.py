@@ -93,6 +93,21 @@ def test_reentry() -> None:
     assert not ts.is_autocast_enabled()
 
 
+def test_pytorchs_arguments() -> None:
+    x = ts.ones((2, 2))
+    for context in (
+        ts.autocast("cpu"),
+        ts.autocast("cuda", ts.bfloat16),
+        ts.autocast(device_type="cpu", dtype=ts.bfloat16, enabled=True, cache_enabled=False),
+    ):
+        with context:
+            assert (x @ x).dtype == ts.bfloat16
+    with ts.autocast("cpu", ts.bfloat16, False):
+        assert (x @ x).dtype == ts.float32
+    with pytest.raises(ValueError, match='autocast: device_type must be "cpu" or "cuda", got \'tpu\''):
+        ts.autocast("tpu")
+
+
 @pytest.mark.parametrize("dtype", [ts.float16, ts.float32, "int8"])
 def test_unsupported_dtypes(dtype: object) -> None:
     with pytest.raises(TypeError, match="autocast: dtype must be bfloat16"):

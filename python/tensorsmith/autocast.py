@@ -47,8 +47,9 @@ class autocast(_Mode):
             loss = F.cross_entropy(model(x), t)
         loss.backward()
 
-    dtype: bfloat16, the only one; TypeError for others. enabled: False switches it off inside, for what must stay
-    exact. Blocks nest.
+    device_type: "cpu" or "cuda", PyTorch's first argument; one switch serves both. dtype: bfloat16, the only one;
+    TypeError for others. enabled: False switches it off inside, for what must stay exact. cache_enabled: nothing is
+    cached. Blocks nest.
 
     - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`), attention and convolutions round
       float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
@@ -63,8 +64,16 @@ class autocast(_Mode):
     torch.autocast(device_type="cpu"); Micikevicius et al., 2018, and Kalamkar et al., 2019.
     """
 
-    def __init__(self, dtype: Any = bfloat16, enabled: bool = True) -> None:
-        wanted: DType = as_dtype(dtype)
+    def __init__(
+        self,
+        device_type: str | None = None,
+        dtype: Any = None,
+        enabled: bool = True,
+        cache_enabled: bool | None = None,
+    ) -> None:
+        if device_type is not None and device_type not in ("cpu", "cuda"):
+            raise ValueError(f'autocast: device_type must be "cpu" or "cuda", got {device_type!r}')
+        wanted: DType = as_dtype(bfloat16 if dtype is None else dtype)
         if wanted != bfloat16:
             raise TypeError(f"autocast: dtype must be bfloat16, got {wanted}")
         self.dtype = wanted

@@ -437,3 +437,15 @@ def test_wrong_gradients_are_caught_by_the_checker() -> None:
     expected = numerical(lambda xs: float((xs[0] * xs[0]).sum()), [x.detach().numpy()], 0)
     with pytest.raises(AssertionError):
         np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_what_changes_nothing_gives_the_leaf_itself() -> None:
+    x = ts.ones((2, 2)).requires_grad_()
+    for y in (
+        x.to("cpu"), x.to(ts.float32), x.to(x), x.to("cpu:0", "float32"), x.float(), x.cpu(), x.type_as(x),
+        x.to_device("cpu"),
+    ):  # fmt: skip
+        assert y is x
+    assert x.to("cpu", copy=True) is not x
+    x.to("cpu").sum().backward()
+    assert x.grad.tolist() == [[1, 1], [1, 1]]

@@ -156,7 +156,7 @@ def test_to_keeps_the_parameters() -> None:
     assert before[0].grad.dtype == ts.float64
     net.float()
     assert before[0].dtype == before[0].grad.dtype == ts.float32
-    net.double().to("cpu", ts.float32).cpu()
+    net.double().to("cpu", ts.float32, non_blocking=True).cpu()
     assert before[0].dtype == ts.float32
     with pytest.raises(TypeError, match="floating-point type, got int64"):
         net.to(ts.int64)

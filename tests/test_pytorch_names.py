@@ -329,3 +329,66 @@ def test_sequences_are_padded_on_either_side_and_taken_apart() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.split(5, 1),
+        lambda x: x.split(5, dim=-1),
+        lambda x: x.split([4, 8], 1),
+        lambda x: x[:0].split(2),
+        lambda x: x.chunk(5, dim=1),
+        lambda x: x.chunk(3),
+        lambda x: x[:0].chunk(2),
+        lambda x: x.unbind(1),
+        lambda x: (x.half(), x.bfloat16().double()),
+        lambda x: (x.to("cpu", non_blocking=True), x.to("cpu", copy=True).zero_(), x),
+        lambda x: (x.clone().add_(x, alpha=-0.5), x.clone().sub_(x[:1], alpha=3)),
+        lambda x: (x.clone().add_(x), x.clone().sub_(2)),
+        lambda x: (x.clone().addcmul_(x, x, value=2), x.clone().addcdiv_(x, x + 1)),
+        lambda x: (x.clone().masked_fill_(x > 3, 7.5),),
+    ],
+)
+def test_methods_of_tensors(call: Any) -> None:
+    x = np.arange(24.0).reshape(2, 12)
+    mine, expected = call(ts.asarray(x.copy())), call(torch.from_numpy(x.copy()))
+    for a, b in zip(mine, expected, strict=True):
+        assert str(a.dtype) == str(b.dtype).removeprefix("torch.")
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda y, w, mask: y.add_(w, alpha=0.5),
+        lambda y, w, mask: y.sub_(w, alpha=2),
+        lambda y, w, mask: y.addcmul_(w, w, value=0.3),
+        lambda y, w, mask: y.addcdiv_(w, w + 3, value=0.3),
+        lambda y, w, mask: y.masked_fill_(mask, 2.0) * w,
+        lambda y, w, mask: w.chunk(3, 1)[1] * y.split(2, 1)[1] + y.unbind(1)[2][:, None],
+    ],
+)
+def test_gradients_of_methods_of_tensors(call: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w, mask = rng.standard_normal((3, 6)), rng.standard_normal((3, 6)), rng.random((3, 6)) > 0.5
+    found = []
+    for make in (ts.asarray, torch.from_numpy):
+        a, b = make(x.copy()).requires_grad_(), make(w.copy()).requires_grad_()
+        (call(a * 2, b, make(mask)) ** 2).sum().backward()
+        found.append((a.grad.numpy(), b.grad.numpy()))
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+def test_pieces_that_do_not_exist() -> None:
+    x = ts.zeros((2, 12))
+    for call, error, message in (
+        (lambda: x.split(0), ValueError, "split: the size of the pieces must be >= 1, got 0"),
+        (lambda: x.split(2.0), TypeError, "split: the size of the pieces must be an integer, got 2.0"),
+        (lambda: x.split([1, 2], 1), ValueError, r"split: the sizes \(1, 2\) must add up to 12"),
+        (lambda: x.split(2, 3), IndexError, "split: axis 3 is out of range"),
+        (lambda: x.chunk(0), ValueError, "chunk: the number of chunks must be >= 1, got 0"),
+        (lambda: x.chunk("2"), TypeError, "chunk: the number of chunks must be an integer, got '2'"),
+    ):
+        with pytest.raises(error, match=message):
+            call()

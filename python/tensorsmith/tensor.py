@@ -6,8 +6,9 @@ of which are the operations of `tensorsmith.ops` with the tensor as their first 
 
 from __future__ import annotations
 
+import operator
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,28 @@ from tensorsmith._core import ops as core
 def _shape(shape: tuple[Any, ...]) -> Any:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
     return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    """x itself where it has that dtype: a leaf then stays one, and gets its gradient."""
+    return x if dtypes.as_dtype(dtype) == x.dtype else core.astype(x, dtype, False)
+
+
+def _moved(x: Any, device: Any) -> Any:
+    """x itself where it is there already."""
+    stays = isinstance(device, str) and device.removesuffix(":0") == x.device
+    return x if stays else core.to_device(x, device)
+
+
+def _whole(what: str, number: Any) -> int:
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer, got {number!r}") from None
+
+
+def _is_one(number: Any) -> bool:
+    return isinstance(number, (int, float)) and number == 1
 
 
 class Hook:
@@ -186,7 +209,7 @@ class Tensor(_core.TensorBase):
 
     def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
         """On another device; itself where it is there already."""
-        return core.to_device(self, device)
+        return _moved(self, device)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """DLPack's (device type, number): (1, 0) is the CPU, (2, 0) the GPU."""
@@ -320,6 +343,40 @@ class Tensor(_core.TensorBase):
         """A new axis of extent 1 at `dim`."""
         return core.expand_dims(self, dim)
 
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+        """PyTorch's: pieces of that many slices along `dim` (the last may be smaller), or of these sizes. NumPy's, into
+        so many pieces, is `ts.split`.
+        """
+        if isinstance(split_size, (tuple, list)):
+            return core.split(self, split_size, dim)
+        size = _whole("split: the size of the pieces", split_size)
+        if size < 1:
+            raise ValueError(f"split: the size of the pieces must be >= 1, got {size}")
+        return self._pieces("split", dim, size)
+
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+        """At most `chunks` pieces of one size along `dim`; the last may be smaller."""
+        count = _whole("chunk: the number of chunks", chunks)
+        if count < 1:
+            raise ValueError(f"chunk: the number of chunks must be >= 1, got {count}")
+        return self._pieces("chunk", dim, None, count)
+
+    def _pieces(self, name: str, dim: int, size: int | None, count: int = 1) -> tuple[Tensor, ...]:
+        """Pieces of `size`, or of the size that makes `count`."""
+        from tensorsmith.ops.manipulate import _axis
+
+        extent = self.shape[_axis(name, dim, self.ndim)]
+        if not extent:
+            return core.split(self, [0] * count, dim)
+        size = size or -(-extent // count)
+        return core.split(self, [min(size, extent - i) for i in range(0, extent, size)], dim)
+
+    def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
+        """The slices along `dim`, which they lose, as `ts.unstack`."""
+        from tensorsmith.ops.manipulate import unstack
+
+        return unstack(self, axis=dim)
+
     def size_of(self, dim: int) -> int:
         """The extent of one axis."""
         return int(self.shape[dim])
@@ -380,9 +437,16 @@ class Tensor(_core.TensorBase):
 
     # --- conversions ------------------------------------------------------------------------------
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    def to(
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Tensor:
         """Another dtype and/or device, or those of another tensor: `x.to(ts.float64)`, `x.to("cuda")`, `x.to(y)`;
-        itself where nothing changes.
+        itself where nothing changes, unless `copy`. `non_blocking` is taken and changes nothing.
         """
         for a in args:
             if isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda"):
@@ -391,40 +455,49 @@ class Tensor(_core.TensorBase):
                 dtype, device = a.dtype, a.device
             else:
                 dtype = a
-        x = self if device is None else core.to_device(self, device)
-        return x if dtype is None else core.astype(x, dtype, False)
+        x = self if device is None else _moved(self, device)
+        x = x if dtype is None else _cast(x, dtype)
+        return core.copy(x) if copy and x is self else x
 
     def cpu(self) -> Tensor:
         """On the CPU; itself where it is there already."""
-        return core.to_device(self, "cpu")
+        return _moved(self, "cpu")
 
     def cuda(self) -> Tensor:
         """On the GPU; itself where it is there already. RuntimeError with the reason where there is none."""
-        return core.to_device(self, "cuda")
+        return _moved(self, "cuda")
 
     def type_as(self, other: Tensor) -> Tensor:
         """In the dtype of `other`."""
-        return core.astype(self, other.dtype, False)
+        return _cast(self, other.dtype)
 
     def float(self) -> Tensor:
         """As float32."""
-        return core.astype(self, dtypes.float32, False)
+        return _cast(self, dtypes.float32)
 
     def double(self) -> Tensor:
         """As float64."""
-        return core.astype(self, dtypes.float64, False)
+        return _cast(self, dtypes.float64)
+
+    def half(self) -> Tensor:
+        """As float16."""
+        return _cast(self, dtypes.float16)
+
+    def bfloat16(self) -> Tensor:
+        """As bfloat16."""
+        return _cast(self, dtypes.bfloat16)
 
     def long(self) -> Tensor:
         """As int64."""
-        return core.astype(self, dtypes.int64, False)
+        return _cast(self, dtypes.int64)
 
     def int(self) -> Tensor:
         """As int32."""
-        return core.astype(self, dtypes.int32, False)
+        return _cast(self, dtypes.int32)
 
     def bool(self) -> Tensor:
         """As bool."""
-        return core.astype(self, dtypes.bool_, False)
+        return _cast(self, dtypes.bool_)
 
     # --- in place ---------------------------------------------------------------------------------
 
@@ -435,6 +508,26 @@ class Tensor(_core.TensorBase):
     def zero_(self) -> Tensor:
         """Every element becomes 0."""
         return core.copy_(self, 0)
+
+    def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Adds alpha times `other` in place."""
+        return core.add_(self, other if _is_one(alpha) else core.multiply(other, alpha))
+
+    def sub_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Subtracts alpha times `other` in place."""
+        return core.subtract_(self, other if _is_one(alpha) else core.multiply(other, alpha))
+
+    def addcmul_(self, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
+        """Adds value * tensor1 * tensor2 in place."""
+        return self.add_(core.multiply(tensor1, tensor2), alpha=value)
+
+    def addcdiv_(self, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
+        """Adds value * tensor1 / tensor2 in place."""
+        return self.add_(core.divide(tensor1, tensor2), alpha=value)
+
+    def masked_fill_(self, mask: Any, value: Any) -> Tensor:
+        """`value` where mask, which broadcasts to this tensor, is True; in place."""
+        return core.copy_(self, self.masked_fill(mask, value))
 
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
         """Limits the elements to [min, max] in place."""
@@ -485,7 +578,7 @@ for _name in dir(core):
 # PyTorch's names for the same operations.
 for _alias, _name in {
     "abs": "absolute", "neg": "negative", "sub": "subtract", "mul": "multiply", "div": "divide", "pow": "power",
-    "sub_": "subtract_", "mul_": "multiply_", "div_": "divide_", "pow_": "power_", "neg_": "negative_",
+    "mul_": "multiply_", "div_": "divide_", "pow_": "power_", "neg_": "negative_",
     "clone": "copy", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
     "gt": "greater", "ge": "greater_equal",
 }.items():  # fmt: skip

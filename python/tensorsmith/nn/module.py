@@ -471,12 +471,13 @@ class Module:
             if parameter.grad is not None:
                 parameter.grad = None if set_to_none else cleared(parameter.grad)
 
-    def to(self: M, device: Any = None, dtype: Any = None) -> M:
+    def to(self: M, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> M:
         """Cast floating-point parameters and buffers to `dtype` and move everything to `device`, in place:
         optimizers keep their references.
 
         `to(ts.float64)`, `to("cuda")`, `to("cpu", ts.float64)`, or `to(tensor)`: where and what that is. Gradients
         follow. Optimizer state does not: make the optimizer afterwards. RuntimeError where the device is not available.
+        `non_blocking` is taken and changes nothing.
         """
         if isinstance(device, Tensor):  # as PyTorch's to(tensor)
             dtype = device.dtype if dtype is None else dtype

@@ -919,3 +919,39 @@ def test_named_parameters_are_taken() -> None:
     optimizer = optim.SGD(layer.named_parameters(), lr=0.1)
     assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
     assert "lr: 0.1" in repr(optimizer)
+
+
+@pytest.mark.parametrize("cls", [optim.Adam, optim.LBFGS])
+def test_state_that_is_shown_cannot_be_changed_in_vain(cls: Any) -> None:
+    p = nn.Parameter(ts.ones((2,)))
+    optimizer = cls([p], lr=0.1)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    name = next(iter(optimizer.state[p]))
+    for change in (
+        lambda: optimizer.state.clear(),
+        lambda: optimizer.state.pop(p),
+        lambda: optimizer.state.__setitem__(p, {}),
+        lambda: optimizer.state[p].update({name: ts.zeros((2,))}),
+        lambda: optimizer.state[p].__setitem__(name, ts.zeros((2,))),
+        lambda: optimizer.state[p].__delitem__(name),
+    ):
+        with pytest.raises(TypeError, match=r"Optimizer\.state: shows what the optimizer keeps, and a change"):
+            change()
+    assert type(copy.deepcopy(optimizer.state)) is type(optimizer.state_dict()["state"][0]) is dict
+
+
+def test_an_optimizer_made_of_a_step_alone_is_told_what_is_missing() -> None:
+    class Descent(optim.Optimizer):
+        def step(self, closure: Any = None) -> None: ...  # type: ignore[override]
+
+    with pytest.raises(
+        NotImplementedError, match="Descent: a subclass of Optimizer defines _slots, _check, _hyper"
+    ):
+        Descent([nn.Parameter(ts.ones((2,)))], {"lr": 0.1})

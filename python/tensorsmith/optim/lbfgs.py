@@ -12,7 +12,7 @@ import numpy as np
 import tensorsmith as ts
 from tensorsmith.nn._load import as_tensor
 from tensorsmith.ops.sparse import RowSparse
-from tensorsmith.optim.optimizer import Group, Optimizer, check_values, computed_in
+from tensorsmith.optim.optimizer import Group, Optimizer, Shown, check_values, computed_in
 from tensorsmith.tensor import Tensor
 
 _DECREASE, _FLATTER = 1e-4, 0.9  # the constants of the strong Wolfe conditions
@@ -343,7 +343,7 @@ class LBFGS(Optimizer):
         """
         m = self._memory
         if m.d is None or m.prev_flat_grad is None:
-            return {}
+            return Shown()
         none = ts.zeros((0, m.d.size), dtype=m.d.dtype, device=m.d.device)
 
         def rows(vectors: list[Tensor]) -> Tensor:
@@ -361,7 +361,7 @@ class LBFGS(Optimizer):
             "prev_flat_grad": m.prev_flat_grad,
             "prev_loss": ts.asarray(m.prev_loss, dtype=ts.float64),
         }
-        return {self._params[0]: entry}
+        return Shown({self._params[0]: Shown(entry)})
 
     def _take_state(
         self, merged: list[Group], places: Mapping[int, Any], state: Mapping[Any, Any], errors: list[str]

@@ -142,6 +142,22 @@ def _scale_slot(slots: int, device: str) -> Tensor:
         return ts.asarray([slot == 2 for slot in range(slots)], device=device)
 
 
+def _shown(*args: Any, **kwargs: Any) -> Any:
+    raise TypeError(
+        "Optimizer.state: shows what the optimizer keeps, and a change of its dicts would change nothing; write into "
+        "the tensors, or use load_state_dict"
+    )
+
+
+class Shown(dict[Any, Any]):
+    """A dict made for whoever looks, of memory that lies elsewhere."""
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _shown
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
 class Optimizer:
     """Base of the optimizers.
 
@@ -183,7 +199,10 @@ class Optimizer:
     # --- what subclasses define --------------------------------------------------------------
 
     def _check(self, group: Group) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{self._name}: a subclass of Optimizer defines _slots, _check, _hyper, _names and _update; an optimizer "
+            "whose rule is all in its step() keeps its state itself, without this class"
+        )
 
     def _hyper(self, group: Group) -> tuple[float, ...]:
         raise NotImplementedError
@@ -391,7 +410,9 @@ class Optimizer:
 
     @property
     def state(self) -> dict[Tensor, dict[str, Tensor]]:
-        """Parameter -> its state, as views of the flat state; only parameters that have been stepped."""
+        """Parameter -> its state, as views of the flat state; only parameters that have been stepped. The tensors may
+        be written to; the dicts are made anew each time, and refuse changes with TypeError.
+        """
         entries: dict[Tensor, dict[str, Tensor]] = {}
         for bucket in self._buckets:
             names = [name for name in self._names(bucket.group) if name in bucket.state]
@@ -401,12 +422,12 @@ class Optimizer:
             steps = bucket.state["step"].cpu().numpy()
             for index, parameter in enumerate(bucket.params):
                 if steps[index] > 0 or self._state_from_start:
-                    entries[parameter] = {
-                        name: view
+                    entries[parameter] = Shown(
+                        (name, view)
                         for name in names
                         if name not in self._hidden and (view := parts[name][index]) is not None
-                    }
-        return entries
+                    )
+        return Shown(entries)
 
     _state_from_start = False  # whether state exists before the first step (Adagrad)
     _hidden: tuple[str, ...] = ()  # state that PyTorch's state_dict does not have
@@ -424,7 +445,7 @@ class Optimizer:
             saved = {key: value for key, value in group.items() if key != "params"}
             saved["params"] = [numbers[id(parameter)] for parameter in group["params"]]
             groups.append(saved)
-        state = {numbers[id(parameter)]: entry for parameter, entry in self.state.items()}
+        state = {numbers[id(parameter)]: dict(entry) for parameter, entry in self.state.items()}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -276,3 +278,38 @@ def test_fourier_transforms_of_any_length(n: int) -> None:
         x = ts.asarray(np.random.default_rng(seed).standard_normal((2, n)))
         for got, expected in zip(replayed(x), steps(x), strict=True):
             np.testing.assert_array_equal(got.numpy(), expected.numpy())
+
+
+class Scaled(nn.Module):
+    """Holds a recorded method of itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(ts.ones((3,)))
+        self.run = ts.jit(self._run)
+
+    def _run(self, x: ts.Tensor) -> ts.Tensor:
+        return (self.scale * x).detach()
+
+
+@ts.jit
+def doubled(x: ts.Tensor) -> ts.Tensor:
+    return x * 2
+
+
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"]
+)
+def test_copies_of_what_holds_a_recorded_function(again: Any) -> None:
+    module, x = Scaled(), ts.ones((3,))
+    module.run(x)
+    other = again(module)
+    with ts.no_grad():
+        other.scale.fill_(5)
+    for _ in range(2):
+        assert module.run(x).tolist() == [1, 1, 1]
+        assert other.run(x).tolist() == [5, 5, 5]
+    assert other.run.cache_info()[:2] == (1, 1)
+    assert again(doubled) is doubled
+    layer = nn.Linear(3, 3)
+    assert copy.deepcopy(ts.jit(layer))._function is not layer

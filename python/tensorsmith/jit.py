@@ -17,9 +17,11 @@ function is recorded anew.
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import os.path
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -181,6 +183,19 @@ class Jitted(_core.Replays):
             f"jit: {self.__name__} runs without recordings from now on: {why}", RuntimeWarning, stacklevel=3
         )
         return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Jitted:
+        """Of a method: the copied object's, without recordings. A function is not copied, and neither is its jit."""
+        function = copy.deepcopy(self._function, memo)
+        return self if function is self._function else Jitted(function, self._fallback, self._limit)
+
+    def __reduce__(self) -> Any:
+        """By name where the module has it under its name, else what it was made of; recordings are left behind."""
+        found: Any = sys.modules.get(self.__module__)
+        name = getattr(self, "__qualname__", self.__name__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return name if found is self else (Jitted, (self._function, self._fallback, self._limit))
 
     def cache_info(self) -> CacheInfo:
         """How often it was replayed and how often it ran."""

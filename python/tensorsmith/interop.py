@@ -134,13 +134,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
 
 def _counterpart(function: Any) -> Any:
     """Our function of the same name, in the namespace that stands for NumPy's."""
-    module = getattr(function, "__module__", "") or ""
-    if module.split(".")[0] != "numpy":
-        return None
-    place = "tensorsmith" + module[5:] if module in ("numpy.linalg", "numpy.fft") else "tensorsmith"
-    if function.__name__ in _PLAIN:
-        return None
-    return getattr(importlib.import_module(place), function.__name__, None)
+    module = getattr(function, "__module__", None)
+    if module not in ("numpy", "numpy.linalg", "numpy.fft") or function.__name__ in _PLAIN:
+        return None  # numpy.emath's sqrt is another one than numpy's
+    return getattr(importlib.import_module("tensorsmith" + module[5:]), function.__name__, None)
 
 
 @functools.cache
@@ -154,6 +151,8 @@ def array_function(function: Any, types: Any, args: tuple[Any, ...], options: di
         return NotImplemented
     name = function.__name__
     ours = _counterpart(function)
+    if name == "broadcast_arrays" and any(a is None for a in args):
+        ours = None  # objects are NumPy's: matplotlib's bars broadcast what was not given as well
     if ours is not None:
         out = options.get("out")
         if isinstance(out, np.ndarray):

@@ -162,3 +162,11 @@ def test_headers_that_are_nearly_right(tmp_path: Path) -> None:
         ts.load(file(b"{{}: 1}"))
     with pytest.raises(ts.FileFormatError, match="too large"):
         ts.load(file(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, %d, %d)}" % (2**62, 2**62)))
+
+
+def test_an_archive_is_used_as_numpys(tmp_path: Path) -> None:
+    ts.savez(tmp_path / "x.npz", ts.ones(2), b=ts.zeros(3))
+    with ts.load(tmp_path / "x.npz") as archive:
+        assert archive.files == list(archive) == ["arr_0", "b"]
+        assert archive["b"].shape == (3,) and "arr_0" in archive
+    archive.close()

@@ -117,8 +117,27 @@ def _read_zip(name: str, file: BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
+class Archive(dict[str, Any]):
+    """The tensors of an .npz file by their names. `files` lists those and `with` takes it, as with NumPy's; the file
+    has been read whole and is not open."""
+
+    @property
+    def files(self) -> list[str]:
+        return list(self)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
 def load(path: str | os.PathLike[str]) -> Any:
-    """The tensor of a .npy file, or a dict of name to tensor of an .npz file. FileFormatError for anything else."""
+    """The tensor of a .npy file, or an Archive, a dict of name to tensor, of an .npz file. FileFormatError for anything
+    else."""
     import tensorsmith as ts
 
     name = os.fspath(path)
@@ -126,7 +145,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         start = file.read(len(MAGIC))
         file.seek(0)
         if start[:4] in (ZIP, EMPTY_ZIP):
-            return {key: ts.asarray(array) for key, array in _read_zip(name, file).items()}
+            return Archive((key, ts.asarray(array)) for key, array in _read_zip(name, file).items())
         return ts.asarray(read_array(name, file, os.fstat(file.fileno()).st_size))
 
 

@@ -51,7 +51,7 @@ def test_what_an_object_says_of_itself_reaches_the_caller() -> None:
     with pytest.raises(ValueError, match="there is no picture"):
         ts.asarray(Picture())
     with pytest.raises(RuntimeError, match=r"carries a gradient.*detach"):
-        ts.asarray([ts.ones(2).requires_grad_()])
+        ts.Tensor([ts.ones(2).requires_grad_()])
 
 
 def test_deepcopy_takes_the_gradient_along() -> None:

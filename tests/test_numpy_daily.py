@@ -856,3 +856,93 @@ def test_parts_can_be_set() -> None:
         y.imag = 1
     with pytest.raises(TypeError, match="geomspace: start and stop must be real, got 1 and 1j"):
         ts.geomspace(1, 1j)
+
+
+def test_dtypes_make_numbers() -> None:
+    for name in ("float64", "float32", "float16", "int64", "uint8", "complex64", "bool_"):
+        mine, wanted = getattr(ts, name)(1), getattr(np, name)(1)
+        assert (mine.dtype, mine.shape, mine.item()) == (str(wanted.dtype), (), wanted)
+    assert ts.int64().item() == 0
+    assert (ts.ones(2) * ts.float64(2)).dtype == "float64"
+    assert ts.float64([1, 2]).tolist() == [1, 2]
+    with pytest.raises(OverflowError, match="256 does not fit uint8"):
+        ts.uint8(256)
+
+
+def test_numbers_are_formatted_as_numbers() -> None:
+    assert f"{ts.float64(2.5)} {ts.int64(3)} {ts.bool_(True)} {ts.float64(2.5):.2f}" == "2.5 3 True 2.50"
+    assert f"{ts.asarray([1, 2])}" == "tensor([1, 2])"
+
+
+def test_bytes_are_seen_as_another_dtype() -> None:
+    a = np.array([1.5, -2.0, np.nan], np.float32)
+    x = ts.asarray(a)
+    for dtype in (np.int32, "uint32", ts.int32, np.dtype("f4")):
+        np.testing.assert_array_equal(x.view(dtype).numpy(), a.view(np.dtype(dtype)))
+    np.testing.assert_array_equal(x.view(dtype="int32")[::-1].numpy(), a.view("int32")[::-1])
+    x.view(ts.int32)[0] = 0
+    assert a[0] == 0 and ts.shares_memory(x.view(), x)
+    for dtype in ("int64", "bool"):
+        with pytest.raises(TypeError, match=f"view: float32 is not seen as {dtype}"):
+            x.view(dtype)
+    with pytest.raises(RuntimeError, match="view: int32 would lose the gradient of float32"):
+        ts.ones(2).requires_grad_().view(ts.int32)
+
+
+def test_parameters_that_are_no_arrays_have_numpys_names() -> None:
+    for get in (
+        lambda m: m.linspace(start=0, stop=2, num=3),
+        lambda m: m.arange(stop=3),
+        lambda m: m.eye(N=2, M=3),
+        lambda m: m.fft.fftfreq(n=4, d=0.5),
+        lambda m: m.fft.rfftfreq(n=5),
+    ):
+        np.testing.assert_array_equal(get(ts).numpy(), get(np).astype(get(ts).numpy().dtype))
+    with pytest.raises(TypeError, match="eye: rows and N are the same"):
+        ts.eye(2, N=2)
+    with pytest.raises(TypeError, match="arange: stop is needed"):
+        ts.arange()
+
+
+def test_array_without_a_copy() -> None:
+    for data in (3, [1, 2]):
+        with pytest.raises(ValueError, match="only by a copy"):
+            ts.array(data, copy=False)
+    x = ts.ones(2)
+    assert ts.array(x, copy=False) is x
+
+
+def test_limits_have_numpys_names() -> None:
+    for dtype in ("float16", "float32", "float64"):
+        mine, wanted = ts.finfo(dtype), np.finfo(dtype)
+        for name in ("epsneg", "nmant", "machep", "negep", "iexp", "minexp", "maxexp"):
+            assert getattr(mine, name) == getattr(wanted, name)
+
+
+def test_functions_of_other_modules_of_numpy_are_not_taken_for_ours() -> None:
+    x = ts.asarray([-1.0, 4.0])
+    np.testing.assert_array_equal(np.emath.sqrt(x).numpy(), np.emath.sqrt(x.numpy()))
+    np.testing.assert_array_equal(np.emath.log(x).numpy(), np.emath.log(x.numpy()))
+
+
+def test_gradients_go_through_lists() -> None:
+    x = ts.asarray([2.0, 3.0], "float64").requires_grad_()
+    y = ts.array([[x[0] * x[1], 1], [0.5, x[0]]])
+    assert y.dtype == "float64" and y.tolist() == [[6, 1], [0.5, 2]]
+    y.sum().backward()
+    assert x.grad.tolist() == [4, 2]
+    with pytest.raises(ValueError, match="nested lists must have rows of equal length"):
+        ts.array([x, 1])
+    with pytest.raises(RuntimeError, match="tensor: a list with a gradient in it would lose that"):
+        ts.tensor([x[0], x[1]])
+
+
+def test_what_was_not_given_is_broadcast_by_numpy() -> None:
+    x, nothing = np.broadcast_arrays(ts.asarray([1.0, 2.0]), None)
+    assert x.tolist() == [1, 2] and nothing.tolist() == [None, None]
+    assert [y.shape for y in np.broadcast_arrays(ts.ones(2), 3.0)] == [(2,), (2,)]
+
+
+def test_letters_of_dtypes() -> None:
+    for name in ("float64", "float32", "int64", "uint8", "bool", "complex64"):
+        assert getattr(ts, name).char == np.dtype(name).char

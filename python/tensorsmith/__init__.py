@@ -97,8 +97,8 @@ __version__ = "0.1.0"
 bool = bool_  # the Array API's name
 # NumPy's names of C's types.
 half, single, double, csingle, cdouble = float16, float32, float64, complex64, complex128
-byte, short, intc, int_, intp, longlong = int8, int16, int32, int64, int64, int64
-ubyte, ushort, uintc, uint, uintp, ulonglong = uint8, uint16, uint32, uint64, uint64, uint64
+byte, short, intc, int_, long, intp, longlong = int8, int16, int32, int64, int64, int64, int64
+ubyte, ushort, uintc, uint, ulong, uintp, ulonglong = uint8, uint16, uint32, uint64, uint64, uint64, uint64
 True_, False_ = True, False
 e = _math.e
 euler_gamma = 0.5772156649015329

@@ -17,6 +17,12 @@ class DType:
 
     __slots__ = ("itemsize", "kind", "name")
 
+    def __call__(self, value: Any = 0) -> Any:
+        """`ts.float64(2.5)`: a number, or numbers, as a tensor of this dtype; 0-d where NumPy has a scalar."""
+        from tensorsmith.ops.creation import array
+
+        return array(value, self)
+
     def __init__(self, name: str, itemsize: int, kind: str) -> None:
         self.name = name
         self.itemsize = itemsize
@@ -32,6 +38,11 @@ class DType:
                 raise TypeError("NumPy has no bfloat16; install ml_dtypes to exchange it") from None
             return np.dtype(ml_dtypes.bfloat16)
         return np.dtype(self.name)
+
+    @property
+    def char(self) -> str:
+        """NumPy's letter, which SciPy's sparse matrices ask for."""
+        return self.dtype.char
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):

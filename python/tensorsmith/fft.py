@@ -243,14 +243,14 @@ def _frequencies(counts: Any, n: int, d: float, dtype: Any, device: Any) -> Any:
     return result if device is None else core.to_device(result, device)
 
 
-def fftfreq(n: int, /, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
+def fftfreq(n: int, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
     """The frequencies of `fft`'s elements: 0, 1, ..., -2, -1 over n d."""
     n = _positive("fftfreq", n)
     counts = core.concat([core.arange(0, (n + 1) // 2), core.arange(-(n // 2), 0)])
     return _frequencies(counts, n, d, dtype, device)
 
 
-def rfftfreq(n: int, /, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
+def rfftfreq(n: int, d: float = 1.0, dtype: Any = None, device: Any = None) -> Any:
     """The frequencies of `rfft`'s elements: 0, 1, ..., n/2 over n d."""
     n = _positive("rfftfreq", n)
     return _frequencies(core.arange(0, n // 2 + 1), n, d, dtype, device)

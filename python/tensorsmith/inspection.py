@@ -23,7 +23,8 @@ def _dtype_of(x: Any) -> DType:
 
 class finfo:
     """The limits of a floating dtype, or of the parts of a complex one: bits, eps, max, min, smallest_normal,
-    smallest_subnormal, tiny, resolution, precision; `dtype` is the real dtype. TypeError for other dtypes."""
+    smallest_subnormal, tiny, resolution, precision, and NumPy's epsneg, nmant, machep, negep, iexp, minexp, maxexp;
+    `dtype` is the real dtype. TypeError for other dtypes."""
 
     def __init__(self, dtype: Any) -> None:
         d = _dtype_of(dtype)
@@ -34,7 +35,9 @@ class finfo:
         top = 1 << (exponent - 1)
         self.dtype = as_dtype(real)
         self.bits = 8 * self.dtype.itemsize
-        self.eps = 2.0 ** (1 - digits)
+        self.eps, self.epsneg = 2.0 ** (1 - digits), 2.0**-digits
+        self.nmant, self.machep, self.negep = digits - 1, 1 - digits, -digits
+        self.iexp, self.minexp, self.maxexp = exponent, 2 - top, top
         self.max = (2.0 - self.eps) * 2.0 ** (top - 1)
         self.min = -self.max
         self.smallest_normal = self.tiny = 2.0 ** (2 - top)

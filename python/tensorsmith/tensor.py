@@ -143,7 +143,7 @@ class Tensor(_core.TensorBase):
         return f"tensor({', '.join(parts)})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
+        return format(self.item(), spec) if self.ndim == 0 else format(str(self), spec)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
@@ -318,9 +318,15 @@ class Tensor(_core.TensorBase):
 
     # --- shape ------------------------------------------------------------------------------------
 
-    def view(self, *shape: Any) -> Tensor:
-        """The elements in another shape, never a copy: ValueError where that would take one."""
-        return core.view(self, _shape(shape))
+    def view(self, *shape: Any, dtype: Any = None) -> Tensor:
+        """The elements in another shape, never a copy: ValueError where that would take one.
+
+        `x.view(dtype)`: the same bytes as elements of another dtype of that size, without a gradient. `x.view()`: x."""
+        if dtype is None and len(shape) == 1 and isinstance(shape[0], (str, type, dtypes.DType, np.dtype)):
+            (dtype,), shape = shape, ()
+        if dtype is not None:
+            return _reinterpreted(self, dtypes.as_dtype(dtype))
+        return core.view(self, _shape(shape) if shape else self.shape)
 
     def permute(self, *axes: Any) -> Tensor:
         """The axes in another order."""
@@ -534,6 +540,17 @@ class Tensor(_core.TensorBase):
         if min is None:
             return self if max is None else core.minimum_(self, max)
         return core.maximum_(self, min) if max is None else core.clip_(self, min, max)
+
+
+def _reinterpreted(x: Tensor, dtype: dtypes.DType) -> Tensor:
+    """`x.view(dtype)`. A gradient cannot go through, and only a bool's bytes are a bool's."""
+    if x.dtype == dtype:
+        return core.view(x, x.shape)
+    if x.dtype.itemsize != dtype.itemsize or dtype == "bool":
+        raise TypeError(f"view: {x.dtype} is not seen as {dtype}; other dtypes of its size are")
+    if x.requires_grad and _core.is_grad_enabled():
+        raise RuntimeError(f"view: {dtype} would lose the gradient of {x.dtype}; use .detach() first")
+    return core.bitcast(x, dtype)
 
 
 def _plain(x: Tensor) -> np.ndarray[Any, Any]:

@@ -42,11 +42,15 @@ def is_number(x: Any) -> bool:
     return type(x) in (bool, int, float, complex)
 
 
-def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Any:
-    """start, start + step, … up to but without stop; arange(n) counts from 0.
+def arange(start: Any = None, stop: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Any:
+    """start, start + step, … up to but without stop; arange(n) counts from 0, and so does arange(stop=n).
 
     int64 for integers, the default float as soon as one bound or the step is a float: numbers of Python or NumPy, or
     0-d tensors. ValueError if step is 0."""
+    if start is None:
+        if stop is None:
+            raise TypeError("arange: stop is needed")
+        start = 0
     try:
         return core.arange(start, stop, step, dtype, device)
     except TypeError:
@@ -86,7 +90,6 @@ to_device = define(
 def linspace(
     start: Any,
     stop: Any,
-    /,
     num: int = 50,
     endpoint: bool = True,
     retstep: bool = False,
@@ -208,7 +211,8 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
     NumPy arrays and tensors share memory where their dtype is kept, read-only ones staying read-only; arrays of another
     byte order, unaligned ones and fields of records are copied.
     copy: True always copies; False raises ValueError where a copy would be needed; None copies only then.
-    Python floats become float32, integers int64; NumPy's dtypes are kept. On another device than the data's it is
+    Python floats become float32, integers int64; NumPy's dtypes are kept. Gradients go through nested lists of tensors.
+    On another device than the data's it is
     always a copy, and copy=False raises ValueError.
     """
     if isinstance(data, _core.TensorBase) and dtype is None and device is None and not copy:
@@ -226,7 +230,12 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
         return core.astype(data, dtype or data.dtype, bool(copy))
     if isinstance(data, int) and not -(2**63) <= data < 2**64 and dtype is not None:
         data = float(data) if as_dtype(dtype).kind in ("floating", "complex") else data
-    shared = core.asarray(data)
+    try:
+        shared = core.asarray(data)
+    except RuntimeError:
+        if not (isinstance(data, (list, tuple)) and _carries_gradient(data)):
+            raise
+        return _assembled(data, dtype, copy)
     if copy is False and isinstance(data, (bool, int, float, complex, list, tuple)):
         raise ValueError(f"asarray: a {type(data).__name__} becomes a tensor only by a copy")
     if copy is False and isinstance(data, np.ndarray) and lies_apart(data):
@@ -240,6 +249,28 @@ def asarray(data: Any, dtype: Any = None, copy: bool | None = None, device: Any 
             return _from_python(data, shared, dtype)
         return core.astype(shared, dtype, True)
     return core.copy(shared) if copy else shared
+
+
+def _carries_gradient(data: Any) -> bool:
+    if isinstance(data, (list, tuple)):
+        return any(map(_carries_gradient, data))
+    return isinstance(data, _core.TensorBase) and data.requires_grad
+
+
+def _assembled(data: Any, dtype: Any, copy: bool | None) -> Any:
+    """Nested lists with gradients in them: as `asarray` without, stacked."""
+    before = _core.set_grad_enabled(False)
+    try:
+        plain = asarray(data, dtype, copy)
+    finally:
+        _core.set_grad_enabled(before)
+
+    def stacked(part: Any) -> Any:
+        if isinstance(part, (list, tuple)):
+            return core.stack([stacked(p) for p in part], 0)
+        return core.astype(asarray(part), plain.dtype, False)
+
+    return stacked(data)
 
 
 def lies_apart(array: np.ndarray[Any, Any]) -> bool:
@@ -273,16 +304,20 @@ def _from_python(data: Any, shared: Any, dtype: Any) -> Any:
 def array(
     data: Any, dtype: Any = None, copy: bool | None = True, device: Any = None, *, ndmin: int = 0
 ) -> Any:
-    """A tensor of anything array-like, a copy unless copy is False or None (NumPy's `array`).
+    """A tensor of anything array-like, a copy unless copy is False or None (NumPy's `array`); ValueError where False
+    would take one.
 
     ndmin: as many dimensions at least; those that are missing come first, with extent 1"""
-    y = asarray(data, dtype, True if copy else None, device)
+    y = asarray(data, dtype, copy, device)
     return core.reshape(y, (1,) * (ndmin - y.ndim) + tuple(y.shape)) if y.ndim < ndmin else y
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Any:
     """A new leaf tensor with a copy of the data (PyTorch's `tensor`)."""
-    return asarray(data, dtype, True, device).detach().requires_grad_(requires_grad)
+    y = asarray(data, dtype, True, device)
+    if y.requires_grad and isinstance(data, (list, tuple)):
+        raise RuntimeError("tensor: a list with a gradient in it would lose that; use ts.asarray or ts.stack")
+    return y.detach().requires_grad_(requires_grad)
 
 
 def from_numpy(array: Any) -> Any:

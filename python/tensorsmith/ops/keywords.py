@@ -2,7 +2,7 @@
 
 dtype, casting: what `concat` and `stack` convert to, and which conversions may be; those of `astype` too
 shape:          of the `_like` functions, instead of x's
-M:              the columns of `eye`
+N, M:           the rows and columns of `eye`
 """
 
 from __future__ import annotations
@@ -63,11 +63,20 @@ def _full_like(x: Any, fill_value: Any, dtype: Any = None, device: Any = None, *
 
 
 def _eye(
-    rows: Any, columns: Any = None, k: int = 0, dtype: Any = None, device: Any = None, *, M: Any = None
+    rows: Any = None,
+    columns: Any = None,
+    k: int = 0,
+    dtype: Any = None,
+    device: Any = None,
+    *,
+    N: Any = None,
+    M: Any = None,
 ) -> Any:
-    if columns is not None:
+    if (rows is None) == (N is None):
+        raise TypeError("eye: rows and N are the same; give one of them")
+    if columns is not None and M is not None:
         raise TypeError("eye: columns and M are the same; give one of them")
-    return core.eye(rows, M, k, dtype, device)
+    return core.eye(N if rows is None else rows, M if columns is None else columns, k, dtype, device)
 
 
 def _astype(x: Any, dtype: Any, copy: bool = True, *, casting: str = "unsafe") -> Any:
@@ -78,7 +87,7 @@ def _astype(x: Any, dtype: Any, copy: bool = True, *, casting: str = "unsafe") -
 
 
 core.astype._extend(("casting",), _astype)
-core.eye._extend(("M",), _eye)
+core.eye._extend(("N", "M"), _eye)
 core.concat._extend(("dtype", "casting"), _joined("concat", core.concat))
 core.stack._extend(("dtype", "casting"), _joined("stack", core.stack))
 for _name in ("empty_like", "zeros_like", "ones_like"):

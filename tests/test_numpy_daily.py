@@ -101,7 +101,7 @@ def test_partition_and_its_kth_element() -> None:
         )
         order = ts.argpartition(ts.asarray(X), kth, axis=0).numpy()
         np.testing.assert_array_equal(np.take_along_axis(X, order, 0)[kth], np.partition(X, kth, 0)[kth])
-    with pytest.raises(IndexError, match="index 4"):
+    with pytest.raises(ValueError, match="partition: kth must be from -4 to 3, got 4"):
         ts.partition(ts.asarray(X), 4)
 
 
@@ -946,3 +946,43 @@ def test_what_was_not_given_is_broadcast_by_numpy() -> None:
 def test_letters_of_dtypes() -> None:
     for name in ("float64", "float32", "int64", "uint8", "bool", "complex64"):
         assert getattr(ts, name).char == np.dtype(name).char
+
+
+def test_floats_without_a_dtype_are_the_default_float() -> None:
+    x = ts.ones(4)
+    for y in (
+        ts.mgrid[0:1:3j],
+        ts.mgrid[0:1:0.5, 0:2],
+        *ts.ogrid[0:1:3j, 0:2:0.5],
+        ts.fromiter([1, 2], float),
+        ts.cov(x, x, ddof=0),
+        ts.polyint([1, 2]),
+        ts.linalg.lstsq([[1, 0], [0, 1], [1, 1]], [1, 2, 3])[0],
+        ts.linalg.lstsq(ts.eye(4), [1, 2, 3, 4])[0],
+    ):
+        assert y.dtype == "float32"
+    assert ts.mgrid[0:3].dtype == "int64"
+
+
+def test_keys_and_places_of_orders_are_checked() -> None:
+    for keys in ([[1], [1, 2]], [[1, 2], [1]], [[2, 1], [[1, 2], [2, 1]]]):
+        with pytest.raises(ValueError, match="lexsort: the keys must have one shape, got "):
+            ts.lexsort(keys)
+    for name in ("partition", "argpartition"):
+        with pytest.raises(ValueError, match=f"^{name}: kth must be from -3 to 2, got 3"):
+            getattr(ts, name)(ts.ones(3), 3)
+        with pytest.raises(TypeError, match=f"^{name}: kth must be integers, got 1.5"):
+            getattr(ts, name)(ts.ones(3), 1.5)
+
+
+def test_covariances_are_at_least_of_the_default_float() -> None:
+    x = RNG.standard_normal((2, 9)).astype(np.float32)
+    before = ts.get_default_dtype()
+    ts.set_default_dtype("float64")
+    try:
+        for name in ("cov", "corrcoef"):
+            y = getattr(ts, name)(ts.asarray(x))
+            assert y.dtype == "float64"
+            np.testing.assert_allclose(y.numpy(), getattr(np, name)(x), rtol=1e-12)
+    finally:
+        ts.set_default_dtype(before)

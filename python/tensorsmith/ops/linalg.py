@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from tensorsmith._core import default_dtype, promote_types
 from tensorsmith._core import ops as core
-from tensorsmith._core import promote_types
 from tensorsmith.autograd import define
 from tensorsmith.ops import unitary, unitary_gradients
 from tensorsmith.ops.creation import asarray, eye, tril, triu
@@ -494,10 +494,10 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> LeastSquares:
     of which those up to rcond (max(M, N) eps; half of eps where it is not in (0, 1)) times the largest count as 0.
     The gradient is that of matrices of the same rank."""
     a, b = _matrix("lstsq", a, halves=True), asarray(b)
-    if b.dtype.kind in ("floating", "complex"):
-        common = promote_types(a.dtype, b.dtype)
-        a, b = core.astype(a, common, False), core.astype(b, common, False)
-    a = _matrix("lstsq", a)
+    if b.dtype.kind not in ("floating", "complex"):
+        b = core.astype(b, default_dtype())
+    common = promote_types(a.dtype, b.dtype)
+    a, b = _matrix("lstsq", core.astype(a, common, False)), core.astype(b, common, False)
     if not (rcond is None or hasattr(rcond, "__float__")):
         raise TypeError(f"lstsq: rcond must be a number or None, got {rcond!r}")
     if rcond is not None and not 0 < rcond < 1:  # as LAPACK

@@ -11,6 +11,7 @@ import numpy as np
 
 from tensorsmith import _core
 from tensorsmith._core import ops as core
+from tensorsmith.dtypes import as_dtype
 from tensorsmith.inspection import can_cast, result_type
 from tensorsmith.ops.creation import asarray, is_number
 from tensorsmith.ops.manipulate import _axis, _sequence, broadcast_to
@@ -147,7 +148,7 @@ def frombuffer(buffer: Any, dtype: Any = float, count: int = -1, offset: int = 0
 
 def fromiter(values: Iterable[Any], dtype: Any, count: int = -1) -> Any:
     """The numbers of an iterable, in one dimension."""
-    return asarray(np.fromiter(values, np.dtype(getattr(dtype, "dtype", dtype)), count))
+    return asarray(np.fromiter(values, as_dtype(dtype).dtype, count))
 
 
 def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = None, **options: Any) -> Any:
@@ -165,7 +166,12 @@ class _Grid:
 
     def __getitem__(self, key: Any) -> Any:
         y = (np.ogrid if self._open else np.mgrid)[key]
-        return tuple(map(asarray, y)) if isinstance(y, (tuple, list)) else asarray(y)
+        return tuple(map(self._tensor, y)) if isinstance(y, (tuple, list)) else self._tensor(y)
+
+    @staticmethod
+    def _tensor(x: Any) -> Any:
+        y = asarray(x)
+        return core.astype(y, _core.default_dtype(), False) if y.dtype.kind == "floating" else y
 
 
 mgrid, ogrid = _Grid(False), _Grid(True)
@@ -349,11 +355,22 @@ def triu_indices_from(x: Any, k: int = 0) -> tuple[Any, ...]:
 # --- orders ---------------------------------------------------------------------------------------------------
 
 
+def _check_kth(operation: str, kth: Any, x: Any, axis: int) -> None:
+    axis = _axis(operation, axis, x.ndim)
+    try:
+        core.checked_positions(core.reshape(asarray(kth), (-1,)), axis, x.shape[axis])
+    except TypeError:
+        raise TypeError(f"{operation}: kth must be integers, got {kth!r}") from None
+    except IndexError:
+        n = x.shape[axis]
+        raise ValueError(f"{operation}: kth must be from {-n} to {n - 1}, got {kth!r}") from None
+
+
 def partition(x: Any, kth: Any, axis: int | None = -1, kind: str = "introselect") -> Any:
     """x with its kth element where sorting puts it, smaller ones before and larger behind: all in order, in fact."""
     x = asarray(x)
     x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
-    core.checked_positions(core.reshape(asarray(kth), (-1,)), axis, x.shape[axis])
+    _check_kth("partition", kth, x, axis)
     return core.sort(x, axis)
 
 
@@ -361,7 +378,7 @@ def argpartition(x: Any, kth: Any, axis: int | None = -1, kind: str = "introsele
     """The positions that `partition` takes the elements from."""
     x = asarray(x)
     x, axis = (core.reshape(x, (-1,)), 0) if axis is None else (x, axis)
-    core.checked_positions(core.reshape(asarray(kth), (-1,)), axis, x.shape[axis])
+    _check_kth("argpartition", kth, x, axis)
     return core.argsort(x, axis)
 
 
@@ -370,6 +387,10 @@ def lexsort(keys: Any, axis: int = -1) -> Any:
     columns = [asarray(k) for k in _sequence("lexsort", "keys", keys)]
     if not columns:
         raise TypeError("lexsort: at least one key is needed")
+    if any(key.shape != columns[0].shape for key in columns):
+        raise ValueError(
+            f"lexsort: the keys must have one shape, got {[tuple(key.shape) for key in columns]}"
+        )
     order = core.argsort(columns[0], axis)
     for key in columns[1:]:
         order = core.take_along_axis(order, core.argsort(core.take_along_axis(key, order, axis), axis), axis)

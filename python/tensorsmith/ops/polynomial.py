@@ -215,6 +215,6 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
         raise ValueError(f"polyint: k must hold 1 or {m} constants, got {constants.shape[0]}")
     for i in range(m):
         constant = core.astype(constants[i % constants.shape[0]], p.dtype, False)
-        powers = core.arange(p.shape[0], 0, -1, device=p.device)
+        powers = core.arange(p.shape[0], 0, -1, _core.default_dtype(), p.device)
         p = core.concat([core.divide(p, powers), core.reshape(constant, (1,))], 0)
     return p

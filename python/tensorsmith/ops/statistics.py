@@ -303,10 +303,12 @@ def cov(
     rows = _variables(m, rowvar)
     if y is not None:
         rows = core.concat([rows, _variables(y, rowvar)], 0)
-    if dtype is not None:
+    if dtype is None:
+        rows = core.astype(rows, _core.promote_types(rows.dtype, _core.default_dtype()), False)
+    else:
         rows = core.astype(rows, dtype, False)
     n = rows.shape[1]
-    ddof = float(not bias) if ddof is None else ddof
+    ddof = float(not bias if ddof is None else ddof)
     weights = _observation_weights(n, fweights, aweights)
     if weights is None:
         centred, divisor = rows - core.mean(rows, 1, None, True), n - ddof

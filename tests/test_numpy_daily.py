@@ -986,3 +986,23 @@ def test_covariances_are_at_least_of_the_default_float() -> None:
             np.testing.assert_allclose(y.numpy(), getattr(np, name)(x), rtol=1e-12)
     finally:
         ts.set_default_dtype(before)
+
+
+def test_stones_rule_looks_at_the_range() -> None:
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=30)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = np.histogram_bin_edges(x, "stone", (-2, 5)).size
+        assert ts.histogram_bin_edges(ts.asarray(x), "stone", (-2, 5)).size == expected
+
+
+def test_odd_reflections_of_integers_wrap_around() -> None:
+    for dtype in ("uint64", "int64", "uint8", "int8"):
+        a = np.array([[5, 4, 3, 7], [1, 0, 2, 120]], dtype)
+        for mode in ("reflect", "symmetric"):
+            for width in ((0, 2), (5, 6)):
+                np.testing.assert_array_equal(
+                    ts.pad(ts.asarray(a), width, mode=mode, reflect_type="odd").numpy(),
+                    np.pad(a, width, mode=mode, reflect_type="odd"),
+                )

@@ -71,8 +71,8 @@ def _counted_in(x: Tensor) -> DType:
 _RULES = ("auto", "doane", "fd", "rice", "scott", "sqrt", "stone", "sturges")
 
 
-def _width(rule: str, x: Tensor) -> float:
-    """How wide a rule makes the bins of float64 x; 0 where it has none.
+def _width(rule: str, x: Tensor, limits: tuple[float, float]) -> float:
+    """How wide a rule makes the bins of float64 x between the limits; 0 where it has none.
 
     sqrt, Sturges (1926), Doane (1976), Scott (1979), Freedman and Diaconis (1981, "fd"), Rice, and Stone (1984), whose
     least estimate of the risk is looked for. auto: Freedman and Diaconis', but at least half of sqrt's and at most
@@ -81,7 +81,7 @@ def _width(rule: str, x: Tensor) -> float:
 
     n, spread = x.size, float(core.subtract(core.max(x), core.min(x)))
     if rule == "auto":
-        return min(max(_width("fd", x), _width("sqrt", x) / 2), _width("sturges", x))
+        return min(max(_width("fd", x, limits), _width("sqrt", x, limits) / 2), _width("sturges", x, limits))
     if rule == "fd":
         low, high = percentile(x, [25, 75]).tolist()
         return float(2 * (high - low) / n ** (1 / 3))
@@ -95,18 +95,18 @@ def _width(rule: str, x: Tensor) -> float:
         usual = math.sqrt(6 * (n - 2) / ((n + 1) * (n + 3)))
         return spread / (1 + math.log2(n) + math.log2(1 + abs(skew) / usual))
     if rule == "stone":
-        return _least_risk(x, spread)
+        return _least_risk(x, spread, limits)
     divisor = {"sqrt": math.sqrt(n), "rice": 2 * n ** (1 / 3), "sturges": math.log2(n) + 1}
     return spread / divisor[rule]
 
 
-def _least_risk(x: Tensor, spread: float) -> float:
+def _least_risk(x: Tensor, spread: float, limits: tuple[float, float]) -> float:
     n = x.size
     if n <= 1 or spread == 0:
         return 0.0
 
     def risk(bins: int) -> float:
-        share = core.divide(core.astype(histogram(x, bins)[0], "float64"), n)
+        share = core.divide(core.astype(histogram(x, bins, limits)[0], "float64"), n)
         return float((2 - (n + 1) * float(core.sum(core.square(share)))) * bins / spread)
 
     return spread / min(builtins.range(1, max(100, math.isqrt(n)) + 1), key=risk)
@@ -124,7 +124,7 @@ def _by_rule(operation: str, x: Tensor, bins: Any, range: Any, weights: Any) -> 
     flat = core.astype(core.reshape(x.detach(), (-1,)), "float64")
     if range is not None:
         flat = flat[core.logical_and(core.greater_equal(flat, low), core.less_equal(flat, high))]
-    width = _width(bins, flat) if flat.size else 0.0
+    width = _width(bins, flat, (low, high)) if flat.size else 0.0
     if width and x.dtype.kind in ("signed", "unsigned"):
         width = max(width, 1.0)
     count = (high - low) / width if width else 1

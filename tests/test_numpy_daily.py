@@ -1006,3 +1006,18 @@ def test_odd_reflections_of_integers_wrap_around() -> None:
                     ts.pad(ts.asarray(a), width, mode=mode, reflect_type="odd").numpy(),
                     np.pad(a, width, mode=mode, reflect_type="odd"),
                 )
+
+
+def test_numpy_writes_tensors_to_its_files() -> None:
+    x = ts.asarray([[1.0, 2.0], [3.0, 4.0]])
+    file = io.BytesIO()
+    np.save(file, x)
+    file.seek(0)
+    np.testing.assert_array_equal(np.load(file), x.numpy())
+    for save in (np.savez, np.savez_compressed):
+        file = io.BytesIO()
+        save(file, x, b=x.T)
+        file.seek(0)
+        with np.load(file) as archive:
+            np.testing.assert_array_equal(archive["arr_0"], x.numpy())
+            np.testing.assert_array_equal(archive["b"], x.numpy().T)

@@ -28,7 +28,7 @@ _REDUCTIONS = {
     "add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all", "logical_or": "any",
 }  # fmt: skip
 _RUNNING = {"add": "cumsum", "multiply": "cumprod"}
-# What NumPy does with an array as an object, not with its numbers.
+# What NumPy does with an array as an object, not with its numbers; its files may be open, and named first.
 _PLAIN = {
     "array2string",
     "array_repr",
@@ -37,6 +37,9 @@ _PLAIN = {
     "ndim",
     "size",
     "may_share_memory",
+    "save",
+    "savez",
+    "savez_compressed",
     "shares_memory",
 }
 

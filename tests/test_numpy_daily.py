@@ -1021,3 +1021,18 @@ def test_numpy_writes_tensors_to_its_files() -> None:
         with np.load(file) as archive:
             np.testing.assert_array_equal(archive["arr_0"], x.numpy())
             np.testing.assert_array_equal(archive["b"], x.numpy().T)
+
+
+def test_numpys_functions_take_numpys_positions() -> None:
+    x = ts.asarray(X)
+    for name in ("max", "min", "amax", "any", "all"):
+        function = getattr(np, name)
+        np.testing.assert_array_equal(function(x, 1, None, True).numpy(), function(X, 1, None, True))
+        out = np.empty(3, function(X, 1).dtype)
+        assert function(x, 1, out) is out
+        np.testing.assert_array_equal(out, function(X, 1))
+    for name in ("sum", "prod", "mean"):
+        function = getattr(np, name)
+        np.testing.assert_allclose(function(x, 1, None, None, True).numpy(), function(X, 1, None, None, True))
+    assert np.zeros_like(x, "int32", "C").dtype == "int32"
+    assert np.full_like(x, 3, "int32", "C").tolist() == np.full_like(X, 3, "int32").tolist()

@@ -42,6 +42,9 @@ _PLAIN = {
     "savez_compressed",
     "shares_memory",
 }
+# Whose further parameters are in another order here, and go by their names.
+_BY_NAME = {"all", "amax", "amin", "any", "argmax", "argmin", "max", "mean", "min", "prod", "sum"}
+_BY_NAME |= {"empty_like", "full_like", "ones_like", "zeros_like"}
 
 
 def _is_tensor(x: Any) -> bool:
@@ -154,6 +157,9 @@ def array_function(function: Any, types: Any, args: tuple[Any, ...], options: di
         return NotImplemented
     name = function.__name__
     ours = _counterpart(function)
+    if name in _BY_NAME and len(args) > 2:
+        names = tuple(inspect.signature(function).parameters)
+        args, options = args[:2], {**dict(zip(names[2:], args[2:])), **options}
     if name == "broadcast_arrays" and any(a is None for a in args):
         ours = None  # objects are NumPy's: matplotlib's bars broadcast what was not given as well
     if ours is not None:

@@ -1036,3 +1036,12 @@ def test_numpys_functions_take_numpys_positions() -> None:
         np.testing.assert_allclose(function(x, 1, None, None, True).numpy(), function(X, 1, None, None, True))
     assert np.zeros_like(x, "int32", "C").dtype == "int32"
     assert np.full_like(x, 3, "int32", "C").tolist() == np.full_like(X, 3, "int32").tolist()
+
+
+def test_matrices_and_vectors_have_their_dimensions() -> None:
+    for a, x in (((3,), (3,)), ((), (3,)), ((2, 3), ()), ((2, 3), (2,))):
+        with pytest.raises(ValueError, match="^matvec: matrices of shape .* do not fit"):
+            ts.matvec(ts.ones(a), ts.ones(x))
+    for x, a in (((3,), (3,)), ((), (3, 2)), ((2,), (3, 2))):
+        with pytest.raises(ValueError, match="^vecmat: matrices of shape .* do not fit"):
+            ts.vecmat(ts.ones(x), ts.ones(a))

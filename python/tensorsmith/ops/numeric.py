@@ -377,14 +377,25 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     return core.moveaxis(matrix.cross(a, b), -1, axisc)
 
 
+def _matrix_and_vector(operation: str, a: Any, x: Any, axis: int) -> tuple[Any, Any]:
+    a, x = asarray(a), asarray(x)
+    if a.ndim < 2 or x.ndim < 1 or a.shape[axis] != x.shape[-1]:
+        raise ValueError(
+            f"{operation}: matrices of shape {tuple(a.shape)} and vectors of shape {tuple(x.shape)} do not fit"
+        )
+    return a, x
+
+
 def matvec(a: Any, x: Any, /) -> Any:
     """Matrices (..., M, N) times vectors (..., N); leading axes broadcast."""
-    return core.squeeze(core.matmul(asarray(a), core.expand_dims(asarray(x), -1)), -1)
+    a, x = _matrix_and_vector("matvec", a, x, -1)
+    return core.squeeze(core.matmul(a, core.expand_dims(x, -1)), -1)
 
 
 def vecmat(x: Any, a: Any, /) -> Any:
     """The conjugates of vectors (..., M) times matrices (..., M, N); leading axes broadcast."""
-    return core.squeeze(core.matmul(core.expand_dims(core.conj(asarray(x)), -2), asarray(a)), -2)
+    a, x = _matrix_and_vector("vecmat", a, x, -2)
+    return core.squeeze(core.matmul(core.expand_dims(core.conj(x), -2), a), -2)
 
 
 # --- windows ------------------------------------------------------------------------------------------------

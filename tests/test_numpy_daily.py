@@ -1040,8 +1040,8 @@ def test_numpys_functions_take_numpys_positions() -> None:
 
 def test_matrices_and_vectors_have_their_dimensions() -> None:
     for a, x in (((3,), (3,)), ((), (3,)), ((2, 3), ()), ((2, 3), (2,))):
-        with pytest.raises(ValueError, match="^matvec: matrices of shape .* do not fit"):
+        with pytest.raises(ValueError, match=r"^matvec: matrices of shape .* do not fit"):
             ts.matvec(ts.ones(a), ts.ones(x))
     for x, a in (((3,), (3,)), ((), (3, 2)), ((2,), (3, 2))):
-        with pytest.raises(ValueError, match="^vecmat: matrices of shape .* do not fit"):
+        with pytest.raises(ValueError, match=r"^vecmat: matrices of shape .* do not fit"):
             ts.vecmat(ts.ones(x), ts.ones(a))

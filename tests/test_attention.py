@@ -353,13 +353,13 @@ def test_low_precision(sizes: tuple[int, ...], options: dict[str, Any], dtype: s
     found = []
     for wide in (True, False, False):
         where = "cpu" if wide else device
-        to = [x.astype("float64") if wide else x.to(where) for x in arrays]
+        to = [x.astype("float64") if wide else x.detach().to(where) for x in arrays]
         bias = (
             None
             if mask is None
             else mask.astype("float64")
             if wide and kinds["mask"] == "float"
-            else mask.to(where)
+            else mask.detach().to(where)
         )
         inputs = [x.requires_grad_() for x in to[:3]]
         if kinds["mask"] == "float":

@@ -313,3 +313,23 @@ def test_copies_of_what_holds_a_recorded_function(again: Any) -> None:
     assert again(doubled) is doubled
     layer = nn.Linear(3, 3)
     assert copy.deepcopy(ts.jit(layer))._function is not layer
+
+
+def test_a_leaf_that_is_made_within_and_gets_a_gradient() -> None:
+    layer = ts.nn.Linear(4, 1)
+
+    def penalty(x: ts.Tensor) -> ts.Tensor:
+        between = (x * 2).detach().requires_grad_()
+        (slope,) = ts.autograd.gradients(layer(between).tanh().sum(), between, create_graph=True)
+        loss = ((slope**2).sum(1).sqrt() - 1).square().mean()
+        layer.zero_grad()
+        loss.backward()
+        return loss.detach()
+
+    recorded, x = ts.jit(penalty), ts.random.standard_normal((3, 4))
+    losses, gradients = [], []
+    for step in (recorded, recorded, recorded, penalty):
+        losses.append(step(x).item())
+        gradients.append(layer.weight.grad.numpy().tobytes())
+    assert len(set(losses)) == 1 and len(set(gradients)) == 1
+    assert recorded.cache_info().hits > 0

@@ -109,7 +109,9 @@ def test_overlapping_averages_have_the_same_gradient_in_both_layouts(channels: i
     for to_last, to_first in (((0, 1, 2, 3), (0, 1, 2, 3)), ((0, 2, 3, 1), (0, 3, 1, 2))):
 
         def laid_out(values: Array, to_last: Any = to_last, to_first: Any = to_first) -> ts.Tensor:
-            return ts.permute_dims(tensor(np.ascontiguousarray(values.transpose(to_last)), ts.float32), to_first)
+            return ts.permute_dims(
+                tensor(np.ascontiguousarray(values.transpose(to_last)), ts.float32), to_first
+            )
 
         leaf = laid_out(x).requires_grad_()
         pooled = F.avg_pool2d(leaf, 3, stride=(2, 1), padding=1, count_include_pad=False)

@@ -942,7 +942,9 @@ def test_state_that_is_shown_cannot_be_changed_in_vain(cls: Any) -> None:
         lambda: optimizer.state[p].__setitem__(name, ts.zeros((2,))),
         lambda: optimizer.state[p].__delitem__(name),
     ):
-        with pytest.raises(TypeError, match=r"Optimizer\.state: shows what the optimizer keeps, and a change"):
+        with pytest.raises(
+            TypeError, match=r"Optimizer\.state: shows what the optimizer keeps, and a change"
+        ):
             change()
     assert type(copy.deepcopy(optimizer.state)) is type(optimizer.state_dict()["state"][0]) is dict
 

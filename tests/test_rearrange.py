@@ -686,6 +686,24 @@ def test_numpys_integers_and_arrays() -> None:
     assert F.max_unpool2d(y.numpy(), at.numpy(), two).shape == (1, 1, 4, 4)
 
 
+def test_lists_take_the_precision_of_what_has_a_dtype() -> None:
+    wide, narrow, half = np.float64(0.1), ts.tensor(0.1), np.float16(2)
+    for values, dtype in (
+        ([0.1, wide], "float64"),
+        ([wide, 0.1], "float64"),
+        ([narrow, 2.5], "float32"),
+        ([[1.0, 2.0], [3.0, half]], "float16"),
+        ([narrow, wide], "float64"),
+        ([np.int64(1), 0.5], "float64"),
+        ([0.5, 1], "float32"),
+        ([1j, 0.5], "complex64"),
+        ([1j, wide], "complex128"),
+        ([narrow, 1j], "complex64"),
+    ):
+        assert str(ts.array(values).dtype) == dtype, values
+    assert ts.array([0.1, wide])[0].item() == 0.1
+
+
 def test_an_array_joins_its_rows() -> None:
     values = np.arange(12.0).reshape(2, 3, 2)
     x = ts.tensor(values, requires_grad=True)

@@ -291,15 +291,40 @@ bool has_dtype(PyObject* array, const char* name) {
   return PyUnicode_CompareWithASCIIString(text.get(), name) == 0;
 }
 
-// Whether any float in nested lists came with a dtype of its own (a NumPy scalar or a tensor).
-bool typed_leaf(PyObject* object) {
-  for (int depth = 0; PyList_Check(object) || PyTuple_Check(object); ++depth) {
-    // A list may hold itself; NumPy refuses what is too deep.
-    if (depth == kMaxRank || PySequence_Fast_GET_SIZE(object) == 0) return false;
-    object = PySequence_Fast_GET_ITEM(object, 0);
+// The precision of nested lists: of the floats among them that came with a dtype of their own (NumPy's
+// scalars and arrays, tensors), whatever Python's numbers beside them, which NumPy reads as float64.
+class Precision {
+  bool typed_ = false, wide_ = false;  // wide: whatever NumPy says
+  DType floats_ = DType::boolean;
+  PyTypeObject* seen_ = nullptr;  // NumPy's scalars of this type have been counted
+
+  void add(PyObject* object, int depth) {
+    if (PyList_Check(object) || PyTuple_Check(object)) {
+      if (depth == kMaxRank) return;  // a list may hold itself; NumPy refuses what is too deep
+      for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i)
+        add(PySequence_Fast_GET_ITEM(object, i), depth + 1);
+      return;
+    }
+    if (PyFloat_CheckExact(object) || PyLong_Check(object) || PyComplex_CheckExact(object) ||
+        Py_TYPE(object) == seen_ || !has_array_interface(object))
+      return;
+    const std::optional<Array> x = is_tensor(object) ? array_of(object) : adopt_buffer(object);
+    if (is_numpy_scalar(object)) seen_ = Py_TYPE(object);
+    if (!x || !has_gradient(x->dtype()))
+      wide_ = true;
+    else
+      floats_ = typed_ ? promote(floats_, x->dtype()) : x->dtype(), typed_ = true;
   }
-  return !PyFloat_CheckExact(object) && !PyLong_Check(object) && has_array_interface(object);
-}
+
+ public:
+  explicit Precision(PyObject* object) { add(object, 0); }
+
+  DType of(DType found) const {
+    if (wide_ || (found != DType::float64 && found != DType::complex128)) return found;
+    const DType real = !typed_ ? default_float() : is_complex(floats_) ? real_of(floats_) : floats_;
+    return found == DType::float64 ? real : complex_of(real);
+  }
+};
 
 }  // namespace
 
@@ -326,7 +351,7 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
   std::optional<Array> adopted = PyObject_CheckBuffer(object) ? adopt_buffer(object) : std::nullopt;
   // A NumPy scalar cannot be written to, what is made of it can.
   if (adopted) return share && !is_numpy_scalar(object) ? *adopted : ops::contiguous(ops::copy(*adopted));
-  const bool typed = typed_leaf(object);
+  const Precision precision(object);
   const Ref array = numpy_array(operation, object);
   adopted = adopt_buffer(array.get());
   if (!adopted) {
@@ -345,8 +370,8 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
     type_error(operation, ": cannot make an array of a ", Py_TYPE(object)->tp_name, " with NumPy dtype ",
                PyUnicode_AsUTF8(text.get()));
   }
-  if (narrow && !typed && adopted->dtype() == DType::float64 && default_float() != DType::float64)
-    return ops::astype(*adopted, default_float(), false);
+  if (const DType d = precision.of(adopted->dtype()); narrow && d != adopted->dtype())
+    return ops::astype(*adopted, d, false);
   // NumPy's temporary belongs to nobody else. A recording may write to what it has seen being made.
   return current_capture() ? ops::copy(*adopted) : *adopted;
 }

@@ -107,13 +107,17 @@ std::unique_ptr<Entry> make_entry(Session& s, PyObject* result, std::string& why
     entry->values.push_back(describe_value(s, leaf.get(), results));
     hand_out(leaf.get());
   }
-  for (const Touched& t : s.touched) {
+  for (Touched& t : s.touched) {
     Gradient g;
     PyObject* leaf = t.leaf.get();
+    if (!leaf) continue;  // let go when this was tried before
     for (std::size_t i = 0; i < s.signature.leaves.size(); ++i)
       if (s.signature.leaves[i].get() == leaf) g.leaf.argument = static_cast<int>(i);
     if (g.leaf.argument < 0) {
-      if (Py_REFCNT(leaf) == 1) continue;  // made within, and gone
+      if (Py_REFCNT(leaf) == 1) {  // made within, and gone but for this
+        t.leaf = Ref();
+        continue;
+      }
       g.leaf.outside = checked(PyWeakref_NewRef(leaf, nullptr));
     }
     g.read = t.read;

@@ -202,10 +202,7 @@ def _odd(x: Any, y: Any, axis: int, positions: list[int], n: int, mode: str) -> 
     # After an even number of folds the values are shifted by a multiple of twice the span; after an odd one mirrored.
     even = asarray([f % 2 == 0 for f in folds], device=x.device)
     shift = core.reshape(asarray([f - f % 2 for f in folds], "int64", device=x.device), shape)
-    if x.dtype.kind in (
-        "signed",
-        "unsigned",
-    ):  # all of it modulo 2^bits: uint64 and int64 would meet in float64
+    if x.dtype.kind in ("signed", "unsigned"):  # modulo 2^bits: uint64 and int64 would meet in float64
         shift = core.astype(shift, x.dtype, False)
     span = core.subtract(last, first)
     base = core.where(core.reshape(even, shape), y, core.subtract(core.multiply(last, 2), y))

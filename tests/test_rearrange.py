@@ -714,6 +714,6 @@ def test_an_array_joins_its_rows() -> None:
     assert np.array_equal(ts.stack(x, axis=1).detach().numpy(), np.stack(values, axis=1))
     assert np.array_equal(ts.concat(values).numpy(), np.concatenate(values))
     assert np.array_equal(np.stack(x.detach()).numpy(), values)
-    for bad in (ts.tensor(1.0), ts.zeros((0, 3)), 5):
-        with pytest.raises((TypeError, ValueError)):
+    for bad in (ts.tensor(1.0), np.float64(1), ts.zeros((0, 3)), 5):
+        with pytest.raises((TypeError, ValueError), match=r"^concat: "):
             ts.concat(bad)

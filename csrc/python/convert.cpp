@@ -301,8 +301,11 @@ class Precision {
   void add(PyObject* object, int depth) {
     if (PyList_Check(object) || PyTuple_Check(object)) {
       if (depth == kMaxRank) return;  // a list may hold itself; NumPy refuses what is too deep
-      for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i)
-        add(PySequence_Fast_GET_ITEM(object, i), depth + 1);
+      for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object); ++i) {
+        const Ref item =
+            Ref::share(PySequence_Fast_GET_ITEM(object, i));  // its attributes may change the list
+        add(item.get(), depth + 1);
+      }
       return;
     }
     if (PyFloat_CheckExact(object) || PyLong_Check(object) || PyComplex_CheckExact(object) ||
@@ -319,8 +322,9 @@ class Precision {
  public:
   explicit Precision(PyObject* object) { add(object, 0); }
 
+  // What NumPy's float64 or complex128 becomes.
   DType of(DType found) const {
-    if (wide_ || (found != DType::float64 && found != DType::complex128)) return found;
+    if (wide_) return found;
     const DType real = !typed_ ? default_float() : is_complex(floats_) ? real_of(floats_) : floats_;
     return found == DType::float64 ? real : complex_of(real);
   }
@@ -351,7 +355,6 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
   std::optional<Array> adopted = PyObject_CheckBuffer(object) ? adopt_buffer(object) : std::nullopt;
   // A NumPy scalar cannot be written to, what is made of it can.
   if (adopted) return share && !is_numpy_scalar(object) ? *adopted : ops::contiguous(ops::copy(*adopted));
-  const Precision precision(object);
   const Ref array = numpy_array(operation, object);
   adopted = adopt_buffer(array.get());
   if (!adopted) {
@@ -370,8 +373,8 @@ Array array_from(const char* operation, PyObject* object, bool share, bool narro
     type_error(operation, ": cannot make an array of a ", Py_TYPE(object)->tp_name, " with NumPy dtype ",
                PyUnicode_AsUTF8(text.get()));
   }
-  if (const DType d = precision.of(adopted->dtype()); narrow && d != adopted->dtype())
-    return ops::astype(*adopted, d, false);
+  if (const DType d = adopted->dtype(); narrow && (d == DType::float64 || d == DType::complex128))
+    if (const DType own = Precision(object).of(d); own != d) return ops::astype(*adopted, own, false);
   // NumPy's temporary belongs to nobody else. A recording may write to what it has seen being made.
   return current_capture() ? ops::copy(*adopted) : *adopted;
 }

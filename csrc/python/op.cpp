@@ -581,7 +581,12 @@ PyObject* apply_widened(Op& op, PyObject* const* arguments, DType half) {
 
 // One array where a list of them is asked for (concat, stack) is that of its rows, as in NumPy.
 PyObject* apply_to_rows(Op& op, PyObject* const* arguments) {
-  const Ref rows = checked(PySequence_Tuple(arguments[0]));
+  const Ref rows(PySequence_Tuple(arguments[0]));
+  if (!rows) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw PythonError{};
+    PyErr_Clear();
+    type_error(op.name, ": ", op.parameters[0], " must be a list or tuple of tensors, or an array with rows");
+  }
   PyObject* slots[kMaxParameters];
   std::copy_n(arguments, op.parameters.size(), slots);
   slots[0] = rows.get();

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from gpu_conv import convolutions
-from gpu_products import Case, attention, products
+from gpu_products import Case, attention, has_torch, pair, products
 
 import tensorsmith as ts
 
@@ -51,11 +51,7 @@ def best_seconds(call: Callable[[], Any], wait: Callable[[], None]) -> float:
 def kernels(scale: int) -> list[Case]:
     """Sizes over `scale` (1 on a GPU; the host checks the script with smaller ones)."""
     rng = np.random.default_rng(0)
-    has = torch is not None and torch.cuda.is_available()
-
-    def pair(*shape: int, dtype: str = "float32") -> tuple[Any, Any]:
-        values = rng.standard_normal(shape).astype(dtype)  # of complex numbers the real parts
-        return ts.array(values, device="cuda"), torch.from_numpy(values).cuda() if has else None
+    has = has_torch()
 
     def peer(call: Callable[[], Any]) -> Callable[[], Any] | None:
         return call if has else None

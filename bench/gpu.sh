@@ -61,33 +61,40 @@ for part in $parts; do
       "$python" -c 'import tensorsmith as ts; print(ts.config()["cuda"])' | tee -a "$log"
       ;;&
     test)
-      verified="$out/verified.txt"
-      rm -f "$verified"
-      # The most telling first; each in a process of its own, for a fault in one kernel ends its process.
+      # The most telling first; each in a process of its own, for a fault in one kernel ends its process, and all at
+      # once, for most of their time is the host's.
+      rm -f "$out"/verified*.txt "$out"/test_*.txt
+      groups=()
       while read -r name seconds arguments; do
-        say "tests: $name"
-        eval "set -- $arguments"
+        groups+=("$name")
         # The profiler that lists kernels would be in the way of recordings, and of errors that come late.
-        case $name in jit | train) listed= ;; *) listed=$verified ;; esac
-        TENSORSMITH_VERIFIED=$listed timeout "$(within "$seconds")" "$python" -m pytest -q -p no:cacheprovider "$@" > "$out/test_$name.txt" 2>&1 || fail=1
-        grep -E "^(FAILED|ERROR)" "$out/test_$name.txt" | head -20 | tee -a "$log"
-        tail -1 "$out/test_$name.txt" | tee -a "$log"
+        case $name in jit | train) listed= ;; *) listed=$out/verified_$name.txt ;; esac
+        eval "set -- $arguments"
+        TENSORSMITH_VERIFIED=$listed OMP_NUM_THREADS=2 TENSORSMITH_NUM_THREADS=2 timeout "$(within "$seconds")" "$python" -m pytest -q \
+          --durations 3 -p no:cacheprovider "$@" > "$out/test_$name.txt" 2>&1 &
       done <<- 'END'
-		forward 90 tests/test_cuda.py -k test_forward
-		attention 40 tests/test_attention.py -k low_precision
-		gemm 60 tests/test_cuda_gemm.py
-		wgmma 60 tests/test_cuda_wgmma.py
-		attention_wgmma 60 tests/test_cuda_attention.py
-		conv 40 tests/test_cuda_conv.py
-		complex 40 tests/test_cuda_complex.py
-		random 40 tests/test_cuda_random.py
-		runtime 40 tests/test_cuda_runtime.py
-		memory 60 tests/test_cuda_memory.py
-		rest 90 tests/test_cuda.py -k "not test_forward and not next_wait"
-		jit 60 tests/test_cuda_jit.py tests/test_cuda.py -k "jit or next_wait"
-		train 60 tests/test_cuda_train.py
+		forward 120 tests/test_cuda.py -k test_forward
+		attention 90 tests/test_attention.py -k low_precision
+		gemm 120 tests/test_cuda_gemm.py
+		wgmma 120 tests/test_cuda_wgmma.py
+		attention_wgmma 120 tests/test_cuda_attention.py
+		conv 120 tests/test_cuda_conv.py
+		complex 120 tests/test_cuda_complex.py
+		random 120 tests/test_cuda_random.py
+		runtime 120 tests/test_cuda_runtime.py
+		memory 120 tests/test_cuda_memory.py
+		rest 120 tests/test_cuda.py -k "not test_forward and not next_wait"
+		jit 120 tests/test_cuda_jit.py tests/test_cuda.py -k "jit or next_wait"
+		train 120 tests/test_cuda_train.py
 	END
-      "$python" bench/gpu.py --out "$out" --verified "$verified" | tee -a "$log"
+      say "tests: ${groups[*]}"
+      for _ in "${groups[@]}"; do wait -n || fail=1; done
+      for name in "${groups[@]}"; do
+        printf '%-16s %s\n' "$name" "$(tail -1 "$out/test_$name.txt")" | tee -a "$log"
+        grep -E "^(FAILED|ERROR)" "$out/test_$name.txt" | cut -c1-240 | head -20 | tee -a "$log"
+      done
+      sort -u "$out"/verified_*.txt > "$out/verified.txt"
+      "$python" bench/gpu.py --out "$out" --verified "$out/verified.txt" | tee -a "$log"
       ;;
     bench)
       say "bench against PyTorch"

@@ -2,7 +2,7 @@
 
 python bench/gpu_models.py [--compile] [--only NAME] [--json FILE]; sizes over --scale for a check on the host. A mode
 is how products of float32 are computed: ieee, tf32, or bfloat16 by autocast. Best of 5 batches of calls; `jit` is
-ts.jit, whose recording is a CUDA graph. --compile adds torch.compile, which takes most of a minute for each.
+ts.jit, whose recording is a CUDA graph. --only takes several beginnings, separated by commas. --compile adds torch.compile, which takes most of a minute for each.
 """
 
 from __future__ import annotations
@@ -100,6 +100,25 @@ def theirs_in(mode: str, step: Step, compiled: bool) -> Callable[[], Any]:
     return timed
 
 
+def listing(call: Callable[[], Any], wait: Callable[[], None], most: int = 40) -> list[str]:
+    """The kernels of a call by their time, as PyTorch's profiler sees them: microseconds, launches, name."""
+    from torch.profiler import ProfilerActivity, profile
+
+    call()
+    wait()
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        call()
+        wait()
+    times: dict[str, list[float]] = {}
+    for event in found.events():
+        if event.device_type.name == "CUDA":
+            times.setdefault(event.name, []).append(event.time_range.elapsed_us())
+    rows = sorted(times.items(), key=lambda row: -sum(row[1]))
+    whole = sum(sum(each) for each in times.values())
+    lines = [f"{whole:>10.1f} us in {sum(map(len, times.values()))} launches"]
+    return lines + [f"{sum(each):>10.1f} {len(each):>5}  {name[:300]}" for name, each in rows[:most]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="steps whose name begins so")
@@ -107,10 +126,11 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--profile", type=Path, help="where each step's kernels and their times are listed")
     options = parser.parse_args()
     rows = []
     for step, work in steps(options.scale):
-        if not step.name.startswith(options.only):
+        if not step.name.startswith(tuple(options.only.split(","))):
             continue
         for mode in options.modes.split(","):
             calls = {
@@ -129,6 +149,9 @@ def main() -> None:
                     call = make()
                     call()
                     seconds = best_seconds(call, wait)
+                    if options.profile and not who.endswith(("jit", "compile")):
+                        with options.profile.open("a") as kept:
+                            kept.write("\n".join([f"# {step.name}, {mode}, {who}", *listing(call, wait), ""]))
                 except Exception as error:  # one that fails must not cost the others
                     print(f"{step.name:<42}{mode:<10}{who:<16}{type(error).__name__}: {error}", flush=True)
                     continue

@@ -71,10 +71,12 @@ struct PatchRowCopy {
     table = reinterpret_cast<const PatchPlace*>(room) + row;
   }
   TS_INLINE void advance(const PatchOperand&) { k += Layout::BK; }
+  TS_INLINE bool whole() const { return true; }
+  template <bool kWhole>
   TS_INLINE void start(const PatchOperand& x, unsigned char* tile, std::int64_t plane, int left) const {
     int c, i, j;
     x.taps.split(k, c, i, j);
-    const bool some = along < left;
+    const bool some = kWhole || along < left;
     const int dh = i * x.h.step, dw = j * x.w.step;
     const unsigned char* const from = data + plane + dh * x.line + dw * x.pixel + c * kItem;
 #pragma unroll
@@ -120,6 +122,8 @@ struct PatchColumnCopy {
     for (int e = static_cast<int>(threadIdx.x); e < BK; e += kThreads)
       ring[(turn + 1) % kRing * BK + e] = patch_place(x, k + BK + e);
   }
+  TS_INLINE bool whole() const { return true; }
+  template <bool kWhole>
   TS_INLINE void start(const PatchOperand& x, unsigned char* tile, std::int64_t plane, int left) const {
     const PatchPlace* const table = ring + turn * BK;
 #pragma unroll
@@ -127,7 +131,7 @@ struct PatchColumnCopy {
       const int r = row + step * Layout::kStep;
       const PatchPlace p = table[r];
       copy_async(tile + at + step * (Layout::kStep * Layout::kRowBytes), data + plane + p.offset,
-                 some && r < left && patch_inside(x, p, dh, dw) ? 16 : 0);
+                 some && (kWhole || r < left) && patch_inside(x, p, dh, dw) ? 16 : 0);
     }
   }
 };

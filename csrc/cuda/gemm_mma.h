@@ -59,10 +59,13 @@ struct TileCopy {
     step = kStep * x.pitch;
   }
   TS_INLINE void advance(const MmaOperand& x) { from += kAlongK ? std::int64_t{kTileBytes} : BK * x.pitch; }
-  // left: how much of K there is from the tile's beginning on; `plane` bytes on.
+  // Whether all rows are the operand's.
+  TS_INLINE bool whole() const { return rows == BR; }
+  // left: how much of K there is from the tile's beginning on; `plane` bytes on. kWhole: nothing is outside.
+  template <bool kWhole>
   TS_INLINE void start(const MmaOperand&, unsigned char* tile, std::int64_t plane, int left) const {
     const unsigned char* source = from + plane;
-    if (rows == BR && left >= BK) {
+    if constexpr (kWhole) {
 #pragma unroll
       for (int turn = 0; turn < kTurns; ++turn, source += step)
         copy_async(tile + at + turn * (kStep * kRowBytes), source, 16);
@@ -194,17 +197,18 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
     if constexpr (kSplit) clear(totals);
     CopyA copy_a(a, a_data, room, m0, begin);
     CopyB copy_b(b, b_data, room + CopyA::kRoom, n0, begin);
-    int started = 0, left = depth, pair = 0;
+    int left = depth, pair = 0, started = 0;
     unsigned char *filled = shared, *used = shared;
     const auto next_stage = [&](unsigned char* stage) {
       return stage == shared + (kGemmStages - 1) * kStage ? shared : stage + kStage;
     };
-    const auto start = [&] {
-      if (started < tiles) {
-        const std::int64_t in_a = kSplit ? plane_of_a(pair) * a.plane : 0;
-        const std::int64_t in_b = kSplit ? plane_of_b(pair) * b.plane : 0;
-        copy_a.start(a, filled, in_a, left);
-        copy_b.start(b, filled + CopyA::kBytes, in_b, left);
+    const auto start_a = [&]<bool kWhole>() {
+      if (!kWhole && started >= tiles) return;
+      copy_a.template start<kWhole>(a, filled, kSplit ? plane_of_a(pair) * a.plane : 0, left);
+    };
+    const auto start_b = [&]<bool kWhole>() {
+      if (kWhole || started < tiles) {
+        copy_b.template start<kWhole>(b, filled + CopyA::kBytes, kSplit ? plane_of_b(pair) * b.plane : 0, left);
         if (!kSplit || ++pair == kPairs) copy_a.advance(a), copy_b.advance(b), left -= BK, pair = 0;
         ++started;
         filled = next_stage(filled);
@@ -213,27 +217,42 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
     };
     __syncthreads();  // the last chunk's readers are done
 #pragma unroll
-    for (int s = 0; s < kGemmStages - 1; ++s) start();
-    [[maybe_unused]] int summed = 0;  // products of planes in `sums`' time
-    for (int tile = 0; tile < tiles; ++tile, used = next_stage(used)) {
+    for (int s = 0; s < kGemmStages - 1; ++s)
+      start_a.template operator()<false>(), start_b.template operator()<false>();
+    // Fragments are loaded a step ahead, the next tile's before this one's last products: the tensor cores
+    // have work while a barrier or a load is waited for.
+    std::uint32_t fa[2][kTilesM][4], fb[2][kTilesN / 2][4];
+    const auto load = [&](int step, int to) {
+#pragma unroll
+      for (int i = 0; i < kTilesM; ++i) FragmentsA::rows16(fa[to][i], used, step, wm + 16 * i, lane);
+#pragma unroll
+      for (int j = 0; j < kTilesN / 2; ++j)
+        FragmentsB::columns16(fb[to][j], used + CopyA::kBytes, step, wn + 16 * j, lane);
+    };
+    const auto next_tile_there = [&] {
       wait_copies<kGemmStages - 2>();
-      __syncthreads();
-      const unsigned char* const at_a = used;
-      const unsigned char* const at_b = at_a + CopyA::kBytes;
+      __syncthreads();  // everybody's copies; and nobody reads the last stage any more
+    };
+    [[maybe_unused]] int summed = 0;  // products of planes in `sums`' time
+    const auto multiply_tile = [&]<bool kWhole>() {
+      constexpr int kSteps = kTileBytes / 32;
 #pragma unroll
-      for (int step = 0; step < kTileBytes / 32; ++step) {
-        std::uint32_t fa[kTilesM][4], fb[kTilesN / 2][4];
-#pragma unroll
-        for (int i = 0; i < kTilesM; ++i) FragmentsA::rows16(fa[i], at_a, step, wm + 16 * i, lane);
-#pragma unroll
-        for (int j = 0; j < kTilesN / 2; ++j) FragmentsB::columns16(fb[j], at_b, step, wn + 16 * j, lane);
+      for (int step = 0; step < kSteps; ++step) {
+        if (step + 1 < kSteps) {
+          load(step + 1, (step + 1) % 2);
+        } else {
+          next_tile_there();
+          used = next_stage(used);
+          load(0, 0);  // after the last tile they are nobody's
+        }
 #pragma unroll
         for (int i = 0; i < kTilesM; ++i)
 #pragma unroll
           for (int j = 0; j < kTilesN; ++j)
-            multiply_fragments<Number>(sums[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
-        // Not before: the tensor cores are busy meanwhile.
-        if (step == 0) start();
+            multiply_fragments<Number>(sums[i][j], fa[step % 2][i], fb[step % 2][j / 2][j % 2 * 2],
+                                       fb[step % 2][j / 2][j % 2 * 2 + 1]);
+        if (step == 0) start_a.template operator()<kWhole>();
+        if (step == 1) start_b.template operator()<kWhole>();
       }
       if constexpr (kSplit) {
         if (summed >= kPairs - 2) {  // the small products' sum apart from the large ones'
@@ -247,7 +266,14 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
         }
         summed = summed == kPairs - 1 ? 0 : summed + 1;
       }
-    }
+    };
+    next_tile_there();
+    load(0, 0);
+    int tile = 0;
+    if (copy_a.whole() && copy_b.whole())
+      for (const int whole = depth / BK * (kSplit ? kPairs : 1) - (kGemmStages - 1); tile < whole; ++tile)
+        multiply_tile.template operator()<true>();
+    for (; tile < tiles; ++tile) multiply_tile.template operator()<false>();
     // Through shared memory, so that rows are written as they lie.
     wait_copies<0>();
     __syncthreads();

@@ -101,16 +101,17 @@ template <class T, class Gate>
 struct ChannelGradients {
   using Value = T;
   static constexpr bool kPair = true;
-  struct Sum {
+  // A base, not a member with [[no_unique_address]]: of an array of those nvcc 13.0 computes other addresses
+  // than sizeof says.
+  struct Sum : Gate::Channel {
     T dy, dyh, mean, rstd;
-    [[no_unique_address]] typename Gate::Channel gate;
   };
   const T *mean, *rstd;
   T *dbias, *dweight;
   Gate gate;
-  TS_INLINE Sum start(std::int64_t at) const { return {T(0), T(0), mean[at], rstd[at], gate.channel(at)}; }
+  TS_INLINE Sum start(std::int64_t at) const { return {gate.channel(at), T(0), T(0), mean[at], rstd[at]}; }
   TS_INLINE void step(Sum& s, T x, T upstream, std::int64_t) const {
-    const T dy = s.gate(x, s.mean, upstream);
+    const T dy = s(x, s.mean, upstream);
     s.dy += dy;
     s.dyh = fma(Vec<T>(dy), Vec<T>((x - s.mean) * s.rstd), Vec<T>(s.dyh)).r;
   }

@@ -417,9 +417,7 @@ void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out log
   }
   const LowOperand qs(q), ks(k), vs(v);
   const LowAttending a = attending(q, k, mask, keys, qs.heads, ks.heads, vs.heads, options);
-  // Not yet where_verified: it has not run on a GPU.
-  if ((wanted == Wgmma::where_possible || wanted == Wgmma::only) &&
-      attention_wgmma(q.dtype, a, q.shape[3], v.shape[3], y, logsumexp.as<float>()))
+  if (wanted != Wgmma::never && attention_wgmma(q.dtype, a, q.shape[3], v.shape[3], y, logsumexp.as<float>()))
     return;
   no_wgmma();
   const std::int64_t features = q.shape[3] > v.shape[3] ? q.shape[3] : v.shape[3];

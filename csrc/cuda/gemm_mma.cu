@@ -4,6 +4,7 @@
 // writes it once); so is one of `split`, into its three planes.
 #include <optional>
 
+#include "cuda/divider.h"
 #include "cuda/gemm.h"
 #include "cuda/gemm_mma.h"
 #include "cuda/types.h"
@@ -13,21 +14,79 @@ namespace {
 
 constexpr std::int64_t kChunk = 4096, kMostChunks = 64;
 
-// x (B, R, C), any strides, -> (B, R, pitch), C contiguous; with To = BFloat16 rounded to it.
-template <class T, class To>
-__global__ void arrange_kernel(const T* x, std::int64_t batch, std::int64_t row, std::int64_t column, To* y,
-                               std::int64_t R, std::int64_t C, std::int64_t pitch) {
-  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  const std::int64_t b = blockIdx.z;
-  for (std::int64_t r = blockIdx.y; r < R; r += gridDim.y)
-    if (c < C) {
-      const T value = x[b * batch + r * row + c * column];
-      To& to = y[(b * R + r) * pitch + c];
-      if constexpr (std::is_same_v<T, To>)
-        to = value;
-      else
-        to = from_float<To>(value);
+// x (B, R, C), any strides, -> (B, R, pitch), C contiguous, floats rounded where To is narrower. A thread
+// makes 16 bytes of y at a time, kArranged times; pieces: of a row. kPacks: whole ones are read by 16 bytes.
+constexpr int kArrangeThreads = 256, kArranged = 2;
+template <class To>
+constexpr int kPiece = 16 / static_cast<int>(sizeof(To));
+template <class T, class To, bool kPacks>
+__global__ void __launch_bounds__(kArrangeThreads)
+    arrange_kernel(const T* x, std::int64_t batch, std::int64_t row, std::int64_t column, To* y,
+                   std::int64_t R, std::int64_t C, std::int64_t pitch, const Divider pieces,
+                   std::uint32_t count) {
+  constexpr int kEach = kPiece<To>, kWide = 16 / static_cast<int>(sizeof(T));
+  x += blockIdx.z * batch, y += blockIdx.z * R * pitch;
+  alignas(16) T values[kArranged][kEach];
+  const std::uint32_t first = blockIdx.x * (kArrangeThreads * kArranged) + threadIdx.x;
+#pragma unroll
+  for (int u = 0; u < kArranged; ++u) {
+    const std::uint32_t i = first + u * kArrangeThreads;
+    if (i >= count) break;
+    const std::uint32_t r = pieces.quotient(i);
+    const std::int64_t c = std::int64_t{i - r * pieces.divisor} * kEach;
+    const T* const from = x + r * row + c * column;
+    if (kPacks && c + kEach <= C) {
+#pragma unroll
+      for (int e = 0; e < kEach; e += kWide) {
+        const uint4 pack = *reinterpret_cast<const uint4*>(from + e);
+        memcpy(values[u] + e, &pack, 16);
+      }
+    } else {
+#pragma unroll
+      for (int e = 0; e < kEach; ++e) values[u][e] = c + e < C ? from[e * column] : T{};
     }
+  }
+#pragma unroll
+  for (int u = 0; u < kArranged; ++u) {
+    const std::uint32_t i = first + u * kArrangeThreads;
+    if (i >= count) break;
+    const std::uint32_t r = pieces.quotient(i);
+    To* const to = y + r * pitch + std::int64_t{i - r * pieces.divisor} * kEach;
+    if constexpr (std::is_same_v<To, BFloat16>) {
+      store_pack(to, values[u]);
+    } else {
+      alignas(16) To out[kEach];
+#pragma unroll
+      for (int e = 0; e < kEach; ++e)
+        if constexpr (std::is_same_v<To, Tf32>)
+          out[e] = {round_tf32(ts::detail::bits_of(values[u][e]))};
+        else
+          out[e] = values[u][e];
+      uint4 pack;
+      memcpy(&pack, out, 16);
+      *reinterpret_cast<uint4*>(to) = pack;
+    }
+  }
+}
+
+// Its launches, for `batches` of x from `at` on.
+template <class T, class To>
+void arrange(const View& x, std::int64_t at, std::int64_t batch, std::int64_t row, std::int64_t column, To* y,
+             std::int64_t R, std::int64_t C, std::int64_t pitch, unsigned batches, bool packs) {
+  const T* from = static_cast<const T*>(x.data) + at;
+  const std::int64_t pieces = pitch / kPiece<To>, most = INT32_MAX / pieces;
+  if (R <= most || batches == 1) {
+    for (std::int64_t first = 0; first < R; first += most) {
+      const std::int64_t count = (R - first < most ? R - first : most) * pieces;
+      launch(packs ? &arrange_kernel<T, To, true> : &arrange_kernel<T, To, false>,
+             dim3(blocks_of(ceil_div(count, kArrangeThreads * kArranged)), 1, batches), dim3(kArrangeThreads),
+             0, from + first * row, batch, row, column, y + first * pitch, R, C, pitch, Divider(pieces),
+             static_cast<std::uint32_t>(count));
+    }
+  } else {
+    for (unsigned b = 0; b < batches; ++b)
+      arrange<T, To>(x, at + b * batch, batch, row, column, y + b * R * pitch, R, C, pitch, 1, packs);
+  }
 }
 
 // x = x0 + x1 + x2. Four neighbours a thread, with kFours from aligned rows.
@@ -60,28 +119,22 @@ __global__ void split_kernel(const float* x, std::int64_t batch, std::int64_t ro
   }
 }
 
-// x (B, R, C), any strides, -> (B, R, pitch), C contiguous, rounded to tf32: by tiles of 32 x 32, read along
-// the axis that is contiguous, R with kTurned.
-template <bool kTurned>
-__global__ void round_tf32_kernel(const float* x, std::int64_t batch, std::int64_t row, std::int64_t column,
-                                  std::uint32_t* y, std::int64_t R, std::int64_t C, std::int64_t pitch) {
+// x (B, R, C) whose R is contiguous -> (B, R, pitch), C contiguous, rounded to tf32: by tiles of 32 x 32.
+__global__ void turn_tf32_kernel(const float* x, std::int64_t batch, std::int64_t row, std::int64_t column,
+                                 std::uint32_t* y, std::int64_t R, std::int64_t C, std::int64_t pitch) {
   __shared__ float tile[32][33];
   const int lane = static_cast<int>(threadIdx.x), turn = static_cast<int>(threadIdx.y);
   const std::int64_t c0 = std::int64_t{blockIdx.x} * 32, b = blockIdx.z;
   for (std::int64_t r0 = std::int64_t{blockIdx.y} * 32; r0 < R; r0 += std::int64_t{gridDim.y} * 32) {
-    if constexpr (kTurned) {
-      __syncthreads();  // the last tile's readers are done
+    __syncthreads();  // the last tile's readers are done
 #pragma unroll
-      for (int i = turn; i < 32; i += 8)
-        if (r0 + lane < R && c0 + i < C) tile[i][lane] = x[b * batch + (r0 + lane) * row + (c0 + i) * column];
-      __syncthreads();
-    }
+    for (int i = turn; i < 32; i += 8)
+      if (r0 + lane < R && c0 + i < C) tile[i][lane] = x[b * batch + (r0 + lane) * row + (c0 + i) * column];
+    __syncthreads();
 #pragma unroll
     for (int i = turn; i < 32; i += 8) {
       const std::int64_t r = r0 + i, c = c0 + lane;
-      if (r >= R || c >= C) continue;
-      const float value = kTurned ? tile[lane][i] : x[b * batch + r * row + c * column];
-      y[(b * R + r) * pitch + c] = round_tf32(ts::detail::bits_of(value));
+      if (r < R && c < C) y[(b * R + r) * pitch + c] = round_tf32(ts::detail::bits_of(tile[lane][i]));
     }
   }
 }
@@ -120,31 +173,32 @@ void prepare(Prepared& p, const View& x, int rows, int k, Become become) {
   const bool fours = x.strides[inner] == 1 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
                      aligned(x.strides[outer], R) && aligned(x.strides[0], x.shape[0]);
   for (std::int64_t first = 0; first < batches; first += 65535) {
-    const std::int64_t columns = split ? ceil_div(C, 4) : C;
-    const dim3 grid(blocks_of(ceil_div(columns, block.x)), static_cast<unsigned>(R < 65535 ? R : 65535),
-                    static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535));
+    const unsigned some = static_cast<unsigned>(batches - first < 65535 ? batches - first : 65535);
     const std::int64_t at = first * x.strides[0], to = first * R * pitch;
+    const std::int64_t batch = x.strides[0], row = x.strides[outer], column = x.strides[inner];
     if (split)
-      launch(fours ? &split_kernel<true> : &split_kernel<false>, grid, block, 0,
-             static_cast<const float*>(x.data) + at, x.strides[0], x.strides[outer], x.strides[inner],
+      launch(fours ? &split_kernel<true> : &split_kernel<false>,
+             dim3(blocks_of(ceil_div(ceil_div(C, 4), block.x)), static_cast<unsigned>(R < 65535 ? R : 65535),
+                  some),
+             block, 0, static_cast<const float*>(x.data) + at, batch, row, column,
              p.copy->as<std::uint16_t>() + to, R, C, pitch, plane);
-    else if (become == Become::tf32)
-      launch(unit_k ? &round_tf32_kernel<false> : &round_tf32_kernel<true>,
+    else if (become == Become::tf32 && !unit_k && unit_rows)
+      launch(&turn_tf32_kernel,
              dim3(blocks_of(ceil_div(C, 32)), static_cast<unsigned>(R < 65535 * 32 ? ceil_div(R, 32) : 65535),
-                  grid.z),
-             dim3(32, 8), 0, static_cast<const float*>(x.data) + at, x.strides[0], x.strides[outer],
-             x.strides[inner], p.copy->as<std::uint32_t>() + to, R, C, pitch);
-    else if (rounded)
-      launch(&arrange_kernel<float, BFloat16>, grid, block, 0, static_cast<const float*>(x.data) + at,
-             x.strides[0], x.strides[outer], x.strides[inner], p.copy->as<BFloat16>() + to, R, C, pitch);
-    else if (item == 2)
-      launch(&arrange_kernel<std::uint16_t, std::uint16_t>, grid, block, 0,
-             static_cast<const std::uint16_t*>(x.data) + at, x.strides[0], x.strides[outer], x.strides[inner],
-             p.copy->as<std::uint16_t>() + to, R, C, pitch);
-    else
-      launch(&arrange_kernel<std::uint32_t, std::uint32_t>, grid, block, 0,
-             static_cast<const std::uint32_t*>(x.data) + at, x.strides[0], x.strides[outer], x.strides[inner],
+                  some),
+             dim3(32, 8), 0, static_cast<const float*>(x.data) + at, batch, row, column,
              p.copy->as<std::uint32_t>() + to, R, C, pitch);
+    else if (become == Become::tf32)
+      arrange<float, Tf32>(x, at, batch, row, column, p.copy->as<Tf32>() + to, R, C, pitch, some, fours);
+    else if (rounded)
+      arrange<float, BFloat16>(x, at, batch, row, column, p.copy->as<BFloat16>() + to, R, C, pitch, some,
+                               fours);
+    else if (item == 2)
+      arrange<std::uint16_t, std::uint16_t>(x, at, batch, row, column, p.copy->as<std::uint16_t>() + to, R, C,
+                                            pitch, some, fours);
+    else
+      arrange<std::uint32_t, std::uint32_t>(x, at, batch, row, column, p.copy->as<std::uint32_t>() + to, R, C,
+                                            pitch, some, fours);
   }
   p.operand = {p.copy->as<unsigned char>(), x.strides[0] == 0 ? 0 : R * pitch * width, plane * width,
                pitch * width, x.shape[rows]};
@@ -190,8 +244,7 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
   result.pack(M);
   const bool split = number == DType::float32 && precision == MatmulPrecision::split;
   const bool tf32 = number == DType::float32 && !split;
-  const Wgmma asked = wgmma_wanted();
-  const Wgmma wanted = K == 0 || (tf32 && asked == Wgmma::where_verified) ? Wgmma::never : asked;
+  const Wgmma wanted = K == 0 ? Wgmma::never : wgmma_wanted();
   const auto becomes = [&](const View& x) {
     return split                                                  ? Become::planes
            : x.dtype != number                                    ? Become::bfloat16

@@ -67,8 +67,10 @@ struct TileCopy {
     const unsigned char* source = from + plane;
     if constexpr (kWhole) {
 #pragma unroll
-      for (int turn = 0; turn < kTurns; ++turn, source += step)
+      for (int turn = 0; turn < kTurns; ++turn, source += step) {
+        computed_here(source);
         copy_async(tile + at + turn * (kStep * kRowBytes), source, 16);
+      }
     } else {
       const int along = static_cast<int>(threadIdx.x) % kAcross * kPack;
       const int row = static_cast<int>(threadIdx.x) / kAcross;
@@ -208,7 +210,8 @@ __global__ void __launch_bounds__(BM / WM * (BN / WN) * 32)
     };
     const auto start_b = [&]<bool kWhole>() {
       if (kWhole || started < tiles) {
-        copy_b.template start<kWhole>(b, filled + CopyA::kBytes, kSplit ? plane_of_b(pair) * b.plane : 0, left);
+        copy_b.template start<kWhole>(b, filled + CopyA::kBytes, kSplit ? plane_of_b(pair) * b.plane : 0,
+                                      left);
         if (!kSplit || ++pair == kPairs) copy_a.advance(a), copy_b.advance(b), left -= BK, pair = 0;
         ++started;
         filled = next_stage(filled);

@@ -1,6 +1,7 @@
 // gemm on Hopper's tensor cores: tensor maps, the choice of tiles and chunks, launches.
 #include <cstdlib>
 #include <optional>
+#include <utility>
 
 #include "cuda/gemm_mma.h"
 #include "cuda/gemm_wgmma.h"
@@ -21,6 +22,26 @@ bool encode(TensorMap& map, const MmaOperand& x, bool along_k, DType number, int
                            along_k ? rows : 64);
 }
 
+// Whether chunks of K are units of work of their own: where tiles are few.
+bool chunks_apart(std::int64_t tiles, std::int64_t chunks) {
+  return chunks > 1 && tiles < 2 * multiprocessors();
+}
+
+// The width of tiles with which a multiprocessor has the least to do: rounds of work, times the tile's width,
+// times how much longer it multiplies for want of reuse.
+int tile_width(std::int64_t M, std::int64_t N, std::int64_t batches, std::int64_t chunks) {
+  int best = 0;
+  double least = 0;
+  for (const auto& [width, slower] : {std::pair{256, 1.0}, std::pair{192, 1.03}, std::pair{128, 1.12}}) {
+    const std::int64_t tiles = ceil_div(M, kWgmmaM) * ceil_div(N, width) * batches;
+    const std::int64_t rounds = chunks_apart(tiles, chunks) ? ceil_div(tiles * chunks, multiprocessors())
+                                                            : ceil_div(tiles, multiprocessors()) * chunks;
+    const double time = static_cast<double>(rounds) * width * slower;
+    if (best == 0 || time < least) best = width, least = time;
+  }
+  return best;
+}
+
 template <class Number, int kBN, bool kSplit>
 bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_k, LowResult c,
          WgmmaShape s) {
@@ -29,7 +50,7 @@ bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_
                                                              : DType::float32;
   const std::int64_t tiles_m = ceil_div(s.M, kWgmmaM), tiles_n = ceil_div(s.N, kBN);
   const std::int64_t tiles = tiles_m * tiles_n * c.batches;
-  const bool apart = s.chunks > 1 && tiles < 2 * multiprocessors();
+  const bool apart = chunks_apart(tiles, s.chunks);
   if (s.M > INT32_MAX - 256 || s.N > INT32_MAX - 256 || s.K > INT32_MAX - 256 ||
       tiles_m * tiles_n > INT32_MAX / 16 || tiles * s.chunks > INT32_MAX)
     return false;
@@ -83,8 +104,7 @@ bool run(const MmaOperand& a, const MmaOperand& b, bool a_along_k, bool b_along_
 
 Wgmma wgmma_wanted() {
   const char* text = std::getenv("TENSORSMITH_CUDA_WGMMA");
-  if (!text || !*text) return Wgmma::where_verified;
-  if (std::strcmp(text, "1") == 0) return Wgmma::where_possible;
+  if (!text || !*text || std::strcmp(text, "1") == 0) return Wgmma::where_possible;
   if (std::strcmp(text, "0") == 0) return Wgmma::never;
   if (std::strcmp(text, "only") == 0) return Wgmma::only;
   runtime_error("TENSORSMITH_CUDA_WGMMA is '%s'; 0, 1 and only are known", text);
@@ -98,11 +118,11 @@ bool gemm_wgmma(DType number, bool split, const MmaOperand& a, const MmaOperand&
   WgmmaShape s{};
   s.M = M, s.N = N, s.K = K, s.chunk = chunk, s.chunks = static_cast<int>(chunks);
   if (split) return run<BFloat16, 128, true>(a, b, a_along_k, b_along_k, c, s);
-  const bool wide =
-      N > 128 && ceil_div(M, kWgmmaM) * ceil_div(N, 256) * c.batches * chunks >= multiprocessors();
+  const int width = tile_width(M, N, c.batches, chunks);
   const auto choose = [&]<class Number>(Number) {
-    return wide ? run<Number, 256, false>(a, b, a_along_k, b_along_k, c, s)
-                : run<Number, 128, false>(a, b, a_along_k, b_along_k, c, s);
+    return width == 256   ? run<Number, 256, false>(a, b, a_along_k, b_along_k, c, s)
+           : width == 192 ? run<Number, 192, false>(a, b, a_along_k, b_along_k, c, s)
+                          : run<Number, 128, false>(a, b, a_along_k, b_along_k, c, s);
   };
   return number == DType::bfloat16  ? choose(BFloat16{})
          : number == DType::float16 ? choose(Float16{})

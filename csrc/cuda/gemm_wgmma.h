@@ -80,12 +80,14 @@ TS_INLINE void warpgroup_multiply(float (&d)[kCount], std::uint64_t a, std::uint
 }
 
 // A warp's 16 rows of results from m, kBN columns from n0: bias and activation in registers, then through
-// `staged` by pieces of 256 bytes of a row, so that 16 bytes a thread go to memory. `offset` results on.
+// `staged` by 256 (128) bytes of a row, so that 16 bytes a thread go to memory. `offset` results on.
 template <class To, int kCount>
 TS_INLINE void store_fragments(float (&y)[kCount], const LowResult& c, std::int64_t offset,
                                unsigned char* staged, int batch, int m0, int n0, std::int64_t M,
                                std::int64_t N) {
-  constexpr int kItem = sizeof(To), kColumns = 256 / kItem, kPack = 16 / kItem, kBN = 2 * kCount;
+  constexpr int kItem = sizeof(To), kPack = 16 / kItem, kBN = 2 * kCount;
+  constexpr int kRow = kBN * kItem % 256 == 0 ? 256 : 128;  // bytes of a row at a time
+  constexpr int kColumns = kRow / kItem, kPieces = kRow / 16, kRows = kWarp / kPieces;
   int lane = static_cast<int>(threadIdx.x) % kWarp;
   computed_here(lane);  // or addresses for all tiles would fill the registers
   const int g = lane / 4, t = lane % 4;
@@ -124,9 +126,9 @@ TS_INLINE void store_fragments(float (&y)[kCount], const LowResult& c, std::int6
   const auto place = [&](unsigned char* row, int number, int low, int high) {
     return row + ((low ^ (kItem == 2 ? number & 7 : 2 * (number & 3))) << 4) + 128 * high;
   };
-  unsigned char* const to_row = staged + g * 256 + (kItem == 2 ? 4 * t : 8 * (t & 1));
-  const int piece = lane % 16, row0 = lane / 16;
-  unsigned char* const from_row = staged + row0 * 256;
+  unsigned char* const to_row = staged + g * kRow + (kItem == 2 ? 4 * t : 8 * (t & 1));
+  const int piece = lane % kPieces, row0 = lane / kPieces;
+  unsigned char* const from_row = staged + row0 * kRow;
   std::int64_t n = n0 + piece * kPack;
   To* to = static_cast<To*>(c.data) + offset + batch * c.batch + (m0 + row0) * c.m + n * c.n;
 #pragma unroll
@@ -138,20 +140,20 @@ TS_INLINE void store_fragments(float (&y)[kCount], const LowResult& c, std::int6
       for (int h = 0; h < 2; ++h) {
         const int i = 4 * (part * kColumns / 8 + j) + 2 * h;
         if constexpr (kItem == 4)
-          *reinterpret_cast<float2*>(place(to_row, g, 2 * j % 8 + t / 2, j / 4) + 2048 * h) =
+          *reinterpret_cast<float2*>(place(to_row, g, 2 * j % 8 + t / 2, j / 4) + 8 * kRow * h) =
               float2{y[i], y[i + 1]};
         else
-          *reinterpret_cast<std::uint32_t*>(place(to_row, g, j % 8, j / 8) + 2048 * h) =
+          *reinterpret_cast<std::uint32_t*>(place(to_row, g, j % 8, j / 8) + 8 * kRow * h) =
               pack_pair<To>(y[i], y[i + 1]);
       }
     __syncwarp();
     if (n >= N) continue;
     To* at = to;
 #pragma unroll
-    for (int turn = 0; turn < 8; ++turn, at += 2 * c.m) {
-      if (m0 + row0 + 2 * turn >= M) break;
+    for (int turn = 0; turn < 16 / kRows; ++turn, at += kRows * c.m) {
+      if (m0 + row0 + kRows * turn >= M) break;
       const uint4 pack = *reinterpret_cast<const uint4*>(
-          place(from_row, row0 + 2 * (turn % 4), piece % 8, piece / 8) + 512 * turn);
+          place(from_row, row0 + kRows * (turn % (8 / kRows)), piece % 8, piece / 8) + kRows * kRow * turn);
       if (c.packed && n + kPack <= N) {
         *reinterpret_cast<uint4*>(at) = pack;
       } else {

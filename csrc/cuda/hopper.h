@@ -151,9 +151,6 @@ __device__ __forceinline__ void hold(std::uint32_t (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) TS_HOPPER_PTX("" : "+r"(d[i])::"memory");
 }
 
-// Keeps the compiler from computing ahead what depends on x.
-__device__ __forceinline__ void computed_here(int& x) { TS_HOPPER_PTX("" : "+r"(x)); }
-
 // d = a b, or d + a b where `add` is not 0, on 64 x N numbers, 32 bytes deep, by the four warps of a group:
 // warp w has the rows 16 w on, laid out as the 16 x 8 fragments of mma.sync, d[4 j ...] the columns 8 j on.
 // kTurn: the operand lies along M (N), as tf32 cannot.
@@ -174,6 +171,23 @@ __device__ __forceinline__ void computed_here(int& x) { TS_HOPPER_PTX("" : "+r"(
         "%64, %65, p, 1, 1" turns ";\n}\n"                                                            \
         : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24), TS_D8(32), TS_D8(40), TS_D8(48), TS_D8(56)        \
         : "l"(a), "l"(b), "r"(add), "n"(kTurnA), "n"(kTurnB));                                        \
+  }
+#define TS_WGMMA_192(name, types, turns)                                                                   \
+  template <int kTurnA, int kTurnB>                                                                        \
+  __device__ __forceinline__ void name(float(&d)[96], std::uint64_t a, std::uint64_t b, int add) {         \
+    TS_HOPPER_PTX(                                                                                         \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                                       \
+        "wgmma.mma_async.sync.aligned.m64n192" types                                                       \
+        " "                                                                                                \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+        "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "  \
+        "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, "  \
+        "%59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, "  \
+        "%78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "      \
+        "%96, %97, p, 1, 1" turns ";\n}\n"                                                                 \
+        : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24), TS_D8(32), TS_D8(40), TS_D8(48), TS_D8(56), TS_D8(64), \
+          TS_D8(72), TS_D8(80), TS_D8(88)                                                                  \
+        : "l"(a), "l"(b), "r"(add), "n"(kTurnA), "n"(kTurnB));                                             \
   }
 #define TS_WGMMA_256(name, types, turns)                                                                   \
   template <int kTurnA, int kTurnB>                                                                        \
@@ -198,6 +212,9 @@ __device__ __forceinline__ void computed_here(int& x) { TS_HOPPER_PTX("" : "+r"(
 TS_WGMMA_128(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %67, %68")
 TS_WGMMA_128(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %67, %68")
 TS_WGMMA_128(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
+TS_WGMMA_192(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %99, %100")
+TS_WGMMA_192(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %99, %100")
+TS_WGMMA_192(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
 TS_WGMMA_256(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %131, %132")
 TS_WGMMA_256(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %131, %132")
 TS_WGMMA_256(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
@@ -237,6 +254,7 @@ TS_WGMMA_LEFT_128(warpgroup_accumulate_float16, "k16.f32.f16.f16")
 #undef TS_WGMMA_LEFT_64
 #undef TS_WGMMA_LEFT_128
 #undef TS_WGMMA_128
+#undef TS_WGMMA_192
 #undef TS_WGMMA_256
 #undef TS_D8
 

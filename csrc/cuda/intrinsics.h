@@ -31,6 +31,13 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// Keeps the compiler from computing ahead what depends on x, which would fill the registers.
+__device__ __forceinline__ void computed_here(int& x) { TS_PTX("" : "+r"(x)); }
+template <class T>
+__device__ __forceinline__ void computed_here(const T*& x) {
+  TS_PTX("" : "+l"(x));
+}
+
 // 16 bytes from global to shared memory, of which the last 16 - bytes become 0 without being read. They are
 // there after wait_copies, for the thread that copied them.
 __device__ __forceinline__ void copy_async(void* shared, const void* from, int bytes) {

@@ -171,7 +171,6 @@ void products_wait() {
 }
 template <class T, int kCount>
 void hold(T (&)[kCount]) {}
-inline void computed_here(int&) {}
 
 // Number k of row r of the matrix that a descriptor speaks of: PTX's canonical layouts with the 128-byte
 // swap.

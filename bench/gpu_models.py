@@ -1,8 +1,9 @@
 """Whole training steps on the GPU (forward, backward, AdamW), ours beside PyTorch's, in one process.
 
-python bench/gpu_models.py [--compile] [--only NAME] [--json FILE]; sizes over --scale for a check on the host. A mode
-is how products of float32 are computed: ieee, tf32, or bfloat16 by autocast. Best of 5 batches of calls; `jit` is
-ts.jit, whose recording is a CUDA graph. --only takes several beginnings, separated by commas. --compile adds torch.compile, which takes most of a minute for each.
+python bench/gpu_models.py [--compile] [--only NAMES] [--json FILE] [--profile FILE]; sizes over --scale for a check on
+the host. A mode is how products of float32 are computed: ieee, tf32, or bfloat16 by autocast. Best of 5 batches of
+calls; `jit` is ts.jit, whose recording is a CUDA graph. --only takes several beginnings of names, separated by commas.
+--compile adds torch.compile, which takes most of a minute for each; --profile lists each step's kernels by time.
 """
 
 from __future__ import annotations

@@ -18,10 +18,7 @@ DTYPES = {
     "all": f"bool float32 float64 complex64 complex128 {INTEGERS}",
 }
 # CUDA kernels whose code is new since their GPU run.
-REWRITTEN = ("conv2d", "conv2d_input_backward", "conv2d_weight_backward", "cross_entropy", "cross_entropy_backward",
-             "class_weight_sum", "batch_norm", "batch_norm_backward", "channel_affine",
-             "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward",
-             "layer_norm", "rms_norm", "dot")  # fmt: skip
+REWRITTEN = ("gemm", "gemm_bf16", "batch_norm_backward", "sum", "mean")
 
 
 def table() -> str:

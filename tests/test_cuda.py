@@ -361,6 +361,61 @@ def test_packs_of_broadcast_rows() -> None:
         np.testing.assert_array_equal(ts.fma(x, y, x[3]).cpu().numpy(), a * b + a[3])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_pointwise_kernels_of_halves(dtype: str) -> None:
+    """What reads and writes halves itself has the bits of the CPU, whatever the operands' layouts."""
+    core = ts._core.ops
+    rng = np.random.default_rng(5)
+    unary = ["negative", "relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
+    slopes = ["relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
+    binary = ["add", "subtract", "multiply", "divide", *(f"{name}_backward" for name in slopes)]
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-7, -6e4, 3.3], np.float32)
+    for shape in ((8,), (3000,), (37, 64), (5, 7, 33)):
+        a, b = (np.resize(np.append(special, rng.standard_normal(50) * 4), shape) for _ in range(2))
+        x, y = (ts.array(v.astype(np.float32), device="cpu").astype(dtype) for v in (a, b[..., ::-1]))
+        pairs = [(x, y), (x, y[..., :1]), (x, y[..., ::2][..., :1]), (x, 0.3)]
+        if x.ndim > 1:
+            pairs += [(x, y[0]), (x.T, y.T), (ts.contiguous(x.T).T, y), (x[..., 1:], y[..., 1:])]
+        for p, q in pairs:
+            both = [p.cuda(), q.cuda() if isinstance(q, ts.Tensor) else q]
+            for name in unary:
+                assert_same_bits(getattr(core, name)(both[0]), getattr(core, name)(p))
+            for name in binary:
+                assert_same_bits(getattr(core, name)(*both), getattr(core, name)(p, q))
+        for axis in (None, 0, -1):
+            for name in ("sum", "mean"):
+                wide = getattr(ts, name)(x.cuda().astype("float32"), axis=axis)
+                assert_same_bits(getattr(ts, name)(x.cuda(), axis=axis), wide.astype(dtype))
+                assert_same_bits(getattr(ts, name)(x.cuda(), axis=axis, dtype="float32"), wide)
+        inplace = x.cuda()
+        inplace *= y.cuda()
+        assert_same_bits(inplace, x * y)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_is_added_to_float32(dtype: str) -> None:
+    rng = np.random.default_rng(6)
+    a, b = (ts.array(rng.standard_normal((37, 65)).astype(np.float32), device="cpu") for _ in range(2))
+    b = b.astype(dtype)
+    for p, q in ((a, b), (b, a), (a[:, 1:], b[:, 1:]), (a.T, b.T), (a, b[0]), (b, a[:, :1])):
+        assert_same_bits(p.cuda() + q.cuda(), p + q)
+    total = a.cuda()
+    total += b.cuda()
+    assert_same_bits(total, a + b)
+    p, q = a.cuda().requires_grad_(), b.cuda().requires_grad_()
+    (p + q).backward(a.cuda())
+    assert_same_bits(p.grad, a)
+    assert_same_bits(q.grad, a.astype(dtype))
+
+
+def assert_same_bits(found: ts.Tensor, expected: ts.Tensor) -> None:
+    """Any NaN is as good as another."""
+    assert found.dtype == expected.dtype
+    found, expected = (v.detach().cpu().astype("float32").numpy() for v in (found, expected))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found)[expected == 0], np.signbit(expected)[expected == 0])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_batch_norm_of_every_layout(dtype: str) -> None:
     """Packs of channels or of pixels, and single numbers: the same bits, and the CPU's values."""

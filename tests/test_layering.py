@@ -90,6 +90,12 @@ def test_imports(part: str) -> None:
                     raise AssertionError(f"{path.name}: {part} may not import {name}: {line.strip()}")
 
 
+def test_cuda_has_no_members_without_an_address() -> None:
+    """Of arrays of structs with such a member nvcc 13.0 computes addresses that sizeof does not speak of."""
+    for path in (CSRC / "cuda").iterdir():
+        assert not re.search(r"\[\[no_unique_address\]\]", re.sub("//.*", "", path.read_text())), path.name
+
+
 def test_kernels_are_launched_through_one_door() -> None:
     """Only csrc/core/launch.h takes a kernel out of a table."""
     for path in sources():

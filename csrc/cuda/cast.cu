@@ -3,7 +3,6 @@
 // float -> integer saturates and NaN -> 0; integer -> narrower integer wraps; anything -> bool is x != 0.
 #include <limits>
 
-#include "core/half.h"
 #include "cuda/kernels.h"
 #include "cuda/map.h"
 #include "cuda/types.h"
@@ -12,25 +11,20 @@
 namespace ts::cuda {
 namespace {
 
-struct Float16 {
-  std::uint16_t bits;
-  TS_INLINE operator float() const { return float_from_float16(bits); }
-  TS_INLINE static Float16 of(float x) { return {float16_from_float(x)}; }
-  TS_INLINE static Float16 of(double x) { return {float16_from_double(x)}; }
-};
-struct BFloat16 {
-  std::uint16_t bits;
-  TS_INLINE operator float() const { return float_from_bfloat16(bits); }
-  TS_INLINE static BFloat16 of(float x) { return {bfloat16_from_float(x)}; }
-  TS_INLINE static BFloat16 of(double x) { return {bfloat16_from_double(x)}; }
-};
+template <class Half>
+TS_INLINE Half rounded(float x) {
+  return from_float<Half>(x);
+}
+template <class Half>
+TS_INLINE Half rounded(double x) {
+  return {std::is_same_v<Half, Float16> ? float16_from_double(x) : bfloat16_from_double(x)};
+}
 template <class T>
 constexpr bool is_half_type = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
 
 template <class F>
 void with_stored(DType d, F&& f) {
-  if (d == DType::float16) return f(Type<Float16>{});
-  if (d == DType::bfloat16) return f(Type<BFloat16>{});
+  if (is_half(d)) return with_half(d, f);
   if (!with_complex(d, f)) with_any(d, f);
 }
 
@@ -58,10 +52,10 @@ struct Convert {
   TS_INLINE static Vec<To> real(Vec<From> v) {
     const Lane<From> x = v.r;
     if constexpr (is_half_type<From> && !std::is_same_v<To, From>) {
-      return real(Vec<float>(static_cast<float>(x)));
+      return real(Vec<float>(to_float(x)));
     } else if constexpr (is_half_type<To> && !std::is_same_v<To, From>) {
       using Wide = std::conditional_t<std::is_same_v<From, float>, float, double>;
-      return Vec<To>(To::of(static_cast<Wide>(x)));
+      return Vec<To>(rounded<To>(static_cast<Wide>(x)));
     } else if constexpr (std::is_same_v<To, bool>) {
       return Vec<To>(static_cast<std::uint8_t>(x != 0));
     } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {

@@ -113,13 +113,14 @@ struct PatchColumnCopy {
     x.taps.split(column, c, i, j);
     dh = i * x.h.step, dw = j * x.w.step;
     data = from + dh * x.line + dw * x.pixel + c * kItem;
-    for (int e = static_cast<int>(threadIdx.x); e < 2 * BK; e += kThreads) ring[e] = patch_place(x, k0 + e);
+    static_assert(2 * BK <= kThreads);
+    if (const int e = static_cast<int>(threadIdx.x); e < 2 * BK) ring[e] = patch_place(x, k0 + e);
   }
   // The places of the tile after the next one: those that they replace were used two tiles ago, and a barrier
   // stands between every two tiles.
   TS_INLINE void advance(const PatchOperand& x) {
     k += BK, turn = (turn + 1) % kRing;
-    for (int e = static_cast<int>(threadIdx.x); e < BK; e += kThreads)
+    if (const int e = static_cast<int>(threadIdx.x); e < BK)
       ring[(turn + 1) % kRing * BK + e] = patch_place(x, k + BK + e);
   }
   TS_INLINE bool whole() const { return true; }

@@ -1,4 +1,5 @@
 // y = f(x), f(a, b), f(a, b, c): one kernel per line of kernels.def and formula of math/pointwise.h.
+#include "cuda/elementwise_half.h"
 #include "cuda/kernels.h"
 #include "cuda/map.h"
 #include "cuda/types.h"
@@ -44,17 +45,36 @@ bool map_complex(const View& y, DType d, const Inputs&... x) {
   return false;
 }
 
+// The kernel of halves, where there is one.
+template <class F>
+constexpr std::nullptr_t of_halves = nullptr;
+#define TS_HAS(name) \
+  template <>        \
+  constexpr auto of_halves<formula::name> = &halves::name;
+TS_HALF_UNARY(TS_HAS)
+TS_HALF_BINARY(TS_HAS)
+#undef TS_HAS
+
+template <class F, class... Views>
+bool map_halves(bool any, const Views&... views) {
+  if constexpr (!std::is_null_pointer_v<decltype(of_halves<F>)>)
+    if (any) return of_halves<F>(views...), true;
+  return false;
+}
+
 }  // namespace
 
 #define KERNEL(...)
 #define UNARY(name, domain)                                                            \
   void name(In x, Out y) {                                                             \
     if (map_complex<formula::name>(y, x.dtype, x)) return;                             \
+    if (map_halves<formula::name>(is_half(x.dtype), x, y)) return;                     \
     with_##domain(x.dtype, [&]<class T>(Type<T>) { map<formula::name, T, T>(y, x); }); \
   }
 #define BINARY(name, domain)                                                                 \
   void name(In a, In b, Out y) {                                                             \
     if (map_complex<formula::name>(y, a.dtype, a, b)) return;                                \
+    if (map_halves<formula::name>(is_half(a.dtype) || is_half(b.dtype), a, b, y)) return;    \
     with_##domain(a.dtype, [&]<class T>(Type<T>) { map<formula::name, T, T, T>(y, a, b); }); \
   }
 #define TERNARY(name, domain)                                                                      \

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "cuda/half.h"
 #include "cuda/kernels.h"
 #include "cuda/types.h"
 #include "math/vmath.h"
@@ -110,20 +111,25 @@ struct Lesser {
   }
 };
 
-// y = Op over x
-template <class Op, class T>
+// y = Op over x, whose elements are T, or halves that become one.
+template <class Op, class T, class V = T>
 struct Plain {
-  using Value = T;
+  using Value = V;
   using Sum = T;
   T identity;
   T* y;
   TS_INLINE Sum start(std::int64_t) const { return identity; }
-  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const { s = Op::apply(s, v); }
+  TS_INLINE void step(Sum& s, V v, V, std::int64_t) const {
+    if constexpr (std::is_same_v<T, V>)
+      s = Op::apply(s, v);
+    else
+      s = Op::apply(s, to_float(v));
+  }
   TS_INLINE void merge(Sum& s, const Sum& later) const { s = Op::apply(s, later); }
   TS_INLINE void finish(const Sum& s, std::int64_t at) const { y[at] = s; }
 };
-template <class T>
-struct Mean : Plain<Add, T> {
+template <class T, class V = T>
+struct Mean : Plain<Add, T, V> {
   T count;
   TS_INLINE void finish(const T& s, std::int64_t at) const { this->y[at] = s / count; }
 };
@@ -288,6 +294,10 @@ constexpr T highest() {
 }  // namespace
 
 void sum(In x, Out y, int reduced) {
+  if (is_half(x.dtype))
+    return with_half(x.dtype, [&]<class H>(Type<H>) {
+      reduce("sum", x, nullptr, y, reduced, Plain<Add, float, H>{0, y.as<float>()});
+    });
   with_wide_any(x.dtype, [&]<class T>(Type<T>) {
     reduce("sum", x, nullptr, y, reduced, Plain<Add, Wrap<T>>{0, y.as<Wrap<T>>()});
   });
@@ -298,6 +308,11 @@ void prod(In x, Out y, int reduced) {
   });
 }
 void mean(In x, Out y, int reduced) {
+  if (is_half(x.dtype))
+    return with_half(x.dtype, [&]<class H>(Type<H>) {
+      reduce("mean", x, nullptr, y, reduced,
+             Mean<float, H>{{0, y.as<float>()}, static_cast<float>(reduced_count(x, reduced))});
+    });
   with_floating(x.dtype, [&]<class T>(Type<T>) {
     reduce("mean", x, nullptr, y, reduced,
            Mean<T>{{0, y.as<T>()}, static_cast<T>(reduced_count(x, reduced))});

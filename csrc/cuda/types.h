@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cuda/device.h"
+#include "cuda/half.h"
 
 namespace ts::cuda {
 
@@ -62,6 +63,15 @@ bool with_complex(DType d, F&& f) {
   else
     return false;
   return true;
+}
+
+// float16 or bfloat16.
+template <class F>
+void with_half(DType d, F&& f) {
+  if (d == DType::bfloat16)
+    f(Type<BFloat16>{});
+  else
+    f(Type<Float16>{});
 }
 
 struct alignas(16) Bits128 {

@@ -191,17 +191,34 @@ void run(const Pointwise& op, const Broadcast* views, Array& out) {
   }
 }
 
-// Whether to try blocks: not while somebody watches, for a recording's planner makes blocks of single steps.
-bool goes_by_blocks(DType dtype) { return computed_in(dtype) != dtype && !detail::watching(); }
+bool on_gpu(const Operand& x) { return x.is_array() && x.array().device() == Device::cuda; }
+
+// Whether to try kernels of halves and blocks: on the CPU not while somebody watches, for a recording's
+// planner makes blocks of single steps.
+bool goes_by_blocks(const Pointwise& op, const Operand* operands, DType dtype) {
+  if (computed_in(dtype) == dtype) return false;
+  bool gpu = false;
+  for (int i = 0; i < op.arity; ++i) gpu |= on_gpu(operands[i]);
+  return gpu ? gpu_takes_halves(op) : !detail::watching();
+}
+
+// The dtype in which a kernel takes this operand: sums of float32 and a half on the GPU read the half itself.
+DType taken_as(const Pointwise& op, const Operand* operands, int i, DType kernel) {
+  if (op.binary != &Kernels::add || kernel != DType::float32 || !on_gpu(operands[0]) || !on_gpu(operands[1]))
+    return kernel;
+  const DType own = operands[i].array().dtype(), other = operands[1 - i].array().dtype();
+  return is_half(own) && other == DType::float32 ? own : kernel;
+}
 
 // Halves by kernels that take them or a block at a time, where that can be done.
 bool by_blocks(const Pointwise& op, const Operand* operands, DType half, Array& out) {
   Broadcast views[kMaxOperands];
   In x[kMaxOperands];
-  bool direct = half == DType::bfloat16 && out.device() == Device::cpu && takes_bfloat16(op);
+  const Device device = out.device();
+  bool direct = device == Device::cuda ? gpu_takes_halves(op) : half == DType::bfloat16 && takes_bfloat16(op);
   for (int i = 0; i < op.arity; ++i)
     direct = direct && (!operands[i].is_array() ||
-                        (operands[i].array().dtype() == half && operands[i].array().device() == Device::cpu));
+                        (operands[i].array().dtype() == half && operands[i].array().device() == device));
   if (direct) {
     for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], half, out.shape());
     run(op, views, out);
@@ -274,12 +291,13 @@ Array pointwise(const Pointwise& op, const Operand* operands) {
   const Shape shape = result_shape(op, operands);
   if (const auto held = constant_comparison(op, operands, dtype))
     return full(shape, Scalar::of(*held), DType::boolean);
-  if (goes_by_blocks(dtype)) {
+  if (goes_by_blocks(op, operands, dtype)) {
     Array y = allocate_result(op.name, operands, op.arity, shape, op.boolean_result ? DType::boolean : dtype);
     if (by_blocks(op, operands, dtype, y)) return y;
   }
   Broadcast views[kMaxOperands];
-  for (int i = 0; i < op.arity; ++i) views[i].bind(op.name, operands[i], kernel, shape, dtype);
+  for (int i = 0; i < op.arity; ++i)
+    views[i].bind(op.name, operands[i], taken_as(op, operands, i, kernel), shape, dtype);
   Array y = allocate_result(op.name, operands, op.arity, shape, op.boolean_result ? DType::boolean : kernel);
   run(op, views, y);
   return kernel == dtype || op.boolean_result ? y : astype(y, dtype, false);
@@ -316,12 +334,12 @@ void pointwise_into(const Pointwise& op, const Operand* operands, Array& out) {
     if (operands[i].is_array() && may_overlap(operands[i].array(), out) &&
         !same_elements(operands[i].array(), out))
       direct = false;
-  if (direct && goes_by_blocks(dtype) && by_blocks(op, operands, dtype, out)) return;
+  if (direct && goes_by_blocks(op, operands, dtype) && by_blocks(op, operands, dtype, out)) return;
   if (!direct || (computed_in(dtype) != dtype && !op.boolean_result))
     return copy_into(op.name, pointwise(op, operands), out);
   Broadcast views[kMaxOperands];
   for (int i = 0; i < op.arity; ++i)
-    views[i].bind(op.name, operands[i], computed_in(dtype), out.shape(), dtype);
+    views[i].bind(op.name, operands[i], taken_as(op, operands, i, computed_in(dtype)), out.shape(), dtype);
   run(op, views, out);
 }
 

@@ -125,8 +125,39 @@ class Plane {
 
 }  // namespace
 
+namespace {
+Kernel kernel_of(const Pointwise& op) {
+  return op.arity == 1 ? id(op.unary) : op.arity == 2 ? id(op.binary) : id(op.ternary);
+}
+}  // namespace
+
+bool gpu_takes_halves(const Pointwise& op) {
+  switch (kernel_of(op)) {
+    case Kernel::negative:
+    case Kernel::relu:
+    case Kernel::sigmoid:
+    case Kernel::tanh:
+    case Kernel::silu:
+    case Kernel::gelu:
+    case Kernel::gelu_tanh:
+    case Kernel::add:
+    case Kernel::subtract:
+    case Kernel::multiply:
+    case Kernel::divide:
+    case Kernel::relu_backward:
+    case Kernel::sigmoid_backward:
+    case Kernel::tanh_backward:
+    case Kernel::silu_backward:
+    case Kernel::gelu_backward:
+    case Kernel::gelu_tanh_backward:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool takes_bfloat16(const Pointwise& op) {
-  switch (op.arity == 1 ? id(op.unary) : op.arity == 2 ? id(op.binary) : id(op.ternary)) {
+  switch (kernel_of(op)) {
     case Kernel::add:
     case Kernel::subtract:
     case Kernel::multiply:

@@ -7,6 +7,8 @@ namespace ts::ops {
 
 // Whether the CPU has a kernel that takes bfloat16 for this one: short formulas (cpu/elementwise_half.h).
 bool takes_bfloat16(const Pointwise& op);
+// Whether the GPU has a kernel that takes float16 and bfloat16 (cuda/elementwise_half.h).
+bool gpu_takes_halves(const Pointwise& op);
 
 // y = op(x...): operands of any dtype, of y's shape (broadcast), scalars as float32; y a half, or bool where
 // the operation says so, dense; it may be exactly one of the operands. The bits are those of casting whole

@@ -61,8 +61,10 @@ Array source_of(const Array& x, DType computed) {
   const bool as_it_is = is_half(x.dtype()) && computed == DType::float32 && x.device() == Device::cpu;
   return as_it_is && !detail::watching() ? x : astype(x, computed, false);
 }
-// The same for sums along `axes`: those down columns join nothing, and read halves recorded or not.
+// The same for sums and means along `axes`: on the CPU those down columns join nothing, and read halves
+// recorded or not; on the GPU all do.
 Array source_of(const char* operation, const Array& x, DType computed, const Axes& axes) {
+  if (is_half(x.dtype()) && computed == DType::float32 && x.device() == Device::cuda) return x;
   if (is_half(x.dtype()) && computed == DType::float32 && x.device() == Device::cpu && x.ndim() > 0) {
     const Plan plan(operation, x, axes);
     const int last = x.ndim() - 1;
@@ -136,9 +138,9 @@ Array accumulate(const char* operation, Reduce kernel, const Array& x, const Axe
     return complex_sum(operation, kernel, source, axis, keepdims);
   }
   const DType computed = is_floating(result) ? computed_in(result) : DType::int64;
-  const Array source = is_integer(result) && x.dtype() == DType::uint64
-                           ? x.view_dtype(DType::int64)
-                           : source_of(operation, x, computed, axis);
+  const Array source = is_integer(result) && x.dtype() == DType::uint64 ? x.view_dtype(DType::int64)
+                       : kernel == &Kernels::sum ? source_of(operation, x, computed, axis)
+                                                 : source_of(x, computed);
   const Array y = run(operation, kernel, source, axis, computed, keepdims);
   if (result == DType::uint64) return y.view_dtype(result);
   return astype(y, result, false);

@@ -32,6 +32,9 @@ void launch_on(cudaStream_t stream, void (*kernel)(Params...), dim3 grid, dim3 b
 
 inline unsigned char* dynamic_shared() { return cuda_host::dynamic_memory; }
 
+template <class T>
+void computed_here(T&) {}
+
 // Copies happen as late as they may: when they are waited for.
 inline void copy_async(void* shared, const void* from, int bytes) {
   cuda_host::self().copies.push_back({shared, from, bytes});

@@ -408,6 +408,37 @@ def test_a_half_is_added_to_float32(dtype: str) -> None:
     assert_same_bits(q.grad, a.astype(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("columns", [1, 5, 129, 512, 700, 4099, 17000])
+def test_rows_of_halves(dtype: str, columns: int) -> None:
+    """Softmax and cross-entropy read and write halves: the numbers of float32 rows, rounded once."""
+    rng = np.random.default_rng(columns)
+    wide = ts.array((rng.standard_normal((7, columns + 1)) * 3).astype(np.float32)).astype(dtype)
+    target = ts.array(rng.integers(0, columns, 7))
+    weight = ts.array(rng.random(columns).astype(np.float32))
+    for x in (wide[:, :-1], wide[:, 1:], ts.contiguous(wide[:, 1:])):
+        exact = x.astype("float32")
+        for name in ("softmax", "log_softmax"):
+            leaf = x.detach().requires_grad_()
+            found, expected = getattr(F, name)(leaf, -1), getattr(F, name)(exact, -1)
+            assert_same_bits(found, expected.astype(dtype))
+            found.backward(x)
+            backward = getattr(ts._core.ops, f"{name}_backward")
+            assert_same_bits(leaf.grad, backward(exact, found.detach().astype("float32"), -1).astype(dtype))
+        for options in ({}, {"weight": weight, "label_smoothing": 0.1}, {"reduction": "none"}):
+            leaves = [x.detach().requires_grad_(), exact.detach().requires_grad_()]
+            expected = F.cross_entropy(leaves[1], target, **options)
+            assert_same_bits(F.cross_entropy(x, target, **options), expected.astype(dtype))
+            with ts.autocast():
+                raised = F.cross_entropy(leaves[0], target, **options)
+            if dtype == "float16":  # which autocast leaves alone
+                raised = F.cross_entropy(leaves[0].astype("float32"), target, **options)
+            assert_same_bits(raised, expected)
+            for loss in (raised, expected):
+                ts.sum(loss).backward()
+            assert_same_bits(leaves[0].grad, leaves[1].grad.astype(dtype))
+
+
 def assert_same_bits(found: ts.Tensor, expected: ts.Tensor) -> None:
     """Any NaN is as good as another."""
     assert found.dtype == expected.dtype

@@ -5,8 +5,8 @@
 //   loss = (1 - s) w_t (l - x_t) + s/C sum_c w_c (l - x_c)                   0 where t is ignored
 //   dx_c = dloss [ (a + b W) exp(x_c - l) - a 1[c = t] - b w_c ],  a = (1 - s) w_t,  b = s/C,  W = sum_c w_c
 // A target that is no class counts as ignored, and check_targets complains of it.
-// Forward reads x once (with smoothing twice where a row is longer than registers hold) and writes two
-// numbers a row; backward reads x once and writes dx once.
+// Logits may be halves, of which the rest is float32. Forward reads x once (with smoothing twice where a row
+// is longer than registers hold) and writes two numbers a row; backward reads x once and writes dx once.
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
 #include "cuda/rows.h"
@@ -16,9 +16,9 @@
 namespace ts::cuda {
 namespace {
 
-template <class T>
+template <class T, class X>
 struct Loss {
-  RowView<const T> x;
+  RowView<const X> x;
   LineView<const std::int64_t> target;
   const T* weight;  // may be null
   std::int64_t N, C, ignored;
@@ -64,11 +64,11 @@ __global__ void __launch_bounds__(1024)
   *static_cast<volatile std::int32_t*>(to.waiting) = 1;
 }
 
-template <class T, Rows kRows, bool kSmooth>
+template <class T, Rows kRows, bool kSmooth, class X>
 __global__ void __launch_bounds__(kRowThreads<kRows>)
-    cross_entropy_kernel(const Loss<T> in, LineView<T> losses, LineView<T> lses) {
+    cross_entropy_kernel(const Loss<T, X> in, LineView<T> losses, LineView<T> lses) {
   __shared__ T room[kWarp];
-  using Team = RowTeam<T, kRows>;
+  using Team = RowTeam<T, kRows, X>;
   constexpr int kPack = Team::kPack;
   const Team team(in.C, room);
   const std::int64_t r = team.row();
@@ -92,21 +92,23 @@ __global__ void __launch_bounds__(kRowThreads<kRows>)
   if (team.thread != 0) return;
   const std::int64_t t = in.target[r];
   lses[r] = lse;
-  losses[r] = in.counts(t) ? in.rest * (in.weight ? in.weight[t] : T(1)) * (lse - in.x[r][t]) + smooth : T(0);
+  losses[r] = in.counts(t)
+                  ? in.rest * (in.weight ? in.weight[t] : T(1)) * (lse - from_stored<T>(in.x[r][t])) + smooth
+                  : T(0);
 }
 
-template <class T, Rows kRows, bool kSmooth>
+template <class T, Rows kRows, bool kSmooth, class X>
 __global__ void __launch_bounds__(kRowThreads<kRows>)
-    cross_entropy_backward_kernel(const Loss<T> in, LineView<const T> lses, LineView<const T> dlosses,
-                                  RowView<T> dxs) {
+    cross_entropy_backward_kernel(const Loss<T, X> in, LineView<const T> lses, LineView<const T> dlosses,
+                                  RowView<X> dxs) {
   __shared__ T room[kWarp];
-  using Team = RowTeam<T, kRows>;
+  using Team = RowTeam<T, kRows, X>;
   constexpr int kPack = Team::kPack;
   const Team team(in.C, room);
   const std::int64_t r = team.row();
   if (r >= in.N) return;
   typename Team::Row x = team.open(in.x[r], T(0));
-  T* const dx = dxs[r];
+  X* const dx = dxs[r];
   const std::int64_t t = in.target[r];
   if (!in.counts(t))
     return team.write(dx, x, [&](T(&v)[kPack], typename Team::Index) {
@@ -156,29 +158,29 @@ struct TargetWeight {
 
 void cross_entropy(In x, In target, In weight, Out loss, Out logsumexp, std::int64_t ignore_index,
                    double smoothing) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const Loss<T> in(x, target, weight, ignore_index, smoothing);
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    const Loss<T, X> in(x, target, weight, ignore_index, smoothing);
     const LineView<T> losses(loss), lses(logsumexp);
     launch(&check_targets, dim3(blocks_of(ceil_div(in.N, kChecked))), dim3(1024), 0, in.target, in.N, in.C,
            in.ignored, complaints());
     if (in.uniform != T(0))
-      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, true), in.N, in.C, in, losses, lses);
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, true, X), in.N, in.C, in, losses, lses);
     else
-      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, false), in.N, in.C, in, losses, lses);
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_kernel, T, false, X), in.N, in.C, in, losses, lses);
   });
 }
 
 void cross_entropy_backward(In x, In target, In weight, In logsumexp, In dloss, Out dx,
                             std::int64_t ignore_index, double smoothing) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    const Loss<T> in(x, target, weight, ignore_index, smoothing);
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    const Loss<T, X> in(x, target, weight, ignore_index, smoothing);
     const LineView<const T> lses(logsumexp), dlosses(dloss);
     if (in.uniform != T(0))
-      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_backward_kernel, T, true), in.N, in.C, in, lses, dlosses,
-                     RowView<T>(dx));
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_backward_kernel, T, true, X), in.N, in.C, in, lses, dlosses,
+                     RowView<X>(dx));
     else
-      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_backward_kernel, T, false), in.N, in.C, in, lses, dlosses,
-                     RowView<T>(dx));
+      launch_rows<T>(TS_ROW_KERNELS(cross_entropy_backward_kernel, T, false, X), in.N, in.C, in, lses,
+                     dlosses, RowView<X>(dx));
   });
 }
 

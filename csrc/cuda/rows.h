@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/view.h"
+#include "cuda/half.h"
 #include "cuda/simd.h"
 #include "math/vmath.h"
 
@@ -53,32 +54,59 @@ template <class T>
 struct alignas(16) RowPack {
   T value[kRowPack<T>];
 };
-template <class T>
-TS_INLINE bool row_aligned(const T* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
+// As many numbers as a pack has, where they are stored as X: T, or halves of float32.
+template <class T, class X>
+struct alignas(sizeof(X) * kRowPack<T>) RowStored {
+  X value[kRowPack<T>];
+};
+template <class X>
+TS_INLINE bool row_aligned(const X* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % (sizeof(X) == 2 ? 8 : 16) == 0;
+}
+template <class T, class X>
+TS_INLINE T from_stored(X x) {
+  if constexpr (std::is_same_v<T, X>)
+    return x;
+  else
+    return to_float(x);
+}
+template <class X, class T>
+TS_INLINE X to_stored(T x) {
+  if constexpr (std::is_same_v<T, X>)
+    return x;
+  else
+    return from_float<X>(x);
 }
 // Elements from i on of a row of C; `fill` beyond its end.
-template <class T, class Index>
-TS_INLINE RowPack<T> load_pack(const T* row, bool aligned, Index i, Index C, T fill) {
-  if (aligned && i + kRowPack<T> <= C) return *reinterpret_cast<const RowPack<T>*>(row + i);
+template <class T, class X, class Index>
+TS_INLINE RowPack<T> load_pack(const X* row, bool aligned, Index i, Index C, T fill) {
   RowPack<T> v;
+  if (aligned && i + kRowPack<T> <= C) {
+    const auto stored = *reinterpret_cast<const RowStored<T, X>*>(row + i);
 #pragma unroll
-  for (int k = 0; k < kRowPack<T>; ++k) v.value[k] = i + k < C ? row[i + k] : fill;
+    for (int k = 0; k < kRowPack<T>; ++k) v.value[k] = from_stored<T>(stored.value[k]);
+    return v;
+  }
+#pragma unroll
+  for (int k = 0; k < kRowPack<T>; ++k) v.value[k] = i + k < C ? from_stored<T>(row[i + k]) : fill;
   return v;
 }
-template <class T, class Index>
-TS_INLINE void store_pack(T* row, bool aligned, Index i, Index C, const RowPack<T>& v) {
+template <class X, class T, class Index>
+TS_INLINE void store_pack(X* row, bool aligned, Index i, Index C, const RowPack<T>& v) {
   if (aligned && i + kRowPack<T> <= C) {
-    *reinterpret_cast<RowPack<T>*>(row + i) = v;
+    RowStored<T, X> stored;
+#pragma unroll
+    for (int k = 0; k < kRowPack<T>; ++k) stored.value[k] = to_stored<X>(v.value[k]);
+    *reinterpret_cast<RowStored<T, X>*>(row + i) = stored;
     return;
   }
 #pragma unroll
   for (int k = 0; k < kRowPack<T>; ++k)
-    if (i + k < C) row[i + k] = v.value[k];
+    if (i + k < C) row[i + k] = to_stored<X>(v.value[k]);
 }
 
-// The threads of a row, and this one among them.
-template <class T, Rows kRows>
+// The threads of a row, and this one among them. Rows that are read are stored as X.
+template <class T, Rows kRows, class X = T>
 struct RowTeam {
   static constexpr bool kKept = kRows != Rows::streamed;
   static constexpr int kPack = kRowPack<T>;
@@ -86,7 +114,7 @@ struct RowTeam {
 
   // A row that is read; in registers if it is kept.
   struct Row {
-    const T* data;
+    const X* data;
     T fill;
     bool aligned;
     RowPack<T> pack[kKept ? kRowPacks : 1];
@@ -106,7 +134,7 @@ struct RowTeam {
                ? std::int64_t{blockIdx.x} * (kRowThreads<Rows::warp> / kWarp) + threadIdx.x / kWarp
                : std::int64_t{blockIdx.x};
   }
-  TS_INLINE Row open(const T* row, T fill) const {
+  TS_INLINE Row open(const X* row, T fill) const {
     Row x{row, fill, row_aligned(row), {}};
     if constexpr (kKept)
 #pragma unroll
@@ -156,8 +184,8 @@ struct RowTeam {
     }
   }
   // y = f of every element's pack, which f changes in place.
-  template <class F>
-  TS_INLINE void write(T* y, Row& x, F f) const {
+  template <class Y, class F>
+  TS_INLINE void write(Y* y, Row& x, F f) const {
     const bool aligned = row_aligned(y);
     each(x, [&](T(&v)[kPack], Index i) {
       RowPack<T> out;

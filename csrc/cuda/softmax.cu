@@ -1,8 +1,8 @@
 // softmax(x)_c = exp(x_c - m) / sum_j exp(x_j - m), m = max x, and its logarithm, along rows; and their
 // gradients.
 //
-// R rows, C columns. A row that fits registers is read once and written once; a longer one is read twice, the
-// largest and the sum of exponentials coming from the first time.
+// R rows, C columns; halves are computed in float32. A row that fits registers is read once and written once;
+// a longer one is read twice, the largest and the sum of exponentials coming from the first time.
 #include "cuda/kernels.h"
 #include "cuda/rows.h"
 #include "cuda/types.h"
@@ -10,11 +10,11 @@
 namespace ts::cuda {
 namespace {
 
-template <class T, Rows kRows, bool kLog>
+template <class T, Rows kRows, bool kLog, class X>
 __global__ void __launch_bounds__(kRowThreads<kRows>)
-    softmax_kernel(RowView<const T> xs, RowView<T> ys, std::int64_t R, std::int64_t C) {
+    softmax_kernel(RowView<const X> xs, RowView<X> ys, std::int64_t R, std::int64_t C) {
   __shared__ T room[kWarp];
-  using Team = RowTeam<T, kRows>;
+  using Team = RowTeam<T, kRows, X>;
   constexpr int kPack = Team::kPack;
   const Team team(C, room);
   const std::int64_t r = team.row();
@@ -31,18 +31,18 @@ __global__ void __launch_bounds__(kRowThreads<kRows>)
 }
 
 // dx = y (dy - sum dy y), or dy - exp(y) sum dy
-template <class T, Rows kRows, bool kLog>
+template <class T, Rows kRows, bool kLog, class X>
 __global__ void __launch_bounds__(kRowThreads<kRows>)
-    softmax_backward_kernel(RowView<const T> dys, RowView<const T> ys, RowView<T> dxs, std::int64_t R,
+    softmax_backward_kernel(RowView<const X> dys, RowView<const X> ys, RowView<X> dxs, std::int64_t R,
                             std::int64_t C) {
   __shared__ T room[kWarp];
-  using Team = RowTeam<T, kRows>;
+  using Team = RowTeam<T, kRows, X>;
   constexpr int kPack = Team::kPack;
   const Team team(C, room);
   const std::int64_t r = team.row();
   if (r >= R) return;
   typename Team::Row dy = team.open(dys[r], T(0)), y = team.open(ys[r], T(0));
-  T* const dx = dxs[r];
+  X* const dx = dxs[r];
   const bool aligned = row_aligned(dx);
   T sum = 0;
   team.each(dy, y, [&](T(&d)[kPack], T(&v)[kPack], typename Team::Index) {
@@ -61,17 +61,17 @@ __global__ void __launch_bounds__(kRowThreads<kRows>)
 
 template <bool kLog>
 void forward(const View& x, const View& y) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
     if (x.shape[1] == 0) return;
-    launch_rows<T>(TS_ROW_KERNELS(softmax_kernel, T, kLog), x.shape[0], x.shape[1], RowView<const T>(x),
-                   RowView<T>(y), x.shape[0], x.shape[1]);
+    launch_rows<T>(TS_ROW_KERNELS(softmax_kernel, T, kLog, X), x.shape[0], x.shape[1], RowView<const X>(x),
+                   RowView<X>(y), x.shape[0], x.shape[1]);
   });
 }
 template <bool kLog>
 void backward(const View& dy, const View& y, const View& dx) {
-  with_floating(y.dtype, [&]<class T>(Type<T>) {
-    launch_rows<T>(TS_ROW_KERNELS(softmax_backward_kernel, T, kLog), y.shape[0], y.shape[1],
-                   RowView<const T>(dy), RowView<const T>(y), RowView<T>(dx), y.shape[0], y.shape[1]);
+  with_computed(y.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    launch_rows<T>(TS_ROW_KERNELS(softmax_backward_kernel, T, kLog, X), y.shape[0], y.shape[1],
+                   RowView<const X>(dy), RowView<const X>(y), RowView<X>(dx), y.shape[0], y.shape[1]);
   });
 }
 

@@ -74,6 +74,13 @@ void with_half(DType d, F&& f) {
     f(Type<Float16>{});
 }
 
+// f(the type that is computed in, the type that is stored): a half is computed in float32.
+template <class F>
+void with_computed(DType d, F&& f) {
+  if (is_half(d)) return with_half(d, [&]<class H>(Type<H> stored) { f(Type<float>{}, stored); });
+  with_floating(d, [&]<class T>(Type<T> type) { f(type, type); });
+}
+
 struct alignas(16) Bits128 {
   std::uint64_t low, high;
 };

@@ -84,30 +84,41 @@ struct Rows {
   }
 };
 
-}  // namespace
-
-std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& target, const Array& weight,
-                                              std::int64_t ignore_index, const std::string& reduction,
-                                              double label_smoothing) {
-  const char* operation = "cross_entropy";
+// The loss in dtype `result`.
+std::tuple<Array, Array, Array> forward(const char* operation, const Array& x, const Array& target,
+                                        const Array& weight, std::int64_t ignore_index,
+                                        const std::string& reduction, double label_smoothing, DType result) {
   const Rows rows(operation, x, target, weight, ignore_index, reduction, label_smoothing);
   const std::int64_t R = size_of(rows.loss_shape);
-  const DType computed = computed_in(x.dtype());  // lse and total are, the loss is rounded to x's dtype
+  const DType computed = computed_in(x.dtype());
   Array loss = empty(operation, computed, Shape{R}), lse = empty(operation, computed, Shape{R});
   if (R)
     launch<&Kernels::cross_entropy>(rows.x, rows.target, rows.weight, loss, lse, ignore_index,
                                     label_smoothing);
   Array total;
   if (reduction == "none")
-    return {astype(*loss.view_as(rows.loss_shape), x.dtype(), false), lse,
-            empty(operation, computed, Shape{0})};
+    return {astype(*loss.view_as(rows.loss_shape), result, false), lse, empty(operation, computed, Shape{0})};
   Array y = empty(operation, computed, Shape{});
   launch<&Kernels::sum>(loss, y, 1);
-  if (reduction == "sum") return {astype(y, x.dtype(), false), lse, empty(operation, computed, Shape{0})};
+  if (reduction == "sum") return {astype(y, result, false), lse, empty(operation, computed, Shape{0})};
   total = empty(operation, computed, Shape{});
   launch<&Kernels::class_weight_sum>(rows.target, rows.weight, total, ignore_index);
   launch<&Kernels::divide>(y, total, y);
-  return {astype(y, x.dtype(), false), lse, total};
+  return {astype(y, result, false), lse, total};
+}
+
+}  // namespace
+
+std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& target, const Array& weight,
+                                              std::int64_t ignore_index, const std::string& reduction,
+                                              double label_smoothing) {
+  return forward("cross_entropy", x, target, weight, ignore_index, reduction, label_smoothing, x.dtype());
+}
+std::tuple<Array, Array, Array> cross_entropy_wide(const Array& x, const Array& target, const Array& weight,
+                                                   std::int64_t ignore_index, const std::string& reduction,
+                                                   double label_smoothing) {
+  return forward("cross_entropy", x, target, weight, ignore_index, reduction, label_smoothing,
+                 computed_in(x.dtype()));
 }
 
 Array cross_entropy_backward(const Array& dy, const Array& x, const Array& target, const Array& weight,
@@ -116,7 +127,7 @@ Array cross_entropy_backward(const Array& dy, const Array& x, const Array& targe
   const char* operation = "cross_entropy_backward";
   const Rows rows(operation, x, target, weight, ignore_index, reduction, label_smoothing);
   const std::int64_t R = size_of(rows.loss_shape);
-  check_same_dtype(operation, "gradient", dy, x.dtype());
+  if (dy.dtype() != computed_in(x.dtype())) check_same_dtype(operation, "gradient", dy, x.dtype());
   check_shape(operation, "gradient", dy, reduction == "none" ? rows.loss_shape : Shape{});
   if (!lse) type_error(operation, ": lse is missing");
   const DType computed = computed_in(x.dtype());

@@ -14,6 +14,10 @@ namespace ts::ops {
 std::tuple<Array, Array, Array> cross_entropy(const Array& x, const Array& target, const Array& weight,
                                               std::int64_t ignore_index, const std::string& reduction,
                                               double label_smoothing);
+// The same with a float32 loss of halves, as under autocast.
+std::tuple<Array, Array, Array> cross_entropy_wide(const Array& x, const Array& target, const Array& weight,
+                                                   std::int64_t ignore_index, const std::string& reduction,
+                                                   double label_smoothing);
 Array cross_entropy_backward(const Array& dy, const Array& x, const Array& target, const Array& weight,
                              const Array& lse, const Array& total, std::int64_t ignore_index,
                              const std::string& reduction, double label_smoothing);

@@ -25,9 +25,10 @@ _LOWERED = {
     "conv2d_relu": "conv2d_relu_bf16",
     "conv2d_input_backward": "conv2d_input_backward_bf16",  # what transposed convolutions are
     "recurrent": "recurrent_bf16",
+    "cross_entropy": "cross_entropy_wide",
 }
 _RAISED = (
-    "softmax log_softmax logsumexp cross_entropy bce_with_logits weighted_bce_with_logits ctc_loss "
+    "softmax log_softmax logsumexp bce_with_logits weighted_bce_with_logits ctc_loss "
     "layer_norm group_norm rms_norm batch_norm batch_norm_relu "
     "channel_affine max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod logcumsumexp "

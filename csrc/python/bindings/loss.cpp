@@ -10,6 +10,10 @@ void bind_loss(PyObject* m) {
          " -> y; lse, total",
          &ops::cross_entropy);
   add_op(m,
+         "cross_entropy_wide(x, target, weight=None, ignore_index=-100, reduction='mean', "
+         "label_smoothing=0.0) -> y; lse, total",
+         &ops::cross_entropy_wide);
+  add_op(m,
          "cross_entropy_backward(gradient, x, target, weight=None, lse=None, total=None, ignore_index=-100, "
          "reduction='mean',"
          " label_smoothing=0.0)",

@@ -55,9 +55,6 @@ _WIDENED = {
 
 # Those whose CPU kernels read and write halves.
 _WIDENED_ON_GPUS = {
-    "softmax": "x",
-    "log_softmax": "x",
-    "cross_entropy": "x weight",
     "layer_norm": "x weight bias",
     "rms_norm": "x weight",
     "group_norm": "x weight bias",

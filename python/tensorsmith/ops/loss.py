@@ -47,6 +47,23 @@ define(
     c=lambda dy, a: -(dy * core.sigmoid(-a)),
 )
 
+
+def _cross_entropy_gradient(
+    dy: Any,
+    x: Any,
+    target: Any,
+    weight: Any,
+    lse: Any,
+    total: Any,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Any:
+    return core.cross_entropy_backward(
+        dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing
+    )
+
+
 cross_entropy = define(
     core.cross_entropy,
     """-w_t log softmax(x)_t over the class axis, without writing the log-softmax; as PyTorch's.
@@ -56,11 +73,12 @@ cross_entropy = define(
     reduction: "none" (target's shape), "sum", or "mean" over the targets' weights
 
     IndexError for a target that is neither a class nor ignore_index, ValueError where shapes do not fit.""",
-    x=lambda dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing: (
-        core.cross_entropy_backward(
-            dy, x, target, weight, lse, total, ignore_index, reduction, label_smoothing
-        )
-    ),
+    x=_cross_entropy_gradient,
+)
+define(
+    core.cross_entropy_wide,
+    "cross_entropy under autocast: of logits in bfloat16 a loss in float32.",
+    x=_cross_entropy_gradient,
 )
 
 

@@ -18,6 +18,10 @@ struct SgdRule : Rule {
   struct Numbers {
     T rate, mu, keep, fresh;
   };
+  template <class Near, class Far>
+  TS_INLINE void states(Near, Far far) {
+    far(momentum);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int) const {
     return {static_cast<T>(-h[kLr]), momentum ? static_cast<T>(h[kFirst]) : T(0),
             t == 1 || !momentum ? T(0) : static_cast<T>(h[kFirst]),
@@ -39,6 +43,10 @@ struct RmsPropRule : Rule {
   struct Numbers {
     T keep, fresh, eps, mu, rate;
   };
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far far) {
+    near(square), far(momentum), far(mean);
+  }
   TS_INLINE Numbers prepare(const double* h, double, int) const {
     return {static_cast<T>(h[kFirst]), static_cast<T>(1 - h[kFirst]), static_cast<T>(h[kFirst + 1]),
             static_cast<T>(h[kFirst + 2]), static_cast<T>(-h[kLr])};
@@ -69,6 +77,10 @@ struct AdagradRule : Rule {
   struct Numbers {
     T rate, eps;
   };
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(square);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int) const {
     return {static_cast<T>(-h[kLr] / (1 + (t - 1) * h[kFirst])), static_cast<T>(h[kFirst + 1])};
   }
@@ -86,6 +98,10 @@ struct AdadeltaRule : Rule {
   struct Numbers {
     T keep, fresh, eps, rate;
   };
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(square), near(delta);
+  }
   TS_INLINE Numbers prepare(const double* h, double, int) const {
     return {static_cast<T>(h[kFirst]), static_cast<T>(1 - h[kFirst]), static_cast<T>(h[kFirst + 1]),
             static_cast<T>(-h[kLr])};
@@ -108,6 +124,10 @@ struct LionRule : Rule {
     T fresh1, fresh2, shrink, rate;
   };
   TS_INLINE bool coupled() const { return false; }
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(m);
+  }
   TS_INLINE Numbers prepare(const double* h, double, int) const {
     return {static_cast<T>(1 - h[kFirst]), static_cast<T>(1 - h[kFirst + 1]),
             static_cast<T>(1 - h[kLr] * h[kWeightDecay]), static_cast<T>(h[kLr])};
@@ -131,6 +151,10 @@ struct RpropRule : Rule {
     bool first;
   };
   TS_INLINE bool coupled() const { return false; }
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(before), near(size);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int) const {
     return {static_cast<T>(h[kFirst]),     static_cast<T>(h[kFirst + 1]), static_cast<T>(h[kFirst + 2]),
             static_cast<T>(h[kFirst + 3]), static_cast<T>(h[kLr]),        t == 1};
@@ -158,6 +182,10 @@ struct AsgdRule : Rule {
   struct Numbers {
     T shrink, move, share;
   };
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(average);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int k) const {
     const double rate = t == 1 ? h[kLr] : eta[k];
     return {static_cast<T>(1 - h[kFirst] * rate), static_cast<T>(-rate),

@@ -87,12 +87,17 @@ struct Gradient {
 };
 
 // A rule: coupled(), whether the decay goes through the gradient; prepare(hyper, t, number), the numbers of a
-// step; apply(numbers, i, x, d), the new parameter, with element i of the state.
+// step; apply(numbers, i, x, d), the new parameter, with element i of the state; states(near, far), its
+// arrays of state: those that there always are, and others.
 struct Rule {
   static constexpr bool kEnds = false;
   TS_INLINE bool coupled() const { return true; }
   TS_INLINE void begin(const double*, double, int) const {}
 };
+constexpr int kNearStates = 2;
+// Elements that a thread has on their way at once: what is written might be what is read next, for all that
+// the compiler knows.
+constexpr int kStepAhead = 4;
 
 // kDense: no gradient of the batch is row-sparse.
 template <class T, class Rule, bool kDense>
@@ -107,11 +112,36 @@ __global__ void __launch_bounds__(kStepThreads)
   T* const p = static_cast<T*>(batch.param[k]) + (kDense ? begin : 0);
   const T* const g = static_cast<const T*>(batch.grad[k]) + begin;
   T* const zeroed = batch.zeroed[k] ? static_cast<T*>(batch.zeroed[k]) + begin : nullptr;
-  for (int i = static_cast<int>(threadIdx.x); i < n; i += kStepThreads) {
-    const std::int64_t at = kDense ? i : batch.place(k, begin + i);
-    const Vec<T> x(p[at]);
-    p[at] = rule.apply(numbers, offset + at, x, gradient(Vec<T>(g[i]), x)).r;
-    if (zeroed) zeroed[i] = T(0);
+  for (int first = static_cast<int>(threadIdx.x); first < n; first += kStepAhead * kStepThreads) {
+    T x[kStepAhead], d[kStepAhead], near[kNearStates][kStepAhead];
+    const auto place = [&](int u) {
+      const int i = first + u * kStepThreads;
+      return kDense ? i : batch.place(k, begin + i);
+    };
+#pragma unroll
+    for (int u = 0; u < kStepAhead; ++u) {
+      if (first + u * kStepThreads >= n) break;
+      const std::int64_t at = place(u);
+      x[u] = p[at], d[u] = g[first + u * kStepThreads];
+      Rule from = rule;
+      int state = 0;
+      from.states([&](T*& s) { near[state++][u] = s[offset + at]; }, [](T*&) {});
+    }
+#pragma unroll
+    for (int u = 0; u < kStepAhead; ++u) {
+      if (first + u * kStepThreads >= n) break;
+      const std::int64_t at = place(u);
+      Rule own = rule, to = rule;
+      int state = 0;
+      own.states([&](T*& s) { s = near[state++]; },
+                 [&](T*& s) {
+                   if (s) s += offset + at - u;
+                 });
+      p[at] = own.apply(numbers, u, Vec<T>(x[u]), gradient(Vec<T>(d[u]), Vec<T>(x[u]))).r;
+      state = 0;
+      to.states([&](T*& s) { s[offset + at] = near[state++][u]; }, [](T*&) {});
+      if (zeroed) zeroed[first + u * kStepThreads] = T(0);
+    }
   }
 }
 

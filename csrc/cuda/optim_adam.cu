@@ -40,6 +40,10 @@ struct AdamRule : Rule {
     T shrink, rate, eps;
   };
   TS_INLINE bool coupled() const { return !decoupled; }
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far far) {
+    near(m), near(v), far(v_max);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int) const {
     const double root = ::sqrt(1 - ::pow(h[kFirst + 1], t));
     return {Moments<T>(h), static_cast<T>(decoupled ? 1 - h[kLr] * h[kWeightDecay] : 1.0),
@@ -65,6 +69,10 @@ struct AdamaxRule : Rule {
     Moments<T> moments;
     T rate, eps;
   };
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(m), near(u);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int) const {
     return {Moments<T>(h), static_cast<T>(-h[kLr] / (1 - ::pow(h[kFirst], t))),
             static_cast<T>(h[kFirst + 2])};
@@ -93,6 +101,10 @@ struct NAdamRule : Rule {
     return h[kFirst] * (1 - 0.5 * ::pow(0.96, t * h[kFirst + 3]));
   }
   TS_INLINE void begin(const double* h, double t, int k) const { product[k] *= mu(h, t); }
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(m), near(v);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int k) const {
     const double root = ::sqrt(1 - ::pow(h[kFirst + 1], t)), next = mu(h, t + 1), past = product[k];
     return {Moments<T>(h), static_cast<T>(decoupled ? 1 - h[kLr] * h[kWeightDecay] : 1.0),
@@ -119,6 +131,10 @@ struct RAdamRule : Rule {
     bool rectified;
   };
   TS_INLINE bool coupled() const { return !decoupled; }
+  template <class Near, class Far>
+  TS_INLINE void states(Near near, Far) {
+    near(m), near(v);
+  }
   TS_INLINE Numbers prepare(const double* h, double t, int) const {
     const double rho = 2 / (1 - h[kFirst + 1]) - 1, past = ::pow(h[kFirst + 1], t), c2 = 1 - past;
     const double rho_t = rho - 2 * t * past / c2;

@@ -8,11 +8,12 @@ namespace ts::cuda {
 
 #define TS_HALF_UNARY(KERNEL) \
   KERNEL(negative) KERNEL(relu) KERNEL(sigmoid) KERNEL(tanh) KERNEL(silu) KERNEL(gelu) KERNEL(gelu_tanh)
-#define TS_HALF_BINARY(KERNEL)                                                                         \
-  KERNEL(add)                                                                                          \
-  KERNEL(subtract)                                                                                     \
-  KERNEL(multiply) KERNEL(divide) KERNEL(relu_backward) KERNEL(sigmoid_backward) KERNEL(tanh_backward) \
-      KERNEL(silu_backward) KERNEL(gelu_backward) KERNEL(gelu_tanh_backward)
+#define TS_HALF_ARITHMETIC(KERNEL) KERNEL(add) KERNEL(subtract) KERNEL(multiply) KERNEL(divide)
+#define TS_HALF_SLOPES(KERNEL) \
+  KERNEL(relu_backward)        \
+  KERNEL(sigmoid_backward)     \
+  KERNEL(tanh_backward) KERNEL(silu_backward) KERNEL(gelu_backward) KERNEL(gelu_tanh_backward)
+#define TS_HALF_BINARY(KERNEL) TS_HALF_ARITHMETIC(KERNEL) TS_HALF_SLOPES(KERNEL)
 
 namespace halves {
 #define TS_DECLARE(name) void name(In x, Out y);

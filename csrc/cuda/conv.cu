@@ -179,7 +179,7 @@ void rows_product(const Image4& seen, const Scene& scene, const Filter& filter, 
     if constexpr (std::is_same_v<T, float>) {
       // Padded channels would move the blocks of K, except within the first.
       const Scene padded{scene.h, scene.w, scene.N, fours(scene.channels)};
-      if (!vectors_fit(M, N, chunk, G * chunks) || K == 0 ||
+      if (!vectors_fit(M, N, G * chunks) || K == 0 ||
           (padded.depth() != K && padded.depth() > kGemmBlock))
         return false;
       const InFours x(seen, scene.N, scene.h.extent, scene.w.extent, false);
@@ -216,7 +216,7 @@ void filter_product(const Image4& dy, const Image4& x, const Scene& scene, const
     // More channels are more columns, which leaves the others' sums as they are.
     const Scene padded{scene.h, scene.w, scene.N, fours(C)};
     const std::int64_t chunks = K > 4096 * 64 ? 64 : ceil_div(K, 4096), N = padded.depth();
-    if (K > 0 && vectors_fit(O, N, K, x.G * chunks)) {
+    if (K > 0 && vectors_fit(O, N, x.G * chunks)) {
       const InFours left(dy, scene.N, scene.h.places, scene.w.places, !in_a_row);
       const InFours right(x, scene.N, scene.h.extent, scene.w.extent, false);
       const Image4& d = left.image;

@@ -38,6 +38,9 @@ struct Patches {
   }
   TS_INLINE Place place(std::int64_t m) const {
     if (m >= count) return {0, -(1 << 30), 0};
+    return place_inside(m);
+  }
+  TS_INLINE Place place_inside(std::int64_t m) const {
     int n, p, q;
     split.split(m, n, p, q);
     p = p * h.scale + h.base, q = q * w.scale + w.base;

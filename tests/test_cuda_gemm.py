@@ -198,6 +198,51 @@ def test_large_float32_products(left: str, right: str, k: int) -> None:
     np.testing.assert_array_equal(y[:5], part)
 
 
+def in_fours(a: np.ndarray, layout: str) -> Any:
+    """The matrix in rows (columns) that begin on 16 bytes, with NaN between them."""
+    if layout == "columns":
+        return in_fours(a.T, "rows").T
+    wide = ts.full((a.shape[0], a.shape[1] // 4 * 4 + 8), float("nan"))
+    wide[:, : a.shape[1]] = ts.array(a)
+    return wide[:, : a.shape[1]]
+
+
+@pytest.mark.parametrize("right", ["rows", "columns"])
+@pytest.mark.parametrize("left", ["rows", "columns"])
+def test_large_float32_tiles_at_their_edges(left: str, right: str) -> None:
+    """M and N around 128, K around the tiles' 8, around three of them, blocks of 512 and chunks of 4096."""
+    rng = np.random.default_rng(6)
+    cases = [(m, n, 19) for m in (129, 255, 256, 258) for n in (130, 256, 257)]
+    cases += [(65, 386, 19), (127, 512, 21), (385, 66, 19), (512, 128, 16)]
+    cases += [(129, 262, k) for k in (1, 3, 4, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 33, 40)]
+    cases += [(131, 256, k) for k in (504, 511, 512, 513, 519, 520, 521, 528, 529, 1023, 1024, 1025, 1041)]
+    cases += [(256, 129, k) for k in (4095, 4096, 4097, 4104, 4110)]
+    for m, n, k in cases:
+        a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+        times = -(-ts.cuda.get_device_properties()["multiprocessors"] // (-(-m // 128) * -(-n // 128)))
+        x, w = (ts.broadcast_to(v, (times, *v.shape)) for v in (in_fours(a, left), in_fours(b, right)))
+        y = ts.matmul(x, w).cpu().numpy()  # as many as it takes for these tiles to be chosen
+        plain = ts.matmul(laid_out(a, "float32", "odd"), in_fours(b, right)).cpu().numpy()
+        np.testing.assert_array_equal(y, np.broadcast_to(plain, y.shape), err_msg=f"{m} {n} {k}")
+        np.testing.assert_allclose(plain, a @ b, rtol=1e-4, atol=1e-3, err_msg=f"{m} {n} {k}")
+
+
+@pytest.mark.parametrize("right", ["rows", "columns"])
+@pytest.mark.parametrize("left", ["rows", "columns"])
+def test_large_float32_products_in_batches(left: str, right: str) -> None:
+    """Each batch from its own place; one operand for all of them."""
+    rng = np.random.default_rng(8)
+    a, b = integers(rng, 3, 140, 36), integers(rng, 3, 36, 132)
+
+    def laid(x: np.ndarray, layout: str) -> Any:
+        return ts.array(x) if layout == "rows" else ts.contiguous(ts.array(x).mT).mT
+
+    y = ts.matmul(laid(a, left), laid(b, right)).cpu().numpy()
+    np.testing.assert_array_equal(y, a @ b)
+    y = ts.matmul(laid(a, left), laid(b, right)[1]).cpu().numpy()
+    np.testing.assert_array_equal(y, a @ b[1])
+
+
 def integers(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.integers(-3, 4, shape).astype(np.float32)
 

@@ -60,50 +60,56 @@ struct FoursAcrossK {
 template <bool kAlongK>
 struct FourCarrier : FoursAlongK {
   using Operand = Matrix<float>;
-  const float* from;
-  std::int64_t rows;  // that the operand has from the first one on
+  const unsigned char* from;
+  std::int64_t step;  // to the other row
+  int rows;           // that the operand has from this thread's first one on
 
   TS_INLINE FourCarrier(const Matrix<float>& x, std::int64_t first_row, std::int64_t begin) {
-    from = x.data + (first_row + row()) * x.row_stride + (begin + deep());
-    rows = x.rows - first_row - row();
+    from = reinterpret_cast<const unsigned char*>(x.data + (first_row + row()) * x.row_stride +
+                                                  (begin + deep()));
+    step = 4 * kApart * x.row_stride;
+    rows = static_cast<int>(x.rows - first_row) - row();
   }
   TS_INLINE static bool whole(const Matrix<float>& x, std::int64_t first_row) {
     return x.rows - first_row >= kVectorTile;
   }
   template <bool kWhole>
-  TS_INLINE void fetch(const Matrix<float>& x, float*, int left) {
+  TS_INLINE void fetch(const Matrix<float>&, float*, int left) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const float* const p = from + i * kApart * x.row_stride;
+      const float* const p = reinterpret_cast<const float*>(from + i * step);
       held[i] =
           kWhole ? *reinterpret_cast<const float4*>(p) : load_four(p, i * kApart < rows ? left - deep() : 0);
     }
-    from += kVectorDeep;
+    from += 4 * kVectorDeep;
   }
 };
 template <>
 struct FourCarrier<false> : FoursAcrossK {
   using Operand = Matrix<float>;
-  const float* from;
-  int bytes;  // of the four rows
+  const unsigned char* from;
+  std::int64_t step;  // to k + 4
+  int bytes;          // of the four rows
 
   TS_INLINE FourCarrier(const Matrix<float>& x, std::int64_t first_row, std::int64_t begin) {
     const std::int64_t left = x.rows - first_row - row();
-    from = x.data + (first_row + row()) + (begin + deep()) * x.k_stride;
+    from =
+        reinterpret_cast<const unsigned char*>(x.data + (first_row + row()) + (begin + deep()) * x.k_stride);
+    step = 16 * x.k_stride;
     bytes = left <= 0 ? 0 : left > 4 ? 16 : static_cast<int>(left) * 4;
   }
   TS_INLINE static bool whole(const Matrix<float>& x, std::int64_t first_row) {
     return x.rows - first_row >= kVectorTile;
   }
   template <bool kWhole>
-  TS_INLINE void fetch(const Matrix<float>& x, float* tile, int left) {
+  TS_INLINE void fetch(const Matrix<float>&, float* tile, int left) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       copy_async(tile + vector_place(row(), deep()) + i * vector_place(0, 4), from,
                  kWhole                  ? 16
                  : deep() + 4 * i < left ? bytes
                                          : 0);  // of 0 bytes the address is not looked at
-      from += 4 * x.k_stride;
+      from += step;
     }
   }
 };

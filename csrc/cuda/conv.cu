@@ -179,8 +179,7 @@ void rows_product(const Image4& seen, const Scene& scene, const Filter& filter, 
     if constexpr (std::is_same_v<T, float>) {
       // Padded channels would move the blocks of K, except within the first.
       const Scene padded{scene.h, scene.w, scene.N, fours(scene.channels)};
-      if (!vectors_fit(M, N, G * chunks) || K == 0 ||
-          (padded.depth() != K && padded.depth() > kGemmBlock))
+      if (!vectors_fit(M, N, G * chunks) || K == 0 || (padded.depth() != K && padded.depth() > kGemmBlock))
         return false;
       const InFours x(seen, scene.N, scene.h.extent, scene.w.extent, false);
       const Arranged w(filter.data, filter.dtype, {G, N, scene.h.taps, scene.w.taps},

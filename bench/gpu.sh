@@ -7,9 +7,9 @@
 #
 # Without a build nothing goes on; of the other parts, one that fails does not stop the next: every group of tests is a
 # process, every case of the bench is on its own. The exit status is 1 where anything failed. On 16 cores and an H200
-# test takes 40 seconds, bench two minutes; build is planned for four, sanitize for a run of its own. conv, a minute: the convolutions' tests and
-# their speed in each mode beside cuDNN's, as in bench. wgmma, a minute: the products that only compute
-# capability 9.0 has, their tests and their speed beside the other kernels' and cuBLAS's. attention, two minutes: the
+# test takes 40 seconds, bench two minutes; build is planned for four, sanitize for a run of its own. conv, a minute: the
+# convolutions' tests and their speed in each mode beside cuDNN's, as in bench. wgmma, a minute: the products that only
+# compute capability 9.0 has, their tests and their speed beside the other kernels' and cuBLAS's. attention, a minute: the
 # kernel of attention that only compute capability 9.0 has, likewise, beside PyTorch's FlashAttention-2 and cuDNN's.
 #
 # Needs Python >= 3.10 with NumPy, pytest and PyTorch, CMake, Ninja or make, pybind11 (or PYBIND11_DIR), nvcc >= 12.4.
@@ -143,14 +143,20 @@ for part in $parts; do
         fail=1
         continue
       fi
+      files="test_cuda_gemm test_cuda_conv test_cuda_attention test_cuda"
+      say "compute-sanitizer memcheck, racecheck: $files"
       for tool in memcheck racecheck; do
-        for file in test_cuda_gemm.py test_cuda_conv.py test_cuda.py; do
-          say "compute-sanitizer $tool $file"
+        for file in $files; do
           timeout "$(within "${SANITIZE_SECONDS:-200}")" compute-sanitizer --tool $tool --error-exitcode 9 "$python" -m pytest -q \
-            -p no:cacheprovider "tests/$file" -k "test_forward or around_every_tile or test_bits or epilogue or exact_on_integers" \
-            > "$out/$tool-$file.txt" 2>&1 || fail=1
-          grep -E "^=+ ERROR SUMMARY|RACECHECK SUMMARY" "$out/$tool-$file.txt" | tail -1 | tee -a "$log"
-          tail -1 "$out/$tool-$file.txt" | tee -a "$log"
+            -p no:cacheprovider "tests/$file.py" -k "test_forward or around_every_tile or test_bits or epilogue or exact_on_integers \
+            or picks_a_key or batch_norm or halves or tile_edges" > "$out/$tool-$file.txt" 2>&1 &
+        done
+      done
+      for _ in 1 2 3 4 5 6 7 8; do wait -n || fail=1; done
+      for tool in memcheck racecheck; do
+        for file in $files; do
+          printf '%s %s %s %s\n' $tool $file "$(grep -E "^=+ (ERROR SUMMARY|RACECHECK SUMMARY)" "$out/$tool-$file.txt" | tail -1)" \
+            "$(tail -1 "$out/$tool-$file.txt")" | tee -a "$log"
         done
       done
       ;;

@@ -15,6 +15,7 @@ import pytest
 import tensorsmith as ts
 from cases import Case, load, make_inputs
 from tensorsmith.nn import functional as F
+from tensorsmith.ops.norm import batch_norm_relu
 from test_ops import EPS, floats, outputs, rounded, weighted
 
 pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
@@ -478,6 +479,40 @@ def test_batch_norm_of_every_layout(dtype: str) -> None:
             np.testing.assert_allclose(found[1][i], expected, rtol=200 * EPS[dtype], atol=200 * EPS[dtype])
             for other in found[2:]:
                 np.testing.assert_array_equal(other[i], found[1][i])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_batch_norm_of_halves(dtype: str) -> None:
+    """The numbers of float32 images, rounded once, in every layout; what is a number a channel is float32."""
+    rng = np.random.default_rng(14)
+    for shape in ((3, 8, 4, 4), (2, 16, 5, 3), (3, 5, 2, 8), (2, 3, 3, 3), (4, 24, 1, 1), (70, 8, 9, 8)):
+        images = [ts.array(rng.standard_normal(shape).astype(np.float32)).astype(dtype) for _ in range(2)]
+        last = [
+            ts.permute_dims(ts.contiguous(ts.permute_dims(v, (0, 2, 3, 1))), (0, 3, 1, 2)) for v in images
+        ]
+        numbers = rng.random(shape[1] + 1).astype(np.float32)
+        for x, dy in (images, last):
+            for skip in (0, 1):  # parameters on 16 bytes, and not
+                for norm in (F.batch_norm, batch_norm_relu):
+                    found = []
+                    for wide in (False, True):
+                        w = ts.array(numbers)[skip : skip + shape[1]].detach().requires_grad_()
+                        b = (
+                            (ts.array(numbers)[1 - skip : 1 - skip + shape[1]] - 0.5)
+                            .detach()
+                            .requires_grad_()
+                        )
+                        leaf, slope = (v.astype("float32") if wide else v.detach() for v in (x, dy))
+                        leaf.requires_grad_()
+                        running = ts.zeros(shape[1]), ts.ones(shape[1])
+                        y = norm(leaf, *running, w, b, training=True)
+                        y.backward(slope)
+                        assert y.strides == x.strides
+                        rounded = [v.astype(dtype) for v in (y.detach(), leaf.grad)]
+                        still = norm(leaf.detach(), *running, w.detach(), b.detach()).astype(dtype)
+                        found.append([*rounded, still, w.grad, b.grad, *running])
+                    for narrow, expected in zip(*found, strict=True):
+                        assert_same_bits(narrow, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -3,9 +3,10 @@
 // x (N, C, S); M = N S numbers a channel; h = (x - mean) rstd.
 //   db = sum dy,  dw = sum dy h,  dx = w rstd (dy - db/M - h dw/M)
 // batch_norm_relu: max(0, y); dy counts where y > 0, which backward makes anew from x.
-// Channels last or first. The statistics are sums by the tree of reduce.h over (N, S), so both layouts give
-// the same bits. Forward reads x three times, backward reads dy and x twice; each writes its result once, 16
-// bytes a thread where channels (or, channels first, pixels) allow.
+// Channels last or first; of halves the arithmetic and all that is a number a channel are float32. The
+// statistics are sums by the tree of reduce.h over (N, S), so both layouts give the same bits. Forward reads
+// x three times, backward reads dy and x twice; each writes its result once, 16 bytes a thread where channels
+// (or, channels first, pixels) allow.
 #include "cuda/divider.h"
 #include "cuda/kernels.h"
 #include "cuda/reduce.h"
@@ -27,21 +28,22 @@ struct ByChannel {
   }
 };
 
-template <class T>
+// x may be stored as halves, X.
+template <class T, class X>
 struct ChannelMean {
-  using Value = T;
+  using Value = X;
   using Sum = T;
   T* mean;
   T count;
   TS_INLINE Sum start(std::int64_t) const { return 0; }
-  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const { s += v; }
+  TS_INLINE void step(Sum& s, X v, X, std::int64_t) const { s += from_stored<T>(v); }
   TS_INLINE void merge(Sum& s, const Sum& later) const { s += later; }
   TS_INLINE void finish(const Sum& s, std::int64_t at) const { mean[at] = s / count; }
 };
 // rstd, and the running statistics where they are kept; everything lies as mean does.
-template <class T>
+template <class T, class X>
 struct ChannelSpread {
-  using Value = T;
+  using Value = X;
   struct Sum {
     T sum, mean;
   };
@@ -49,8 +51,8 @@ struct ChannelSpread {
   T *rstd, *running_mean, *running_var;
   T count, eps, momentum;
   TS_INLINE Sum start(std::int64_t at) const { return {T(0), mean[at]}; }
-  TS_INLINE void step(Sum& s, T v, T, std::int64_t) const {
-    const Vec<T> d(v - s.mean);
+  TS_INLINE void step(Sum& s, X v, X, std::int64_t) const {
+    const Vec<T> d(from_stored<T>(v) - s.mean);
     s.sum = fma(d, d, Vec<T>(s.sum)).r;
   }
   TS_INLINE void merge(Sum& s, const Sum& later) const { s.sum += later.sum; }
@@ -61,20 +63,21 @@ struct ChannelSpread {
     if (running_var) running_var[at] = rest * running_var[at] + momentum * (s.sum / (count - T(1)));
   }
 };
+// What becomes of an element of x (and of dy), from its channel's numbers: element c of each array of `of`,
+// some of which may be null.
 template <class T>
 struct Normalise {
-  const T *mean, *rstd, *w, *b;
-  TS_INLINE T operator()(std::int64_t c, T x, T) const {
-    const T scale = w ? rstd[c] * w[c] : rstd[c];
-    const T h = (x - mean[c]) * scale;
-    return b ? h + b[c] : h;
+  static constexpr int kArrays = 4;
+  const T* of[kArrays];  // mean, rstd, weight, bias
+  TS_INLINE T operator()(const T (&v)[kArrays], T x, T) const {
+    const T scale = of[2] ? v[1] * v[2] : v[1], h = (x - v[0]) * scale;
+    return of[3] ? h + v[3] : h;
   }
 };
 template <class T>
-struct NormaliseRelu {
-  Normalise<T> normalise;
-  TS_INLINE T operator()(std::int64_t c, T x, T) const {
-    const T y = normalise(c, x, T(0));
+struct NormaliseRelu : Normalise<T> {
+  TS_INLINE T operator()(const T (&v)[4], T x, T) const {
+    const T y = Normalise<T>::operator()(v, x, T(0));
     return y < T(0) ? T(0) : y;  // NaN stays
   }
 };
@@ -97,9 +100,9 @@ struct ReluGate {
   TS_INLINE Channel channel(std::int64_t c) const { return {w ? rstd[c] * w[c] : rstd[c], b ? b[c] : T(0)}; }
 };
 
-template <class T, class Gate>
+template <class T, class X, class Gate>
 struct ChannelGradients {
-  using Value = T;
+  using Value = X;
   static constexpr bool kPair = true;
   // A base, not a member with [[no_unique_address]]: of an array of those nvcc 13.0 computes other addresses
   // than sizeof says.
@@ -110,8 +113,8 @@ struct ChannelGradients {
   T *dbias, *dweight;
   Gate gate;
   TS_INLINE Sum start(std::int64_t at) const { return {gate.channel(at), T(0), T(0), mean[at], rstd[at]}; }
-  TS_INLINE void step(Sum& s, T x, T upstream, std::int64_t) const {
-    const T dy = s(x, s.mean, upstream);
+  TS_INLINE void step(Sum& s, X stored, X upstream, std::int64_t) const {
+    const T x = from_stored<T>(stored), dy = s(x, s.mean, from_stored<T>(upstream));
     s.dy += dy;
     s.dyh = fma(Vec<T>(dy), Vec<T>((x - s.mean) * s.rstd), Vec<T>(s.dyh)).r;
   }
@@ -128,15 +131,19 @@ struct Volume {
   }
 };
 
-// y = f(channel, x, dy) for neighbours along the inner axis: channels (kLast), or the S of one channel. A
-// thread has kPack of them; with 1 they may lie anywhere.
-template <class T, class F, int kPack, bool kLast>
+// y = f(its channel's numbers, x, dy) for neighbours along the inner axis: channels (kLast), or the S of one
+// channel. A thread has kPack of them; with 1 they may lie anywhere.
+template <class T, class X, class F, int kPack, bool kLast>
 __global__ void __launch_bounds__(256)
-    channels_kernel(const T* x, const Volume xs, const T* dy, const Volume ds, T* y, const Volume v,
+    channels_kernel(const X* x, const Volume xs, const X* dy, const Volume ds, X* y, const Volume v,
                     const F f, const Divider inner, const Divider outer, std::int64_t first,
                     std::int64_t count) {
-  struct alignas(kPack * sizeof(T)) Pack {
-    T value[kPack];
+  struct alignas(kPack * sizeof(X)) Pack {
+    X value[kPack];
+  };
+  constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  struct alignas(16) Numbers {
+    T value[kWide];
   };
   const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= count) return;
@@ -146,13 +153,32 @@ __global__ void __launch_bounds__(256)
   const Pack in = *reinterpret_cast<const Pack*>(x + xs.at(n, c, s));
   Pack gradient{}, out;
   if (dy) gradient = *reinterpret_cast<const Pack*>(dy + ds.at(n, c, s));
+  T numbers[kPack][F::kArrays];
 #pragma unroll
-  for (int e = 0; e < kPack; ++e) out.value[e] = f(kLast ? c + e : c, in.value[e], gradient.value[e]);
+  for (int a = 0; a < F::kArrays; ++a) {
+    const T* const of = f.of[a];
+    if constexpr (kLast && kPack >= kWide) {
+#pragma unroll
+      for (int e = 0; e < kPack; e += kWide) {
+        const Numbers some = of ? *reinterpret_cast<const Numbers*>(of + c + e) : Numbers{};
+#pragma unroll
+        for (int k = 0; k < kWide; ++k) numbers[e + k][a] = some.value[k];
+      }
+    } else {
+      const T one = of ? of[c] : T(0);
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) numbers[e][a] = one;
+    }
+  }
+#pragma unroll
+  for (int e = 0; e < kPack; ++e)
+    out.value[e] =
+        to_stored<X>(f(numbers[e], from_stored<T>(in.value[e]), from_stored<T>(gradient.value[e])));
   *reinterpret_cast<Pack*>(y + v.at(n, c, s)) = out;
 }
-template <class T, class F>
+template <class T, class X, class F>
 void map_channels(const View& x, const View& dy, const View& y, const F& f) {
-  constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  constexpr int kWide = 16 / static_cast<int>(sizeof(X));
   if (y.size() == 0) return;
   const bool last = y.strides[1] == 1 && (y.shape[1] > 1 || y.strides[2] != 1);
   const int inner = last ? 1 : 2, outer = last ? 2 : 1;
@@ -163,6 +189,7 @@ void map_channels(const View& x, const View& dy, const View& y, const F& f) {
             (v->shape[0] == 1 || v->strides[0] % kWide == 0) &&
             (v->shape[outer] == 1 || v->strides[outer] % kWide == 0);
   }
+  for (const T* of : f.of) packs = packs && (!last || reinterpret_cast<std::uintptr_t>(of) % 16 == 0);
   const std::int64_t along = packs ? y.shape[inner] / kWide : y.shape[inner], image = along * y.shape[outer];
   const std::int64_t some =
       image < INT32_MAX ? INT32_MAX / image : 1;  // images of a launch: 32-bit divisions
@@ -170,100 +197,110 @@ void map_channels(const View& x, const View& dy, const View& y, const F& f) {
   for (std::int64_t first = 0; first < y.shape[0]; first += some) {
     const std::int64_t count = (y.shape[0] - first < some ? y.shape[0] - first : some) * image;
     const auto go = [&](auto kernel) {
-      launch(kernel, dim3(blocks_of(ceil_div(count, 256))), dim3(256), 0, static_cast<const T*>(x.data),
-             Volume(x), static_cast<const T*>(dy.data), dy.data ? Volume(dy) : Volume(x),
-             static_cast<T*>(y.data), Volume(y), f, Divider(along), Divider(y.shape[outer]), first, count);
+      launch(kernel, dim3(blocks_of(ceil_div(count, 256))), dim3(256), 0, static_cast<const X*>(x.data),
+             Volume(x), static_cast<const X*>(dy.data), dy.data ? Volume(dy) : Volume(x),
+             static_cast<X*>(y.data), Volume(y), f, Divider(along), Divider(y.shape[outer]), first, count);
     };
     if (packs)
-      last ? go(&channels_kernel<T, F, kWide, true>) : go(&channels_kernel<T, F, kWide, false>);
+      last ? go(&channels_kernel<T, X, F, kWide, true>) : go(&channels_kernel<T, X, F, kWide, false>);
     else
-      last ? go(&channels_kernel<T, F, 1, true>) : go(&channels_kernel<T, F, 1, false>);
+      last ? go(&channels_kernel<T, X, F, 1, true>) : go(&channels_kernel<T, X, F, 1, false>);
   }
 }
 
 template <class T>
 struct Affine {
-  const T *scale, *shift;
-  TS_INLINE T operator()(std::int64_t c, T x, T) const {
-    return fma(Vec<T>(x), Vec<T>(scale[c]), Vec<T>(shift ? shift[c] : T(0))).r;
+  static constexpr int kArrays = 2;
+  const T* of[kArrays];  // scale, shift
+  TS_INLINE T operator()(const T (&v)[kArrays], T x, T) const {
+    return fma(Vec<T>(x), Vec<T>(v[0]), Vec<T>(of[1] ? v[1] : T(0))).r;
   }
 };
-template <class T, class Gate>
+// kRelu: dy counts where the result was above 0.
+template <class T, bool kRelu>
 struct InputGradient {
-  const T *mean, *rstd, *w, *dbias, *dweight;
+  static constexpr int kArrays = kRelu ? 6 : 5;
+  const T* of[kArrays];  // mean, rstd, weight, dbias, dweight, with kRelu bias
   T count;
-  Gate gate;
-  TS_INLINE T operator()(std::int64_t c, T x, T upstream) const {
-    const T dy = gate.channel(c)(x, mean[c], upstream);
-    const T h = (x - mean[c]) * rstd[c], scale = w ? w[c] * rstd[c] : rstd[c];
-    return scale * (dy - dbias[c] / count - h * (dweight[c] / count));
+  TS_INLINE T operator()(const T (&v)[kArrays], T x, T upstream) const {
+    const T mean = v[0], rstd = v[1];
+    T dy = upstream;
+    if constexpr (kRelu) {
+      const typename ReluGate<T>::Channel gate{of[2] ? rstd * v[2] : rstd, of[5] ? v[5] : T(0)};
+      dy = gate(x, mean, upstream);
+    }
+    const T h = (x - mean) * rstd, scale = of[2] ? v[2] * rstd : rstd;
+    return scale * (dy - v[3] / count - h * (v[4] / count));
   }
 };
 
-template <class T, class Result>
+template <class T, class X, class Result>
 void forward(In x, Out y, Out mean, Out rstd, Out running_mean, Out running_var, double momentum, double eps,
              const Result& result) {
   const ByChannel channels(x);
   const T count = static_cast<T>(x.shape[0] * x.shape[2]);
-  reduce("batch_norm", channels.view, nullptr, mean, 2, ChannelMean<T>{mean.as<T>(), count});
+  reduce("batch_norm", channels.view, nullptr, mean, 2, ChannelMean<T, X>{mean.as<T>(), count});
   reduce("batch_norm", channels.view, nullptr, mean, 2,
-         ChannelSpread<T>{mean.as<T>(), rstd.as<T>(), running_mean.as<T>(), running_var.as<T>(), count,
-                          static_cast<T>(eps), static_cast<T>(momentum)});
-  map_channels<T>(x, View{}, y, result);
+         ChannelSpread<T, X>{mean.as<T>(), rstd.as<T>(), running_mean.as<T>(), running_var.as<T>(), count,
+                             static_cast<T>(eps), static_cast<T>(momentum)});
+  map_channels<T, X>(x, View{}, y, result);
 }
 
-template <class T, class Gate>
-void backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias, const Gate& gate) {
+template <class T, class X, class Gate>
+void backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias, const Gate& gate,
+              const T* bias) {
+  constexpr bool kRelu = std::is_same_v<Gate, ReluGate<T>>;
   const std::int64_t C = x.shape[1];
   const ByChannel xs(x), dys(dy);
   const Workspace room(2 * C * static_cast<std::int64_t>(sizeof(T)));
   T* const db = dbias ? dbias.as<T>() : room.as<T>();
   T* const dw = dweight ? dweight.as<T>() : room.as<T>() + C;
   reduce("batch_norm_backward", xs.view, &dys.view, mean, 2,
-         ChannelGradients<T, Gate>{mean.as<T>(), rstd.as<T>(), db, dw, gate});
-  map_channels<T>(x, dy, dx,
-                  InputGradient<T, Gate>{mean.as<T>(), rstd.as<T>(), weight.as<T>(), db, dw,
-                                         static_cast<T>(x.shape[0] * x.shape[2]), gate});
+         ChannelGradients<T, X, Gate>{mean.as<T>(), rstd.as<T>(), db, dw, gate});
+  InputGradient<T, kRelu> f{{mean.as<T>(), rstd.as<T>(), weight.as<T>(), db, dw},
+                            static_cast<T>(x.shape[0] * x.shape[2])};
+  if constexpr (kRelu) f.of[5] = bias;
+  map_channels<T, X>(x, dy, dx, f);
 }
 
 template <class T>
 Normalise<T> normalise(In weight, In bias, const View& mean, const View& rstd) {
-  return {static_cast<const T*>(mean.data), static_cast<const T*>(rstd.data), weight.as<T>(), bias.as<T>()};
+  return {{static_cast<const T*>(mean.data), static_cast<const T*>(rstd.data), weight.as<T>(), bias.as<T>()}};
 }
 
 }  // namespace
 
 void batch_norm(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
                 double momentum, double eps) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    forward<T>(x, y, mean, rstd, running_mean, running_var, momentum, eps,
-               normalise<T>(weight, bias, mean, rstd));
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    forward<T, X>(x, y, mean, rstd, running_mean, running_var, momentum, eps,
+                  normalise<T>(weight, bias, mean, rstd));
   });
 }
 void batch_norm_relu(In x, In weight, In bias, Out y, Out mean, Out rstd, Out running_mean, Out running_var,
                      double momentum, double eps) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    forward<T>(x, y, mean, rstd, running_mean, running_var, momentum, eps,
-               NormaliseRelu<T>{normalise<T>(weight, bias, mean, rstd)});
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    forward<T, X>(x, y, mean, rstd, running_mean, running_var, momentum, eps,
+                  NormaliseRelu<T>{normalise<T>(weight, bias, mean, rstd)});
   });
 }
 
 void batch_norm_backward(In dy, In x, In weight, In mean, In rstd, Out dx, Out dweight, Out dbias) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    backward<T>(dy, x, weight, mean, rstd, dx, dweight, dbias, NoGate<T>{});
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    backward<T, X>(dy, x, weight, mean, rstd, dx, dweight, dbias, NoGate<T>{}, nullptr);
   });
 }
 void batch_norm_relu_backward(In dy, In x, In weight, In bias, In mean, In rstd, Out dx, Out dweight,
                               Out dbias, Out) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    backward<T>(dy, x, weight, mean, rstd, dx, dweight, dbias,
-                ReluGate<T>{rstd.as<T>(), weight.as<T>(), bias.as<T>()});
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    backward<T, X>(dy, x, weight, mean, rstd, dx, dweight, dbias,
+                   ReluGate<T>{rstd.as<T>(), weight.as<T>(), bias.as<T>()}, bias.as<T>());
   });
 }
 
 void channel_affine(In x, In scale, In shift, Out y) {
-  with_floating(x.dtype, [&]<class T>(Type<T>) {
-    map_channels<T>(x, View{}, y, Affine<T>{scale.as<T>(), shift.as<T>()});
+  with_computed(x.dtype, [&]<class T, class X>(Type<T>, Type<X>) {
+    map_channels<T, X>(x, View{}, y, Affine<T>{{scale.as<T>(), shift.as<T>()}});
   });
 }
 

@@ -27,4 +27,20 @@ TS_INLINE T from_float(float x) {
     return static_cast<T>(x);
 }
 
+// A number that is stored as X and computed with as T: the same type, or a half and float32.
+template <class T, class X>
+TS_INLINE T from_stored(X x) {
+  if constexpr (std::is_same_v<T, X>)
+    return x;
+  else
+    return to_float(x);
+}
+template <class X, class T>
+TS_INLINE X to_stored(T x) {
+  if constexpr (std::is_same_v<T, X>)
+    return x;
+  else
+    return from_float<X>(x);
+}
+
 }  // namespace ts::cuda

@@ -63,20 +63,6 @@ template <class X>
 TS_INLINE bool row_aligned(const X* p) {
   return reinterpret_cast<std::uintptr_t>(p) % (sizeof(X) == 2 ? 8 : 16) == 0;
 }
-template <class T, class X>
-TS_INLINE T from_stored(X x) {
-  if constexpr (std::is_same_v<T, X>)
-    return x;
-  else
-    return to_float(x);
-}
-template <class X, class T>
-TS_INLINE X to_stored(T x) {
-  if constexpr (std::is_same_v<T, X>)
-    return x;
-  else
-    return from_float<X>(x);
-}
 // Elements from i on of a row of C; `fill` beyond its end.
 template <class T, class X, class Index>
 TS_INLINE RowPack<T> load_pack(const X* row, bool aligned, Index i, Index C, T fill) {

@@ -29,8 +29,8 @@ _LOWERED = {
 }
 _RAISED = (
     "softmax log_softmax logsumexp bce_with_logits weighted_bce_with_logits ctc_loss "
-    "layer_norm group_norm rms_norm batch_norm batch_norm_relu "
-    "channel_affine max_pool2d avg_pool2d fractional_max_pool2d dropout "
+    "layer_norm group_norm rms_norm "
+    "max_pool2d avg_pool2d fractional_max_pool2d dropout "
     "sum prod mean var vector_norm cumsum cumprod logcumsumexp "
     "exp exp2 expm1 log log2 log10 log1p power square rsqrt reciprocal sinh cosh tan asin acos"
 )
@@ -55,7 +55,8 @@ class autocast(_Mode):
     - `@`, `matmul`, `linear` (and what is made of them: `einsum`, `nn.Linear`), attention and convolutions round
       float32 operands to bfloat16, sum in float32 and return bfloat16. Bias is added before the sum is rounded.
     - Recurrent layers multiply bfloat16 numbers; their sums, gates, states and results are float32.
-    - softmax, norms, losses, sums, means, exponentials, powers and pooling take bfloat16 as float32 and return float32.
+    - softmax, losses, sums, means, exponentials, powers, pooling and norms but batch norm take bfloat16 as float32 and
+      return float32. Batch norm computes in float32 and returns what it is given.
     - Other operations compute in the dtype of their operands (bfloat16 with float32: float32).
     - float16, float64, complex and integer tensors are left alone, and so are operations in place.
 

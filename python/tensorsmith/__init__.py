@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from tensorsmith import (
         cuda as cuda,
         data as data,
+        func as func,
         linalg as linalg,
         nn as nn,
         optim as optim,
@@ -130,7 +131,7 @@ def get_default_device() -> str:
 __array_api_version__ = "2025.12"
 
 _MODULES = (
-    "fft", "linalg", "nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler",
+    "fft", "func", "linalg", "nn", "optim", "utils", "data", "cuda", "bench", "cli", "train", "serialize", "profiler",
 )  # fmt: skip
 _MEMBERS = {
     "config": "environment",

@@ -1,4 +1,4 @@
-"""Gradient clipping, and parameters as one vector."""
+"""Gradient clipping, parameters as one vector, and parametrizations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import tensorsmith as ts
 from tensorsmith import ops
 from tensorsmith.nn import _checks
+from tensorsmith.nn.utils import parametrizations, parametrize, rnn
 from tensorsmith.ops.optim import gradient_norm
 from tensorsmith.ops.sparse import RowSparse
 from tensorsmith.tensor import Tensor

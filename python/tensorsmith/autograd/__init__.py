@@ -15,6 +15,11 @@ from tensorsmith import _core
 
 if TYPE_CHECKING:
     from tensorsmith.autograd import functional
+    from tensorsmith.autograd.differences import (
+        GradcheckError as GradcheckError,
+        gradcheck as gradcheck,
+        gradgradcheck as gradgradcheck,
+    )
     from tensorsmith.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -478,9 +483,11 @@ def _fitting(name: str, gradients: tuple[Any, ...], shapes: list[Any]) -> tuple[
 
 
 def __getattr__(name: str) -> Any:
-    """`ts.autograd.functional` is imported at its first use."""
-    if name == "functional":
-        import importlib
+    """`ts.autograd.functional` and `gradcheck` are imported at their first use."""
+    import importlib
 
+    if name == "functional":
         return importlib.import_module("tensorsmith.autograd.functional")
+    if name in ("GradcheckError", "gradcheck", "gradgradcheck"):
+        return getattr(importlib.import_module("tensorsmith.autograd.differences"), name)
     raise AttributeError(f"module 'tensorsmith.autograd' has no attribute {name!r}")

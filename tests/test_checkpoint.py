@@ -357,6 +357,14 @@ def test_writes_between_are_noticed(what: str) -> None:
         y.backward()
 
 
+def test_a_computed_argument_is_not_written() -> None:
+    h = tensor(3).requires_grad_() * 2
+    before = h.tolist()
+    with pytest.raises(RuntimeError, match="relu_: the destination shares its memory with another tensor"):
+        checkpoint(lambda x: x.relu_() * 2, h)
+    assert h.tolist() == before
+
+
 def test_statistics_that_the_function_writes() -> None:
     norm, mean, variance = nn.BatchNorm1d(3), ts.zeros(3), ts.ones(3)
     x = tensor(6, 3).requires_grad_()

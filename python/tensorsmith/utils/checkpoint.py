@@ -386,9 +386,11 @@ def checkpoint(
     managers, around the first run and the second. use_reentrant, debug and early_stop are accepted and ignored: one way
     serves both values.
 
-    What else the function does, it does twice: batch norm moves its running statistics again. RuntimeError in backward
-    where the second run is not like the first (CheckpointError), where an argument or parameter was modified in place
-    between, and for a computed tensor that the function reaches otherwise (through an attribute, a global or a list).
+    What else the function does, it does twice: batch norm moves its running statistics again. It may not write to
+    computed arguments that have a gradient (RuntimeError), and tensors that it writes otherwise must not matter to its
+    results, for the second run finds them written. RuntimeError in backward where the second run is not like the first
+    (CheckpointError), where an argument or parameter was modified in place between, and for a computed tensor that the
+    function reaches otherwise (through an attribute, a global or a list).
 
     Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
     """

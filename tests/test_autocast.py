@@ -141,6 +141,28 @@ def test_gradients_are_float32_and_close() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_returns_what_it_is_given(training: bool) -> None:
+    """In float32 within, its parameters' gradients and running statistics too."""
+    ts.manual_seed(0)
+    norm = nn.BatchNorm2d(5).train(training)
+    exact = normal(1, 6, 5, 4, 4)
+    x = exact.astype(ts.bfloat16).requires_grad_()
+    with ts.autocast():
+        assert norm(exact).dtype == ts.float32
+        y = norm(x)
+    assert y.dtype == ts.bfloat16
+    ts.sum(y * y).backward()
+    assert x.grad is not None and x.grad.dtype == ts.bfloat16
+    assert norm.weight.grad.dtype == norm.running_mean.dtype == ts.float32
+    expected = F.batch_norm(
+        x.detach().astype(ts.float32), norm.running_mean, norm.running_var, training=training
+    )
+    np.testing.assert_array_equal(
+        y.detach().astype(ts.float32).numpy(), expected.astype(ts.bfloat16).astype(ts.float32).numpy()
+    )
+
+
 def test_jit_records_for_each_mode() -> None:
     w = normal(2, 40, 40)
 

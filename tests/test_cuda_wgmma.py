@@ -106,14 +106,15 @@ def test_many_tiles(kind: str, layout: tuple[str, str]) -> None:
         np.testing.assert_array_equal(y, rounded(a @ b, dtype), err_msg=f"{m} {n} {k}")
 
 
+@pytest.mark.parametrize("n", [250, 187])
 @pytest.mark.parametrize("kind", TYPES)
-def test_wide_tiles(kind: str) -> None:
-    """Enough tiles for those of 256 columns, and for several a block."""
+def test_wide_tiles(kind: str, n: int) -> None:
+    """Two tiles of 256 (192) columns a multiprocessor: narrower ones would take more rounds."""
     dtype = mode(kind)
     rng = np.random.default_rng(6)
-    m, n, k = (300, 300, 40) if ON_HOST else (128 * 70 + 5, 1200, 520)
+    m, k = 256 * DEVICE["multiprocessors"] - 3, 40 if ON_HOST else 520
     a, b = integers(rng, m, k), integers(rng, k, n)
-    for left, right in LAYOUTS[:1] + LAYOUTS[3:]:
+    for left, right in LAYOUTS[:1] + LAYOUTS[3:] if ON_HOST else LAYOUTS:
         y = product(laid_out(a, dtype, left), laid_out(b, dtype, right))
         np.testing.assert_array_equal(y, rounded(a @ b, dtype), err_msg=f"{left} {right}")
 

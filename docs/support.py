@@ -18,7 +18,11 @@ DTYPES = {
     "all": f"bool float32 float64 complex64 complex128 {INTEGERS}",
 }
 # CUDA kernels whose code is new since their GPU run.
-REWRITTEN = ("gemm", "gemm_bf16", "batch_norm_backward", "sum", "mean")
+REWRITTEN = ("gemm", "gemm_bf16", "conv2d", "conv2d_input_backward", "conv2d_weight_backward", "cast",
+             "batch_norm", "batch_norm_backward", "batch_norm_relu", "channel_affine", "sum", "mean",
+             "softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "cross_entropy",
+             "cross_entropy_backward", "sgd", "rmsprop", "adagrad", "adadelta", "lion", "rprop", "asgd", "adam",
+             "adamax", "nadam", "radam")  # fmt: skip
 
 
 def table() -> str:

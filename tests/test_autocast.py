@@ -163,6 +163,19 @@ def test_batch_norm_returns_what_it_is_given(training: bool) -> None:
     )
 
 
+def test_batch_norm_takes_parameters_of_bfloat16_beside_float32() -> None:
+    net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.MaxPool2d(2), nn.BatchNorm2d(8)).bfloat16()
+    with ts.autocast():
+        y = net(normal(1, 2, 8, 6, 6))
+    assert y.dtype == ts.float32
+    ts.sum(y * y).backward()
+    assert all(p.grad is not None and p.grad.dtype == ts.bfloat16 for p in net.parameters())
+    norm = nn.InstanceNorm2d(8, affine=True, track_running_stats=True)
+    x = normal(2, 2, 8, 6, 6).astype(ts.bfloat16)
+    with ts.autocast():
+        assert norm(x).dtype == norm.eval()(x).dtype == ts.float32
+
+
 def test_jit_records_for_each_mode() -> None:
     w = normal(2, 40, 40)
 

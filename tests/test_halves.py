@@ -193,3 +193,28 @@ def test_recorded_sums_keep_their_bits() -> None:
                 ts.jit(lambda x, op=op, axis=axis: op(x, axis))(x).astype("float32").numpy(),
                 op(x, axis).astype("float32").numpy(),
             )
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_cross_entropy_has_second_derivatives(reduction: str, weighted: bool, autocast: bool) -> None:
+    rng = np.random.default_rng(0)
+    logits, target = ts.array(rng.standard_normal((5, 4)).astype(np.float32)), ts.array([0, 1, 2, 3, 0])
+    weight = ts.array([0.5, 1.0, 2.0, 0.25]) if weighted else None
+
+    def second(x: ts.Tensor) -> np.ndarray:
+        x = x.detach().requires_grad_()
+        with ts.autocast(enabled=autocast):
+            loss = F.cross_entropy(x, target, weight, reduction=reduction)
+        (slope,) = ts.autograd.gradients(
+            loss if loss.ndim == 0 else ts.sum(loss * loss), [x], create_graph=True
+        )
+        assert slope.dtype == x.dtype
+        ts.sum(slope * slope).backward()
+        assert x.grad is not None and x.grad.dtype == x.dtype
+        return x.grad.astype(ts.float32).numpy()
+
+    half = logits.astype(ts.bfloat16)
+    exact = second(half.astype(ts.float32))
+    np.testing.assert_allclose(second(half), exact, atol=0.05 * np.abs(exact).max())

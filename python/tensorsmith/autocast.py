@@ -1,8 +1,8 @@
 """`ts.autocast`: products in bfloat16, what needs range or precision in float32, the rest in what it is given.
 
-The lists are PyTorch's for the CPU and, for softmax, norms, losses and sums, those that it has for GPUs. The core
-looks at the switch in `apply` (csrc/python/op.cpp): an operation with `lowered` calls that instead where its tensors
-are float32 or bfloat16; one that is `raised` gets its bfloat16 tensors as float32.
+The lists are PyTorch's for the CPU and, for softmax, norms but batch norm, losses and sums, those that it has for GPUs.
+The core looks at the switch in `apply` (csrc/python/op.cpp): an operation with `lowered` calls that instead where its
+tensors are float32 or bfloat16; one that is `raised` gets its bfloat16 tensors as float32.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from tensorsmith import _core
 from tensorsmith._core import ops as core
 from tensorsmith.autograd import define
 from tensorsmith.ops.creation import asarray
+from tensorsmith.ops.halves import widened
 
 if TYPE_CHECKING:
     from tensorsmith.tensor import Tensor
@@ -101,6 +102,8 @@ def _second(
     label_smoothing: float,
 ) -> Any:
     # dx = gradient (a softmax(x) - constants), a the row's weight (1 - s) w_t + s / C sum w.
+    dtypes = gradient.dtype, x.dtype
+    dy, gradient, x, weight = widened(dy, gradient, x, weight)
     axis = 0 if x.ndim == 1 else 1
     options = (target, weight, lse, total, ignore_index, reduction, label_smoothing)
     unit = core.cross_entropy_backward(core.ones(gradient.shape, dtype=x.dtype, device=x.device), x, *options)
@@ -112,7 +115,8 @@ def _second(
     scale = gradient * scale
     scale = core.where(counts, scale / total if reduction == "mean" else scale, 0.0)
     p = core.softmax(x, axis)
-    return dgradient, core.softmax_backward(dy * core.expand_dims(scale, axis), p, axis)
+    dx = core.softmax_backward(dy * core.expand_dims(scale, axis), p, axis)
+    return core.astype(dgradient, dtypes[0]), core.astype(dx, dtypes[1])
 
 
 define(

@@ -230,7 +230,7 @@ def instance_norm(
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise ValueError(f"{name}: use_input_stats=False needs running_mean and running_var")
-        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+        return batch_norm(raised(x), running_mean, running_var, weight, bias, False, momentum, eps)
     size = 1
     for extent in x.shape[2:]:
         size *= extent
@@ -342,6 +342,7 @@ def batch_norm(
     ValueError where shapes do not fit, for fewer than two values a channel in training, and without running
     statistics otherwise.
     """
+    weight, bias = raised(weight), raised(bias)
     if training:
         return core.batch_norm(x, weight, bias, running_mean, running_var, momentum, eps)
     if running_mean is None or running_var is None:
@@ -373,5 +374,5 @@ def batch_norm_relu(
     training. Arguments and errors as `batch_norm`'s.
     """
     if training:
-        return core.batch_norm_relu(x, weight, bias, running_mean, running_var, momentum, eps)
+        return core.batch_norm_relu(x, raised(weight), raised(bias), running_mean, running_var, momentum, eps)
     return core.relu(batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps))

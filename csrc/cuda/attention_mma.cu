@@ -146,21 +146,32 @@ __global__ void __launch_bounds__(kMmaThreads)
     }
 }
 
-// delta = sum_e dy y, a warp a query.
+// delta = sum_e dy y: a query has 2^shift neighbouring threads, with 16 bytes of its features each.
+constexpr int kDeltaThreads = 256;
 template <class Number>
-__global__ void low_delta_kernel(const LowHeads dy, const LowHeads y, float* delta, int H, int T_,
-                                 std::int64_t rows) {
-  const std::int64_t at = std::int64_t{blockIdx.x} * (blockDim.x / kWarp) + threadIdx.x / kWarp;
-  if (at >= rows) return;
-  const int t = static_cast<int>(at % T_), h = static_cast<int>(at / T_ % H),
-            b = static_cast<int>(at / (std::int64_t{T_} * H));
-  const Number *const d = reinterpret_cast<const Number*>(dy.at(b, h, t)),
-                      *const v = reinterpret_cast<const Number*>(y.at(b, h, t));
+__global__ void low_delta_kernel(const LowHeads dy, const LowHeads y, float* delta, int T_, int shift) {
+  const int thread = static_cast<int>(threadIdx.x), piece = (thread & ((1 << shift) - 1)) * 8;
+  const int t = static_cast<int>(blockIdx.x) * (kDeltaThreads >> shift) + (thread >> shift);
+  const int h = static_cast<int>(blockIdx.y), b = static_cast<int>(blockIdx.z), left = y.width / 2 - piece;
   float sum = 0;
-  for (int e = static_cast<int>(threadIdx.x) % kWarp; e < y.width / 2; e += kWarp)
-    sum = ::fmaf(to_float(d[e]), to_float(v[e]), sum);
-  sum = warp_reduce(sum, Sum{});
-  if (threadIdx.x % kWarp == 0) delta[at] = sum;
+  if (t < T_ && left > 0) {
+    Number ds[8], vs[8];
+    const unsigned char *const d = dy.at(b, h, t) + 2 * piece, *const v = y.at(b, h, t) + 2 * piece;
+    if (left >= 8) {
+      const uint4 x = *reinterpret_cast<const uint4*>(d), z = *reinterpret_cast<const uint4*>(v);
+      memcpy(ds, &x, 16), memcpy(vs, &z, 16);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        ds[e] = e < left ? reinterpret_cast<const Number*>(d)[e] : Number{};
+        vs[e] = e < left ? reinterpret_cast<const Number*>(v)[e] : Number{};
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < 8; ++e) sum = ::fmaf(to_float(ds[e]), to_float(vs[e]), sum);
+  }
+  for (int step = 1 << shift >> 1; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+  if (piece == 0 && t < T_) delta[(std::int64_t{b} * gridDim.y + h) * T_ + t] = sum;
 }
 
 // dk and dv of 64 keys, 16 a warp: tiles of scores are keys by queries.
@@ -445,15 +456,17 @@ void low_attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In 
   const LowOperand dys(dy), qs(q), ks(k), vs(v), ys(y);
   const LowAttending a = attending(q, k, mask, keys, qs.heads, ks.heads, vs.heads, options);
   const std::int64_t features = q.shape[3] > v.shape[3] ? q.shape[3] : v.shape[3];
-  const std::int64_t rows = std::int64_t{a.B} * a.H * a.T_;
   const float natural = static_cast<float>(options.scale);
   const unsigned H = static_cast<unsigned>(a.H), G = static_cast<unsigned>(a.G),
                  B = static_cast<unsigned>(a.B);
   const float *const lse = logsumexp.as<float>(), *const deltas = delta.as<float>();
+  int shift = 0;
+  while (8 << shift < v.shape[3]) ++shift;
+  const dim3 rows(blocks_of(ceil_div(a.T_, kDeltaThreads >> shift)), H, B);
+  const auto sums = q.dtype == DType::bfloat16 ? &low_delta_kernel<BFloat16> : &low_delta_kernel<Float16>;
+  launch(sums, rows, dim3(kDeltaThreads), 0, dys.heads, ys.heads, delta.as<float>(), a.T_, shift);
   with_head(q.dtype, features, mask || keys || !(a.scale > 0), [&]<class Number, int kD, bool kMasked>() {
     constexpr std::size_t kShared = HeadTile<kD>::bytes(6 * kTile);
-    launch(&low_delta_kernel<Number>, dim3(blocks_of(ceil_div(rows, 8))), dim3(256), 0, dys.heads, ys.heads,
-           delta.as<float>(), a.H, a.T_, rows);
     launch(&keys_kernel<Number, kD, kMasked>, dim3(blocks_of(ceil_div(a.S, kTile)), G, B), dim3(kMmaThreads),
            kShared + 4 * kTile * sizeof(float), a, dys.heads, lse, deltas, LowResults<Number>(dk),
            LowResults<Number>(dv), natural);

@@ -1,5 +1,5 @@
-"""Attention forward by wgmma and TMA (compute capability 9.0), which is used where TENSORSMITH_CUDA_WGMMA asks for it:
-which key and which feature each number comes from, exact on integers; against float64; bits."""
+"""Attention and its gradients by wgmma and TMA (compute capability 9.0), which are used where TENSORSMITH_CUDA_WGMMA
+asks for them: which key and which feature each number comes from, exact on integers; against float64; bits."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def array(values: np.ndarray, dtype: str) -> Any:
 
 def attend(q: Any, k: Any, v: Any, **options: Any) -> np.ndarray:
     return ts.attention(q, k, v, **options).astype("float32").cpu().numpy()
+
+
+def gradients(q: Any, k: Any, v: Any, dy: Any, **options: Any) -> list[np.ndarray]:
+    leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+    (ts.attention(*leaves, **options) * dy).sum().backward()
+    return [x.grad.astype("float32").cpu().numpy() for x in leaves]
 
 
 def integers(rng: np.random.Generator, *shape: int, largest: int = 60) -> np.ndarray:
@@ -98,6 +104,64 @@ def test_means_of_integers(size: int, dtype: str, options: dict[str, Any]) -> No
     np.testing.assert_array_equal(y[:, :, whole], exact[:, :, whole])
 
 
+def each_pair_once(size: int, dtype: str) -> bool:
+    """On a host, where a case takes seconds, a size is tested in one type."""
+    return not ON_HOST or (size == 64) == (dtype == "bfloat16")
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("T", "S", "window"),
+    [
+        (1, 64, None),
+        (130, 128, None),
+        (65, 64, None),
+        (200, 190, (63, 0)),
+        (300, 270, (60, 67)),
+        (63, 300, (0, 63)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_gradients_of_integers(
+    size: int, dtype: str, T: int, S: int, window: tuple[int, int] | None, first: int
+) -> None:
+    """Keys and queries have no feature in common, so all scores are 0 and the keys that a query sees weigh alike; where
+    these are a power of two, all is exact but the last rounding: which query, key and feature each number is of."""
+    if not each_pair_once(size, dtype):
+        pytest.skip("once for each size and dtype on a host")
+    rng = np.random.default_rng(T + S + first)
+    b, h, g = 1, 2, 1
+    i, j = np.arange(T)[:, None], np.arange(S)[None, :]
+    seen = np.ones((T, S), bool) if window is None else (j >= i - window[0]) & (j <= i + window[1])
+    count = S if window is None else sum(window) + 1
+    whole = seen.sum(1) == count
+    q, k = integers(rng, b, h, T, size, largest=4), integers(rng, b, g, S, size, largest=4)
+    q[..., first::2] = 0
+    k[..., 1 - first :: 2] = 0
+    v = integers(rng, b, g, S, size, largest=1)
+    dy = (np.arange(size) == rng.integers(0, size, (b, h, T, 1))) * rng.choice([-1, 1], (b, h, T, 1))
+    dy[:, :, ~whole] = 0
+
+    def rounded(x: np.ndarray) -> np.ndarray:
+        return array(x, dtype).astype("float32").cpu().numpy()
+
+    options: dict[str, Any] = {"scale": 2.0} if window is None else {"scale": 2.0, "window": window}
+    found = gradients(*(array(x, dtype) for x in (q, k, v, dy)), **options)
+    p = seen / count
+    ds = p * (dy @ np.swapaxes(v, 2, 3) - np.sum(dy * (p @ v), -1, keepdims=True))
+    assert np.array_equal(rounded(ds), ds)
+    expected = [
+        2.0 * ds @ k,
+        2.0 * (np.swapaxes(ds, 2, 3) @ q).sum(1, keepdims=True),
+        (p.T @ dy).sum(1, keepdims=True),
+    ]
+    for name, mine, exact in zip(["dq", "dk", "dv"], found, expected, strict=True):
+        assert np.any(exact) or not np.any(whole)
+        np.testing.assert_array_equal(mine, rounded(exact), name)
+
+
 CASES = [
     ((1, 2, 2, 130, 130), {}),
     ((1, 2, 1, 200, 200), {"causal": True}),
@@ -113,7 +177,37 @@ CASES = [
 def test_beside_the_other_kernel(
     size: int, dtype: str, sizes: tuple[int, ...], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not further from float64 than mma.sync's kernel is, y and the gradients that come of its statistics."""
+    """Not further from float64 than mma.sync's kernels are, y and the gradients."""
+    beside_the_other_kernel(size, dtype, sizes, options, monkeypatch)
+
+
+EDGES = [
+    ((1, 1, 1, 1, 1), {}),
+    ((1, 1, 1, 63, 65), {"causal": True}),
+    ((2, 3, 1, 64, 64), {"causal": True}),
+    ((1, 1, 1, 65, 63), {"causal": True}),
+    ((1, 2, 1, 127, 129), {}),
+    ((1, 1, 1, 129, 127), {"causal": True}),
+    ((1, 4, 2, 66, 193), {"window": (0, 64)}),
+    ((1, 1, 1, 321, 200), {"window": (40, 40)}),  # more tiles than stages; the last queries see no key
+    ((1, 1, 1, 70, 400), {"window": (10, 30)}),  # the last keys are seen by nobody
+]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("sizes", "options"), EDGES, ids=str)
+def test_gradients_at_the_edges_of_tiles(
+    size: int, dtype: str, sizes: tuple[int, ...], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not each_pair_once(size, dtype):
+        pytest.skip("once for each size and dtype on a host")
+    beside_the_other_kernel(size, dtype, sizes, options, monkeypatch)
+
+
+def beside_the_other_kernel(
+    size: int, dtype: str, sizes: tuple[int, ...], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     b, h, g, t, s = sizes
     inputs = normal(7, dtype, (b, h, t, size), (b, g, s, size), (b, g, s, size), (b, h, t, size))
     found = {}
@@ -153,6 +247,16 @@ def test_layouts(size: int, dtype: str) -> None:
     out = attend(q[1:, 1:], k[1:, 1:], v[1:, 1:], causal=True)
     np.testing.assert_array_equal(out, whole[1:, 1:])
 
+    if not each_pair_once(size, dtype):
+        return
+    (dy,) = normal(6, dtype, (b, h, t, size))
+    of_all = gradients(q, k, v, dy, causal=True)
+    for change in (split, lambda x: sliced(x, 8), lambda x: sliced(x, 3)):
+        for mine, other in zip(gradients(*map(change, (q, k, v, dy)), causal=True), of_all, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    for mine, other in zip(gradients(*(x[1:, 1:] for x in (q, k, v, dy)), causal=True), of_all, strict=True):
+        np.testing.assert_array_equal(mine, other[1:, 1:])
+
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", SIZES)
@@ -171,6 +275,25 @@ def test_bits(size: int, dtype: str) -> None:
     np.testing.assert_array_equal(attend(q[:, :, 200:260], k, v), every[:, :, 200:260])
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_bits_of_gradients(size: int, dtype: str) -> None:
+    """Run after run; and a query's gradient does not depend on the others, nor a head's on other batches and groups."""
+    if not each_pair_once(size, dtype):
+        pytest.skip("once for each size and dtype on a host")
+    t, h = (200, 2) if ON_HOST else (2000, 24)
+    q, k, v, dy = normal(
+        9, dtype, (1, h, t, size), (1, h // 2, t, size), (1, h // 2, t, size), (1, h, t, size)
+    )
+    whole = gradients(q, k, v, dy)
+    for _ in range(1 if ON_HOST else 50):
+        for mine, other in zip(gradients(q, k, v, dy), whole, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    for rows in (slice(0, 150), slice(100, 140)):
+        mine = gradients(q[:, :, rows], k, v, dy[:, :, rows])[0]
+        np.testing.assert_array_equal(mine, whole[0][:, :, rows])
+
+
 @pytest.mark.skipif(not ON_HOST, reason="about the host's copies")
 @pytest.mark.parametrize("size", SIZES)
 def test_copies_that_come_early(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +303,22 @@ def test_copies_that_come_early(size: int, monkeypatch: pytest.MonkeyPatch) -> N
     late = attend(q, k, v)
     monkeypatch.setenv("CUDA_HOST_COPIES", "early")
     np.testing.assert_array_equal(attend(q, k, v), late)
+
+
+@pytest.mark.skipif(not ON_HOST, reason="about the host's copies")
+@pytest.mark.parametrize("size", SIZES)
+def test_copies_of_gradients_that_come_early(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    t = 64 * 9 + 10  # four stages, more than twice around
+    q, k, v, dy = normal(
+        2, "bfloat16", (1, 2, t, size), (1, 1, 130, size), (1, 1, 130, size), (1, 2, t, size)
+    )
+    of_keys = gradients(q, k, v, dy)
+    of_queries = gradients(k, q[:, :1], q[:, 1:], k)
+    monkeypatch.setenv("CUDA_HOST_COPIES", "early")
+    for mine, other in zip(gradients(q, k, v, dy), of_keys, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    for mine, other in zip(gradients(k, q[:, :1], q[:, 1:], k), of_queries, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_what_it_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +336,11 @@ def test_what_it_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
     for call in calls:
         with pytest.raises(RuntimeError, match="attention: TENSORSMITH_CUDA_WGMMA is 'only'"):
             call()
+    leaf = q.detach().requires_grad_()
+    y = ts.attention(leaf, k, v)
+    one = ts.broadcast_to(ts.contiguous(q[:, :, :1]), y.shape)  # a row for all
+    with pytest.raises(RuntimeError, match="attention: TENSORSMITH_CUDA_WGMMA is 'only'"):
+        y.backward(one)
     monkeypatch.setenv("TENSORSMITH_CUDA_WGMMA", "1")
     for call in calls:
         assert np.isfinite(call().astype("float32").cpu().numpy()).all()

@@ -406,21 +406,21 @@ struct Wide {
   }
 };
 
+[[noreturn]] void no_wgmma() {
+  runtime_error(
+      "attention: TENSORSMITH_CUDA_WGMMA is 'only', which takes heads of 64 or 128 features, alike in q, k "
+      "and "
+      "v, without masks and dropout, with a scale above 0 and no operand broadcast, on compute capability "
+      "9.0");
+}
+
 }  // namespace
 
 void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out logsumexp, Out seed,
                    Attention options) {
   const Wgmma wanted = wgmma_wanted();
-  const auto no_wgmma = [&] {
-    if (wanted == Wgmma::only)
-      runtime_error(
-          "attention: TENSORSMITH_CUDA_WGMMA is 'only', which takes heads of 64 or 128 features, alike in q, "
-          "k "
-          "and v, without masks and dropout, with a scale above 0 and no operand broadcast, on compute "
-          "capability 9.0");
-  };
   if (!fits(q, k, v, options)) {
-    no_wgmma();
+    if (wanted == Wgmma::only) no_wgmma();
     const Wide qs(q, true), ks(k, true), vs(v, true), added(mask, true), wide(y, false);
     attention(In{qs.view}, In{ks.view}, In{vs.view}, In{added.view}, keys, state, Out{wide.view}, logsumexp,
               seed, options);
@@ -430,7 +430,7 @@ void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out log
   const LowAttending a = attending(q, k, mask, keys, qs.heads, ks.heads, vs.heads, options);
   if (wanted != Wgmma::never && attention_wgmma(q.dtype, a, q.shape[3], v.shape[3], y, logsumexp.as<float>()))
     return;
-  no_wgmma();
+  if (wanted == Wgmma::only) no_wgmma();
   const std::int64_t features = q.shape[3] > v.shape[3] ? q.shape[3] : v.shape[3];
   with_head(q.dtype, features, mask || keys || !(a.scale > 0), [&]<class Number, int kD, bool kMasked>() {
     launch(&forward_kernel<Number, kD, kMasked>,
@@ -443,7 +443,9 @@ void low_attention(In q, In k, In v, In mask, In keys, Out state, Out y, Out log
 
 void low_attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In logsumexp, In seed, Out dq,
                             Out dk, Out dv, Out dmask, Out delta, Out partial, Attention options) {
+  const Wgmma wanted = wgmma_wanted();
   if (!fits(q, k, v, options) || dmask) {
+    if (wanted == Wgmma::only) no_wgmma();
     const Wide dys(dy, true), qs(q, true), ks(k, true), vs(v, true), ys(y, true), added(mask, true);
     const Wide to_q(dq, false), to_k(dk, false), to_v(dv, false), to_mask(dmask, false);
     attention_backward(In{dys.view}, In{qs.view}, In{ks.view}, In{vs.view}, In{ys.view}, In{added.view}, keys,
@@ -465,6 +467,11 @@ void low_attention_backward(In dy, In q, In k, In v, In y, In mask, In keys, In 
   const dim3 rows(blocks_of(ceil_div(a.T_, kDeltaThreads >> shift)), H, B);
   const auto sums = q.dtype == DType::bfloat16 ? &low_delta_kernel<BFloat16> : &low_delta_kernel<Float16>;
   launch(sums, rows, dim3(kDeltaThreads), 0, dys.heads, ys.heads, delta.as<float>(), a.T_, shift);
+  if ((wanted == Wgmma::only || wanted == Wgmma::also_untried) &&
+      attention_wgmma_backward(q.dtype, a, dys.heads, q.shape[3], v.shape[3], lse, deltas, dq, dk, dv,
+                               natural))
+    return;
+  if (wanted == Wgmma::only) no_wgmma();
   with_head(q.dtype, features, mask || keys || !(a.scale > 0), [&]<class Number, int kD, bool kMasked>() {
     constexpr std::size_t kShared = HeadTile<kD>::bytes(6 * kTile);
     launch(&keys_kernel<Number, kD, kMasked>, dim3(blocks_of(ceil_div(a.S, kTile)), G, B), dim3(kMmaThreads),

@@ -42,6 +42,9 @@ struct LowResults {
         pairs(v.strides[3] == 1 && v.strides[0] % 2 == 0 && v.strides[1] % 2 == 0 && v.strides[2] % 2 == 0 &&
               reinterpret_cast<std::uintptr_t>(v.data) % 4 == 0) {}
   TS_INLINE void store(int b, int h, int r, int c, float x0, float x1) const;
+  // Of a row of 2 kCount features, from c on, those of fragments: x[4 j + i], x[4 j + i + 1] are 8 j further.
+  template <int kCount>
+  TS_INLINE void store_row(int b, int h, int r, int c, const float (&x)[kCount], int i, float factor) const;
 };
 
 template <class Number>
@@ -70,6 +73,27 @@ TS_INLINE void LowResults<Number>::store(int b, int h, int r, int c, float x0, f
   }
   to[0].bits = static_cast<std::uint16_t>(both);
   if (c + 1 < features) to[stride[3]].bits = static_cast<std::uint16_t>(both >> 16);
+}
+
+template <class Number>
+template <int kCount>
+TS_INLINE void LowResults<Number>::store_row(int b, int h, int r, int c, const float (&x)[kCount], int i,
+                                             float factor) const {
+  if (r >= rows) return;
+  Number* to = data + b * stride[0] + h * stride[1] + r * stride[2] + c * stride[3];
+  if (pairs) {
+#pragma unroll
+    for (int j = 0; j < kCount / 4; ++j)
+      *reinterpret_cast<std::uint32_t*>(to + 8 * j) =
+          pack_numbers<Number>(x[4 * j + i] * factor, x[4 * j + i + 1] * factor);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < kCount / 4; ++j, to += 8 * stride[3]) {
+    const std::uint32_t both = pack_numbers<Number>(x[4 * j + i] * factor, x[4 * j + i + 1] * factor);
+    to[0].bits = static_cast<std::uint16_t>(both);
+    to[stride[3]].bits = static_cast<std::uint16_t>(both >> 16);
+  }
 }
 
 struct LowAttending {
@@ -221,5 +245,9 @@ struct HeadTile {
 // Forward by wgmma (attention_wgmma.h); false for what it does not take, and where the GPU has none.
 bool attention_wgmma(DType number, const LowAttending& a, std::int64_t D, std::int64_t E, const View& y,
                      float* logsumexp);
+// Backward (attention_wgmma_backward.h). `natural`: the scale of the scores as they were given.
+bool attention_wgmma_backward(DType number, const LowAttending& a, const LowHeads& dy, std::int64_t D,
+                              std::int64_t E, const float* logsumexp, const float* delta, const View& dq,
+                              const View& dk, const View& dv, float natural);
 
 }  // namespace ts::cuda

@@ -4,23 +4,12 @@
 namespace ts::cuda {
 namespace {
 
-// Features, rows, heads, batches: boxes of 64 features of 128 rows.
-bool encode(TensorMap& map, const LowHeads& x, DType number, std::int64_t rows, std::int64_t heads,
-            std::int64_t batches) {
-  // Of an axis of one the stride is not looked at, but must be valid.
-  const auto stride = [&](std::int64_t extent, std::int64_t bytes) { return extent > 1 ? bytes : x.width; };
-  const std::int64_t strides[3] = {stride(rows, x.row), stride(heads, x.head), stride(batches, x.batch)};
-  for (const std::int64_t s : strides)
-    if (s <= 0) return false;  // one row, head or batch for all, or backwards
-  return encode_tensor_map(map, x.data, number, {x.width / 2, rows, heads, batches}, strides, 128);
-}
-
 template <class Number, int kD>
 bool run(DType number, const LowAttending& a, const View& y, float* logsumexp) {
   TensorMap q, k, v;
   const auto kernel = &attention_wgmma_kernel<Number, kD>;
-  if (!compiled_for_hopper(kernel) || !encode(q, a.q, number, a.T_, a.H, a.B) ||
-      !encode(k, a.k, number, a.S, a.G, a.B) || !encode(v, a.v, number, a.S, a.G, a.B))
+  if (!compiled_for_hopper(kernel) || !encode_heads(q, a.q, number, a.T_, a.H, a.B, 128) ||
+      !encode_heads(k, a.k, number, a.S, a.G, a.B, 128) || !encode_heads(v, a.v, number, a.S, a.G, a.B, 128))
     return false;
   launch(
       kernel,

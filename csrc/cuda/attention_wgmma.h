@@ -27,6 +27,17 @@ struct AttentionRoom {
   static_assert(kBytes <= 232448);
 };
 
+// Features, rows, heads, batches: boxes of 64 features of `box` rows.
+inline bool encode_heads(TensorMap& map, const LowHeads& x, DType number, std::int64_t rows,
+                         std::int64_t heads, std::int64_t batches, int box) {
+  // Of an axis of one the stride is not looked at, but must be valid.
+  const auto stride = [&](std::int64_t extent, std::int64_t bytes) { return extent > 1 ? bytes : x.width; };
+  const std::int64_t strides[3] = {stride(rows, x.row), stride(heads, x.head), stride(batches, x.batch)};
+  for (const std::int64_t s : strides)
+    if (s <= 0) return false;  // one row, head or batch for all, or backwards
+  return encode_tensor_map(map, x.data, number, {x.width / 2, rows, heads, batches}, strides, box);
+}
+
 // A step of 16: of q k', both in shared memory, and of p v, p in registers.
 template <class Number, int kCount>
 TS_INLINE void warpgroup_scores(float (&d)[kCount], std::uint64_t a, std::uint64_t b, int add) {

@@ -198,8 +198,9 @@ void gemm_cores(DType number, const In& a, const In& b, const LowResult& c, std:
                 MatmulPrecision precision);
 
 // The same with wgmma, on compute capability 9.0; false where that is not to be had. What the environment's
-// TENSORSMITH_CUDA_WGMMA says about it: nothing or 1 (wherever it can be), 0, or for tests `only`.
-enum class Wgmma { never, where_possible, only };
+// TENSORSMITH_CUDA_WGMMA says about it: nothing or 1 (wherever it can be), 0, 2 (also in kernels that no GPU
+// has run), or for tests `only`.
+enum class Wgmma { never, where_possible, also_untried, only };
 Wgmma wgmma_wanted();
 bool gemm_wgmma(DType number, bool split, const MmaOperand& a, const MmaOperand& b, bool a_along_k,
                 bool b_along_k, const LowResult& c, std::int64_t M, std::int64_t N, std::int64_t K,

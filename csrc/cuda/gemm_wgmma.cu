@@ -106,8 +106,9 @@ Wgmma wgmma_wanted() {
   const char* text = std::getenv("TENSORSMITH_CUDA_WGMMA");
   if (!text || !*text || std::strcmp(text, "1") == 0) return Wgmma::where_possible;
   if (std::strcmp(text, "0") == 0) return Wgmma::never;
+  if (std::strcmp(text, "2") == 0) return Wgmma::also_untried;
   if (std::strcmp(text, "only") == 0) return Wgmma::only;
-  runtime_error("TENSORSMITH_CUDA_WGMMA is '%s'; 0, 1 and only are known", text);
+  runtime_error("TENSORSMITH_CUDA_WGMMA is '%s'; 0, 1, 2 and only are known", text);
 }
 
 bool gemm_wgmma(DType number, bool split, const MmaOperand& a, const MmaOperand& b, bool a_along_k,

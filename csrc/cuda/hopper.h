@@ -157,6 +157,19 @@ __device__ __forceinline__ void hold(std::uint32_t (&d)[kCount]) {
 #define TS_D8(i)                                                                              \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
+#define TS_WGMMA_64(name, types, turns)                                                               \
+  template <int kTurnA, int kTurnB>                                                                   \
+  __device__ __forceinline__ void name(float(&d)[32], std::uint64_t a, std::uint64_t b, int add) {    \
+    TS_HOPPER_PTX(                                                                                    \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"                                                  \
+        "wgmma.mma_async.sync.aligned.m64n64" types                                                   \
+        " "                                                                                           \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+        "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "                               \
+        "%32, %33, p, 1, 1" turns ";\n}\n"                                                            \
+        : TS_D8(0), TS_D8(8), TS_D8(16), TS_D8(24)                                                    \
+        : "l"(a), "l"(b), "r"(add), "n"(kTurnA), "n"(kTurnB));                                        \
+  }
 #define TS_WGMMA_128(name, types, turns)                                                              \
   template <int kTurnA, int kTurnB>                                                                   \
   __device__ __forceinline__ void name(float(&d)[64], std::uint64_t a, std::uint64_t b, int add) {    \
@@ -209,6 +222,8 @@ __device__ __forceinline__ void hold(std::uint32_t (&d)[kCount]) {
           TS_D8(72), TS_D8(80), TS_D8(88), TS_D8(96), TS_D8(104), TS_D8(112), TS_D8(120)                   \
         : "l"(a), "l"(b), "r"(add), "n"(kTurnA), "n"(kTurnB));                                             \
   }
+TS_WGMMA_64(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %35, %36")
+TS_WGMMA_64(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %35, %36")
 TS_WGMMA_128(warpgroup_multiply_bfloat16, "k16.f32.bf16.bf16", ", %67, %68")
 TS_WGMMA_128(warpgroup_multiply_float16, "k16.f32.f16.f16", ", %67, %68")
 TS_WGMMA_128(warpgroup_multiply_tf32, "k8.f32.tf32.tf32", "")
@@ -253,6 +268,7 @@ TS_WGMMA_LEFT_128(warpgroup_accumulate_bfloat16, "k16.f32.bf16.bf16")
 TS_WGMMA_LEFT_128(warpgroup_accumulate_float16, "k16.f32.f16.f16")
 #undef TS_WGMMA_LEFT_64
 #undef TS_WGMMA_LEFT_128
+#undef TS_WGMMA_64
 #undef TS_WGMMA_128
 #undef TS_WGMMA_192
 #undef TS_WGMMA_256

@@ -191,6 +191,8 @@ EDGES = [
     ((1, 4, 2, 66, 193), {"window": (0, 64)}),
     ((1, 1, 1, 321, 200), {"window": (40, 40)}),  # more tiles than stages; the last queries see no key
     ((1, 1, 1, 70, 400), {"window": (10, 30)}),  # the last keys are seen by nobody
+    ((1, 2, 1, 390, 400), {"causal": True}),
+    ((1, 3, 1, 500, 300), {"window": (130, 5)}),  # a warpgroup leaves out tiles before and behind its own
 ]
 
 
@@ -307,15 +309,18 @@ def test_copies_that_come_early(size: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.skipif(not ON_HOST, reason="about the host's copies")
 @pytest.mark.parametrize("size", SIZES)
-def test_copies_of_gradients_that_come_early(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_copies_of_gradients_that_come_early(
+    size: int, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     t = 64 * 9 + 10  # four stages, more than twice around
     q, k, v, dy = normal(
         2, "bfloat16", (1, 2, t, size), (1, 1, 130, size), (1, 1, 130, size), (1, 2, t, size)
     )
-    of_keys = gradients(q, k, v, dy)
+    of_keys = gradients(q, k, v, dy, causal=causal)
     of_queries = gradients(k, q[:, :1], q[:, 1:], k)
     monkeypatch.setenv("CUDA_HOST_COPIES", "early")
-    for mine, other in zip(gradients(q, k, v, dy), of_keys, strict=True):
+    for mine, other in zip(gradients(q, k, v, dy, causal=causal), of_keys, strict=True):
         np.testing.assert_array_equal(mine, other)
     for mine, other in zip(gradients(k, q[:, :1], q[:, 1:], k), of_queries, strict=True):
         np.testing.assert_array_equal(mine, other)

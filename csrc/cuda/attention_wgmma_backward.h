@@ -158,12 +158,29 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
     const auto release = [&](Turn t) {
       if (lane == 0) barrier_arrive(empty + t.stage);
     };
-    Turn before{0, 0}, now{0, 0};
+    Turn before{-1, 0}, now{0, 0};
+    int n = 0, t0 = begin;
+    const int own_begin = a.first_query(first) / kBackwardTile * kBackwardTile,
+              own_end = a.end_query(first + 64);
+    const auto step = [&] {
+      now = now.next(), ++n, t0 += kBackwardTile;
+      if (t0 >= end) t0 = begin;
+    };
+    // Past tiles whose queries see none of this warpgroup's keys. Tile n is there already.
+    const auto skip = [&] {
+      while (n < count && (t0 < own_begin || t0 >= own_end)) {
+        release(now);
+        step();
+        if (n < count) barrier_wait(full + now.stage, now.parity);
+      }
+    };
     if (count > 0) {
       barrier_wait(full_own, 0);
       barrier_wait(full, 0);
+      skip();
+    }
+    if (n < count) {
       hold(to_k), hold(to_v);  // zeros that came later would end the overlap: ptxas waits for each product
-      int n = 0, t0 = begin;
       do {
         const float2* const lse = reinterpret_cast<const float2*>(stats + now.stage * 128) + lane % 4;
         const Turn after = now.next();
@@ -172,7 +189,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
         begin_scores<Number, kD>(dp, values, tile(now) + kTile);
         products_wait<1>();  // also for dk of the tile before
         hold(s), hold(to_k), hold(operands[0]), hold(operands[kDs]);
-        if (n > 0) release(before);
+        if (before.stage >= 0) release(before);
         if (!a.plain(t0, t0 + kBackwardTile, first, first + 64))
 #pragma unroll
           for (int i = 0; i < 32; ++i)
@@ -207,10 +224,10 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
           products_wait<0>();
           hold(to_k), hold(operands[0]);
         }
-        before = now, now = after;
-        t0 += kBackwardTile;
-        if (t0 >= end) t0 = begin;
-      } while (++n < count);
+        before = now;
+        step();
+        skip();
+      } while (n < count);
       products_wait<0>();
       hold(to_k), hold(to_v), hold(operands[0]), hold(operands[kDs]);
     }
@@ -286,12 +303,22 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
     const auto release = [&](Turn t) {
       if (lane == 0) barrier_arrive(empty + t.stage);
     };
-    Turn before{0, 0}, now{0, 0};
+    Turn before{-1, 0}, now{0, 0};
+    int j0 = begin;
+    const int own_begin = a.first_key(first) / kBackwardTile * kBackwardTile, own_end = a.end_key(first + 64);
     if (begin < end) {
       barrier_wait(full_own, 0);
       barrier_wait(full, 0);
+      // Past tiles whose keys are not seen from this warpgroup's queries.
+      while (j0 < end && (j0 < own_begin || j0 >= own_end)) {
+        release(now);
+        now = now.next(), j0 += kBackwardTile;
+        if (j0 < end) barrier_wait(full + now.stage, now.parity);
+      }
+    }
+    // Those behind are at most one, which the copying thread needs no room for.
+    if (j0 < end) {
       hold(to_q);  // as in the other kernel
-      int j0 = begin;
       do {
         const Turn after = now.next();
         float s[32], dp[32];
@@ -299,14 +326,14 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
         begin_scores<Number, kD>(dp, gradients, tile(now) + kTile);
         products_wait<1>();  // also for dq of the tile before
         hold(s), hold(to_q), hold(ds);
-        if (j0 > begin) release(before);
+        if (before.stage >= 0) release(before);
         if (!a.plain(first, first + 64, j0, j0 + kBackwardTile))
 #pragma unroll
           for (int i = 0; i < 32; ++i)
             if (a.hidden(own + i % 4 / 2 * 8, j0 + i / 4 * 8 + lane % 4 * 2 + i % 2)) s[i] = -infinity;
 #pragma unroll
         for (int i = 0; i < 32; ++i) s[i] = exp2_near(::fmaf(s[i], a.scale, -lse[i % 4 / 2]));
-        if (j0 + kBackwardTile < end)
+        if (j0 + kBackwardTile < own_end)
           barrier_wait(full + after.stage, after.parity);  // as in the other kernel
         products_wait<0>();
         hold(dp);
@@ -316,7 +343,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
         begin_sums<Number, kD>(to_q, ds, tile(now));
         before = now, now = after;
         j0 += kBackwardTile;
-      } while (j0 < end);
+      } while (j0 < own_end);
       products_wait<0>();
       hold(to_q), hold(ds);
     }

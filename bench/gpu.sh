@@ -84,6 +84,7 @@ for part in $parts; do
 		runtime 120 tests/test_cuda_runtime.py
 		memory 120 tests/test_cuda_memory.py
 		rest 120 tests/test_cuda.py -k "not test_forward and not next_wait"
+		halves 120 tests/test_cuda_halves.py
 		jit 120 tests/test_cuda_jit.py tests/test_cuda.py -k "jit or next_wait"
 		train 120 tests/test_cuda_train.py
 	END
@@ -143,7 +144,7 @@ for part in $parts; do
         fail=1
         continue
       fi
-      files="test_cuda_gemm test_cuda_conv test_cuda_attention test_cuda"
+      files="test_cuda_gemm test_cuda_conv test_cuda_attention test_cuda_halves test_cuda"
       say "compute-sanitizer memcheck, racecheck: $files"
       for tool in memcheck racecheck; do
         for file in $files; do
@@ -152,7 +153,7 @@ for part in $parts; do
             or picks_a_key or batch_norm or halves or at_their_edges" > "$out/$tool-$file.txt" 2>&1 &
         done
       done
-      for _ in 1 2 3 4 5 6 7 8; do wait -n || fail=1; done
+      for _ in $files $files; do wait -n || fail=1; done
       for tool in memcheck racecheck; do
         for file in $files; do
           printf '%s %s %s %s\n' $tool $file "$(grep -E "^=+ (ERROR SUMMARY|RACECHECK SUMMARY)" "$out/$tool-$file.txt" | tail -1)" \

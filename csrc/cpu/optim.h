@@ -77,7 +77,8 @@ void for_each_range(Outs params, Ins grads, Ins rows, Outs zeroed, const Update&
   starts[0] = {0, 0};
   for (std::int64_t k = 0; k < params.size; ++k)
     starts[k + 1] = {starts[k].walked + extent(k), starts[k].state + params.data[k].size()};
-  parallel_ranges(total, kOptimGrain, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t grain = (even_grain(total, kOptimGrain) + 63) / 64 * 64;
+  parallel_ranges(total, grain, [&](std::int64_t begin, std::int64_t end) {
     std::int64_t k = 0, last = params.size - 1;  // the parameter that holds element `begin`
     while (k < last) {
       const std::int64_t middle = k + (last - k + 1) / 2;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -59,6 +60,22 @@ void check_sum(std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) CHECK(out[static_cast<std::size_t>(i)] == i + 1);
 }
 
+// One thread goes there and back, by runs that ascend.
+void check_order() {
+  ts::set_num_threads(1);
+  const auto order = [](std::int64_t n) {
+    std::vector<std::int64_t> taken;
+    parallel_for(n, [&](std::int64_t i) { taken.push_back(i); });
+    return taken;
+  };
+  if (order(2)[0] == 0) order(2);  // now the next one begins with the first
+  for (std::int64_t n : {2, 16, 17, 100}) {
+    const auto there = order(n), back = order(n);
+    CHECK(std::is_sorted(there.begin(), there.end()));
+    CHECK(back.front() == n - (n + 15) / 16 && back.back() < (n + 15) / 16);
+  }
+}
+
 void check_throw(std::int64_t pieces, std::int64_t at) {
   bool caught = false;
   try {
@@ -76,6 +93,7 @@ void pool(int rounds) {
     ts::set_num_threads(threads);
     CHECK(ts::num_threads() == threads);
     for (std::int64_t n : {0, 1, 2, 3, 17, 1000}) check_sum(n);
+    for (std::int64_t n = 2; n < 150; ++n) check_sum(n), check_sum(n);  // there and back
     for (int k = 0; k < rounds; ++k) {
       check_throw(23, k % 23);
       if (k % 97 == 0) check_sum(50);
@@ -300,6 +318,7 @@ void plant(const std::string& error) {
 int main(int count, char** words) {
   const int rounds = count > 1 ? std::atoi(words[1]) : 10000;
   if (rounds == 0) return plant(words[1]), 0;
+  check_order();
   pool(rounds);
   rescue();
   scratch();

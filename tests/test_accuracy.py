@@ -270,3 +270,18 @@ def test_numpy_validation_set(name: str) -> None:
             )
         good = (y == expected) | (np.isnan(y) & np.isnan(expected)) | (error <= allowed)
         assert good.all(), f"{name} of {x[~good][:3]}: {y[~good][:3]} for {expected[~good][:3]}"
+
+
+def test_sqrt_rounds_correctly():
+    """Every mantissa with an even and an odd exponent, every 1,009th number of all: NumPy's bits, NaN and -0 too."""
+    mantissas = np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32)
+    assert np.array_equal(ts.sqrt(ts.from_numpy(mantissas)).numpy(), np.sqrt(mantissas))
+    x = np.arange(0, 2**32, 1009, dtype=np.int64).astype(np.uint32).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = np.sqrt(x)
+    got = ts.sqrt(ts.from_numpy(x)).numpy()
+    number = ~np.isnan(expected)
+    assert (
+        np.array_equal(got[number].view(np.uint32), expected[number].view(np.uint32))
+        and np.isnan(got[~number]).all()
+    )

@@ -33,6 +33,26 @@ TS_INLINE Vec<double> lookup(const double (&table)[16], Vec<std::uint64_t> index
 #endif
 }
 
+// The square root, rounded correctly. With AVX-512 by two steps from the hardware's 14 bits of 1 / sqrt(x):
+// 10 instructions of half a cycle, where the divider takes 12 cycles for a register. That it rounds correctly
+// was checked for all mantissas, with the estimate off by up to 1.5 times the error it may have.
+template <class V>
+TS_INLINE V square_root(V x) {
+  return sqrt(x);
+}
+#if defined(__AVX512F__)
+TS_INLINE Vec<float> square_root(Vec<float> x) {
+  constexpr int kLeast = 0x0d800000,
+                kInfinity = 0x7f800000;  // 2^-100: what x - g^2 leaves is a normal number
+  const __m512i above = _mm512_sub_epi32(_mm512_castps_si512(x.r), _mm512_set1_epi32(kLeast));
+  if (_mm512_cmplt_epu32_mask(above, _mm512_set1_epi32(kInfinity - kLeast)) != 0xffff) return sqrt(x);
+  const Vec<float> half(0.5f), r = _mm512_rsqrt14_ps(x.r);
+  const Vec<float> g = x * r, h = half * r, e = fma(-g, h, half);  // g -> sqrt(x), h -> 1 / (2 sqrt(x))
+  const Vec<float> root = fma(g, e, g);
+  return fma(fma(-root, root, x), fma(h, e, h), root);
+}
+#endif
+
 // x = 2^k m with 0.75 <= m < 1.5, for positive finite x; elsewhere anything.
 template <class T>
 struct Scaled {

@@ -295,6 +295,10 @@ TS_INLINE Vec<float> lookup(const float (&table)[16], Vec<std::int32_t> index) {
 TS_INLINE Vec<double> lookup(const double (&table)[16], Vec<std::uint64_t> index) {
   return Vec<double>(table[index.r & 15]);
 }
+template <class V>
+TS_INLINE V square_root(V x) {
+  return sqrt(x);
+}
 template <class T>
 struct Scaled {
   Vec<T> k, m;

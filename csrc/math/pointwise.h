@@ -64,7 +64,7 @@ TS_INLINE V clip_six(V x) {
 TS_UNARY(negative, Light, -x)
 TS_UNARY(absolute, Light, ts::TS_MATH::abs(x))
 TS_UNARY(square, Light, x* x)
-TS_UNARY(sqrt, Light, ts::TS_MATH::sqrt(x))
+TS_UNARY(sqrt, Light, square_root(x))
 TS_UNARY(rsqrt, Light, vmath::rsqrt(x))
 TS_UNARY(reciprocal, Light, V(1) / x)
 TS_UNARY(exp, Heavy, vmath::exp(x))

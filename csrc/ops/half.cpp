@@ -20,7 +20,7 @@ class Plane {
   const Pointwise& op;
   const In* x;
   const Out& y;
-  const std::uint16_t* const table;  // of the results, or null
+  const HalfTable* const table;  // of the results, or null
 
   Plane(const Pointwise& op, const In* x, const Out& y)
       : op(op), x(x), y(y), table(x[0].dtype == y.dtype ? half_table(op, y.dtype, y.size()) : nullptr) {}
@@ -87,8 +87,10 @@ class Plane {
                          static_cast<std::size_t>(i * kFusedBlock) * sizeof(float);
       return View{data, shape, dense, nullptr, 2, DType::float32};
     };
-    if (table) return look_up(part(x[0], strides_[0]), part(y, to_strides));
     const Kernels& cpu = kernels(Device::cpu);
+    if (table)
+      return cpu.half_look_up(In{table->view()}, In{part(x[0], strides_[0])}, Out{part(y, to_strides)},
+                              table->by_gathers);
     In wide[kOperands];
     for (int k = 0; k < op.arity; ++k) {
       wide[k] = In{part(x[k], strides_[k])};
@@ -109,14 +111,6 @@ class Plane {
         (cpu.*op.ternary)(wide[0], wide[1], wide[2], result);
     }
     if (!op.boolean_result) cpu.cast(In{result}, to);
-  }
-
-  void look_up(const View& from, const View& to) const {
-    for (std::int64_t r = 0; r < to.shape[0]; ++r) {
-      const auto* const in = static_cast<const std::uint16_t*>(from.data) + r * from.strides[0];
-      auto* const out = static_cast<std::uint16_t*>(to.data) + r * to.strides[0];
-      for (std::int64_t i = 0; i < to.shape[1]; ++i) out[i] = table[in[i * from.strides[1]]];
-    }
   }
 
   std::int64_t extents_[2] = {1, 1}, strides_[kOperands][2] = {};  // rows, columns

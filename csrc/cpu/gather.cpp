@@ -31,7 +31,7 @@ void gather_typed(In x, In index, Out y, int axis) {
         copy_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from + *at * along),
                    run * static_cast<std::int64_t>(sizeof(T)));
       } else if (sx == 0 && si == 1 && sy == 1 && along == 1) {  // along a contiguous last axis
-        for (std::int64_t i = 0; i < run; ++i) to[i] = from[at[i]];
+        take_elements(from, x.shape[axis], 1, at, 1, to, 1, run);
       } else {
         for (std::int64_t i = 0; i < run; ++i) to[i * sy] = from[i * sx + at[i * si] * along];
       }
@@ -85,7 +85,7 @@ void scatter_typed(In index, In x, Out y, int axis, const Op& op) {
         }
       } else if (last_axis) {
         for (std::int64_t line = 0; line < run; ++line)
-          for (std::int64_t i = 0; i < length; ++i) step(line, i);
+          combine_elements(to + line * sy, ay, at + line * si, ai, from + line * sx, ax, length, op);
       } else {
         for (std::int64_t i = 0; i < length; ++i)
           for (std::int64_t line = 0; line < run; ++line) step(line, i);

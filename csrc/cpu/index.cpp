@@ -40,36 +40,6 @@ bool take_lines(In x, In index, Out y) {
   return true;
 }
 
-constexpr std::int64_t kNearBytes = 1 << 20;  // what the second-level cache holds beside the rest
-constexpr std::int64_t kAheadElements = 64;
-
-// y[m] = x[at[m]], x of N elements. The strides are values here: behind a reference, a store of T might
-// change them.
-template <class T>
-TS_INLINE void take_elements(const T* x, std::int64_t N, std::int64_t xs, const std::int64_t* at,
-                             std::int64_t is, T* y, std::int64_t ys, std::int64_t n) {
-  std::int64_t m = 0;
-  if (xs == 1 && is == 1 && ys == 1) {
-    // From further away loads one by one, asked for ahead, overtake the hardware's gather.
-    if (N * static_cast<std::int64_t>(sizeof(T)) > kNearBytes)
-      for (; m + kAheadElements + 4 <= n; m += 4) {
-        for (int j = 0; j < 4; ++j) __builtin_prefetch(x + at[m + kAheadElements + j]);
-        for (int j = 0; j < 4; ++j) y[m + j] = x[at[m + j]];
-      }
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 8)
-      for (; m + 8 <= n; m += 8)
-        _mm512_storeu_si512(y + m, _mm512_i64gather_epi64(_mm512_loadu_si512(at + m), x, 8));
-    if constexpr (sizeof(T) == 4)
-      for (; m + 8 <= n; m += 8)
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + m),
-                            _mm512_i64gather_epi32(_mm512_loadu_si512(at + m), x, 4));
-#endif
-    for (; m < n; ++m) y[m] = x[at[m]];
-  }
-  for (; m < n; ++m) y[m * ys] = x[at[m * is] * xs];
-}
-
 template <class T>
 void take_typed(In x, In index, Out y) {
   const std::int64_t M = y.shape[1], B = y.shape[2];
@@ -107,23 +77,6 @@ void take_typed(In x, In index, Out y) {
       begin += m1 - m0;
     }
   });
-}
-
-// y[at[m]] = op(y[at[m]], x[m]), m ascending; see take_elements.
-template <class T, class Op>
-TS_INLINE void combine_elements(T* y, std::int64_t ys, const std::int64_t* at, std::int64_t is, const T* x,
-                                std::int64_t xs, std::int64_t n, const Op& op) {
-  if (ys == 1 && is == 1) {
-    for (std::int64_t m = 0; m < n; ++m) {
-      T& element = y[at[m]];
-      element = op(element, x[m * xs]);
-    }
-    return;
-  }
-  for (std::int64_t m = 0; m < n; ++m) {
-    T& element = y[at[m * is] * ys];
-    element = op(element, x[m * xs]);
-  }
 }
 
 // y[at[m]] = x[m] for rows of B, of equal indices the last: a table says which one that is, so that a row of

@@ -103,6 +103,53 @@ TS_INLINE void combine_row(T* y, std::int64_t ys, const S* x, std::int64_t xs, s
   }
 }
 
+constexpr std::int64_t kNearBytes = 1 << 20;  // what the second-level cache holds beside the rest
+constexpr std::int64_t kAheadElements = 64;
+
+// y[m] = x[at[m]], x of N elements. The strides are values here: behind a reference, a store of T might
+// change them.
+template <class T>
+TS_INLINE void take_elements(const T* x, std::int64_t N, std::int64_t xs, const std::int64_t* at,
+                             std::int64_t is, T* y, std::int64_t ys, std::int64_t n) {
+  std::int64_t m = 0;
+  if (xs == 1 && is == 1 && ys == 1) {
+    // From further away loads one by one, asked for ahead, overtake the hardware's gather.
+    if (N * static_cast<std::int64_t>(sizeof(T)) > kNearBytes)
+      for (; m + kAheadElements + 4 <= n; m += 4) {
+        for (int j = 0; j < 4; ++j) __builtin_prefetch(x + at[m + kAheadElements + j]);
+        for (int j = 0; j < 4; ++j) y[m + j] = x[at[m + j]];
+      }
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 8)
+      for (; m + 8 <= n; m += 8)
+        _mm512_storeu_si512(y + m, _mm512_i64gather_epi64(_mm512_loadu_si512(at + m), x, 8));
+    if constexpr (sizeof(T) == 4)
+      for (; m + 8 <= n; m += 8)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + m),
+                            _mm512_i64gather_epi32(_mm512_loadu_si512(at + m), x, 4));
+#endif
+    for (; m < n; ++m) y[m] = x[at[m]];
+  }
+  for (; m < n; ++m) y[m * ys] = x[at[m * is] * xs];
+}
+
+// y[at[m]] = op(y[at[m]], x[m]), m ascending; see take_elements.
+template <class T, class S, class Op>
+TS_INLINE void combine_elements(T* y, std::int64_t ys, const std::int64_t* at, std::int64_t is, const S* x,
+                                std::int64_t xs, std::int64_t n, const Op& op) {
+  if (ys == 1 && is == 1) {
+    for (std::int64_t m = 0; m < n; ++m) {
+      T& element = y[at[m]];
+      element = op(element, T(x[m * xs]));
+    }
+    return;
+  }
+  for (std::int64_t m = 0; m < n; ++m) {
+    T& element = y[at[m * is] * ys];
+    element = op(element, T(x[m * xs]));
+  }
+}
+
 // y[at[m]] = op(y[at[m]], x[m]) for rows of B, m ascending for each of the N destinations: their sources are
 // put together by counting, so that threads share the destinations, and a row of y is read and written once.
 // False where the rows are not worth it, or lie otherwise, or one thread works alone; the result is the same

@@ -120,7 +120,7 @@ TS_OUTLINE void sort_short(const K* keys, KeyOf<K> flip, std::int64_t n, const P
 }
 
 template <class K>
-constexpr std::int64_t kNear = 65536 / static_cast<std::int64_t>(sizeof(K));  // keys that are sorted by twins
+constexpr std::int64_t kNear = 16384 / static_cast<std::int64_t>(sizeof(K));  // keys that are sorted by twins
 
 template <class K>
 struct Segment {

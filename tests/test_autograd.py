@@ -449,3 +449,29 @@ def test_what_changes_nothing_gives_the_leaf_itself() -> None:
     assert x.to("cpu", copy=True) is not x
     x.to("cpu").sum().backward()
     assert x.grad.tolist() == [[1, 1], [1, 1]]
+
+
+def test_a_fill_value_keeps_its_gradient() -> None:
+    value, like = ts.array(2.0).requires_grad_(), ts.ones((2, 3)).requires_grad_()
+    (ts.full((2, 3), value) * ts.arange(6.0).reshape(2, 3)).sum().backward()
+    assert value.grad == 15
+    ts.full_like(like, value).sum().backward()
+    assert value.grad == 21 and like.grad is None
+    assert not ts.full_like(like, 2.0).requires_grad and not ts.full(3, value, dtype="int64").requires_grad
+
+
+def test_unique_values_keep_their_gradient() -> None:
+    """It goes to the first of the elements that are equal."""
+    x = ts.array([3.0, 1.0, 3.0, 2.0, 1.0]).requires_grad_()
+    for values in (
+        ts.unique(x),
+        ts.unique_values(x),
+        ts.unique_counts(x).values,
+        ts.unique(x, return_inverse=True)[0],
+    ):
+        x.grad = None
+        (values * ts.array([1.0, 2.0, 3.0])).sum().backward()
+        assert x.grad.tolist() == [3, 1, 0, 2, 0]
+    rows = ts.array([[1.0, 2.0], [1.0, 2.0], [0.0, 1.0]]).requires_grad_()
+    ts.unique(rows, axis=0).sum().backward()
+    assert rows.grad.tolist() == [[1, 1], [0, 0], [1, 1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import operator
 import sys
 import weakref
 from typing import Any
@@ -612,3 +613,13 @@ def test_an_assignment_names_itself(key: Any) -> None:
     assert x.tolist() == [0, 1, 2, 3]
     with pytest.raises(IndexError, match=r"^getitem: "):
         x[key]
+
+
+@pytest.mark.parametrize("key", ["a", b"x", {}, object(), ["a"], (0, "a"), 1.5, [1.5]], ids=repr)
+def test_what_is_no_index(key: object) -> None:
+    """An IndexError that says what an index is, as in NumPy, and nothing is changed."""
+    x = ts.ones((3, 3))
+    for act in (lambda: x[key], lambda: operator.setitem(x, key, 2)):
+        with pytest.raises(IndexError, match="integers"):
+            act()
+    assert (x == 1).all()

@@ -406,6 +406,7 @@ void check_in_place(const Op& op, PyObject* target, bool recording) {
 bool tracked(const Op& op, PyObject* const* arguments) {
   for (std::size_t i = 0; i < op.roles.size(); ++i) {
     PyObject* a = arguments[i];
+    if (op.shape_only >> i & 1) continue;
     if (op.roles[i] == Role::tensor) {
       if (is_tensor(a) && tracks_gradient(a)) return true;
     } else if (op.roles[i] == Role::tensors && (PyList_Check(a) || PyTuple_Check(a))) {

@@ -89,7 +89,8 @@ struct Op {
   std::uint32_t widened = 0;
   // What needs no widening: nothing, bfloat16, or either half on the CPU.
   enum class Takes : std::uint8_t { nothing, bfloat16, on_cpu } takes = Takes::nothing;
-  bool differentiable = true;  // false: results never carry a gradient (argmax, comparisons)
+  bool differentiable = true;    // false: results never carry a gradient (argmax, comparisons)
+  std::uint32_t shape_only = 0;  // bits of the parameters of which nothing but shape, order and dtype is used
   // Converts the arguments, calls the C++ function and collects its results.
   void (*call)(const Op& op, PyObject* const* arguments, Results& results) = nullptr;
   // The same, written where the result goes; false where that takes a temporary (null: always).

@@ -91,11 +91,11 @@ void bind_creation(PyObject* m) {
   add_op(m, "empty(shape, dtype=None, device=None)", &ops::empty).differentiable = false;
   add_op(m, "zeros(shape, dtype=None, device=None)", &ops::zeros).differentiable = false;
   add_op(m, "ones(shape, dtype=None, device=None)", &ops::ones).differentiable = false;
-  add_op(m, "full(shape, fill_value, dtype=None, device=None)", &ops::full).differentiable = false;
+  add_op(m, "full(shape, fill_value, dtype=None, device=None)", &ops::full);
   add_op(m, "empty_like(x, dtype=None, device=None)", &ops::empty_like).differentiable = false;
   add_op(m, "zeros_like(x, dtype=None, device=None)", &ops::zeros_like).differentiable = false;
   add_op(m, "ones_like(x, dtype=None, device=None)", &ops::ones_like).differentiable = false;
-  add_op(m, "full_like(x, fill_value, dtype=None, device=None)", &ops::full_like).differentiable = false;
+  add_op(m, "full_like(x, fill_value, dtype=None, device=None)", &ops::full_like).shape_only = 1;
   add_op(m, "arange(start, stop=None, step=1, dtype=None, device=None)", &ops::arange).differentiable = false;
   add_op(m, "ramp(start, step, count, device=None)", &ops::ramp).differentiable = false;
   add_op(

@@ -13,6 +13,22 @@ bool is_basic_item(PyObject* o) {
          (PyIndex_Check(o) && !is_tensor(o) && !is_ndarray(o));
 }
 
+// An index that is an array. What cannot be one at all is an IndexError, as in NumPy.
+Array index_array(PyObject* o, bool share) {
+  const auto refuse = [&] {
+    index_error("an index is made of integers, slices, ..., None and arrays of integers or booleans, got a ",
+                Py_TYPE(o)->tp_name);
+  };
+  if (PyUnicode_Check(o) || PyBytes_Check(o) || PyByteArray_Check(o) || PyDict_Check(o)) refuse();
+  try {
+    return array_from("getitem", o, share);
+  } catch (const Error& error) {
+    if (error.kind != ErrorKind::type) throw;
+    refuse();
+    throw;
+  }
+}
+
 void append(ops::Key& key, PyObject* o) {
   if (PyLong_CheckExact(o) || (is_basic_item(o) && PyIndex_Check(o))) {
     const Py_ssize_t i = PyNumber_AsSsize_t(o, PyExc_IndexError);
@@ -29,7 +45,7 @@ void append(ops::Key& key, PyObject* o) {
   } else if (is_tensor(o)) {
     key.push_back(array_of(o));
   } else {
-    Array index = array_from("getitem", o, true);
+    Array index = index_array(o, true);
     if (index.size() == 0 && (PyList_Check(o) || PyTuple_Check(o)))
       index = ops::astype(index, DType::int64, false);
     key.push_back(std::move(index));
@@ -47,7 +63,7 @@ bool is_basic_key(PyObject* key) {
 
 Ref frozen_key(PyObject* key) {
   const auto frozen = [](PyObject* item) {
-    return is_basic_item(item) ? Ref::share(item) : make_tensor(array_from("getitem", item));
+    return is_basic_item(item) ? Ref::share(item) : make_tensor(index_array(item, false));
   };
   if (!PyTuple_Check(key)) return frozen(key);
   Ref items = checked(PyTuple_New(PyTuple_GET_SIZE(key)));

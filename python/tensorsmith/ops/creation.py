@@ -23,12 +23,20 @@ __all__ = [
 # zeros(2, 3), zeros((2, 3)) and NumPy's zeros((2, 3), "int64") are all welcome.
 empty, zeros, ones = _core.empty, _core.zeros, _core.ones
 full = define(
-    core.full, "A tensor of `shape` with every element `value`, whose dtype it takes unless one is given."
+    core.full,
+    "A tensor of `shape` with every element `fill_value`, whose dtype it takes unless one is given.",
+    conjugate=False,
+    fill_value=lambda dy: dy,
 )
 empty_like = define(core.empty_like, "A tensor with the shape and memory order of x, contents undefined.")
 zeros_like = define(core.zeros_like, "Zeros with the shape, dtype and memory order of x.")
 ones_like = define(core.ones_like, "Ones with the shape, dtype and memory order of x.")
-full_like = define(core.full_like, "`value` with the shape, dtype and memory order of x.")
+full_like = define(
+    core.full_like,
+    "`fill_value` with the shape, dtype and memory order of x.",
+    conjugate=False,
+    fill_value=lambda dy: dy,
+)
 define(
     core.arange,
     """start, start + step, … up to but without stop; arange(n) counts from 0.

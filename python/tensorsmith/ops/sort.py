@@ -246,8 +246,9 @@ def _starts(s: Tensor, one_nan: bool) -> Tensor:
 
 
 def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
-    x = asarray(x).detach()
-    flat = core.reshape(x, (-1,))
+    x = asarray(x)
+    flat = core.reshape(x.detach(), (-1,))
+    positions = positions or x.requires_grad
     order = _argsort(flat, 0, False) if positions or flat.dtype.kind == "complex" else None
     s = core.sort(flat) if order is None else core.take(flat, order, 0)
     flags = _starts(s, one_nan)
@@ -255,11 +256,17 @@ def _unique(x: Any, one_nan: bool, positions: bool) -> UniqueAll:
     values, counts = core.take(s, starts, 0), _counts(starts, s.size)
     if order is None or not positions:
         return UniqueAll(values, starts, starts, counts)
-    return UniqueAll(values, core.take(order, starts, 0), _inverse(order, flags, x.shape), counts)
+    indices = core.take(order, starts, 0)
+    if x.requires_grad:
+        values = core.take(core.reshape(x, (-1,)), indices, 0)
+    return UniqueAll(values, indices, _inverse(order, flags, x.shape), counts)
 
 
 def _distinct(x: Any, one_nan: bool) -> Tensor:
-    flat = core.reshape(asarray(x).detach(), (-1,))
+    x = asarray(x)
+    if x.requires_grad:
+        return _unique(x, one_nan, True).values
+    flat = core.reshape(x, (-1,))
     if flat.dtype.kind in ("signed", "unsigned") and flat.size > 64:
         found = core.distinct_integers(flat)
         if found.size:
@@ -304,13 +311,13 @@ def unique(
     sorted: bool = True,
 ) -> Any:
     """The distinct elements of the flattened x in order (whether or not `sorted`), as numpy.unique; NaN is one value
-    if equal_nan.
+    if equal_nan. The gradient of a value goes to the first element that is equal to it.
 
     axis: the distinct slices along it, in the order of their first elements that differ; slices with NaN are distinct.
     With flags a tuple: the values, then where each is first, which value each element is, how often it occurs.
     """
     if axis is not None:
-        parts = _unique_slices(asarray(x).detach(), axis)
+        parts = _unique_slices(asarray(x), axis)
         chosen = (True, return_index, return_inverse, return_counts)
         found = tuple(part for part, wanted in zip(parts, chosen) if wanted)
         return found if len(found) > 1 else found[0]
@@ -323,7 +330,7 @@ def unique(
 
 def _unique_slices(x: Tensor, axis: int) -> UniqueAll:
     n = x.shape[_axis("unique", axis, x.ndim)]
-    rows = core.reshape(core.moveaxis(x, axis, 0), (n, -1 if x.size else 0))
+    rows = core.reshape(core.moveaxis(x.detach(), axis, 0), (n, -1 if x.size else 0))
     order = core.arange(n, device=x.device)
     for column in range(rows.shape[1] - 1, -1, -1):  # the last deciding key first: each order is stable
         order = core.take(order, _argsort(core.take(rows[:, column], order, 0), 0, False), 0)

@@ -60,6 +60,7 @@ _WIDENED_ON_GPUS = {
     "group_norm": "x weight bias",
     "dropout": "x",
     "max_pool2d": "x",
+    "max_pool2d_taps": "x",
     "avg_pool2d": "x",
     "resample2d": "x",
 }

@@ -33,21 +33,28 @@ The gradient goes to the first of equal elements. Raises ValueError where shapes
 )
 
 
+def _places(index: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Any, Any]:
+    """The rows and columns, int64, that the winning taps `index` (..., P, Q) lie in."""
+    kernel, (pad_h, pad_w), (step_h, step_w) = _pair(kernel_size), _pair(padding), _pair(dilation)
+    stride_h, stride_w = kernel if stride is None else _pair(stride)
+    rows, cols = index.shape[-2:]
+    tap = core.astype(index, "int64")
+    row = core.floor_divide(tap, kernel[1])
+    h = row * step_h + core.reshape(core.arange(rows, device=index.device), (rows, 1)) * stride_h - pad_h
+    w = (tap - row * kernel[1]) * step_w + core.arange(cols, device=index.device) * stride_w - pad_w
+    return h, w
+
+
 def _winners(
     dy: Any, index: Any, shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> Any:
     """The elements of dy (shape) that won: (N, C, P, Q). Of a window of padding alone none did: 0."""
-    kernel, (pad_h, pad_w), (step_h, step_w) = _pair(kernel_size), _pair(padding), _pair(dilation)
-    stride_h, stride_w = kernel if stride is None else _pair(stride)
+    h, w = _places(index, kernel_size, stride, padding, dilation)
     height, width = shape[-2:]
     rows, cols = index.shape[-2:]
-    tap = core.astype(index, "int64")
-    row = core.floor_divide(tap, kernel[1])
-    h = row * step_h + core.reshape(core.arange(rows, device=dy.device), (rows, 1)) * stride_h - pad_h
-    w = (tap - row * kernel[1]) * step_w + core.arange(cols, device=dy.device) * stride_w - pad_w
     lead = tuple(shape[:-2])
     inside = None
-    if (pad_h and step_h > 1) or (pad_w and step_w > 1):
+    if any(pad and step > 1 for pad, step in zip(_pair(padding), _pair(dilation))):
         inside = (h >= 0) & (h < height) & (w >= 0) & (w < width)
         h, w = core.where(inside, h, 0), core.where(inside, w, 0)
     flat = core.reshape(h * width + w, (*lead, rows * cols))
@@ -60,41 +67,9 @@ def max_pool2d_indices(
     x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Any:
     """Where the maxima of `max_pool2d` lie: int64 positions in the flattened last two axes, for `max_unpool`."""
-    places = core.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode).shape[-2:]
-    kernel, pads, steps = _pair(kernel_size), _pair(padding), _pair(dilation)
-    strides = kernel if stride is None else _pair(stride)
-    extents = x.shape[-2:]
-    starts = [core.arange(places[i], device=x.device) * strides[i] - pads[i] for i in (0, 1)]
-    # Behind the image as far as the last window reaches.
-    behind = [
-        max((places[i] - 1) * strides[i] + (kernel[i] - 1) * steps[i] + 1 - extents[i] - pads[i], 0)
-        for i in (0, 1)
-    ]
-    lead = [0] * (x.ndim - 2)
-    wide = core.pad_constant(x, [*lead, *pads], [*lead, *behind], -math.inf)
-    best: Any = None
-    at: Any = None
-    within: Any = None
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            tap = wide[
-                ...,
-                slice(i * steps[0], i * steps[0] + (places[0] - 1) * strides[0] + 1, strides[0]),
-                slice(j * steps[1], j * steps[1] + (places[1] - 1) * strides[1] + 1, strides[1]),
-            ]
-            row = core.reshape(starts[0] + i * steps[0], (-1, 1))
-            col = starts[1] + j * steps[1]
-            position = row * extents[1] + col
-            inside = (row >= 0) & (row < extents[0]) & (col >= 0) & (col < extents[1])
-            if best is None:
-                best, at, within = tap, position, inside
-                continue
-            larger = (tap > best) | (core.isnan(tap) & core.logical_not(core.isnan(best)))
-            wins = inside & (larger | core.logical_not(within))
-            best = core.where(wins, tap, best)
-            at = core.where(wins, position, at)
-            within = inside | within
-    return core.broadcast_to(at, best.shape)
+    _, index = core.max_pool2d_taps(x, kernel_size, stride, padding, dilation, ceil_mode)
+    h, w = _places(index, kernel_size, stride, padding, dilation)
+    return h * x.shape[-1] + w
 
 
 def max_unpool(x: Any, indices: Any, sizes: Any) -> Any:

@@ -8,7 +8,8 @@ void bind_pool(PyObject* m) {
   add_op(m, "max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False) -> y; index",
          &ops::max_pool2d);
   // With the winning taps, kh KW + kw, for those who ask for positions.
-  add_op(m, "max_pool2d_taps(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False) -> y, index",
+  add_op(m,
+         "max_pool2d_taps(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False) -> y, index",
          &ops::max_pool2d)
       .differentiable = false;
   add_op(m,

@@ -44,7 +44,8 @@ bool worth_packing_b(Matrix<const T> b, std::int64_t m, std::int64_t n, std::int
 // Where large pieces, and packing all of their B at once, were measured to gain (L2 of 2 MiB, not of 1).
 inline bool wide_l2() { return l2_bytes() >= 2 << 20; }
 
-// Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size alone.
+// Where C is cut: `rows` x `columns` pieces of each matrix, or `together` matrices to a piece. By size, and a
+// small one not for a thread alone; no bit depends on it.
 // `keep`: along the rows alone, and a thread packs B once for all of its pieces.
 struct Cut {
   std::int64_t rows, columns, together, matrices;
@@ -70,6 +71,7 @@ inline Cut cut(std::int64_t matrices, std::int64_t m, std::int64_t n, std::int64
                              : m <= kFewRows                                  ? 2
                              : flops > 64 * kSmall                            ? 8
                              : flops > 8 * kSmall                             ? 4
+                             : num_threads() == 1                             ? 1  // B is packed once
                                                                               : 2;
   if (pieces < least) pieces = least;
   while (m * n / pieces > kAreaMost) pieces *= 2;

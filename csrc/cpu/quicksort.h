@@ -119,6 +119,58 @@ TS_OUTLINE void sort_short(const K* keys, KeyOf<K> flip, std::int64_t n, const P
   if (n > 0) return sort_in_registers<1>(keys, flip, n, put);
 }
 
+#if defined(__AVX512F__)
+template <class K>
+struct IntoHalf {
+  K* to;
+  TS_INLINE void operator()(Vec<K> v, std::int64_t at, std::int64_t) const { v.store(to + at); }
+};
+// Twice as many keys: two sorted halves, the second turned round, are one bitonic sequence, whose smaller and
+// larger halves are sorted one after the other. Cheaper than parting them, and only the second half is
+// padded.
+template <class K, class Put>
+TS_OUTLINE void sort_merged(const K* keys, KeyOf<K> flip, std::int64_t n, const Put& put) {
+  using V = Vec<K>;
+  constexpr std::int64_t W = V::width, kHalf = kRegisterSort<K>;
+  constexpr int R = kSortRows, last = W - 1;
+  alignas(64) K half[3][kHalf];
+  for (std::int64_t i = (n - kHalf) / W * W; i < kHalf; i += W) V(kLast<K>).store(half[1] + i);
+  sort_short(keys, flip, kHalf, IntoHalf<K>{half[0]});
+  sort_short(keys + kHalf, flip, n - kHalf, IntoHalf<K>{half[1]});
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+    const V a = V::load(half[0] + i * W);
+    const V b = Columns<K, R>::template swapped<last>(V::load(half[1] + (R - 1 - i) * W),
+                                                      typename Columns<K, R>::Lanes{});
+    min(a, b).store(half[0] + i * W);
+    max(a, b).store(half[2] + i * W);
+  }
+  for (int larger = 0; larger < 2; ++larger) {
+    Columns<K, R> c;
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) c.row[i] = V::load(half[2 * larger] + i * W);
+    c.template merge_rows<R / 2>();
+    c.template merge_lanes<W / 2>();
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i)
+      if (const std::int64_t at = larger * kHalf + i * W; n > at) put(c.row[i], at, n - at < W ? n - at : W);
+  }
+}
+template <class K>
+constexpr std::int64_t kSortLeaf = 2 * kRegisterSort<K>;
+#else
+template <class K>
+constexpr std::int64_t kSortLeaf = kRegisterSort<K>;
+#endif
+// The same of n <= kSortLeaf keys.
+template <class K, class Put>
+TS_INLINE void sort_leaf(const K* keys, KeyOf<K> flip, std::int64_t n, const Put& put) {
+#if defined(__AVX512F__)
+  if (n > kRegisterSort<K>) return sort_merged(keys, flip, n, put);
+#endif
+  sort_short(keys, flip, n, put);
+}
+
 template <class K>
 constexpr std::int64_t kNear = 16384 / static_cast<std::int64_t>(sizeof(K));  // keys that are sorted by twins
 
@@ -290,8 +342,8 @@ struct Quicksort {
     run_long(parts[0]), run_long(parts[1]);
   }
   TS_OUTLINE void run_near(const K* from, KeyOf<K> flip, const Segment<K>& s) const {
-    if (s.n <= kRegisterSort<K>)
-      return sort_short(
+    if (s.n <= kSortLeaf<K>)
+      return sort_leaf(
           from, flip, s.n, [&](Vec<K> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
             put(v, s.at + at, count);
           });
@@ -302,8 +354,8 @@ struct Quicksort {
   }
 
   void run(const Segment<K>& s) const {
-    if (s.n <= kRegisterSort<K>)
-      return sort_short(
+    if (s.n <= kSortLeaf<K>)
+      return sort_leaf(
           s.keys, KeyOf<K>(0),
           s.n, [&](Vec<K> v, std::int64_t at, std::int64_t count) __attribute__((always_inline)) {
             put(v, s.at + at, count);

@@ -4,31 +4,15 @@
 //   backward avg: y = (sum over the window, row by row) / divisor
 //
 // Channels last: a vector holds neighbouring channels. Channels first, stride 1 or 2: a vector holds
-// neighbouring outputs of a row. Anything else: element by element. Reads x once from memory, writes y (and
-// the index) once.
-#include "cpu/pool_window.h"
+// neighbouring outputs of a row, for maxima those at the edges too (pool_rows.h). Anything else: element by
+// element. Reads x once from memory, writes y (and the index) once.
+#include "cpu/pool_rows.h"
 
 namespace ts::cpu::TS_ISA {
 
 namespace {
 
 // --- what a window computes, for a vector and for one element ------------------------------------
-template <class T>
-struct MaxLanes {
-  Vec<T> best;
-  typename Vec<T>::MaskReg index;
-  TS_INLINE void first(Vec<T> x, std::int64_t tap) {
-    best = x;
-    index = typename Vec<T>::MaskReg{} + static_cast<IntOf<T>>(tap);
-  }
-  TS_INLINE void next(Vec<T> x, std::int64_t tap) {
-    // x > best, or the first NaN: not (x <= best) unless best is NaN already.
-    const auto wins = ~(x <= best).r & (best == best).r;
-    best = wins ? x.r : best.r;
-    index = wins ? typename Vec<T>::MaskReg{} + static_cast<IntOf<T>>(tap) : index;
-  }
-};
-
 template <class S, class Index>
 struct MaxPool {
   using T = Computed<S>;
@@ -46,7 +30,10 @@ struct MaxPool {
     if (first || x > s.best || (x != x && s.best == s.best)) s = {x, static_cast<Index>(tap)};
   }
   TS_INLINE static void add(Lanes& s, Vec<T> x, std::int64_t tap, bool first) {
-    first ? s.first(x, tap) : s.next(x, tap);
+    if (first)
+      s = {x, typename Lanes::Index{} + static_cast<IntOf<T>>(tap)};
+    else
+      s.next(x, tap);
   }
   TS_INLINE void write(const One& s, S* y, std::int64_t n, std::int64_t c, std::int64_t p, std::int64_t q,
                        std::int64_t) const {
@@ -121,16 +108,17 @@ TS_INLINE void pool_channels(const Pool& pool, const PoolShape& s, const Plane<c
   constexpr int W = Vec<Computed<S>>::width;
   const std::int64_t i0 = Kernel ? 0 : s.h.low(p), i1 = Kernel ? Kernel : s.h.high(p);
   const std::int64_t j0 = Kernel ? 0 : s.w.low(q), j1 = Kernel ? Kernel : s.w.high(q);
-  const S* corner = x.at(n, 0, s.h.start(p), s.w.start(q));
-  for (std::int64_t c = 0; c < s.C; c += W) {
-    const std::int64_t lanes = s.C - c < W ? s.C - c : W;
+  const S* const corner = x.at(n, 0, s.h.start(p), s.w.start(q));
+  const std::int64_t C = s.C, kernel = s.w.kernel, down = s.h.dilation * x.h, right = s.w.dilation * x.w;
+  for (std::int64_t c = 0; c < C; c += W) {
+    const std::int64_t lanes = C - c < W ? C - c : W;
     auto state = Pool::empty();
 #pragma GCC unroll 3
     for (std::int64_t i = i0; i < i1; ++i)
 #pragma GCC unroll 3
       for (std::int64_t j = j0; j < j1; ++j)
-        Pool::add(state, load_lanes(corner + c + i * s.h.dilation * x.h + j * s.w.dilation * x.w, lanes),
-                  i * s.w.kernel + j, i == i0 && j == j0);
+        Pool::add(state, load_lanes(corner + c + i * down + j * right, lanes), i * kernel + j,
+                  i == i0 && j == j0);
     pool.write(state, y + c, n, c, p, q, divisor, lanes);
   }
 }
@@ -227,8 +215,9 @@ void pool_forward(const Pool& pool, const PoolShape& s, const Plane<const S>& x,
 void max_pool2d(In x, Out y, Out index, Pool2d pool) {
   with_stored(x.dtype, [&]<class S>(Type<S>) {
     with_index(index.dtype, [&]<class I>(Type<I>) {
-      pool_forward<S>(MaxPool<S, I>{plane<I>(index)}, PoolShape(x, y, pool), plane<S>(x), plane<S>(y), pool,
-                      false);
+      const PoolShape shape(x, y, pool);
+      if (!max_pool_rows(shape, plane<S>(x), plane<S>(y), plane<I>(index)))
+        pool_forward<S>(MaxPool<S, I>{plane<I>(index)}, shape, plane<S>(x), plane<S>(y), pool, false);
     });
   });
 }

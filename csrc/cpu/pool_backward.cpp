@@ -5,9 +5,9 @@
 //
 // Windows are added in ascending order of (p, q), whichever way the loops run. Channels last, every input
 // gathers from its windows (or, windows edge to edge, every window writes its inputs): no zeroing, no races,
-// a vector of channels at a time. Other layouts scatter, one plane a piece. Reads dy and the index about once
-// from memory, writes dx once.
-#include "cpu/pool_window.h"
+// a vector of channels at a time. Rows of overlapping maxima gather too (pool_rows.h). Other layouts scatter,
+// one plane a piece. Reads dy and the index about once from memory, writes dx once.
+#include "cpu/pool_rows.h"
 
 namespace ts::cpu::TS_ISA {
 
@@ -265,7 +265,7 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
     int found = 0;
     bool first = true;
     const auto add = [&](bool last) {
-      const auto channels = [&](std::int64_t c, std::int64_t count, auto windows_found) {
+      const auto channels = [&](std::int64_t c, auto count, auto windows_found) {
         Vec<T> sum(T(0));
         if constexpr (is_half_type<S>)
           sum = first ? sum : Vec<T>::load(held + (c - begin));
@@ -279,7 +279,7 @@ void gather_windows(const Share& share, const PoolShape& s, const Plane<S>& dx) 
       };
       const auto all_channels = [&](auto windows_found) {
         std::int64_t c = begin;
-        for (; c + W <= end; c += W) channels(c, std::int64_t{W}, windows_found);
+        for (; c + W <= end; c += W) channels(c, Known<W>{}, windows_found);
         if (c < end) channels(c, end - c, windows_found);
       };
       switch (found) {  // as many as windows of 3 x 3, 2 apart or 1, have; known, they take no loop
@@ -401,7 +401,7 @@ void write_row_pairs(const MaxShare<S, Index>& share, const PoolShape& s, const 
                      right = taps == static_cast<IntOf<T>>(2 * i + 1);
           const typename Vec<T>::Reg a = left ? dy.r : typename Vec<T>::Reg{},
                                      b = right ? dy.r : typename Vec<T>::Reg{};
-          Pairs<S>{a, b}.store(dx.at(n, c, 2 * p + i, 2 * q), count);
+          Pairs<S>{a, b}.store(dx.at(n, c, 2 * p + i, 2 * q), 2 * count);
         }
       }
       for (std::int64_t w = 2 * Q; w < s.w.inputs; ++w)
@@ -426,6 +426,8 @@ void pool_backward(const Share& share, const PoolShape& s, const Plane<S>& dx) {
   if constexpr (requires { share.index; })
     if (tiles && s.h.kernel == 2 && s.w.kernel == 2 && share.rows() && dx.w == 1)
       return write_row_pairs(share, s, dx);
+  if constexpr (std::is_same_v<Share, MaxShare<S, std::uint8_t>>)
+    if (max_pool_backward_rows(s, share.dy, share.index, dx)) return;
   scatter_windows(share, s, dx);
 }
 

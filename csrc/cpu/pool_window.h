@@ -109,19 +109,33 @@ struct IndexLanes {
 
   TS_INLINE static void store(Lanes lanes, Index* p, std::int64_t n) {
     const Narrow narrow = narrowed(lanes);
-    if (n == width)
+    if (n == width) {
       std::memcpy(p, &narrow, sizeof narrow);
-    else
-      for (std::int64_t i = 0; i < n; ++i) p[i] = narrow[i];
+      return;
+    }
+#if defined(__AVX512F__)
+    if constexpr (sizeof narrow == 16) return _mm_mask_storeu_epi8(p, first_bytes(n), __m128i(narrow));
+#endif
+    for (std::int64_t i = 0; i < n; ++i) p[i] = narrow[i];
   }
   TS_INLINE static Lanes load(const Index* p, std::int64_t n) {
-    if (n == width) return widened(p);
+    if (n == width) [[likely]]
+      return widened(p);
     Narrow narrow{};
+#if defined(__AVX512F__)
+    if constexpr (sizeof narrow == 16)
+      return Lanes(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_bytes(n), p)));
+#endif
     std::memcpy(&narrow, p, static_cast<std::size_t>(n) * sizeof(Index));
     return widened(reinterpret_cast<const Index*>(&narrow));
   }
 
  private:
+#if defined(__AVX512F__)
+  TS_INLINE static __mmask16 first_bytes(std::int64_t n) {
+    return static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(n)));
+  }
+#endif
   TS_INLINE static Narrow narrowed(Lanes lanes) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
     if constexpr (sizeof(T) == 4 && sizeof(Index) == 1) {
@@ -203,17 +217,29 @@ struct Pairs {
       return {Vec<T>(__builtin_shuffle(low.r, high.r, even)), Vec<T>(__builtin_shuffle(low.r, high.r, odd))};
     }
   }
-  // Of numbers that S holds exactly.
-  TS_INLINE void store(S* p, std::int64_t n) const {
+  // What S holds of them.
+  TS_INLINE Pairs rounded() const {
+    if constexpr (std::is_same_v<S, BFloat16>) {
+      const auto half = [](Vec<float> x) {
+        return bit_cast<float>(rounded_to_bfloat16(x) & Vec<std::uint32_t>(0xffff0000u));
+      };
+      return {half(even), half(odd)};
+    } else {
+      return *this;
+    }
+  }
+  // The first `count` numbers of them, which S holds exactly (as float16, rounded).
+  TS_INLINE void store(S* p, std::int64_t count) const {
     if constexpr (std::is_same_v<S, BFloat16>) {
       const Vec<std::uint32_t> u = (bit_cast<std::uint32_t>(even) >> 16) | bit_cast<std::uint32_t>(odd);
       auto* const bits = reinterpret_cast<std::uint32_t*>(p);
-      n == W ? u.store(bits) : u.store_partial(bits, n);
+      count == 2 * W ? u.store(bits) : u.store_partial(bits, count / 2);
+      if (count % 2) p[count - 1] = stored_as<S>(even[static_cast<int>(count / 2)]);
     } else {
       typename Vec<T>::MaskReg low, high;
       for (int i = 0; i < W; ++i) low[i] = i / 2 + i % 2 * W, high[i] = W / 2 + i / 2 + i % 2 * W;
-      store_exact(Vec<T>(__builtin_shuffle(even.r, odd.r, low)), p, 2 * n < W ? 2 * n : W);
-      if (2 * n > W) store_exact(Vec<T>(__builtin_shuffle(even.r, odd.r, high)), p + W, 2 * n - W);
+      store_exact(Vec<T>(__builtin_shuffle(even.r, odd.r, low)), p, count < W ? count : W);
+      if (count > W) store_exact(Vec<T>(__builtin_shuffle(even.r, odd.r, high)), p + W, count - W);
     }
   }
 };

@@ -5,9 +5,9 @@
 //
 // Windows are added in ascending order of (p, q), whichever way the loops run. Channels last, every input
 // gathers from its windows (or, windows edge to edge, every window writes its inputs): no zeroing, no races,
-// a vector of channels at a time. Rows of overlapping maxima gather too (pool_rows.h). Other layouts scatter,
-// one plane a piece. Reads dy and the index about once from memory, writes dx once.
-#include "cpu/pool_rows.h"
+// a vector of channels at a time. Rows of overlapping maxima gather too (pool_rows_backward.h). Other layouts
+// scatter, one plane a piece. Reads dy and the index about once from memory, writes dx once.
+#include "cpu/pool_rows_backward.h"
 
 namespace ts::cpu::TS_ISA {
 

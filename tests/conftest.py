@@ -53,3 +53,11 @@ def threads(request: pytest.FixtureRequest) -> Generator[int, None, None]:
     ts.set_num_threads(request.param)
     yield request.param
     ts.set_num_threads(before)
+
+
+@pytest.fixture
+def new_tensors_on_the_gpu() -> Generator[None, None, None]:
+    """What a test makes, an index or a shape of a case too, lies beside the GPU's operands."""
+    ts.set_default_device("cuda")
+    yield
+    ts.set_default_device("cpu")

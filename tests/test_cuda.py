@@ -17,7 +17,10 @@ from cases import Case, load, make_inputs
 from tensorsmith.nn import functional as F
 from test_ops import EPS, floats, outputs, rounded, weighted
 
-pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
+pytestmark = [
+    pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or ""),
+    pytest.mark.usefixtures("new_tensors_on_the_gpu"),
+]
 CASES = [c for c in load() if not str(c).startswith("order_statistics")]  # the GPU's medians sort instead
 # Cases of math/pointwise.h, one formula each.
 FORMULAS = {
@@ -32,14 +35,6 @@ FORMULAS = {
 
 def tensors(arrays: list[np.ndarray], dtype: str) -> list[Any]:
     return [ts.array(a, dtype=dtype if a.dtype == np.float64 else None).cuda() for a in arrays]
-
-
-@pytest.fixture(autouse=True)
-def new_tensors_on_the_gpu() -> Any:
-    """Cases make tensors of their own (an index, a shape); they belong beside the operands."""
-    ts.set_default_device("cuda")
-    yield
-    ts.set_default_device("cpu")
 
 
 def run(case: Case, inputs: list[Any]) -> list[Any]:

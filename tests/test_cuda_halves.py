@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -11,14 +9,10 @@ import tensorsmith as ts
 from tensorsmith.nn import functional as F
 from tensorsmith.ops.norm import batch_norm_relu
 
-pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
-
-
-@pytest.fixture(autouse=True)
-def new_tensors_on_the_gpu() -> Any:
-    ts.set_default_device("cuda")
-    yield
-    ts.set_default_device("cpu")
+pytestmark = [
+    pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or ""),
+    pytest.mark.usefixtures("new_tensors_on_the_gpu"),
+]
 
 
 def assert_same_bits(found: ts.Tensor, expected: ts.Tensor) -> None:

@@ -15,14 +15,10 @@ from tensorsmith import nn, optim
 from tensorsmith.bench import models
 from tensorsmith.nn import functional as F
 
-pytestmark = pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or "")
-
-
-@pytest.fixture(autouse=True)
-def new_tensors_on_the_gpu() -> Any:
-    ts.set_default_device("cuda")
-    yield
-    ts.set_default_device("cpu")
+pytestmark = [
+    pytest.mark.skipif(not ts.cuda.is_available(), reason=ts.cuda.why_not() or ""),
+    pytest.mark.usefixtures("new_tensors_on_the_gpu"),
+]
 
 
 def cnn(nn: Any) -> Any:

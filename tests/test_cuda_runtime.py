@@ -11,16 +11,10 @@ import pytest
 import tensorsmith as ts
 from tensorsmith.nn import functional as F
 
+pytestmark = pytest.mark.usefixtures("new_tensors_on_the_gpu")
 if not ts.cuda.is_available():
     pytest.skip(ts.cuda.why_not() or "", allow_module_level=True)
 ON_HOST = ts.cuda.get_device_properties()["name"].startswith("the host")
-
-
-@pytest.fixture(autouse=True)
-def new_tensors_on_the_gpu() -> Any:
-    ts.set_default_device("cuda")
-    yield
-    ts.set_default_device("cpu")
 
 
 def test_streams() -> None:

@@ -4,10 +4,10 @@
 
 #include "cpu/attention.h"
 #include "cpu/bf16_tile.h"
+#include "cpu/parallel.h"
 
 namespace ts::cpu::TS_ISA {
 
-TS_INLINE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 TS_INLINE std::int64_t squares(std::int64_t n) { return (n + kSquare - 1) / kSquare; }
 
 // 2^x, exact for whole x: within 4e-6 of itself, where weights are rounded to 2e-3; 0 for -inf, NaN for NaN.

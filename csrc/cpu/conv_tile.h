@@ -136,8 +136,6 @@ TS_INLINE T* band_scratch() {
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
-constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-constexpr std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 // The rows of y that one chunk of a weight gradient sums, whose partial sums take `bytes`: at most 16 chunks
 // of at least `pixels`, within 16 MiB.

@@ -35,7 +35,6 @@ constexpr std::int64_t kTile = 32;     // rows and columns
 constexpr int kTiles = 3;              // in L1: one being written, two on their way to C
 constexpr std::int64_t kLengthy = 12;  // steps
 
-TS_INLINE std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 TS_INLINE std::int64_t squares(std::int64_t k) { return (k + kSquare - 1) / kSquare; }
 
 // How K is cut for an engine. A sum that goes to memory and back costs an AMX tile as much as three steps;

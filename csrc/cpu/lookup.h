@@ -1,5 +1,5 @@
-// What formulas that look things up need of a register: 16 numbers by index, exponent and mantissa, and
-// whether every lane is positive and finite. The same bits on every level.
+// What formulas take from an instruction that not every level has: 16 numbers by index, square roots,
+// exponent and mantissa, and whether every lane is positive and finite. The same bits on every level.
 #pragma once
 
 #include "cpu/twin.h"
@@ -42,8 +42,8 @@ TS_INLINE V square_root(V x) {
 }
 #if defined(__AVX512F__)
 TS_INLINE Vec<float> square_root(Vec<float> x) {
-  constexpr int kLeast = 0x0d800000,
-                kInfinity = 0x7f800000;  // 2^-100: what x - g^2 leaves is a normal number
+  // From 2^-100 on, what x - g^2 leaves is a normal number.
+  constexpr int kLeast = 0x0d800000, kInfinity = 0x7f800000;
   const __m512i above = _mm512_sub_epi32(_mm512_castps_si512(x.r), _mm512_set1_epi32(kLeast));
   if (_mm512_cmplt_epu32_mask(above, _mm512_set1_epi32(kInfinity - kLeast)) != 0xffff) return sqrt(x);
   const Vec<float> half(0.5f), r = _mm512_rsqrt14_ps(x.r);

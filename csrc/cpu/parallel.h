@@ -5,6 +5,10 @@
 
 namespace ts::cpu::TS_ISA {
 
+// std::min and std::max would be one function for all SIMD levels.
+constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+constexpr std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
 // Runs body(piece) for every piece in [0, pieces).
 template <class Body>
 inline void parallel_for(std::int64_t pieces, const Body& body) {

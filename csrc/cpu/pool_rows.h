@@ -43,9 +43,6 @@ struct MaxLanes {
   TS_INLINE void next(Vec<T> x, std::int64_t tap) { next(x, Index{} + static_cast<IntOf<T>>(tap)); }
 };
 
-TS_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-TS_INLINE std::int64_t larger(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
-
 template <std::int64_t n>
 using Known = std::integral_constant<std::int64_t, n>;
 
@@ -58,12 +55,12 @@ TS_INLINE void cover(std::int64_t n, const Body& body) {
   body(n - W, Known<W>{});
 }
 
-// Rows [begin, end) of planes of `rows` each: body(plane, first, last) for at most `most` rows at a time.
+// Rows [begin, end) of planes of `rows` each: body(plane, first, last) for at most `strip` rows at a time.
 template <class Body>
-TS_INLINE void each_strip(std::int64_t begin, std::int64_t end, std::int64_t rows, std::int64_t most,
+TS_INLINE void each_strip(std::int64_t begin, std::int64_t end, std::int64_t rows, std::int64_t strip,
                           const Body& body) {
   while (begin < end) {
-    const std::int64_t first = begin % rows, last = smaller(rows, first + smaller(end - begin, most));
+    const std::int64_t first = begin % rows, last = least(rows, first + least(end - begin, strip));
     body(begin / rows, first, last);
     begin += last - first;
   }
@@ -72,7 +69,7 @@ TS_INLINE void each_strip(std::int64_t begin, std::int64_t end, std::int64_t row
 // How many rows of `bytes` each, of which `reach` belong together, wait in scratch; 0: too few would fit.
 inline std::int64_t rows_held(std::int64_t bytes, std::int64_t reach) {
   constexpr std::int64_t kNear = std::int64_t{32} << 10, kMost = std::int64_t{1} << 20;
-  const std::int64_t rows = smaller(larger(kNear / bytes, 4 * reach), kMost / bytes);
+  const std::int64_t rows = least(most(kNear / bytes, 4 * reach), kMost / bytes);
   return rows < reach ? 0 : rows;
 }
 
@@ -96,7 +93,7 @@ struct MaxRows {
     lanes = (w.outputs + W - 1) / W * W;
     const std::int64_t reach = (w.kernel - 1) * w.dilation - w.padding;
     lead = (w.padding / w.stride + W) / W * W;
-    part = lead + (larger(lanes + reach / w.stride + 1, w.inputs / w.stride + 1) + W - 1) / W * W;
+    part = lead + (most(lanes + reach / w.stride + 1, w.inputs / w.stride + 1) + W - 1) / W * W;
     pitch = w.stride * part;
     held = rows_held((pitch + 2 * lanes) * static_cast<std::int64_t>(sizeof(T)),
                      (s.h.kernel - 1) * s.h.dilation + 1);
@@ -220,18 +217,18 @@ TS_OUTLINE bool max_pool_rows(const PoolShape& s, const Plane<const S>& x, const
   const MaxRows<T> layout(s);
   if (layout.held == 0) return false;
   const PoolAxis h = s.h;
-  const std::int64_t reach = (h.kernel - 1) * h.dilation + 1, most = (layout.held - reach) / h.stride + 1;
-  const std::int64_t grain = larger(most, 1 + kPiece / (s.w.outputs * h.kernel * s.w.kernel));
+  const std::int64_t reach = (h.kernel - 1) * h.dilation + 1, strip = (layout.held - reach) / h.stride + 1;
+  const std::int64_t grain = most(strip, 1 + kPiece / (s.w.outputs * h.kernel * s.w.kernel));
   const bool gaps = h.stride > reach;  // rows that no window reads
   parallel_ranges(s.N * s.C * h.outputs, grain, [&](std::int64_t begin, std::int64_t end) {
     MaxRows<T> rows = layout;
     rows.place();
-    each_strip(begin, end, h.outputs, most, [&](std::int64_t plane, std::int64_t p0, std::int64_t p1) {
-      const std::int64_t n = plane / s.C, c = plane % s.C, base = larger(h.start(p0), std::int64_t{0});
+    each_strip(begin, end, h.outputs, strip, [&](std::int64_t plane, std::int64_t p0, std::int64_t p1) {
+      const std::int64_t n = plane / s.C, c = plane % s.C, base = most(h.start(p0), std::int64_t{0});
       const auto each_range = [&](const auto& body) {
         for (std::int64_t p = p0, next; p < p1; p = next) {
           next = gaps ? p + 1 : p1;
-          body(larger(h.start(p), std::int64_t{0}), smaller(h.start(next - 1) + reach, h.inputs));
+          body(most(h.start(p), std::int64_t{0}), least(h.start(next - 1) + reach, h.inputs));
         }
       };
       // All rows are copied before any is read: a load from several stores of a moment ago waits for them.

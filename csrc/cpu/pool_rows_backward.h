@@ -39,7 +39,7 @@ struct GatherRows {
   explicit GatherRows(const PoolShape& s) : w(s.w) {
     lanes = ((w.inputs + Step - 1) / Step + W - 1) / W * W;
     lead = ((w.kernel - 1) / Step + W) / W * W;
-    pitch = lead + (larger(lanes + (w.padding + 1) / Step, w.outputs) + W - 1) / W * W;
+    pitch = lead + (most(lanes + (w.padding + 1) / Step, w.outputs) + W - 1) / W * W;
     held = rows_held(2 * pitch * static_cast<std::int64_t>(sizeof(T)), (s.h.kernel - 1) / s.h.stride + 1);
     for (int j = 0; j < 3; ++j) windows[j] = window(j);
   }
@@ -108,7 +108,7 @@ struct GatherRows {
       for (std::int64_t u = 0; 2 * u < n; u += W) {
         const Vec<T> a = sum_of(u, even_tap), b = sum_of(u, odd_tap);
         const Pairs<S> pairs = odd ? Pairs<S>{b, a} : Pairs<S>{a, b};
-        pairs.rounded().store(dx + 2 * u, smaller(n - 2 * u, 2 * W));
+        pairs.rounded().store(dx + 2 * u, least(n - 2 * u, 2 * W));
       }
     }
   }
@@ -127,12 +127,12 @@ bool gather_rows(const PoolShape& s, const Plane<const S>& dy, const Plane<const
   const Int step = static_cast<Int>(h.stride * s.w.kernel);
   const std::int64_t dx_pitch = dx.h, kernel = s.w.kernel;
   // As many rows of inputs as have their windows in scratch.
-  const std::int64_t most = larger((layout.held - 1) * h.stride - h.kernel + 2, std::int64_t{1});
-  const std::int64_t grain = larger(most, 1 + kPiece / s.w.inputs);
+  const std::int64_t strip = most((layout.held - 1) * h.stride - h.kernel + 2, std::int64_t{1});
+  const std::int64_t grain = most(strip, 1 + kPiece / s.w.inputs);
   parallel_ranges(s.N * s.C * h.inputs, grain, [&](std::int64_t begin, std::int64_t end) {
     Rows rows = layout;
     rows.place();
-    each_strip(begin, end, h.inputs, most, [&](std::int64_t plane, std::int64_t h0, std::int64_t h1) {
+    each_strip(begin, end, h.inputs, strip, [&](std::int64_t plane, std::int64_t h0, std::int64_t h1) {
       const std::int64_t n = plane / s.C, c = plane % s.C, base = h.first_window(h0);
       for (std::int64_t p = base, last = h.end_window(h1 - 1); p < last; ++p)
         rows.copy(dy.at(n, c, p, 0), index.at(n, c, p, 0), p - base);

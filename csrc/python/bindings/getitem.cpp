@@ -13,19 +13,18 @@ bool is_basic_item(PyObject* o) {
          (PyIndex_Check(o) && !is_tensor(o) && !is_ndarray(o));
 }
 
+constexpr const char* kIndices =
+    "an index is made of integers, slices, ..., None and arrays of integers or booleans";
+
 // An index that is an array. What cannot be one at all is an IndexError, as in NumPy.
 Array index_array(PyObject* o, bool share) {
-  const auto refuse = [&] {
-    index_error("an index is made of integers, slices, ..., None and arrays of integers or booleans, got a ",
-                Py_TYPE(o)->tp_name);
-  };
-  if (PyUnicode_Check(o) || PyBytes_Check(o) || PyByteArray_Check(o) || PyDict_Check(o)) refuse();
+  // Their bytes would be read as numbers.
+  if (PyBytes_Check(o) || PyByteArray_Check(o)) index_error(kIndices, ", got a ", Py_TYPE(o)->tp_name);
   try {
     return array_from("getitem", o, share);
   } catch (const Error& error) {
     if (error.kind != ErrorKind::type) throw;
-    refuse();
-    throw;
+    index_error(error.what(), "; ", kIndices);
   }
 }
 

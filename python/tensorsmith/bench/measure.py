@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ STREAM_SIZE = 1 << 30  # past caches that many machines share
 
 def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
     """The median time of one call of each thunk. They take turns, so that a change in the machine's pace
-    meets all of them; each gets about `seconds` in at least five turns.
+    meets all of them, and begin when the other's threads have come to rest; each gets about `seconds` in at least
+    five turns.
     """
     for thunk in thunks:  # compile, allocate, fault pages in
         thunk()
@@ -37,7 +39,7 @@ def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
     while min(map(len, samples)) < 5 or min(spent) < seconds:
         for i, thunk in enumerate(thunks):
             if len(thunks) > 1:
-                time.sleep(0.004)  # a peer's threads spin for a while after their work; let them rest
+                _rest()
                 thunk()
             elapsed = _clock(thunk, counts[i])
             spent[i] += elapsed
@@ -45,6 +47,34 @@ def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
         if max(map(len, samples)) >= 1000:
             break
     return [statistics.median(s) for s in samples]
+
+
+def _rest(most: float = 0.1) -> None:
+    """Waits until no other thread of this process runs, `most` seconds if they do not stop. A library's threads look
+    for more work after a call, libgomp's for 8 to 10 ms, OpenBLAS's longer, and take a core from whoever comes next.
+    """
+    end = time.perf_counter() + most
+    time.sleep(0.001)
+    while time.perf_counter() < end and _others_run():
+        time.sleep(0.001)
+
+
+def _others_run() -> bool:
+    tasks = "/proc/self/task"
+    if not os.path.isdir(tasks):  # no Linux: long enough for libgomp
+        time.sleep(0.02)
+        return False
+    for task in os.listdir(tasks):
+        if int(task) == threading.get_native_id():
+            continue
+        try:
+            with open(f"{tasks}/{task}/stat") as stat:
+                state = stat.read().rpartition(")")[2].split()[0]
+        except FileNotFoundError:  # it has ended
+            continue
+        if state == "R":
+            return True
+    return False
 
 
 def _clock(thunk: Thunk, count: int) -> float:

@@ -127,7 +127,7 @@ struct Cut {
     constexpr std::int64_t kLeast = std::int64_t{1} << 20, kMost = std::int64_t{1} << 26,
                            kWeightBytes = 600 << 10;
     const std::int64_t row_macs = most(1, k.Q * k.G * k.O * most(k.depth(), 1));
-    const std::int64_t target = most(kLeast, least(kMost, k.N * k.P * row_macs / 16));
+    const std::int64_t target = most(kLeast, least(kMost, k.N * k.P * row_macs / 32));
     panels_each = ceil_div(panels, ceil_div(panels, most(1, kWeightBytes / panel_bytes)));
     const std::int64_t macs = most(1, row_macs * panels_each / panels);  // of a row and its panels
     bands = most(least(k.P, k.P * macs / target), ceil_div(k.P, rows_fit));

@@ -105,6 +105,10 @@ void correlate_tile(const T* x, std::int64_t pixel, std::int64_t jump, const std
         V b[Vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) b[v] = V::load(w + v * V::width);
+        if constexpr (Rows * Vectors >= 16)  // load slots to spare
+#pragma GCC unroll 4
+          for (int v = 0; v < Vectors; ++v)
+            __builtin_prefetch(w + (kNearSteps * Vectors + v) * V::width, 0, 3);
 #pragma GCC unroll 16
         for (int r = 0; r < Rows; ++r) {
           const V a(*stride.at<T>(r < kHalf ? low : high, r % kHalf));

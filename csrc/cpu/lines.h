@@ -1,11 +1,12 @@
 // Many lines read at the same positions: y[m] = x[c[m]] for every line, a register of outputs from a shuffle.
 //
 // Neighbouring outputs of a resampled, padded or flipped line read neighbouring inputs. Where the positions
-// of a register of outputs lie within two registers of inputs, two loads and a shuffle bring them; else they
-// are read one by one. Which it is, and the shuffle's lanes, is found once for all lines.
+// of a register of outputs lie within two registers of inputs, two loads and a shuffle bring them; else a
+// gather does, or they are read one by one. Which it is, and the lanes, is found once for all lines.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "cpu/simd.h"
 
@@ -20,8 +21,9 @@ struct LineTap {
   std::int64_t short_line;    // how many the first one has, where the line is shorter than a register; else 0
   bool near;                  // the lanes are relative to base
   bool two;                   // registers
+  bool narrow;                // `lane` holds the distances from base
   std::int64_t count;         // outputs: the first lanes
-  IntOf<T> lane[W];           // near: relative to base
+  IntOf<T> lane[W];           // near or narrow: relative to base
   std::int64_t far[W];        // else: positions
 
   // at[0 .. count): positions in a line of N elements. Lanes behind read what lane 0 does.
@@ -44,6 +46,7 @@ struct LineTap {
 #else
     near = false;  // no shuffle by variable lanes
 #endif
+    narrow = high - base <= std::numeric_limits<IntOf<T>>::max();
     for (std::int64_t i = 0; i < W; ++i) lane[i] = static_cast<IntOf<T>>(far[i] - base);
   }
 
@@ -69,8 +72,18 @@ struct LineTap {
       }
       return;
     }
-    for (int r = 0; r < R; ++r)
-      for (std::int64_t i = 0; i < W; ++i) y[r].r[i] = line[r * pitch + far[i]];
+    for (int r = 0; r < R; ++r) y[r] = gathered(line + r * pitch);
+  }
+  TS_INLINE Vec<T> gathered(const T* line) const {
+#if defined(__AVX512F__)
+    using Bits = typename Vec<T>::Reg;
+    if constexpr (sizeof(T) == 8) return Bits(_mm512_i64gather_epi64(_mm512_loadu_si512(far), line, 8));
+    if constexpr (sizeof(T) == 4)
+      if (narrow) return Bits(_mm512_i32gather_epi32(_mm512_loadu_si512(lane), line + base, 4));
+#endif
+    Vec<T> y;
+    for (std::int64_t i = 0; i < W; ++i) y.r[i] = line[far[i]];
+    return y;
   }
   // Of lines that go on for as many registers as are read, where the tap is near.
   template <int Registers, int R>

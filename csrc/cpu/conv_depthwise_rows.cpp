@@ -5,8 +5,8 @@
 //
 // Rows and columns outside the image are pointers to zeros.
 //
-// What no cache holds is met as a stream: the rows of x that the next row of y needs are asked for, line
-// after line, while this one is computed, and y goes past the caches.
+// What the second-level cache does not hold is met as a stream: the rows of x that the next row of y needs
+// are asked for, line after line, while this one is computed. A y that no cache holds goes past them.
 #include "cpu/conv_lanes.h"
 #include "cpu/stream.h"
 
@@ -15,6 +15,7 @@ namespace ts::cpu::TS_ISA {
 namespace {
 
 constexpr std::int64_t kMostTaps = 25;  // more are bound by arithmetic, and better off with a strip
+constexpr std::int64_t kFarBytes = std::int64_t{2} << 20;  // of x: asked for ahead
 
 // A row of taps under one tile: column m at x + m * pixel.
 template <class T>
@@ -106,7 +107,7 @@ struct RowPart {
   RowTileFunction<T> inner, edge;
   std::int64_t pixels, columns;  // of a tile: of y, of x
   const T* weights;
-  bool from_memory, past;  // x is too large for the caches, and so is y, in whole lines
+  bool far, past;  // x is too large for a core's own cache; y for all, and in whole lines
 
   // Row p of image n. `table` has room for the rows of taps and the columns of each.
   void run(std::int64_t n, std::int64_t p, const T* zeros, char* table) const {
@@ -119,7 +120,7 @@ struct RowPart {
     const std::int64_t vectors = ceil_div(channels, Vec<T>::width);
     // The rows below those that this row of y sees.
     const std::int64_t below = p * k.step.h + k.first.h + (k.taps.h - 1) * k.spread.h + 1;
-    if (from_memory && below >= 0 && below + k.step.h <= k.H) {
+    if (far && below >= 0 && below + k.step.h <= k.H) {
       tile.ahead = reinterpret_cast<const char*>(k.x + n * k.xs.n + below * k.xs.h);
       tile.ahead_lines = ceil_div(k.step.h * k.xs.h * static_cast<std::int64_t>(sizeof(T)),
                                   kLine * vectors * ceil_div(k.Q, pixels));
@@ -176,8 +177,7 @@ bool depthwise_rows(const Correlation<T>* parts, int count) {
     f.inner = f.pixels == 8 ? row_tile_of<T, 8, false>(f.rows) : row_tile_of<T, 7, false>(f.rows);
     f.edge = f.pixels == 8 ? row_tile_of<T, 8, true>(f.rows) : row_tile_of<T, 7, true>(f.rows);
     f.columns = (f.pixels - 1) * f.rows.step + f.rows.width;
-    f.from_memory =
-        count == 1 && k.N * k.H * k.W * k.G * size >= kStreamBytes && k.xs.w == k.G && k.xs.h == k.W * k.G;
+    f.far = count == 1 && k.N * k.H * k.W * k.G * size >= kFarBytes && k.xs.w == k.G && k.xs.h == k.W * k.G;
     f.past = at_line(k.y) && k.G % (kLine / size) == 0 && k.ys.w % (kLine / size) == 0 &&
              k.ys.h % (kLine / size) == 0 && k.ys.n % (kLine / size) == 0 &&
              count * k.N * k.P * k.Q * k.G * size >= kStreamBytes;

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 import tensorsmith as ts
 from tensorsmith import bench, cli, serialize, train
+from tensorsmith.bench.measure import let_threads_rest
 
 SHORT = ["train", "--model", "mlp", "--epochs", "4"]
 
@@ -377,6 +380,15 @@ def test_bench_without_memory_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(bench, "run", run)
     assert cli.main(["bench"]) == 2
     assert capsys.readouterr().err == "tensorsmith bench: no 5 GiB\n"
+
+
+def test_a_turn_begins_when_other_threads_have_come_to_rest():
+    data = bytes(200 << 20)
+    worker = threading.Thread(target=lambda: hashlib.sha256(data))
+    worker.start()
+    let_threads_rest(60)
+    worker.join(0.5)
+    assert not worker.is_alive()
 
 
 def test_ctrl_c_beside_peers(tmp_path):

@@ -39,7 +39,7 @@ def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
     while min(map(len, samples)) < 5 or min(spent) < seconds:
         for i, thunk in enumerate(thunks):
             if len(thunks) > 1:
-                _rest()
+                let_threads_rest()
                 thunk()
             elapsed = _clock(thunk, counts[i])
             spent[i] += elapsed
@@ -49,7 +49,7 @@ def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
     return [statistics.median(s) for s in samples]
 
 
-def _rest(most: float = 0.1) -> None:
+def let_threads_rest(most: float = 0.1) -> None:
     """Waits until no other thread of this process runs, `most` seconds if they do not stop. A library's threads look
     for more work after a call, libgomp's for 8 to 10 ms, OpenBLAS's longer, and take a core from whoever comes next.
     """

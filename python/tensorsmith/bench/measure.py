@@ -49,9 +49,9 @@ def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
     return [statistics.median(s) for s in samples]
 
 
-def let_threads_rest(most: float = 0.1) -> None:
+def let_threads_rest(most: float = 1.0) -> None:
     """Waits until no other thread of this process runs, `most` seconds if they do not stop. A library's threads look
-    for more work after a call, libgomp's for 8 to 10 ms, OpenBLAS's longer, and take a core from whoever comes next.
+    for more work after a call, libgomp's for 8 to 10 ms, OpenBLAS's for 130, and take a core from whoever comes next.
     """
     end = time.perf_counter() + most
     time.sleep(0.001)

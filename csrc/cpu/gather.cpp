@@ -3,6 +3,7 @@
 // index has y's shape in gather and x's in scatter; the indexed operand has the same rank and its own
 // extents. Elements move by their size alone. In scatter all elements that may meet in one destination
 // share their position off the axis: a piece takes whole such lines, each in ascending order.
+#include "cpu/grouped_rows.h"
 #include "cpu/index.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"

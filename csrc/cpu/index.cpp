@@ -4,7 +4,7 @@
 // Elements move by their size alone. What two equal indices do is defined: in index_add their rows are
 // added in ascending order of m, in index_set the last one wins; work is cut into disjoint sets of
 // destinations (rows of A, columns of B, ranges of N), never by m, so nothing is added concurrently.
-#include "cpu/index.h"
+#include "cpu/grouped_rows.h"
 #include "cpu/index_half.h"
 #include "cpu/kernels.h"
 #include "cpu/lines.h"

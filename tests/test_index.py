@@ -134,6 +134,30 @@ def test_sources_counted_in_pieces(rows: int) -> None:
         ts.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 701, 9000])
+@pytest.mark.parametrize("how", ["random", "skewed", "strided"])
+def test_sources_found_by_range(rows: int, how: str) -> None:
+    """Few sources: each piece counts those of its own destinations."""
+    rng = np.random.default_rng(2)
+    index = (
+        rng.integers(0, rows, 2 * 5003)
+        if how != "skewed"
+        else np.minimum(rng.geometric(0.3, 2 * 5003), rows) - 1
+    )
+    index = index[::2] if how == "strided" else index[:5003]
+    source = rng.standard_normal((5003, 33), np.float32)
+    expected = np.zeros((rows, 33), np.float32)
+    np.add.at(expected, index, source)
+    threads = ts.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            ts.set_num_threads(count)
+            given = ts.index_add(ts.zeros((rows, 33)), 0, ts.asarray(index), source)
+            np.testing.assert_array_equal(given.numpy(), expected)
+    finally:
+        ts.set_num_threads(threads)
+
+
 def test_embedding_padding() -> None:
     weight = ts.ones((4, 2)).requires_grad_()
     ts.embedding([[0, 2], [2, 2]], weight, padding_idx=0).sum().backward()

@@ -83,7 +83,7 @@ for part in $parts; do
 		random 120 tests/test_cuda_random.py
 		runtime 120 tests/test_cuda_runtime.py
 		memory 120 tests/test_cuda_memory.py
-		rest 120 tests/test_cuda.py -k "not test_forward and not next_wait"
+		rest 120 tests/test_cuda.py tests/test_cuda_kernels.py -k "not test_forward and not next_wait"
 		halves 120 tests/test_cuda_halves.py
 		jit 120 tests/test_cuda_jit.py tests/test_cuda.py -k "jit or next_wait"
 		train 120 tests/test_cuda_train.py
@@ -144,7 +144,7 @@ for part in $parts; do
         fail=1
         continue
       fi
-      files="test_cuda_gemm test_cuda_conv test_cuda_attention test_cuda_halves test_cuda"
+      files="test_cuda_gemm test_cuda_conv test_cuda_attention test_cuda_halves test_cuda test_cuda_kernels"
       say "compute-sanitizer memcheck, racecheck: $files"
       for tool in memcheck racecheck; do
         for file in $files; do

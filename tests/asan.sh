@@ -26,5 +26,5 @@ if report=$(LD_PRELOAD=$preload python -c "$planted" 2>&1); then
 fi
 grep -q "AddressSanitizer" <<<"$report" || { echo "$report" && exit 1; }
 echo "asan: the planted overrun was caught"
-[ $# -gt 0 ] || set -- tests/test_exchange.py tests/test_npy.py tests/test_index.py
+[ $# -gt 0 ] || set -- tests/test_exchange.py tests/test_npy.py tests/test_index.py tests/test_scatter.py
 LD_PRELOAD=$preload exec python -m pytest -q -x -p no:cacheprovider "$@"

@@ -383,12 +383,20 @@ def test_bench_without_memory_is_one_sentence(monkeypatch, capsys):
 
 
 def test_a_turn_begins_when_other_threads_have_come_to_rest():
-    data = bytes(200 << 20)
-    worker = threading.Thread(target=lambda: hashlib.sha256(data))
+    def work():  # for a second or so, without the interpreter's lock
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)
+        ended.append(time.perf_counter())
+
+    ended = []
+    worker = threading.Thread(target=work)
+    began = time.perf_counter()
     worker.start()
-    let_threads_rest(60)
-    worker.join(0.5)
-    assert not worker.is_alive()
+    let_threads_rest(0.01)
+    assert not ended and time.perf_counter() - began > 0.01  # however long it runs
+    let_threads_rest(100)
+    rested = time.perf_counter()
+    worker.join()
+    assert ended[0] < rested + 0.1 and rested - began < 100
 
 
 def test_ctrl_c_beside_peers(tmp_path):

@@ -717,3 +717,25 @@ def test_an_array_joins_its_rows() -> None:
     for bad in (ts.tensor(1.0), np.float64(1), ts.zeros((0, 3)), 5):
         with pytest.raises((TypeError, ValueError), match=r"^concat: "):
             ts.concat(bad)
+
+
+def test_reshape_takes_extents_or_a_tuple() -> None:
+    x = ts.asarray(np.arange(12.0))
+    for shape in ((3, 4), (-1, 2), (12,), (2, 1, 6)):
+        for y in (
+            x.reshape(*shape),
+            x.reshape(shape),
+            x.reshape(list(shape)),
+            x.reshape(*map(np.int64, shape)),
+        ):
+            assert (y.numpy() == np.arange(12.0).reshape(shape)).all()
+    assert x[:1].reshape().shape == () and x.reshape(12).shape == (12,)
+    assert (x.reshape(3, 4).T.reshape(2, 6).numpy() == np.arange(12.0).reshape(3, 4).T.reshape(2, 6)).all()
+    for bad in ((5, 5), (-1, -1), (-2, 3)):
+        with pytest.raises(ValueError, match="reshape"):
+            x.reshape(*bad)
+    with pytest.raises(TypeError):
+        x.reshape(1.5, 2)  # type: ignore[arg-type]
+    y = x.requires_grad_().reshape(3, 4)
+    y.sum().backward()
+    assert x.grad.shape == (12,)  # type: ignore[union-attr]

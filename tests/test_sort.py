@@ -113,3 +113,27 @@ def test_order_statistics_of_every_length(dtype: str) -> None:
         places = sorted({0, n // 10, n // 2, n - 1 - n // 3, n - 1})
         quantiles = ts.quantile(ts.asarray(x), [p / max(n - 1, 1) for p in places], method="nearest")
         assert np.array_equal(quantiles.numpy(), np.sort(x)[places]), n
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "float16"])
+@pytest.mark.parametrize("k", [1, 10, 100, 700])
+@pytest.mark.parametrize("kind", ["random", "ties", "ascending", "descending"])
+def test_topk_of_long_rows(kind: str, k: int, dtype: str) -> None:
+    """Against a stable sort: of equals the first, NaN above every number."""
+    rng = np.random.default_rng(k)
+    x = rng.standard_normal((3, 5003)) * 20 + 100
+    if kind == "ties":
+        x = np.round(x / 16)
+    elif kind != "random":
+        x = np.sort(x, -1)[:, :: 1 if kind == "ascending" else -1]
+    x = x.astype(dtype)
+    if dtype.startswith("float"):
+        x[1, 4000:4020:3] = np.nan
+        x[2, 100:104] = [0.0, -0.0, 0.0, -0.0]
+    for largest in (True, False):
+        key = x.astype(np.float64)
+        key = -np.where(np.isnan(key), np.inf, key) if largest else np.where(np.isnan(key), np.inf, key)
+        order = np.argsort(key, axis=-1, kind="stable")[:, :k]
+        values, index = ts.topk(ts.asarray(x), k, largest=largest)
+        np.testing.assert_array_equal(index.numpy(), order)
+        np.testing.assert_array_equal(values.numpy(), np.take_along_axis(x, order, -1))

@@ -97,6 +97,83 @@ inline std::int64_t sources_within(const std::int64_t* at, std::int64_t is, std:
   return found;
 }
 
+// M sources of rows of B, their destinations at[m * is] < N.
+template <class T, class S, class Op>
+struct Grouping {
+  using I = std::int64_t;
+  const I* at;
+  I is, M;
+  const S* x;
+  I xs;
+  T* y;
+  I ys, N, B;
+  const Op& op;
+
+  void listed(const std::uint32_t* ends, I begin, I end, I k, const std::uint32_t* sources, I all) const {
+    combine_listed(ends, begin, end, k, sources, all, x, xs, y, ys, B, op);
+  }
+  I destinations_of_a_piece() const { return (I(128) << 10) * N / (M * B * I(sizeof(T))) + 1; }
+
+  // A piece finds and counts the sources of a range of destinations. (Lines that two cores write in turns
+  // would cost more than it takes to look at all indices.) False where the scratch does not suffice.
+  bool by_range() const {
+    const I ranges = least(2 * num_threads(), N), list = M + kSlack;
+    if ((N + ranges * (3 * list + 1)) * 4 > static_cast<I>(kScratchBytes)) return false;
+    std::uint32_t* const ends = static_cast<std::uint32_t*>(scratch());
+    std::uint32_t* const counts = ends + N;
+    std::uint32_t* const lists = counts + ranges;
+    const auto low = [&](I range) { return N * range / ranges; };
+    parallel_for(ranges, [&](I range) {
+      std::uint32_t* const sources = lists + range * 3 * list;
+      std::uint32_t *const found = sources + list, *const beyond = found + list;
+      std::uint32_t* const places = ends + low(range);
+      const I width = low(range + 1) - low(range);
+      const I count = sources_within(at, is, M, low(range), width, found, beyond);
+      counts[range] = static_cast<std::uint32_t>(count);
+      std::memset(places, 0, static_cast<std::size_t>(width) * 4);
+      for (I i = 0; i < count; ++i) ++places[beyond[i]];
+      std::uint32_t before = 0;
+      for (I n = 0; n < width; ++n) before += std::exchange(places[n], before);
+      for (I i = 0; i < count; ++i) sources[places[beyond[i]]++] = found[i];
+    });
+    parallel_ranges(N, destinations_of_a_piece(), [&](I begin, I end) {
+      for (I range = 0; range < ranges && begin < end; ++range) {
+        const I stop = least(end, low(range + 1));
+        if (begin >= stop) continue;
+        listed(ends + begin, begin, stop, begin > low(range) ? ends[begin - 1] : 0, lists + range * 3 * list,
+               counts[range]);
+        begin = stop;
+      }
+    });
+    return true;
+  }
+
+  // Pieces of `grain` sources are counted into tables of their own.
+  void by_tables(I grain) const {
+    const I pieces = (M + grain - 1) / grain;
+    std::uint32_t* const ends = static_cast<std::uint32_t*>(scratch());
+    std::uint32_t* const sources = ends + N;
+    std::uint32_t* const tables = sources + M;
+    parallel_ranges(M, grain, [&](I begin, I end) {
+      std::uint32_t* const counts = tables + begin / grain * N;
+      std::memset(counts, 0, static_cast<std::size_t>(N) * 4);
+      for (I m = begin; m < end; ++m) ++counts[at[m * is]];
+    });
+    std::uint32_t before = 0;
+    for (I n = 0; n < N; ++n) {
+      for (I p = 0; p < pieces; ++p) before += std::exchange(tables[p * N + n], before);
+      ends[n] = before;
+    }
+    parallel_ranges(M, grain, [&](I begin, I end) {
+      std::uint32_t* const places = tables + begin / grain * N;
+      for (I m = begin; m < end; ++m) sources[places[at[m * is]]++] = static_cast<std::uint32_t>(m);
+    });
+    parallel_ranges(N, destinations_of_a_piece(), [&](I begin, I end) {
+      listed(ends + begin, begin, end, begin ? ends[begin - 1] : 0, sources, M);
+    });
+  }
+};
+
 // y[at[m]] = op(y[at[m]], x[m]) for rows of B, m ascending for each of the N destinations. False where the
 // rows are not worth it, or lie otherwise, or one thread works alone; the result is the same either way.
 template <class T, class S, class Op>
@@ -106,76 +183,17 @@ bool combine_grouped(const std::int64_t* at, std::int64_t is, std::int64_t M, co
     return false;
   } else {
     using I = std::int64_t;
-    constexpr I size = sizeof(T);
+    constexpr I size = sizeof(T), room = static_cast<I>(kScratchBytes) / 4;
     if (num_threads() == 1 || B * size < 64 || B * size > 1024 || M * B * size < (I(512) << 10) ||
-        N > 2 * M || M >= (I(1) << 31) || (2 * N + M + 2) * 4 > static_cast<I>(kScratchBytes))
+        N > 2 * M || M >= (I(1) << 31) || 2 * N + M > room)
       return false;
-    const I rows = (I(128) << 10) * N / (M * B * size) + 1;  // destinations to a piece
-    I grain = even_grain(M, M <= I(8) << 14 ? I(1) << 14 : (M + 7) / 8);
-    if (M < I(1) << 16 || N > grain / 2 || ((M / grain + 2) * N + M + 1) * 4 > static_cast<I>(kScratchBytes))
-      grain = M;
-    // Of few sources, or for many destinations, a piece finds and counts the sources of a range of
-    // destinations. (Lines that two cores write in turns would cost more than it takes to look at all.)
-    const I ranges = least(2 * num_threads(), N), list = M + kSlack;
-    if (grain == M && (N + ranges * (3 * list + 1)) * 4 <= static_cast<I>(kScratchBytes)) {
-      std::uint32_t* const ends = static_cast<std::uint32_t*>(scratch());
-      std::uint32_t* const counts = ends + N;
-      std::uint32_t* const lists = counts + ranges;
-      const auto low = [&](I range) { return N * range / ranges; };
-      parallel_for(ranges, [&](I range) {
-        std::uint32_t* const sources = lists + range * 3 * list;
-        std::uint32_t *const found = sources + list, *const beyond = found + list;
-        std::uint32_t* const places = ends + low(range);
-        const I width = low(range + 1) - low(range);
-        const I count = sources_within(at, is, M, low(range), width, found, beyond);
-        counts[range] = static_cast<std::uint32_t>(count);
-        std::memset(places, 0, static_cast<std::size_t>(width) * 4);
-        for (I i = 0; i < count; ++i) ++places[beyond[i]];
-        std::uint32_t before = 0;
-        for (I n = 0; n < width; ++n) before += std::exchange(places[n], before);
-        for (I i = 0; i < count; ++i) sources[places[beyond[i]]++] = found[i];
-      });
-      parallel_ranges(N, rows, [&](I begin, I end) {
-        for (I range = 0; range < ranges && begin < end; ++range) {
-          const I stop = least(end, low(range + 1));
-          if (begin >= stop) continue;
-          const I k = begin > low(range) ? ends[begin - 1] : 0;
-          combine_listed(ends + begin, begin, stop, k, lists + range * 3 * list, counts[range], x, xs, y, ys,
-                         B, op);
-          begin = stop;
-        }
-      });
-      return true;
-    }
-    // Of many, pieces of the sources are counted into tables of their own.
-    const I pieces = (M + grain - 1) / grain;
-    std::uint32_t* const starts = static_cast<std::uint32_t*>(scratch());
-    std::uint32_t* const sources = starts + N + 1;
-    std::uint32_t* const tables = sources + M;
-    parallel_ranges(M, grain, [&](I begin, I end) {
-      std::uint32_t* const counts = tables + begin / grain * N;
-      std::memset(counts, 0, static_cast<std::size_t>(N) * 4);
-      for (I m = begin; m < end; ++m) ++counts[at[m * is]];
-    });
-    std::uint32_t before = 0;
-    for (I n = 0; n < N; ++n) {
-      for (I p = 0; p < pieces; ++p) {
-        std::uint32_t& place = tables[p * N + n];
-        const std::uint32_t count = place;
-        place = before;
-        before += count;
-      }
-      starts[n] = before;
-    }
-    parallel_ranges(M, grain, [&](I begin, I end) {
-      std::uint32_t* const places = tables + begin / grain * N;
-      for (I m = begin; m < end; ++m) sources[places[at[m * is]]++] = static_cast<std::uint32_t>(m);
-    });
-    // starts[n] is where n ends.
-    parallel_ranges(N, rows, [&](I begin, I end) {
-      combine_listed(starts + begin, begin, end, begin ? starts[begin - 1] : 0, sources, M, x, xs, y, ys, B,
-                     op);
-    });
+    const Grouping<T, S, Op> grouping{at, is, M, x, xs, y, ys, N, B, op};
+    const I grain = even_grain(M, M <= I(8) << 14 ? I(1) << 14 : (M + 7) / 8);
+    const bool many = M >= I(1) << 16 && N <= grain / 2 && (M / grain + 2) * N + M <= room;
+    if (many)
+      grouping.by_tables(grain);
+    else if (!grouping.by_range())
+      grouping.by_tables(M);
     return true;
   }
 }

@@ -19,7 +19,7 @@ constexpr const char* kIndices =
 // An index that is an array. What cannot be one at all is an IndexError, as in NumPy.
 Array index_array(PyObject* o, bool share) {
   // Their bytes would be read as numbers.
-  if (PyBytes_Check(o) || PyByteArray_Check(o)) index_error(kIndices, ", got a ", Py_TYPE(o)->tp_name);
+  if (PyBytes_Check(o) || PyByteArray_Check(o)) index_error("getitem: ", kIndices, ", got a ", Py_TYPE(o)->tp_name);
   try {
     return array_from("getitem", o, share);
   } catch (const Error& error) {

@@ -20,6 +20,7 @@ BF16_LOOP_FLOPS = 3 << 24  # of one piece of bf16_loop: csrc/cpu/roofline_bf16.c
 FMA_LOOP_PIECES = 64
 COPY_SIZES = tuple(1 << k for k in range(15, 30, 2))  # from the nearest cache to memory
 STREAM_SIZE = 1 << 30  # past caches that many machines share
+_TASKS = "/proc/self/task"  # a folder for each thread
 
 
 def median_seconds(thunks: Sequence[Thunk], seconds: float) -> list[float]:
@@ -53,6 +54,9 @@ def let_threads_rest(most: float = 1.0) -> None:
     """Waits until no other thread of this process runs, `most` seconds if they do not stop. A library's threads look
     for more work after a call, libgomp's for 8 to 10 ms, OpenBLAS's for 130, and take a core from whoever comes next.
     """
+    if not os.path.isdir(_TASKS):  # no Linux: long enough for libgomp
+        time.sleep(0.02)
+        return
     end = time.perf_counter() + most
     time.sleep(0.001)
     while time.perf_counter() < end and _others_run():
@@ -60,19 +64,14 @@ def let_threads_rest(most: float = 1.0) -> None:
 
 
 def _others_run() -> bool:
-    tasks = "/proc/self/task"
-    if not os.path.isdir(tasks):  # no Linux: long enough for libgomp
-        time.sleep(0.02)
-        return False
-    for task in os.listdir(tasks):
-        if int(task) == threading.get_native_id():
-            continue
+    own = str(threading.get_native_id())
+    for task in os.listdir(_TASKS):
         try:
-            with open(f"{tasks}/{task}/stat") as stat:
+            with open(f"{_TASKS}/{task}/stat") as stat:
                 state = stat.read().rpartition(")")[2].split()[0]
-        except FileNotFoundError:  # it has ended
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
             continue
-        if state == "R":
+        if state == "R" and task != own:
             return True
     return False
 

@@ -16,12 +16,14 @@ bool is_basic_item(PyObject* o) {
 constexpr const char* kIndices =
     "an index is made of integers, slices, ..., None and arrays of integers or booleans";
 
-// An index that is an array. What cannot be one at all is an IndexError, as in NumPy.
+// An index that is an array, of an item that is read or written. What cannot be one at all is an IndexError,
+// as in NumPy.
 Array index_array(PyObject* o, bool share) {
   // Their bytes would be read as numbers.
-  if (PyBytes_Check(o) || PyByteArray_Check(o)) index_error("getitem: ", kIndices, ", got a ", Py_TYPE(o)->tp_name);
+  if (PyBytes_Check(o) || PyByteArray_Check(o))
+    index_error("index: ", kIndices, ", got a ", Py_TYPE(o)->tp_name);
   try {
-    return array_from("getitem", o, share);
+    return array_from("index", o, share);
   } catch (const Error& error) {
     if (error.kind != ErrorKind::type) throw;
     index_error(error.what(), "; ", kIndices);
